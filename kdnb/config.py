@@ -1,0 +1,168 @@
+"""One run's configuration, the profiles and the arms of the comparison. Plain data: no torch here."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields, replace
+
+METHODS = ("erm", "ls", "kd", "tfkd")
+SCHEDULES = ("linear", "constant")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that decides a run's logits. Two equal configs are one run.
+
+    Raises ValueError, naming field, value and range, for a value that makes no sense.
+    """
+
+    task: str  # a key of kdnb.tasks.TASKS, or "own:<name>" for the user's own file
+    profile: str  # a key of PROFILES: which models and how many rows
+    data: str  # fingerprint of the three splits, from kdnb.data
+    method: str  # one of METHODS
+    student: str  # "large" or "small"
+    teacher_run: str = ""  # run_id of the teacher; kd only
+    alpha: float = 0.0  # weight of the soft target, 0..1 [-]
+    tau: float = 1.0  # softmax temperature, > 0 [-]
+    tau2_scaling: bool = True  # multiply the soft term by tau^2
+    confidence: float = 0.0  # the virtual teacher's, tfkd only, 1/K..1 [-]
+    lr: float = 5e-5  # peak learning rate of AdamW, > 0
+    epochs: int = 3  # passes over the train split, >= 1
+    batch_size: int = 32  # examples, >= 1
+    schedule: str = "linear"  # "linear" decay to 0, or "constant"
+    warmup: float = 0.0  # share of the steps, 0..1 [-]
+    weight_decay: float = 0.0  # AdamW's, >= 0
+    clip: float = 1.0  # largest gradient norm; 0 turns clipping off
+    dropout: float = 0.1  # in the encoder and before the classifier, 0..1 [-]
+    max_length: int = 128  # tokens, longer texts are cut, >= 8
+    precision: str = "auto"  # "fp32", "bf16", or "auto": bf16 where the hardware multiplies it natively
+    history_points: int = 10  # how often the entropy curves are sampled over a run, >= 0
+    history_rows: int = 64  # rows of train and of test in each sample, >= 1
+    seed: int = 0  # head initialisation and dropout
+    order_seed: int = 0  # order of the training batches
+
+    def __post_init__(self):
+        checks = {
+            "method": (self.method in METHODS, f"one of {', '.join(METHODS)}"),
+            "student": (self.student in ("large", "small"), "large or small"),
+            "profile": (self.profile in PROFILES, f"one of {', '.join(PROFILES)}"),
+            "schedule": (self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
+            "precision": (self.precision in ("auto", "fp32", "bf16"), "auto, fp32 or bf16"),
+            "alpha": (0 <= self.alpha <= 1, "in [0, 1]"),
+            "tau": (self.tau > 0, "> 0"),
+            "lr": (0 < self.lr < 1, "in (0, 1)"),
+            "epochs": (self.epochs >= 1, ">= 1"),
+            "batch_size": (self.batch_size >= 1, ">= 1"),
+            "warmup": (0 <= self.warmup <= 1, "in [0, 1]"),
+            "weight_decay": (self.weight_decay >= 0, ">= 0"),
+            "clip": (self.clip >= 0, ">= 0"),
+            "dropout": (0 <= self.dropout < 1, "in [0, 1)"),
+            "max_length": (8 <= self.max_length <= 512, "in 8..512 tokens"),
+            "history_points": (self.history_points >= 0, ">= 0"),
+            "history_rows": (self.history_rows >= 1, ">= 1"),
+            "teacher_run": (bool(self.teacher_run) == (self.method == "kd"), "a run_id for kd, empty for the others"),
+            "confidence": ((self.confidence > 0) == (self.method == "tfkd"), "in (1/K, 1) for tfkd, 0 for the others"),
+        }
+        for name, (fine, expected) in checks.items():
+            if not fine:
+                raise ValueError(f"{name} must be {expected}, got {getattr(self, name)!r}")
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, so that equal configs are equal bytes."""
+        return json.dumps(asdict(self), sort_keys=True, indent=1) + "\n"
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "RunConfig":
+        """The config of a stored run; an unknown or missing field is a ValueError."""
+        known = {field.name for field in fields(cls)}
+        if unknown := set(values) - known:
+            raise ValueError(f"unknown config field {sorted(unknown)[0]!r}")
+        return cls(**values)
+
+    def run_id(self) -> str:
+        """The run's name: what it is, for people, and the hash of its content, for the store."""
+        digest = hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
+        task = "".join(c if c.isalnum() else "-" for c in self.task)
+        return f"{task}-{self.method}-{self.student}-s{self.seed}-{digest}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """One size of the same study: models, rows and the fixed hyper-parameters of its arms."""
+
+    large: str  # key of kdnb.models.SOURCES
+    small: str  # key of kdnb.models.SOURCES
+    train_rows: int  # at most, 0 = all
+    validation_rows: int  # at most, 0 = all
+    test_rows: int  # at most, 0 = all
+    lr: float
+    epochs: int
+    ls_alpha: float
+    kd_alpha: float
+    seeds: tuple[int, ...]
+    history_rows: int = 64
+    max_length: int = 128
+
+
+PROFILES = {
+    "toy": Profile(
+        large="tiny-large", small="tiny-small", train_rows=64, validation_rows=32, test_rows=32, lr=2e-3, epochs=2,
+        ls_alpha=0.4, kd_alpha=0.7, seeds=(0, 1), history_rows=16, max_length=32,
+    ),
+    "demo": Profile(
+        large="minilm-6", small="minilm-3", train_rows=1000, validation_rows=300, test_rows=1000, lr=1e-4, epochs=3,
+        ls_alpha=0.4, kd_alpha=0.9, seeds=(0, 1, 2),
+    ),
+    "cpu": Profile(
+        large="minilm-6", small="minilm-3", train_rows=2000, validation_rows=1000, test_rows=2000, lr=1e-4, epochs=3,
+        ls_alpha=0.4, kd_alpha=0.9, seeds=(0, 1, 2, 3, 4), history_rows=256,
+    ),
+    "paper": Profile(
+        large="bert-base", small="distilbert-base", train_rows=0, validation_rows=0, test_rows=0, lr=3e-5, epochs=3,
+        ls_alpha=0.4, kd_alpha=0.7, seeds=(0, 1, 2, 3, 4), history_rows=2000,
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One method of the comparison: what is trained, and on whose posteriors."""
+
+    name: str  # as printed
+    method: str
+    student: str
+    teacher: str = ""  # key of the ARMS entry that trains the teacher
+    paper_row: str = ""  # the row of Tables 2-5 it stands beside
+
+
+ARMS = {
+    "erm_large": Arm(name="ERM large", method="erm", student="large", paper_row="ERM"),
+    "erm_small": Arm(name="ERM small", method="erm", student="small", paper_row="ERM"),
+    "ls_small": Arm(name="LS small", method="ls", student="small", paper_row="LS"),
+    "kd_standard": Arm(name="Standard KD", method="kd", student="small", teacher="erm_large", paper_row="Standard KD"),
+    "kd_self": Arm(name="Self-KD", method="kd", student="small", teacher="erm_small", paper_row="Self-KD"),
+    "ls_large": Arm(name="LS large", method="ls", student="large", paper_row="LS"),
+    "kd_reverse": Arm(name="Reverse KD", method="kd", student="large", teacher="erm_small", paper_row="Reverse KD"),
+    "tfkd_small": Arm(name="Teacher-free KD", method="tfkd", student="small"),
+}
+TFKD_CONFIDENCE, TFKD_TAU = 0.9, 20.0  # Yuan et al. 2020, Eq. 9: c >= 0.9, tau >= 20
+
+
+def arm_config(arm: str, *, task: str, profile: str, data: str, seed: int, teacher_run: str = "", **changes) -> RunConfig:
+    """The RunConfig of one arm at a profile's fixed hyper-parameters, with `changes` on top.
+
+    Args:
+        arm: a key of ARMS. data: fingerprint of the splits. teacher_run: run_id, for the KD arms.
+        changes: any other RunConfig fields.
+    Raises:
+        ValueError: a changed value is out of range. TypeError: an unknown field.
+    """
+    size, what = PROFILES[profile], ARMS[arm]
+    config = RunConfig(
+        task=task, profile=profile, data=data, method=what.method, student=what.student, teacher_run=teacher_run,
+        alpha={"erm": 0.0, "ls": size.ls_alpha, "kd": size.kd_alpha, "tfkd": size.kd_alpha}[what.method],
+        tau=TFKD_TAU if what.method == "tfkd" else 1.0,
+        confidence=TFKD_CONFIDENCE if what.method == "tfkd" else 0.0,
+        lr=size.lr, epochs=size.epochs, max_length=size.max_length, history_rows=size.history_rows,
+        seed=seed, order_seed=seed,
+    )  # fmt: skip
+    return replace(config, **changes)

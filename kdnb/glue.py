@@ -1,0 +1,117 @@
+"""GLUE as the paper splits it (arXiv 2301.12609, A.1, Table 6): from GLUE's own files, else from the hub."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from kdnb.paths import GLUE
+from kdnb.tasks import Task
+
+HUB_REPO = "nyu-mll/glue"
+HUB_REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
+HOLDOUT_SEED = 42
+# What the paper cuts out of GLUE's train split, and which GLUE split serves as the third one.
+HELD_OUT = {"mrpc": None, "qnli": ("validation", 5000), "sst2": ("test", 1800), "mnli": ("validation", 9815)}
+
+
+class HubUnreachable(RuntimeError):
+    """GLUE is not in the data cache and the hub cannot be reached."""
+
+
+def holdout(rows: int, held: int, seed: int = HOLDOUT_SEED) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers (kept, held out): the last `held` of a seeded permutation, each part in file order.
+
+    Raises ValueError if nothing would be kept.
+    """
+    if not 0 < held < rows:
+        raise ValueError(f"cannot hold {held} rows out of {rows}")
+    order = np.random.default_rng(seed).permutation(rows)
+    return np.sort(order[:-held]), np.sort(order[-held:])
+
+
+def read(task: Task) -> pd.DataFrame:
+    """All examples of a GLUE task, cut as in Table 6: columns split, text, text2, label.
+
+    Raises:
+        HubUnreachable: neither GLUE's files nor the hub are to be had.
+        ValueError: a file lacks a column or holds an unknown label.
+    """
+    folder = GLUE / task.glue_folder
+    parts = _from_files(task, folder) if folder.is_dir() else _from_hub(task)
+    cut = HELD_OUT[task.name]
+    if cut:
+        kept, held = holdout(len(parts["train"]), cut[1])
+        parts[cut[0]] = parts["train"].iloc[held]
+        parts["train"] = parts["train"].iloc[kept]
+    frames = [part.assign(split=split) for split, part in parts.items()]
+    return pd.concat(frames, ignore_index=True)[["split", "text", "text2", "label"]]
+
+
+def _from_files(task: Task, folder: Path) -> dict[str, pd.DataFrame]:
+    """GLUE's own TSV layout; MRPC's labelled test file is msr_paraphrase_test.txt."""
+    other = {
+        "mrpc": {"validation": "dev.tsv", "test": "msr_paraphrase_test.txt"},
+        "qnli": {"test": "dev.tsv"},
+        "sst2": {"validation": "dev.tsv"},
+        "mnli": {"test": "dev_matched.tsv"},
+    }[task.name]
+    columns = {"mrpc": ("#1 String", "#2 String"), "mnli": ("sentence1", "sentence2")}.get(task.name, task.columns)
+    label = {"mrpc": "Quality", "mnli": "gold_label"}.get(task.name, "label")
+    return {
+        split: _tidy(_read_tsv(folder / file), task, columns, label, folder / file)
+        for split, file in {"train": "train.tsv", **other}.items()
+    }
+
+
+def _read_tsv(path: Path) -> pd.DataFrame:
+    """Tabs separate, quotes are text; "null" and the like are words, not gaps."""
+    try:
+        # Lines are cut by hand: some of GLUE's rows carry more fields than the header names.
+        with open(path, encoding="utf-8-sig", newline="\n") as file:
+            header, *rows = (line.rstrip("\r\n").split("\t") for line in file)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file, expected GLUE's own layout") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not UTF-8 text") from None
+    return pd.DataFrame([row[: len(header) - 1] + row[-1:] for row in rows], columns=header, dtype=object)
+
+
+def _tidy(table: pd.DataFrame, task: Task, columns: tuple[str, ...], label: str, where) -> pd.DataFrame:
+    missing = [column for column in (*columns, label) if column not in table]
+    if missing:
+        raise ValueError(f"{where}: no column {missing[0]!r}, found {', '.join(map(str, table.columns))}")
+    names = {name: i for i, name in enumerate(task.labels)} | {str(i): i for i in range(task.num_classes)}
+    labels = table[label].astype(str).map(names)
+    if labels.isna().any():
+        wrong = table[label][labels.isna()].iloc[0]
+        raise ValueError(f"{where}: label {wrong!r} is none of {', '.join(task.labels)}")
+    second = table[columns[1]].astype(str) if task.pair else ""
+    return pd.DataFrame({"text": table[columns[0]].astype(str), "text2": second, "label": labels.astype(int)})
+
+
+def _from_hub(task: Task) -> dict[str, pd.DataFrame]:
+    """The hub's Parquet at the pinned commit; KDNB_HUB names a local folder laid out the same way."""
+    mirror = os.environ.get("KDNB_HUB")
+    test = {"mrpc": "test", "qnli": "validation", "mnli": "validation_matched"}.get(task.name)
+    wanted = {"train": "train", "validation": "validation" if task.name in ("mrpc", "sst2") else None, "test": test}
+    splits = {ours: theirs for ours, theirs in wanted.items() if theirs}
+    try:
+        from datasets import load_dataset
+
+        if mirror:
+            folder = Path(mirror, HUB_REPO, task.hub_name)
+            files = {theirs: str(folder / f"{theirs}-*.parquet") for theirs in splits.values()}
+            hub = load_dataset("parquet", data_files=files)
+        else:
+            hub = load_dataset(HUB_REPO, task.hub_name, revision=HUB_REVISION)
+    except (OSError, ValueError, RuntimeError) as error:
+        why = str(error).splitlines()[0]
+        raise HubUnreachable(
+            f"{task.title}: no folder {GLUE / task.glue_folder} and the hub gave nothing ({why}); put GLUE's own "
+            f"train and dev files there, or try an embedded task such as rt"
+        ) from None
+    return {ours: _tidy(hub[theirs].to_pandas(), task, task.columns, "label", f"{HUB_REPO}/{theirs}") for ours, theirs in splits.items()}
+
+

@@ -1,0 +1,155 @@
+"""Classifiers by name: a BERT-family encoder with a new classification head."""
+
+import copy
+import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from kdnb.assets import asset
+from kdnb.config import PROFILES, RunConfig
+from kdnb.data import TaskData
+
+
+class ModelUnavailable(RuntimeError):
+    """A model's weights are neither on this machine nor to be had from the hub."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an encoder comes from: a packaged asset, the hub at a commit, or a config ("tiny")."""
+
+    kind: str  # "asset", "hub" or "tiny"
+    where: str = ""  # asset name, or hub repository
+    revision: str = ""  # 40-hex commit, hub only
+    layers: tuple[int, ...] = ()  # encoder layers kept, () = all
+
+
+SOURCES = {
+    "tiny-large": Source("tiny", layers=(0, 1)),
+    "tiny-small": Source("tiny", layers=(0,)),
+    "minilm-6": Source("asset", "minilm"),
+    "minilm-3": Source("asset", "minilm", layers=(0, 2, 5)),  # cut as DistilBERT is from BERT
+    "bert-base": Source("hub", "google-bert/bert-base-uncased", "86b5e0934494bd15c9632b12f734a8a67f723594"),
+    "distilbert-base": Source(
+        "hub", "distilbert/distilbert-base-uncased", "12040accade4e8a0f71eabdb258fecc2e7e948be"
+    ),
+}
+
+
+class Classifier(nn.Module):
+    """Encoder, then dense - activation - dropout - linear on the first token; the head runs in float32."""
+
+    def __init__(self, encoder: nn.Module, dense: nn.Linear, num_classes: int, dropout: float, seed: int):
+        super().__init__()
+        self.encoder, self.dense = encoder, dense
+        self.distilbert = encoder.config.model_type == "distilbert"
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(dense.out_features, num_classes)
+        generator = torch.Generator().manual_seed(seed)
+        new = [self.classifier, dense] if self.distilbert else [self.classifier]
+        for layer in new:  # DistilBERT has no pretrained pooler: its dense layer is new as well
+            nn.init.normal_(layer.weight, std=0.02, generator=generator)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
+        """Logits (N, K) float32 from (N, L) token ids, mask and types."""
+        types = {} if self.distilbert else {"token_type_ids": token_type_ids}
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state[:, 0]
+        with torch.autocast(hidden.device.type, enabled=False):  # bf16 logits would have 8 bits
+            hidden = self.dense(hidden.float())
+            hidden = torch.relu(hidden) if self.distilbert else torch.tanh(hidden)
+            return self.classifier(self.dropout(hidden))
+
+
+def build(config: RunConfig, data: TaskData) -> Classifier:
+    """The untrained classifier of a run: the encoder pretrained (not in `toy`), the head from the seed.
+
+    Raises:
+        MissingAsset, ModelUnavailable: the weights cannot be had.
+    """
+    encoder, dense = _pretrained(encoder_name(config.profile, config.student))
+    encoder, dense = copy.deepcopy(encoder), copy.deepcopy(dense)
+    if SOURCES[encoder_name(config.profile, config.student)].kind == "tiny":
+        _randomise(encoder, dense, config.seed)
+    for module in encoder.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = config.dropout
+        if hasattr(module, "dropout_prob"):
+            module.dropout_prob = config.dropout
+    return Classifier(encoder, dense, data.task.num_classes, config.dropout, config.seed)
+
+
+def encoder_name(profile: str, size: str) -> str:
+    """The key of SOURCES behind "large" or "small" in a profile."""
+    return PROFILES[profile].large if size == "large" else PROFILES[profile].small
+
+
+@functools.lru_cache(maxsize=4)
+def _pretrained(name: str) -> tuple[nn.Module, nn.Linear]:
+    """Encoder and dense layer as the checkpoint has them; callers copy before they train."""
+    from transformers import AutoConfig, AutoModel, BertConfig, BertModel
+
+    source = SOURCES[name]
+    if source.kind == "tiny":
+        config = BertConfig(
+            vocab_size=256, hidden_size=32, num_hidden_layers=len(source.layers), num_attention_heads=2,
+            intermediate_size=64, max_position_embeddings=64,
+        )  # fmt: skip
+        encoder = BertModel(config, add_pooling_layer=True)
+    else:
+        where, pin = location(name)
+        try:
+            config = AutoConfig.from_pretrained(where, **pin)
+            encoder = AutoModel.from_pretrained(where, config=config, use_safetensors=True, **pin)
+        except (OSError, ValueError) as error:
+            raise ModelUnavailable(f"{source.where}: no weights here and none from the hub ({_first_line(error)})") from None
+    if source.layers and source.kind != "tiny":
+        encoder.encoder.layer = nn.ModuleList([encoder.encoder.layer[i] for i in source.layers])
+        encoder.config.num_hidden_layers = len(source.layers)
+    if encoder.config.model_type == "distilbert":
+        return encoder, nn.Linear(encoder.config.dim, encoder.config.dim)
+    dense, encoder.pooler = encoder.pooler.dense, None
+    return encoder, dense
+
+
+def location(name: str) -> tuple[str, dict]:
+    """Where from_pretrained finds a model, and the pin to pass; KDNB_HUB names a local mirror of the hub."""
+    source = SOURCES[name]
+    if source.kind == "asset":
+        return str(asset(source.where)), {}
+    mirror = os.environ.get("KDNB_HUB")
+    if mirror and Path(mirror, source.where).is_dir():
+        return str(Path(mirror, source.where)), {}
+    return source.where, {"revision": source.revision}
+
+
+def load_tokenizer(name: str, data: TaskData):
+    """The fast tokenizer of a model; `tiny` models get one whose words are the train split's."""
+    from transformers import AutoTokenizer, BertTokenizerFast
+
+    if SOURCES[name].kind == "tiny":
+        texts = data.splits["train"].text + (data.splits["train"].text2 or [])
+        words = sorted({word for text in texts for word in text.lower().split()})[:250]
+        special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+        return BertTokenizerFast(vocab={word: i for i, word in enumerate(special + words)})
+    where, pin = location(name)
+    try:
+        return AutoTokenizer.from_pretrained(where, **pin)
+    except (OSError, ValueError) as error:
+        raise ModelUnavailable(f"{SOURCES[name].where}: no tokenizer here and none from the hub ({_first_line(error)})") from None
+
+
+def _randomise(encoder: nn.Module, dense: nn.Linear, seed: int) -> None:
+    """New random weights for a `tiny` model, from the seed alone."""
+    generator = torch.Generator().manual_seed(seed + 1_000_003)
+    for parameter in [*encoder.parameters(), *dense.parameters()]:
+        if parameter.ndim > 1:
+            nn.init.normal_(parameter, std=0.1, generator=generator)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,23 @@
+"""Where things lie. The only module that spells a path; nothing depends on the working directory."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _folder(variable: str, default: str) -> Path:
+    """The folder named by an environment variable, else one under the repository root."""
+    return Path(os.environ.get(variable) or ROOT / default).expanduser().resolve()
+
+
+DATA_CACHE = _folder("KDNB_DATA_CACHE", "data_cache")
+OUTPUTS = _folder("KDNB_OUTPUTS", "outputs")
+NOTEBOOKS = ROOT / "notebooks"
+RUNS = OUTPUTS / "runs"
+DAMAGED = OUTPUTS / "damaged"
+EXECUTED = OUTPUTS / "executed"
+FIGURES = OUTPUTS / "figures"
+REPORT = OUTPUTS / "report.html"
+GLUE = DATA_CACHE / "glue"
+ASSETS = DATA_CACHE / "assets"
