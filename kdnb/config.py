@@ -81,8 +81,12 @@ class RunConfig:
     def run_id(self) -> str:
         """The run's name: what it is, for people, and the hash of its content, for the store."""
         digest = hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
-        task = "".join(c if c.isalnum() else "-" for c in self.task)
-        return f"{task}-{self.method}-{self.student}-s{self.seed}-{digest}"
+        return f"{slug(self.task)}-{self.method}-{self.student}-s{self.seed}-{digest}"
+
+
+def slug(task: str) -> str:
+    """A task's name as run_ids and file names begin with it: letters, digits and dashes."""
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in task)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +151,9 @@ ARMS = {
 TFKD_CONFIDENCE, TFKD_TAU = 0.9, 20.0  # Yuan et al. 2020, Eq. 9: c >= 0.9, tau >= 20
 
 
-def arm_config(arm: str, *, task: str, profile: str, data: str, seed: int, teacher_run: str = "", **changes) -> RunConfig:
+def arm_config(
+    arm: str, *, task: str, profile: str, data: str, seed: int, teacher_run: str = "", **changes
+) -> RunConfig:
     """The RunConfig of one arm at a profile's fixed hyper-parameters, with `changes` on top.
 
     Args:

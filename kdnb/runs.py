@@ -142,6 +142,15 @@ def load(run_id: str) -> Run:
     return Run(config, logits, labels, metrics, history)
 
 
+def salvage_config(run_id: str) -> RunConfig | None:
+    """The config of a damaged run, if that much of it is whole; None otherwise."""
+    try:
+        config = RunConfig.from_dict(json.loads((folder(run_id) / "config.json").read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return config if config.run_id() == run_id else None
+
+
 def set_aside(run_id: str) -> Path:
     """Move a damaged run out of the store, keeping its bytes; returns where it went."""
     paths.DAMAGED.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,197 @@
+"""The command `kdnb`: a thin mirror of the package. torch is imported only by the commands that train."""
+
+import json
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from kdnb.config import ARMS, METHODS, PROFILES, SCHEDULES
+from kdnb.tasks import TASKS
+
+app = typer.Typer(
+    help="Is knowledge distillation just label smoothing? Train, compare, read. Entropies are in nats.",
+    no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+)  # fmt: skip
+runs_app = typer.Typer(help="The run store: list, show, verify.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(runs_app, name="runs")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
+TaskName = Annotated[str, typer.Argument(help=f"One of {', '.join(TASKS)}.", show_default=False)]
+ProfileName = Annotated[str, typer.Option(help=f"Models and rows: {', '.join(PROFILES)}.")]
+Lr = Annotated[float | None, typer.Option(help="Peak learning rate, in (0, 1). [default: the profile's]")]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the train split, >= 1. [default: the profile's]")]
+TrainRows = Annotated[int | None, typer.Option(help="Train rows, 0 = all. [default: the profile's]")]
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Tell what this machine has: Python, torch, device, bf16, packages, caches, hub."""
+    from kdnb import doctor as checks
+
+    facts = checks.check()
+    print(*checks.lines(facts), sep="\n")
+    _finish(as_json, facts)
+
+
+@app.command()
+def train(
+    task: TaskName,
+    method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "erm",
+    student: Annotated[str, typer.Option(help="large or small, as the profile defines them.")] = "small",
+    teacher: Annotated[str, typer.Option(help="kd: large or small (its ERM model, same seed), or a run_id.")] = "",
+    alpha: Annotated[float | None, typer.Option(help="Weight of the soft target, 0..1; 0 is ERM.")] = None,
+    tau: Annotated[float | None, typer.Option(help="Softmax temperature, > 0.")] = None,
+    lr: Lr = None,
+    epochs: Epochs = None,
+    batch_size: Annotated[int | None, typer.Option(help="Examples per step, >= 1.")] = None,
+    schedule: Annotated[str | None, typer.Option(help=f"Learning rate: {' or '.join(SCHEDULES)}.")] = None,
+    dropout: Annotated[float | None, typer.Option(help="Dropout, 0..1.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.")] = None,
+    seed: Annotated[int, typer.Option(help="Head initialisation and dropout.")] = 0,
+    order_seed: Annotated[int | None, typer.Option(help="Order of the batches. [default: --seed]")] = None,
+    profile: ProfileName = "demo",
+    train_rows: TrainRows = None,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune one model, or load it if it was trained before."""
+    from kdnb import commands
+
+    given = {
+        "alpha": alpha, "tau": tau, "lr": lr, "epochs": epochs, "batch_size": batch_size, "schedule": schedule,
+        "dropout": dropout, "precision": precision, "order_seed": order_seed,
+    }  # fmt: skip
+    changes = {name: value for name, value in given.items() if value is not None}
+    _finish(as_json, commands.train(task, profile, method, student, teacher, seed, train_rows, changes))
+
+
+@app.command()
+def compare(
+    task: Annotated[str, typer.Argument(help=f"One of {', '.join(TASKS)}; leave out with --data.")] = "",
+    data: Annotated[str, typer.Option(help="Your own CSV, TSV or Parquet file.")] = "",
+    text: Annotated[str, typer.Option(help="Its text column.")] = "",
+    text2: Annotated[str, typer.Option(help="Its second text column, for pairs.")] = "",
+    label: Annotated[str, typer.Option(help="Its label column: names, or integers 0..K-1.")] = "",
+    valid: Annotated[str, typer.Option(help="Validation file. [default: 15 % of --data]")] = "",
+    test: Annotated[str, typer.Option(help="Test file. [default: 15 % of --data]")] = "",
+    seeds: Annotated[str, typer.Option(help="Comma-separated. [default: the profile's]")] = "",
+    arms: Annotated[str, typer.Option(help=f"Comma-separated: {', '.join(ARMS)}. [default: all]")] = "",
+    lr: Lr = None,
+    epochs: Epochs = None,
+    ls_alpha: Annotated[float | None, typer.Option(help="LS: weight of the uniform part, 0..1.")] = None,
+    kd_alpha: Annotated[float | None, typer.Option(help="KD: weight of the teacher, 0..1.")] = None,
+    tau: Annotated[float | None, typer.Option(help="KD: softmax temperature, > 0.")] = None,
+    profile: ProfileName = "demo",
+    train_rows: TrainRows = None,
+    as_json: Json = False,
+) -> None:
+    """Compare ERM, LS and KD (standard, self, reverse, teacher-free) on a task or on your own data."""
+    from kdnb import commands
+
+    own = {"path": data, "text": text, "text2": text2, "label": label, "validation": valid, "test": test}
+    common = {name: value for name, value in {"lr": lr, "epochs": epochs}.items() if value is not None}
+    by_arm = commands.soft_changes(ls_alpha, kd_alpha, tau)
+    found = commands.compare(task, own, profile, _numbers(seeds), _words(arms), common, by_arm, train_rows)
+    _finish(as_json, found)
+
+
+@app.command()
+def study(profile: ProfileName = "demo", as_json: Json = False) -> None:
+    """Execute every notebook of the study and write the report; what is current is kept."""
+    from kdnb import commands
+
+    _finish(as_json, commands.study(profile))
+
+
+@app.command()
+def run(
+    notebook: Annotated[str, typer.Argument(help="A notebook under notebooks/, with or without .ipynb.")],
+    parameter: Annotated[list[str] | None, typer.Option("-p", help="name=value, any number of times.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Execute one notebook with papermill into outputs/executed/."""
+    from kdnb import commands
+
+    _finish(as_json, commands.run(notebook, parameter or []))
+
+
+@app.command()
+def report(profile: ProfileName = "demo", as_json: Json = False) -> None:
+    """Write the report of the stored runs: one HTML file that needs no network."""
+    from kdnb.report import write
+
+    path = write(profile)
+    print(f"report: {path}")
+    _finish(as_json, {"report": str(path)})
+
+
+@runs_app.command("list")
+def runs_list(task: Annotated[str, typer.Option(help="Only this task's.")] = "", as_json: Json = False) -> None:
+    """List the stored runs with their test entropy [nats] and accuracy."""
+    from kdnb import commands
+
+    _finish(as_json, commands.list_runs(task))
+
+
+@runs_app.command("show")
+def runs_show(run_id: str, as_json: Json = False) -> None:
+    """Show one run: its config, metrics and cost."""
+    from kdnb import commands
+
+    _finish(as_json, commands.show_run(run_id))
+
+
+@runs_app.command("verify")
+def runs_verify(
+    redo: Annotated[bool, typer.Option("--redo", help="Train the damaged runs again.")] = False, as_json: Json = False
+) -> None:
+    """Check every byte of every run; set damaged ones aside. Exit code 1 if any was found and not redone."""
+    from kdnb import commands
+
+    found = commands.verify_runs(redo)
+    _finish(as_json, found)
+    raise typer.Exit(1 if found["damaged"] and not redo else 0)
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line on stderr and exit code 2, a failed notebook exit code 1."""
+    import click
+
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        _fail(error.format_message())
+    except KeyboardInterrupt:
+        print("kdnb: stopped; finished runs are kept, start again to go on", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        own = type(error).__module__.startswith("kdnb.")
+        if os.environ.get("KDNB_DEBUG") or not (own or isinstance(error, ValueError | OSError)):
+            raise
+        _fail(str(error), 1 if type(error).__name__ == "NotebookFailed" else 2)
+
+
+def _fail(message: str, code: int = 2) -> None:
+    print("kdnb: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(code)
+
+
+def _finish(as_json: bool, found: dict) -> None:
+    if as_json:
+        print(json.dumps(found))
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(word) for word in _words(text)]
+    except ValueError:
+        raise ValueError(f"seeds must be comma-separated integers, got {text!r}") from None
+
+

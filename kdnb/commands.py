@@ -1,0 +1,214 @@
+"""What the command line does, as functions that print for people and return plain data."""
+
+import json
+import time
+from dataclasses import asdict, replace
+
+from kdnb import results, runs, sweep
+from kdnb.config import ARMS, METHODS, PROFILES, arm_config
+from kdnb.data import TaskData, load, make
+from kdnb.runs import Run
+from kdnb.tasks import nearest
+
+
+def task_data(task: str, profile: str, train_rows: int | None = None, own: dict | None = None) -> TaskData:
+    """The splits of a named task or, where own["path"] is given, of the user's files; ValueError otherwise."""
+    if profile not in PROFILES:
+        raise ValueError(f"unknown profile {profile!r}{nearest(profile, PROFILES)}")
+    if not (own and own["path"]):
+        if not task:
+            raise ValueError("name a task, or give your own file with --data, --text and --label")
+        return load(task, profile, train_rows)
+    if task:
+        raise ValueError(f"either a task ({task}) or --data ({own['path']}), not both")
+    if not (own["text"] and own["label"]):
+        raise ValueError(f"--data {own['path']} needs --text and --label, the names of its columns")
+    from kdnb import own as own_data
+
+    what, table = own_data.read(**own)
+    return make(what, table, profile, train_rows)
+
+
+def train(task, profile, method, student, teacher, seed, train_rows, changes) -> dict:
+    """One run, and before it its teacher if that is named by size; returns the run's facts."""
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}{nearest(method, METHODS)}")
+    if student not in ("large", "small"):
+        raise ValueError(f"student must be large or small, got {student!r}")
+    if (method == "kd") != bool(teacher):
+        raise ValueError("method kd needs --teacher (large, small or a run_id), the other methods take none")
+    data = task_data(task, profile, train_rows)
+    changes = {"order_seed": seed, **changes}
+    teacher_run = _teacher(teacher, data, profile, seed, changes) if teacher else ""
+    arm = next(name for name, arm in ARMS.items() if (arm.method, arm.student) == (method, student)) \
+        if method != "tfkd" else "tfkd_small"  # fmt: skip
+    fields = {"task": data.task.name, "profile": profile, "data": data.fingerprint, "seed": seed}
+    config = replace(arm_config(arm, **fields, teacher_run=teacher_run), **{"student": student, **changes})
+    found = sweep.run_points([sweep.Point(arm, config)], data)
+    return facts(found[config.run_id()])
+
+
+def _teacher(teacher: str, data: TaskData, profile: str, seed: int, changes: dict) -> str:
+    """run_id of the teacher: the ERM model of a size, trained if need be, or a stored run, checked."""
+    if teacher not in ("large", "small"):
+        try:
+            found = runs.load(teacher)
+        except FileNotFoundError:
+            raise ValueError(f"teacher must be large, small or a run_id{nearest(teacher, runs.stored_ids())}") from None
+        if found.config.data != data.fingerprint:
+            raise ValueError(
+                f"teacher {teacher} was trained on {found.config.task} (data {found.config.data}), not on "
+                f"{data.task.name} (data {data.fingerprint}): task, rows and label order must be the same"
+            )
+        return teacher
+    shared = {name: value for name, value in changes.items() if name not in ("alpha", "tau")}
+    points = sweep.compare_points(data.task.name, profile, data.fingerprint, [seed], [f"erm_{teacher}"], shared)
+    sweep.run_points(points, data)
+    return points[0].config.run_id()
+
+
+def soft_changes(ls_alpha: float | None, kd_alpha: float | None, tau: float | None) -> dict[str, dict]:
+    """Per arm, the fields that the soft-target options change."""
+    changes = {}
+    for name, arm in ARMS.items():
+        alpha = {"ls": ls_alpha, "kd": kd_alpha, "tfkd": kd_alpha}.get(arm.method)
+        given = {"alpha": alpha, "tau": tau if arm.method == "kd" else None}
+        changes[name] = {field: value for field, value in given.items() if value is not None}
+    return changes
+
+
+def compare(task, own, profile, seeds, arms, changes, arm_changes, train_rows) -> dict:
+    """The whole comparison of one task; prints the table, returns it."""
+    data = task_data(task, profile, train_rows, own)
+    size = {split: len(part) for split, part in data.splits.items()}
+    print(f"{data.task.caption}: {data.task.question} K = {data.task.num_classes}; " + ", ".join(f"{n:,} {s}" for s, n in size.items()))
+    points = sweep.compare_points(
+        data.task.name, profile, data.fingerprint, seeds or PROFILES[profile].seeds, arms or tuple(ARMS), changes, arm_changes
+    )  # fmt: skip
+    done = sweep.run_points(points, data)
+    table = results.tidy(list(done.values()))
+    _print_table(table)
+    return {"task": data.task.name, "profile": profile, "rows": size, "arms": [facts(run) for run in done.values()]}
+
+
+def facts(run: Run) -> dict:
+    """A run in plain data: what it is, test entropy [nats] and accuracy."""
+    config, test = run.config, run.metrics["test"]
+    return {
+        "arm": results.arm_of(config), "method": config.method, "student": config.student, "teacher": config.teacher_run,
+        "seed": config.seed, "alpha": config.alpha, "tau": config.tau, "entropy": test["entropy"],
+        "accuracy": test["accuracy"], "run_id": run.run_id,
+    }  # fmt: skip
+
+
+def _print_table(table) -> None:
+    """Per arm: entropy and accuracy, mean and sd over the seeds, and the entropy difference to the same-size ERM."""
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table("arm", "n", "entropy, nats", "accuracy, %", "entropy - ERM, 95 % interval")
+    both = results.Study("", "", table, {})
+    for entropy, accuracy in zip(
+        results.spread(table, "entropy").itertuples(), results.spread(table, "accuracy").itertuples(), strict=True
+    ):
+        base = f"erm_{ARMS[entropy.arm].student}"
+        difference = both.difference(entropy.arm, base, "entropy") if entropy.arm != base else ()
+        effect = ""
+        if len(difference) > 1:
+            mean, low, high, _ = results.interval(difference)
+            effect = f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+        sds = [f" ± {x:.{d}f}" if n > 1 else "" for x, d, n in ((entropy.sd, 3, entropy.n), (100 * accuracy.sd, 1, entropy.n))]
+        shown.add_row(
+            entropy.name, str(entropy.n), f"{entropy.mean:.3f}{sds[0]}", f"{100 * accuracy.mean:.1f}{sds[1]}", effect
+        )
+    Console().print(shown)
+
+
+def study(profile: str) -> dict:
+    """Every notebook, then the report."""
+    from kdnb import report, runner
+
+    if profile not in PROFILES:
+        raise ValueError(f"unknown profile {profile!r}{nearest(profile, PROFILES)}")
+    started, before = time.perf_counter(), set(runs.stored_ids())
+    outputs = runner.run_steps(runner.study_steps(profile))
+    path = report.write(profile)
+    trained = len(set(runs.stored_ids()) - before)
+    seconds = time.perf_counter() - started
+    print(f"{len(outputs)} notebooks, {trained} runs trained, {seconds:.0f} s\nreport: {path}")
+    return {
+        "profile": profile, "notebooks": [str(o) for o in outputs], "trained": trained, "seconds": round(seconds, 1),
+        "report": str(path),
+    }  # fmt: skip
+
+
+def run(notebook: str, parameters: list[str]) -> dict:
+    """One notebook with name=value parameters; values are JSON where they read as JSON, else text."""
+    from kdnb import runner
+
+    given = {}
+    for parameter in parameters:
+        name, equals, value = parameter.partition("=")
+        if not equals:
+            raise ValueError(f"parameter {parameter!r} must be name=value")
+        try:
+            given[name] = json.loads(value)
+        except json.JSONDecodeError:
+            given[name] = value
+    path = runner.notebook_path(notebook)
+    output = runner.run_notebook(path, runner.Step(path.stem, given).output, given)
+    print(f"executed: {output}")
+    return {"notebook": path.stem, "output": str(output)}
+
+
+def list_runs(task: str) -> dict:
+    """All valid runs, a line each."""
+    found = [run for run in results.load_runs() if not task or run.config.task == task]
+    for run in found:
+        test = run.metrics["test"]
+        print(f"{run.run_id:<50} entropy {test['entropy']:.3f} nats  accuracy {100 * test['accuracy']:.1f} %")
+    print(f"{len(found)} runs")
+    return {"runs": [facts(run) for run in found]}
+
+
+def show_run(run_id: str) -> dict:
+    """One run's config and metrics."""
+    try:
+        found = runs.load(run_id)
+    except FileNotFoundError:
+        raise ValueError(f"no run {run_id!r}{nearest(run_id, runs.stored_ids()[:2000])}") from None
+    told = {"run_id": run_id, "config": asdict(found.config), "metrics": found.metrics}
+    print(json.dumps(told, indent=1))
+    return told
+
+
+def verify_runs(redo: bool) -> dict:
+    """Load every run; set damaged ones aside and, on request, train them again (students after teachers)."""
+    damaged, redone, again = [], [], []
+    ids = runs.stored_ids()
+    for run_id in ids:
+        try:
+            runs.load(run_id)
+        except runs.DamagedRun as error:
+            config = runs.salvage_config(run_id)
+            where = runs.set_aside(run_id)
+            print(f"damaged: {error}; set aside in {where}")
+            damaged.append(run_id)
+            again.append((run_id, config))
+    if redo:
+        for run_id, config in sorted(again, key=lambda pair: bool(pair[1] and pair[1].teacher_run)):
+            if config is None or config.task.startswith("own:"):
+                print(f"{run_id}: cannot be redone from here; run the command that made it again")
+                continue
+            sweep.run_points([sweep.Point(results.arm_of(config) or "erm_small", config)], data_of(config))
+            redone.append(run_id)
+    print(f"{len(ids)} runs checked, {len(damaged)} damaged, {len(redone)} redone")
+    return {"checked": len(ids), "damaged": damaged, "redone": redone}
+
+
+def data_of(config) -> TaskData:
+    """The data a stored config was made for, at the profile's rows; ValueError if that is another cut."""
+    data = load(config.task, config.profile)
+    if data.fingerprint != config.data:
+        raise ValueError(f"run {config.run_id()} used another cut of {config.task} (--train-rows?); run its command again")
+    return data
