@@ -156,18 +156,17 @@ def runs_verify(
 
 def main() -> None:
     """Entry point: a user's mistake is one line on stderr and exit code 2, a failed notebook exit code 1."""
-    import click
-
     try:
         sys.exit(app(standalone_mode=False) or 0)
-    except click.exceptions.Abort:
-        sys.exit(130)
-    except click.ClickException as error:
-        _fail(error.format_message())
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         print("kdnb: stopped; finished runs are kept, start again to go on", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error.format_message())
+            sys.exit(2)
+        if hasattr(error, "format_message"):  # typer's usage errors, whichever click they come from
+            _fail(error.format_message())
         own = type(error).__module__.startswith("kdnb.")
         if os.environ.get("KDNB_DEBUG") or not (own or isinstance(error, ValueError | OSError)):
             raise

@@ -38,13 +38,13 @@ def train(task, profile, method, student, teacher, seed, train_rows, changes) ->
     if (method == "kd") != bool(teacher):
         raise ValueError("method kd needs --teacher (large, small or a run_id), the other methods take none")
     data = task_data(task, profile, train_rows)
-    changes = {"order_seed": seed, **changes}
-    teacher_run = _teacher(teacher, data, profile, seed, changes) if teacher else ""
-    arm = next(name for name, arm in ARMS.items() if (arm.method, arm.student) == (method, student)) \
-        if method != "tfkd" else "tfkd_small"  # fmt: skip
+    changes = {"order_seed": seed, "student": student, **changes}
+    arm = next(name for name, arm in ARMS.items() if arm.method == method)
     fields = {"task": data.task.name, "profile": profile, "data": data.fingerprint, "seed": seed}
-    config = replace(arm_config(arm, **fields, teacher_run=teacher_run), **{"student": student, **changes})
-    found = sweep.run_points([sweep.Point(arm, config)], data)
+    config = arm_config(arm, **fields, teacher_run=teacher, **changes)  # refuses bad values before any training
+    if teacher:
+        config = replace(config, teacher_run=_teacher(teacher, data, profile, seed, changes))
+    found = sweep.run_points([sweep.Point(results.arm_of(config) or arm, config)], data)
     return facts(found[config.run_id()])
 
 
@@ -61,7 +61,7 @@ def _teacher(teacher: str, data: TaskData, profile: str, seed: int, changes: dic
                 f"{data.task.name} (data {data.fingerprint}): task, rows and label order must be the same"
             )
         return teacher
-    shared = {name: value for name, value in changes.items() if name not in ("alpha", "tau")}
+    shared = {name: value for name, value in changes.items() if name not in ("alpha", "tau", "student")}
     points = sweep.compare_points(data.task.name, profile, data.fingerprint, [seed], [f"erm_{teacher}"], shared)
     sweep.run_points(points, data)
     return points[0].config.run_id()

@@ -3,16 +3,14 @@
 import os
 import platform
 import shutil
-import socket
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-from kdnb import paths
+from kdnb import hub, paths
 from kdnb.assets import PACKAGED
 from kdnb.tasks import TASKS
 
 PACKAGES = ("torch", "transformers", "datasets", "jupyterlab", "papermill", "seaborn", "pandas", "numpy", "scipy", "ray")
-HUB = "huggingface.co"
 
 
 def check() -> dict:
@@ -65,12 +63,9 @@ def _existing(folder):
 
 
 def _hub() -> str:
-    if os.environ.get("KDNB_HUB"):
-        return f"local mirror {os.environ['KDNB_HUB']}"
-    if os.environ.get("HF_HUB_OFFLINE") == "1":
-        return "offline mode (HF_HUB_OFFLINE=1)"
-    try:
-        socket.create_connection((HUB, 443), timeout=3).close()
-        return "reachable"
-    except OSError:
-        return "not reachable: the embedded tasks and the demo profile work without it"
+    return {
+        "mirror": f"local mirror {os.environ.get('KDNB_HUB')}",
+        "offline": "offline mode (HF_HUB_OFFLINE=1)",
+        "reachable": "reachable",
+        "unreachable": "not reachable: the embedded tasks and the demo profile work without it",
+    }[hub.state()]

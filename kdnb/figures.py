@@ -23,10 +23,15 @@ METHOD_MARKERS = {"ERM": "o", "LS": "s", "KD": "^", "Self-KD": "v", "Reverse KD"
 TEACHER_COLOR = "#949494"
 
 
-def start(profile: str) -> None:
-    """First line of every notebook: the theme, and one line with versions, profile and where runs lie."""
+def theme() -> None:
+    """seaborn's theme, the same everywhere."""
     sns.set_theme(context="notebook", style="ticks", palette="colorblind")
     plt.rcParams.update({"figure.dpi": 110, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 12})
+
+
+def start(profile: str) -> None:
+    """First line of every notebook: the theme, and one line with versions, profile and where runs lie."""
+    theme()
     packages = " · ".join(f"{name} {version(name)}" for name in ("kdnb", "torch", "transformers", "pandas"))
     print(f"{packages} · Python {platform.python_version()} · profile {profile} · runs in {paths.RUNS}")
 

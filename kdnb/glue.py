@@ -1,11 +1,12 @@
 """GLUE as the paper splits it (arXiv 2301.12609, A.1, Table 6): from GLUE's own files, else from the hub."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from kdnb import hub
+from kdnb.hub import HubUnreachable
 from kdnb.paths import GLUE
 from kdnb.tasks import Task
 
@@ -14,10 +15,6 @@ HUB_REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
 HOLDOUT_SEED = 42
 # What the paper cuts out of GLUE's train split, and which GLUE split serves as the third one.
 HELD_OUT = {"mrpc": None, "qnli": ("validation", 5000), "sst2": ("test", 1800), "mnli": ("validation", 9815)}
-
-
-class HubUnreachable(RuntimeError):
-    """GLUE is not in the data cache and the hub cannot be reached."""
 
 
 def holdout(rows: int, held: int, seed: int = HOLDOUT_SEED) -> tuple[np.ndarray, np.ndarray]:
@@ -92,26 +89,25 @@ def _tidy(table: pd.DataFrame, task: Task, columns: tuple[str, ...], label: str,
 
 
 def _from_hub(task: Task) -> dict[str, pd.DataFrame]:
-    """The hub's Parquet at the pinned commit; KDNB_HUB names a local folder laid out the same way."""
-    mirror = os.environ.get("KDNB_HUB")
+    """The hub's Parquet at the pinned commit, or a local mirror's."""
     test = {"mrpc": "test", "qnli": "validation", "mnli": "validation_matched"}.get(task.name)
     wanted = {"train": "train", "validation": "validation" if task.name in ("mrpc", "sst2") else None, "test": test}
     splits = {ours: theirs for ours, theirs in wanted.items() if theirs}
+    hub.prepare()
     try:
         from datasets import load_dataset
 
-        if mirror:
-            folder = Path(mirror, HUB_REPO, task.hub_name)
-            files = {theirs: str(folder / f"{theirs}-*.parquet") for theirs in splits.values()}
-            hub = load_dataset("parquet", data_files=files)
+        if folder := hub.mirror(HUB_REPO):
+            files = {name: str(folder / task.hub_name / f"{name}-*.parquet") for name in splits.values()}
+            found = load_dataset("parquet", data_files=files)
         else:
-            hub = load_dataset(HUB_REPO, task.hub_name, revision=HUB_REVISION)
+            found = load_dataset(HUB_REPO, task.hub_name, revision=HUB_REVISION)
     except (OSError, ValueError, RuntimeError) as error:
-        why = str(error).splitlines()[0]
         raise HubUnreachable(
-            f"{task.title}: no folder {GLUE / task.glue_folder} and the hub gave nothing ({why}); put GLUE's own "
-            f"train and dev files there, or try an embedded task such as rt"
+            f"{task.title}: no folder {GLUE / task.glue_folder} and nothing from the hub "
+            f"({str(error).splitlines()[0]}); put GLUE's own files there, or take an embedded task such as rt"
         ) from None
-    return {ours: _tidy(hub[theirs].to_pandas(), task, task.columns, "label", f"{HUB_REPO}/{theirs}") for ours, theirs in splits.items()}
-
-
+    return {
+        ours: _tidy(found[theirs].to_pandas(), task, task.columns, "label", f"{HUB_REPO}/{theirs}")
+        for ours, theirs in splits.items()
+    }

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from kdnb.config import ARMS
+from kdnb.tasks import TASKS
+
 STAND_INS = {"rt": "sst2", "headline": "mrpc", "passage": "qnli", "relation": "mnli"}
 RESULT_TABLES = {("small", "entropy"): 2, ("small", "accuracy"): 3, ("large", "entropy"): 4, ("large", "accuracy"): 5}
 
@@ -61,13 +64,11 @@ def printed_as(table: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
     Returns:
         One row per arm; published is NaN and source "" where the paper has no such run.
     """
-    from kdnb.config import ARMS
-
     rows, glue_task = [], STAND_INS.get(task, task)
     for arm in table.arm.unique():
         number = RESULT_TABLES[(ARMS[arm].student, metric)]
         try:
-            found, source = value(number, ARMS[arm].paper_row, glue_task), f"Table {number}, {glue_task}"
+            found, source = value(number, ARMS[arm].paper_row, glue_task), f"Table {number}, {TASKS[glue_task].title}"
         except KeyError:
             found, source = float("nan"), ""
         rows.append((arm, found / 100 if metric == "accuracy" else found, source))

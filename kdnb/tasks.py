@@ -80,8 +80,10 @@ TASKS = {task.name: task for task in _EMBEDDED + _GLUE}
 
 def nearest(name: str, known) -> str:
     """The end of an error message: the known name closest to a wrong one, then all of them."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return (f"; did you mean {close[0]!r}?" if close else "") + f" (known: {', '.join(known)})"
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    told = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
+    return (f"; did you mean {close[0]!r}?" if close else "") + f" (known: {told or 'none'})"
 
 
 def task_named(name: str) -> Task:

@@ -1,0 +1,42 @@
+# Two commands do everything: `make study` and `make test`. PROFILE is toy, demo (default), cpu or paper.
+PYTHON ?= python3
+PROFILE ?= demo
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help study test lab lint report doctor clean clean-all
+
+help:  ## what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"kdnb needs Python 3.11 or newer, {sys.executable} is {sys.version.split()[0]}; try make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $(READY)
+
+study: $(READY)  ## the whole study: notebooks through papermill, then the report
+	$(BIN)/kdnb study --profile $(PROFILE)
+
+test: $(READY)  ## the tests, every notebook among them
+	$(BIN)/python -m pytest
+
+lab: $(READY)  ## JupyterLab on loopback, with its token
+	@$(BIN)/jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements >/dev/null 2>&1
+	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks
+
+lint: $(READY)  ## ruff on code and notebooks
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+report: $(READY)  ## the report of the stored runs
+	$(BIN)/kdnb report --profile $(PROFILE)
+
+doctor: $(READY)  ## what this machine has
+	$(BIN)/kdnb doctor
+
+clean:  ## executed notebooks, figures, report and caches; runs and data stay
+	rm -rf outputs/executed outputs/figures outputs/report.html .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	find kdnb tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
+
+clean-all: clean  ## runs, fetched data and the environment as well
+	rm -rf outputs/runs outputs/damaged data_cache/assets data_cache/built .venv
