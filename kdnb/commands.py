@@ -44,7 +44,7 @@ def train(task, profile, method, student, teacher, seed, train_rows, changes) ->
     config = arm_config(arm, **fields, teacher_run=teacher, **changes)  # refuses bad values before any training
     if teacher:
         config = replace(config, teacher_run=_teacher(teacher, data, profile, seed, changes))
-    found = sweep.run_points([sweep.Point(results.arm_of(config) or arm, config)], data)
+    found = sweep.run_points([sweep.Point(results.arm_of(config), config)], data)
     return facts(found[config.run_id()])
 
 
@@ -200,7 +200,7 @@ def verify_runs(redo: bool) -> dict:
             if config is None or config.task.startswith("own:"):
                 print(f"{run_id}: cannot be redone from here; run the command that made it again")
                 continue
-            sweep.run_points([sweep.Point(results.arm_of(config) or "erm_small", config)], data_of(config))
+            sweep.run_points([sweep.Point(results.arm_of(config), config)], data_of(config))
             redone.append(run_id)
     print(f"{len(ids)} runs checked, {len(damaged)} damaged, {len(redone)} redone")
     return {"checked": len(ids), "damaged": damaged, "redone": redone}

@@ -109,7 +109,7 @@ class Profile:
 
 PROFILES = {
     "toy": Profile(
-        large="tiny-large", small="tiny-small", train_rows=64, validation_rows=32, test_rows=32, lr=2e-3, epochs=2,
+        large="tiny-large", small="tiny-small", train_rows=64, validation_rows=32, test_rows=32, lr=1e-2, epochs=8,
         ls_alpha=0.4, kd_alpha=0.7, seeds=(0, 1), history_rows=16, max_length=32,
     ),
     "demo": Profile(

@@ -62,7 +62,8 @@ def save(figure: Figure, notebook: str, name: str, data: pd.DataFrame, alt: str,
     if not alt.strip():
         raise ValueError(f"figure {name}: alt text is missing")
     if caption:
-        figure.text(0.5, -0.02, caption, ha="center", va="top", fontsize=9, color="0.35")
+        below = figure.get_tightbbox().y0 / figure.get_figheight()  # under tick labels, however long they are
+        figure.text(0.5, below - 0.03, caption, ha="center", va="top", fontsize=9, color="0.35")
     path = paths.FIGURES / f"{notebook}__{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150, bbox_inches="tight", metadata={"Description": alt})
@@ -128,7 +129,7 @@ def confidence_scatter(teacher_logits: np.ndarray, logits: np.ndarray, ax: Axes,
     look = style(arm)
     ax.scatter(x, y, s=9, alpha=0.35, linewidths=0, **look)
     low, high = (min(x.min(), y.min()) - 0.3, max(x.max(), y.max()) + 0.3) if transform else (0, 1)
-    ax.plot([low, high], [low, high], color="0.3", linewidth=1, linestyle="--")
+    ax.axline((low, low), slope=1, color="0.3", linewidth=1, linestyle="--")
     ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     kind = "log odds" if transform else "probability"
     ax.set(xlabel=f"teacher's {kind} of its own class", ylabel=f"student's {kind} of that class")
@@ -158,7 +159,7 @@ def inheritance(cells: pd.DataFrame, ax: Axes) -> Axes:
     for arm, rows in cells.groupby("arm", sort=False):
         ax.scatter(rows.teacher_entropy, rows.student_entropy, s=55, alpha=0.85, label=ARMS[arm].name, **style(arm))
     ends = [0, max(cells.teacher_entropy.max(), cells.student_entropy.max()) * 1.15]
-    ax.plot(ends, ends, color="0.3", linewidth=1, linestyle="--")
+    ax.axline((0, 0), slope=1, color="0.3", linewidth=1, linestyle="--")
     ax.set(xlim=ends, ylim=ends, aspect="equal", xlabel="teacher's entropy [nats]", ylabel="student's entropy [nats]")
     ax.legend(frameon=False)
     return ax

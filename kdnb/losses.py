@@ -54,7 +54,9 @@ def ls_targets(labels: Tensor, num_classes: int, alpha: float, dtype: torch.dtyp
     return (1 - alpha) * one_hot_targets(labels, num_classes, dtype) + alpha / num_classes
 
 
-def virtual_teacher_logits(labels: Tensor, num_classes: int, confidence: float) -> Tensor:
+def virtual_teacher_logits(
+    labels: Tensor, num_classes: int, confidence: float, dtype: torch.dtype = torch.float32
+) -> Tensor:
     """Logits of the virtual teacher of teacher-free KD (Yuan et al. 2020, Eq. 9).
 
     p^d gives `confidence` to the label and shares the rest equally; the logits are log p^d.
@@ -63,15 +65,16 @@ def virtual_teacher_logits(labels: Tensor, num_classes: int, confidence: float) 
         labels: (N,) integers in 0..K-1.
         num_classes: K >= 2.
         confidence: c in (1/K, 1); the paper asks for c >= 0.9.
+        dtype: float type of the result.
     Returns:
-        (N, K) float32.
+        (N, K).
     Raises:
         ValueError: confidence or a label is out of range.
     """
     if not 1 / num_classes < confidence < 1:
         raise ValueError(f"confidence must be in (1/{num_classes}, 1), got {confidence}")
     rest = (1 - confidence) / (num_classes - 1)
-    return (one_hot_targets(labels, num_classes) * (confidence - rest) + rest).log()
+    return (one_hot_targets(labels, num_classes, dtype) * (confidence - rest) + rest).log()
 
 
 def erm_loss(logits: Tensor, labels: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from kdnb.assets import asset
 from kdnb.config import PROFILES, RunConfig
 from kdnb.data import TaskData
+from kdnb.dropout import Dropout
+from kdnb.encoder import Encoder
 
 
 class ModelUnavailable(RuntimeError):
@@ -43,11 +45,11 @@ SOURCES = {
 class Classifier(nn.Module):
     """Encoder, then dense - activation - dropout - linear on the first token; the head runs in float32."""
 
-    def __init__(self, encoder: nn.Module, dense: nn.Linear, num_classes: int, dropout: float, seed: int):
+    def __init__(self, pretrained: nn.Module, dense: nn.Linear, num_classes: int, dropout: float, seed: int):
         super().__init__()
-        self.encoder, self.dense = encoder, dense
-        self.distilbert = encoder.config.model_type == "distilbert"
-        self.dropout = nn.Dropout(dropout)
+        self.distilbert = pretrained.config.model_type == "distilbert"
+        self.dropout = Dropout(dropout, seed)
+        self.encoder, self.dense = Encoder(pretrained, self.dropout), dense
         self.classifier = nn.Linear(dense.out_features, num_classes)
         generator = torch.Generator().manual_seed(seed)
         new = [self.classifier, dense] if self.distilbert else [self.classifier]
@@ -57,8 +59,7 @@ class Classifier(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
         """Logits (N, K) float32 from (N, L) token ids, mask and types."""
-        types = {} if self.distilbert else {"token_type_ids": token_type_ids}
-        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state[:, 0]
+        hidden = self.encoder(input_ids, attention_mask, token_type_ids)
         with torch.autocast(hidden.device.type, enabled=False):  # bf16 logits would have 8 bits
             hidden = self.dense(hidden.float())
             hidden = torch.relu(hidden) if self.distilbert else torch.tanh(hidden)
@@ -71,16 +72,13 @@ def build(config: RunConfig, data: TaskData) -> Classifier:
     Raises:
         MissingAsset, ModelUnavailable: the weights cannot be had.
     """
-    encoder, dense = _pretrained(encoder_name(config.profile, config.student))
-    encoder, dense = copy.deepcopy(encoder), copy.deepcopy(dense)
-    if SOURCES[encoder_name(config.profile, config.student)].kind == "tiny":
-        _randomise(encoder, dense, config.seed)
-    for module in encoder.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = config.dropout
-        if hasattr(module, "dropout_prob"):
-            module.dropout_prob = config.dropout
-    return Classifier(encoder, dense, data.task.num_classes, config.dropout, config.seed)
+    name = encoder_name(config.profile, config.student)
+    pretrained, dense = _pretrained(name)
+    dense = copy.deepcopy(dense)
+    if SOURCES[name].kind == "tiny":
+        pretrained = copy.deepcopy(pretrained)
+        _randomise(pretrained, dense, config.seed)
+    return Classifier(pretrained, dense, data.task.num_classes, config.dropout, config.seed)
 
 
 def encoder_name(profile: str, size: str) -> str:
@@ -106,7 +104,8 @@ def _pretrained(name: str) -> tuple[nn.Module, nn.Linear]:
             config = AutoConfig.from_pretrained(where, **pin)
             encoder = AutoModel.from_pretrained(where, config=config, use_safetensors=True, **pin)
         except (OSError, ValueError) as error:
-            raise ModelUnavailable(f"{source.where}: no weights here and none from the hub ({_first_line(error)})") from None
+            reason = f"no weights here and none from the hub ({_first_line(error)})"
+            raise ModelUnavailable(f"{source.where}: {reason}") from None
     if source.layers and source.kind != "tiny":
         encoder.encoder.layer = nn.ModuleList([encoder.encoder.layer[i] for i in source.layers])
         encoder.config.num_hidden_layers = len(source.layers)
@@ -140,7 +139,8 @@ def load_tokenizer(name: str, data: TaskData):
     try:
         return AutoTokenizer.from_pretrained(where, **pin)
     except (OSError, ValueError) as error:
-        raise ModelUnavailable(f"{SOURCES[name].where}: no tokenizer here and none from the hub ({_first_line(error)})") from None
+        reason = f"no tokenizer here and none from the hub ({_first_line(error)})"
+        raise ModelUnavailable(f"{SOURCES[name].where}: {reason}") from None
 
 
 def _randomise(encoder: nn.Module, dense: nn.Linear, seed: int) -> None:

@@ -56,10 +56,10 @@ class Study:
         """What stands below every figure: task, profile, rows, seeds."""
         title = TASKS[self.task].caption if self.task in TASKS else self.task.removeprefix("own:")
         words = "TOY PROFILE, generated text, says nothing about language: " if self.profile == "toy" else ""
-        first = self.table.iloc[0]
+        first, seeds = self.table.iloc[0], self.table.seed.nunique()
         return (
             f"{words}{title}, profile {self.profile}: {first.n_train:,} train and {first.n_test:,} test examples, "
-            f"{self.table.seed.nunique()} seeds"
+            f"{seeds} seed{'s' if seeds > 1 else ''}"
         )
 
     def run(self, arm: str, seed: int) -> Run:

@@ -15,10 +15,15 @@ from kdnb.tasks import nearest
 
 @dataclass(frozen=True)
 class Point:
-    """One run to be had: its arm and its config."""
+    """One run to be had: its arm ("" where it is none of ARMS) and its config."""
 
     arm: str
     config: RunConfig
+
+    @property
+    def title(self) -> str:
+        """As printed."""
+        return ARMS[self.arm].name if self.arm else f"{self.config.method.upper()} {self.config.student}"
 
 
 def compare_points(
@@ -98,12 +103,12 @@ def run_points(points: list[Point], data: TaskData, say: Callable[[str], None] =
     """All runs of a list, in its order: run_id -> Run. A line per run, a bar over its steps on a terminal."""
     done = {}
     for number, point in enumerate(points, 1):
-        with _Bar(f"{point.arm} seed {point.config.seed}") as bar:
+        with _Bar(f"{point.title} seed {point.config.seed}") as bar:
             run, trained = ensure(point.config, data, bar.step)
         done[run.run_id] = run
         test, seconds = run.metrics["test"], run.metrics["cost"]["seconds"]
         say(
-            f"[{number}/{len(points)}] {ARMS[point.arm].name:<16} seed {point.config.seed}  "
+            f"[{number}/{len(points)}] {point.title:<16} seed {point.config.seed}  "
             f"entropy {test['entropy']:.3f} nats  accuracy {100 * test['accuracy']:.1f} %  "
             + (f"trained in {seconds:.0f} s" if trained else "loaded")
         )

@@ -57,7 +57,7 @@ def collate(tokens: Tokens, rows: np.ndarray, pad_id: int) -> dict[str, Tensor]:
     places = np.arange(lengths.max())
     real = places < lengths[:, None]
     ids = np.full(real.shape, pad_id, dtype=np.int64)
-    ids[real] = np.concatenate([tokens.ids[tokens.starts[row] : tokens.starts[row + 1]] for row in rows])
+    ids[real] = tokens.ids[(tokens.starts[rows, None] + places)[real]]
     types = (places >= tokens.second[rows, None]) & real
     arrays = {"input_ids": ids, "attention_mask": real.astype(np.int64), "token_type_ids": types.astype(np.int64)}
     return {name: torch.from_numpy(array) for name, array in arrays.items()}

@@ -95,14 +95,17 @@ def batch_loss(config: RunConfig, logits: Tensor, labels: Tensor, teacher_logits
     return kd_loss(logits, labels, teacher_logits, config.alpha, config.tau, config.tau2_scaling)
 
 
-def _train(model, config, data, tokens, pad_id, kind, teacher, on_step) -> tuple[list[dict], float]:
-    """All epochs; returns the history and the seconds spent (entropy samples included)."""
+def _train(model, config, data, tokens, pad_id, kind, teacher, on_step, epochs=None) -> tuple[list[dict], float]:
+    """The history and the seconds spent, entropy samples included. `epochs`, lists of batches of row numbers,
+    replaces those drawn for the config: for tests and benchmarks."""
     started, rng = time.perf_counter(), np.random.default_rng(config.order_seed)
     labels = torch.from_numpy(data.splits["train"].labels).to(device())
     teacher_logits = torch.from_numpy(teacher.logits["train"]).to(device()) if teacher else None
-    epochs = [plan_batches(tokens["train"].lengths, config.batch_size, rng) for _ in range(config.epochs)]
+    epochs = epochs or [plan_batches(tokens["train"].lengths, config.batch_size, rng) for _ in range(config.epochs)]
     batches = [rows for epoch in epochs for rows in epoch]
     history = _History(config, tokens, pad_id, kind, len(batches), len(epochs[0]))
+    if not config.weight_decay:  # with it, words that never occur decay too
+        model.encoder.restrict(torch.from_numpy(np.union1d(tokens["train"].ids, pad_id)).long().to(device()))
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=config.weight_decay, fused=True
     )
@@ -111,7 +114,8 @@ def _train(model, config, data, tokens, pad_id, kind, teacher, on_step) -> tuple
     for step, rows in enumerate(batches):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, step, len(batches))
-        inputs = {name: part.to(device(), non_blocking=True) for name, part in collate(tokens["train"], rows, pad_id).items()}
+        inputs = collate(tokens["train"], rows, pad_id)
+        inputs = {name: part.to(device(), non_blocking=True) for name, part in inputs.items()}
         index = torch.from_numpy(rows).to(device(), non_blocking=True)
         with autocast(kind):
             logits = model(**inputs)
@@ -132,7 +136,7 @@ class _History:
     """Entropy over training (the paper's Figure 1): fixed random rows of train and test in eval mode,
     and the running batches in train mode (dropout on), averaged since the last sample."""
 
-    def __init__(self, config: RunConfig, tokens: dict[str, Tokens], pad_id: int, kind: str, steps: int, per_epoch: int):
+    def __init__(self, config: RunConfig, tokens: dict[str, Tokens], pad_id: int, kind: str, steps: int, per_epoch):
         rng = np.random.default_rng(0)
         self.subsets = {s: _take(tokens[s], rng, config.history_rows) for s in ("train", "test")}
         marks = np.linspace(0, steps, config.history_points + 1).round() if config.history_points else []

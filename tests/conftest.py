@@ -1,0 +1,83 @@
+"""The tests' surroundings: no network, their own outputs folder, a few shared runs. Set before kdnb is imported."""
+
+import os
+import shutil
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+OFFLINE = Path(__file__).parent / "offline"
+SCRATCH = Path(tempfile.mkdtemp(prefix="kdnb-tests-"))
+os.environ.update({
+    "KDNB_OUTPUTS": str(SCRATCH / "outputs"),
+    "HF_HOME": str(SCRATCH / "huggingface"),  # nothing is read from, or left in, the user's own cache
+    "HF_HUB_OFFLINE": "1",
+    "PIP_NO_INDEX": "1",  # pip, which kdnb.assets runs as a process, stays offline too
+    "PYTHONPATH": os.pathsep.join([str(OFFLINE), *filter(None, [os.environ.get("PYTHONPATH")])]),
+})  # fmt: skip
+for name in ("KDNB_HUB", "KDNB_DEBUG"):
+    os.environ.pop(name, None)
+sys.path.insert(0, str(OFFLINE))
+
+import matplotlib  # noqa: E402
+import pytest  # noqa: E402
+import sitecustomize as offline  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+matplotlib.use("Agg")
+settings.register_profile("kdnb", deadline=None, max_examples=60, derandomize=True)  # two shared cores: no deadlines
+settings.load_profile("kdnb")
+
+
+def pytest_unconfigure():
+    shutil.rmtree(SCRATCH, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network():
+    """Connections that leave this machine fail in every test."""
+    offline.block()
+    yield offline.NetworkBlocked
+    offline.unblock()
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """An empty run store of the test's own; the folder of its runs."""
+    from kdnb import paths
+
+    for name, folder in {"OUTPUTS": "", "RUNS": "runs", "DAMAGED": "damaged", "EXECUTED": "executed"}.items():
+        monkeypatch.setattr(paths, name, tmp_path / "outputs" / folder)
+    return paths.RUNS
+
+
+@pytest.fixture(scope="session")
+def toy():
+    """The toy profile's data of task rt."""
+    from kdnb.data import load
+
+    return load("rt", "toy")
+
+
+@pytest.fixture(scope="session")
+def quick(toy):
+    """quick(arm, **changes): the config of a toy run of a second, in float32, without the entropy curves."""
+    from kdnb.config import arm_config
+
+    def config(arm="erm_small", data=toy, **changes):
+        base = arm_config(
+            arm, task=data.task.name, profile="toy", data=data.fingerprint, seed=changes.pop("seed", 0),
+            teacher_run=changes.pop("teacher_run", ""),
+        )  # fmt: skip
+        return replace(base, **{"precision": "fp32", "history_points": 0, "epochs": 1, **changes})
+
+    return config
+
+
+@pytest.fixture(scope="session")
+def teacher(toy, quick):
+    """A finished ERM run of the small model, to be taught by."""
+    from kdnb.train import fit
+
+    return fit(quick("erm_small"), toy)

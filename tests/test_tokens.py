@@ -1,0 +1,137 @@
+"""Token ids and batches: every row once, padding where it belongs, the same logits in any batch."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdnb import data, models
+from kdnb.predict import predict
+from kdnb.tokens import BUCKET, Tokens, collate, plan_batches, sorted_batches, tokenize
+
+LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=200).map(np.array)
+
+
+def tokens_of(examples, second=None):
+    ids = np.concatenate([np.array(example, dtype=np.int32) for example in examples])
+    lengths = [len(example) for example in examples]
+    return Tokens(ids, np.concatenate([[0], np.cumsum(lengths)]), np.array(second or lengths))
+
+
+@given(LENGTHS, st.integers(1, 40), st.integers(0, 99))
+def test_an_epoch_has_every_row_once(lengths, batch_size, seed):
+    batches = plan_batches(lengths, batch_size, np.random.default_rng(seed))
+    assert sorted(np.concatenate(batches)) == list(range(len(lengths)))
+    assert len(batches) == -(-len(lengths) // batch_size)
+    sizes = sorted(map(len, batches))
+    assert all(size == batch_size for size in sizes[1:])
+    assert 0 < sizes[0] <= batch_size
+
+
+def test_an_epoch_is_drawn_by_its_generator():
+    lengths = np.random.default_rng(0).integers(5, 50, 300)
+
+    def order(seed):
+        return np.concatenate(plan_batches(lengths, 8, np.random.default_rng(seed))).tolist()
+
+    assert order(1) == order(1)
+    assert order(1) != order(2)
+
+
+def test_batches_of_like_lengths_pad_little():
+    lengths = np.random.default_rng(0).integers(5, 100, 16 * BUCKET)
+    batches = plan_batches(lengths, 16, np.random.default_rng(1))
+    padded = sum(len(rows) * lengths[rows].max() for rows in batches)
+    assert padded < 1.1 * lengths.sum()
+    at_random = np.random.default_rng(1).permutation(len(lengths)).reshape(-1, 16)
+    assert sum(16 * lengths[rows].max() for rows in at_random) > 1.5 * lengths.sum()
+
+
+@given(LENGTHS, st.integers(60, 500))
+def test_evaluation_batches_cover_every_row_within_the_budget(lengths, most):
+    batches = sorted_batches(lengths, most)
+    assert sorted(np.concatenate(batches)) == list(range(len(lengths)))
+    assert all(len(rows) * lengths[rows].max() <= most for rows in batches)
+
+
+def test_an_example_longer_than_the_budget_is_a_batch_of_its_own():
+    batches = sorted_batches(np.array([5, 900, 7]), 100)
+    assert [sorted(rows) for rows in batches] == [[0, 2], [1]]
+
+
+def test_collate_pads_to_the_longest_of_the_batch():
+    tokens = tokens_of([[1, 2, 3, 4, 5], [6, 7], [8, 9, 10]], second=[3, 2, 2])
+    batch = collate(tokens, np.array([2, 1]), pad_id=99)
+    assert batch["input_ids"].tolist() == [[8, 9, 10], [6, 7, 99]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
+    assert batch["token_type_ids"].tolist() == [[0, 0, 1], [0, 0, 0]]
+    assert {part.dtype for part in batch.values()} == {torch.int64}
+    assert collate(tokens, np.array([0]), 99)["token_type_ids"].tolist() == [[0, 0, 0, 1, 1]]
+
+
+@given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=8), min_size=1, max_size=10), st.data())
+def test_collate_returns_what_was_put_in(examples, draw):
+    rows = np.array(draw.draw(st.lists(st.integers(0, len(examples) - 1), min_size=1, max_size=6)))
+    batch = collate(tokens_of(examples), rows, pad_id=-1)
+    for row, ids, mask in zip(rows, batch["input_ids"], batch["attention_mask"], strict=True):
+        assert ids[mask.bool()].tolist() == examples[row]
+        assert (ids[~mask.bool()] == -1).all()
+
+
+@pytest.mark.parametrize("task", ["rt", "mrpc"])
+@pytest.mark.parametrize("max_length", [8, 32])
+def test_tokens_are_the_tokenizers_own(task, max_length):
+    what = data.load(task, "toy")
+    tokenizer, split = models.load_tokenizer("tiny-small", what), what.splits["test"]
+    tokens = tokenize(split, tokenizer, max_length)
+    wanted = tokenizer(
+        split.text, split.text2, truncation=True, max_length=max_length, padding=True, return_tensors="pt",
+        return_token_type_ids=True, return_attention_mask=True,
+    )  # fmt: skip
+    batch = collate(tokens, np.arange(len(split)), tokenizer.pad_token_id)
+    for name, part in batch.items():
+        assert torch.equal(part, wanted[name]), name
+    assert tokens.lengths.max() <= max_length
+    assert len(tokens) == len(split)
+
+
+def test_chunks_leave_no_seam(monkeypatch):
+    from kdnb import tokens as module
+
+    what = data.load("mrpc", "toy")
+    tokenizer = models.load_tokenizer("tiny-small", what)
+    whole = tokenize(what.splits["train"], tokenizer, 32)
+    monkeypatch.setattr(module, "CHUNK", 7)
+    for ours, wanted in zip(vars(tokenize(what.splits["train"], tokenizer, 32)).values(), vars(whole).values(), strict=True):
+        np.testing.assert_array_equal(ours, wanted)
+
+
+def test_logits_come_in_the_splits_order_whatever_the_batches(toy, quick, monkeypatch):
+    from kdnb import predict as module
+
+    config = quick("erm_small", dropout=0.5)
+    model, tokenizer = models.build(config, toy), models.load_tokenizer("tiny-small", toy)
+    tokens = tokenize(toy.splits["test"], tokenizer, 32)
+    model.train()
+    together = predict(model, tokens, tokenizer.pad_token_id, "fp32")
+    assert model.training
+    monkeypatch.setattr(module, "MAX_TOKENS", 1)
+    alone = predict(model, tokens, tokenizer.pad_token_id, "fp32")
+    model.eval()
+    with torch.inference_mode():
+        by_hand = [model(**collate(tokens, np.array([i]), tokenizer.pad_token_id))[0] for i in range(len(tokens))]
+    torch.testing.assert_close(alone, torch.stack(by_hand).clone(), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+    assert together.dtype == torch.float32
+    assert together.std(dim=0).min() > 1e-4  # the order would not show on equal rows
+
+
+def test_half_precision_logits_are_float32(toy, quick):
+    tokenizer = models.load_tokenizer("tiny-small", toy)
+    tokens = tokenize(toy.splits["test"], tokenizer, 32)
+    model = models.build(quick("erm_small"), toy)
+    exact, half = (predict(model, tokens, tokenizer.pad_token_id, kind) for kind in ("fp32", "bf16"))
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, exact, atol=0.05, rtol=0.05)
+    assert not torch.equal(half, half.bfloat16().float())  # the head runs in float32: its last bits are there

@@ -1,0 +1,218 @@
+"""Claims, verdicts and the tidy table, on studies whose signs are known beforehand."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kdnb import results, verdicts
+from kdnb.config import ARMS, arm_config
+
+# Mean entropy and accuracy of each arm such that every claim of the paper is true.
+AS_PUBLISHED = {
+    "erm_large": (0.10, 0.86), "erm_small": (0.20, 0.82), "ls_small": (0.60, 0.80), "kd_standard": (0.12, 0.84),
+    "kd_self": (0.15, 0.85), "ls_large": (0.55, 0.85), "kd_reverse": (0.14, 0.88), "tfkd_small": (0.40, 0.83),
+}  # fmt: skip
+NOISE = [-0.0002, 0.0, 0.0003]
+
+
+def study(values=AS_PUBLISHED, seeds=(0, 1, 2), arms=tuple(ARMS)):
+    """A study by hand: no runs behind it, small differences between the seeds."""
+    rows = []
+    for i, arm in enumerate(arms):
+        entropy, accuracy = values[arm]
+        for seed in seeds:
+            noise = NOISE[(seed + i) % 3]
+            teacher = f"{ARMS[arm].teacher}-{seed}" if ARMS[arm].teacher else ""
+            rows.append({
+                "run_id": f"{arm}-{seed}", "arm": arm, "name": ARMS[arm].name, "seed": seed, "teacher": teacher,
+                "entropy": entropy + noise, "accuracy": accuracy + noise, "curve_entropy": entropy + 0.1 + noise,
+            })  # fmt: skip
+    return results.Study("rt", "demo", pd.DataFrame(rows), {})
+
+
+def ledger(*args, **kwargs):
+    return verdicts.ledger(study(*args, **kwargs)).set_index("id")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "sign", "word"),
+    [
+        (0.1, 0.2, 1, "holds"), (-0.2, -0.1, 1, "fails"), (-0.1, 0.2, 1, "undecided"), (0.0, 0.2, 1, "undecided"),
+        (-0.2, -0.1, -1, "holds"), (0.1, 0.2, -1, "fails"), (-0.1, 0.2, -1, "undecided"), (-0.2, 0.0, -1, "undecided"),
+        (-math.inf, math.inf, 1, "undecided"), (math.nan, math.nan, -1, "undecided"),
+    ],
+)  # fmt: skip
+def test_a_verdict_is_where_the_interval_lies(low, high, sign, word):
+    assert verdicts.verdict(low, high, sign) == word
+
+
+def test_every_claim_holds_where_all_signs_are_the_papers():
+    found = ledger()
+    assert set(found.verdict.drop("H3.7")) == {"holds"}
+    assert len(found) == len(verdicts.CLAIMS) + 2
+    assert found.index.is_unique
+
+
+def test_every_claim_fails_where_all_signs_are_turned():
+    turned = {arm: (1 - entropy, 1 - accuracy) for arm, (entropy, accuracy) in AS_PUBLISHED.items()}
+    found = ledger(turned).drop(["H4.6", "H3.7"])
+    assert set(found.verdict) == {"fails"}
+
+
+def test_one_seed_decides_nothing():
+    found = ledger(seeds=(0,)).drop("H3.7")
+    assert set(found.verdict) == {"undecided"}
+    assert set(found.n) == {1}
+
+
+def test_equal_arms_decide_nothing():
+    found = ledger(dict.fromkeys(ARMS, (0.3, 0.8)))
+    assert set(found.drop(["H4.6", "H3.7"]).verdict) == {"undecided"}
+    assert found.verdict["H4.6"] != "holds"
+
+
+def test_the_effect_is_the_paired_difference_and_its_t_interval():
+    row = ledger().loc["H3.1"]
+    each = [(0.60 + NOISE[(s + 2) % 3]) - (0.20 + NOISE[(s + 1) % 3]) for s in range(3)]
+    half = 4.303 * np.std(each, ddof=1) / math.sqrt(3)
+    assert row.effect == pytest.approx(np.mean(each))
+    assert row.high - row.effect == pytest.approx(half, rel=1e-3)
+    assert row.effect - row.low == pytest.approx(half, rel=1e-3)
+    assert row.n == 3
+
+
+def test_a_missing_arm_is_a_gap_and_never_a_zero():
+    found = ledger(arms=("erm_small", "ls_small"))
+    assert found.verdict["H3.1"] == "holds"
+    rest = found.drop(["H3.1", "H3.5c"])
+    assert set(rest.verdict) == {"no runs"}
+    assert set(rest.n) == {0}
+    assert rest.effect.isna().all()
+
+
+def test_seeds_that_one_side_lacks_are_left_out():
+    whole = study()
+    table = whole.table[~((whole.table.arm == "ls_small") & (whole.table.seed == 2))]
+    row = verdicts.ledger(results.Study("rt", "demo", table, {})).set_index("id").loc["H3.1"]
+    assert row.n == 2
+
+
+@pytest.mark.parametrize(("entropy", "word"), [(0.15, "holds"), (0.25, "fails"), (0.05, "fails")])
+def test_the_bracket_has_two_ends(entropy, word):
+    """ERM large .10, its teacher ERM small .20: reverse KD lies between, above, below."""
+    assert ledger({**AS_PUBLISHED, "kd_reverse": (entropy, 0.9)}).verdict["H4.6"] == word
+
+
+def test_inheritance_is_the_correlation_over_all_kd_runs():
+    some = study()
+    cells = verdicts.inheritance(some)
+    assert len(cells) == 9
+    assert set(cells.arm) == {"kd_standard", "kd_self", "kd_reverse"}
+    entropy = some.table.set_index("run_id").entropy
+    for cell in cells.itertuples():
+        assert cell.teacher_entropy == entropy[f"{ARMS[cell.arm].teacher}-{cell.seed}"]
+        assert cell.student_entropy == entropy[cell.run_id]
+    row = verdicts.ledger(some).set_index("id").loc["H3.7"]
+    assert row.effect == pytest.approx(np.corrcoef(cells.teacher_entropy, cells.student_entropy)[0, 1])
+
+
+def test_fishers_interval_of_a_correlation():
+    """r = .5, n = 28: z = .5493 ± 1.96 / 5, so r lies in (.156, .735)."""
+    rng = np.random.default_rng(0)
+    x, e = rng.normal(size=28), rng.normal(size=28)
+    x -= x.mean()
+    e -= e.mean() + x * (e @ x) / (x @ x)
+    y = 0.5 * x / np.linalg.norm(x) + math.sqrt(0.75) * (e - e.mean()) / np.linalg.norm(e - e.mean())
+    r, low, high = verdicts.correlation_interval(x, y)
+    assert r == pytest.approx(0.5, abs=1e-9)
+    assert (low, high) == (pytest.approx(0.1563, abs=1e-3), pytest.approx(0.7353, abs=1e-3))
+    assert verdicts.correlation_interval([1, 2, 3], [1, 2, 3.5])[1:] == (-1.0, 1.0)
+
+
+def test_spread_is_mean_and_sd_over_the_seeds():
+    row = results.spread(study().table, "entropy").set_index("arm").loc["erm_large"]
+    assert row["mean"] == pytest.approx(0.10 + np.mean(NOISE))
+    assert row.sd == pytest.approx(np.std(NOISE, ddof=1))
+    assert row.n == 3
+    assert row.run_ids == ["erm_large-0", "erm_large-1", "erm_large-2"]
+
+
+def configs(seed=0, **changes):
+    """The default config of every arm, teachers named rightly."""
+    made, base = {}, {"task": "rt", "profile": "toy", "data": "d" * 16, "seed": seed}
+    for arm in sorted(ARMS, key=lambda a: bool(ARMS[a].teacher)):
+        teacher = made[ARMS[arm].teacher].run_id() if ARMS[arm].teacher else ""
+        made[arm] = arm_config(arm, **base, teacher_run=teacher, **changes)
+    return made
+
+
+def test_an_arm_is_read_off_its_config():
+    for arm, config in configs().items():
+        assert results.arm_of(config) == arm
+        assert results.is_default(config)
+
+
+def test_other_hyper_parameters_are_no_default_runs():
+    for config in configs(lr=1e-3).values():
+        assert not results.is_default(config)
+
+
+@pytest.mark.parametrize("other", ["seed", "lr", "method"])
+def test_a_student_of_another_teacher_is_no_default_run(other):
+    """Its arm and its own fields are the default ones; its teacher is of another seed, lr or method."""
+    teachers = {
+        "seed": configs(seed=7)["erm_large"], "lr": configs(lr=1e-3)["erm_large"], "method": configs()["ls_large"]
+    }  # fmt: skip
+    student = arm_config(
+        "kd_standard", task="rt", profile="toy", data="d" * 16, seed=0, teacher_run=teachers[other].run_id()
+    )  # fmt: skip
+    assert not results.is_default(student)
+
+
+def stored_run(config, entropy_scale=1.0):
+    """A run without training, in the store."""
+    from kdnb import metrics, runs
+
+    rng = np.random.default_rng(config.seed)
+    labels = {split: np.arange(n) % 2 for split, n in zip(runs.SPLITS, (8, 4, 6), strict=True)}
+    logits = {s: (entropy_scale * rng.normal(size=(len(y), 2))).astype(np.float32) for s, y in labels.items()}
+    values = {s: metrics.summary(logits[s], labels[s]) for s in runs.SPLITS}
+    run = runs.Run(config, logits, labels, {**values, "cost": {"seconds": 1.0}}, [{"step": 0, "test_entropy": 0.5}])
+    runs.save(run)
+    return run
+
+
+def test_a_study_is_the_default_runs_of_one_cut_of_the_data(store):
+    from dataclasses import replace
+
+    wanted = [stored_run(config) for config in configs().values()] + [stored_run(configs(seed=1)["erm_small"])]
+    stored_run(configs(lr=1e-3)["erm_small"])
+    stored_run(replace(configs()["erm_small"], data="e" * 16))
+    found = results.study("rt", "toy")
+    assert set(found.table.run_id) == {run.run_id for run in wanted}
+    assert found.num_classes == 2
+    assert found.seeds("erm_small", "erm_large") == [0]
+    assert found.run("erm_small", 1).config.seed == 1
+    assert "TOY PROFILE" in found.caption
+    assert list(found.table.arm) == sorted(found.table.arm, key=list(ARMS).index)
+    for row in found.table.itertuples():
+        assert row.entropy == found.runs[row.run_id].metrics["test"]["entropy"]
+    with pytest.raises(results.NoRuns, match="ls_small with seed 5"):
+        found.run("ls_small", 5)
+
+
+def test_a_damaged_run_is_left_out_and_told(store, capsys):
+    kept, lost = (stored_run(configs(seed=seed)["erm_small"]) for seed in (0, 1))
+    (store / lost.run_id / "logits.npz").write_bytes(b"nothing")
+    found = results.study("rt", "toy")
+    assert list(found.table.run_id) == [kept.run_id]
+    assert lost.run_id in capsys.readouterr().err
+
+
+def test_an_empty_store_says_what_to_run(store):
+    with pytest.raises(results.NoRuns, match="kdnb compare rt --profile toy"):
+        results.study("rt", "toy")
+    with pytest.raises(results.NoRuns, match="unknown profile 'tiny'"):
+        results.study("rt", "tiny")
