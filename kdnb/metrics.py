@@ -138,6 +138,6 @@ def t_interval(differences) -> tuple[float, float]:
     """
     values = np.asarray(differences, dtype=np.float64)
     if len(values) < 2:
-        return float(values.mean()), float("inf")
+        return float(values[0]) if len(values) else float("nan"), float("inf")
     half = student_t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean()), float(half)

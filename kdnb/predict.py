@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from kdnb.tokens import Tokens, collate, sorted_batches
 
-MAX_TOKENS = 2048  # of one evaluation batch, padding included
+MAX_TOKENS = 4096  # of one evaluation batch, padding included
 
 
 def device() -> torch.device:

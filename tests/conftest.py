@@ -13,6 +13,7 @@ os.environ.update({
     "KDNB_OUTPUTS": str(SCRATCH / "outputs"),
     "HF_HOME": str(SCRATCH / "huggingface"),  # nothing is read from, or left in, the user's own cache
     "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",  # tiny models are faster on one core, and the machine may be shared
     "PIP_NO_INDEX": "1",  # pip, which kdnb.assets runs as a process, stays offline too
     "PYTHONPATH": os.pathsep.join([str(OFFLINE), *filter(None, [os.environ.get("PYTHONPATH")])]),
 })  # fmt: skip

@@ -14,8 +14,8 @@ from kdnb.config import ARMS
 
 KDNB = [sys.executable, "-c", "from kdnb.cli import main; main()"]
 COMMANDS = [
-    [], ["doctor"], ["train"], ["compare"], ["study"], ["run"], ["report"], ["runs"], ["runs", "list"], ["runs", "show"],
-    ["runs", "verify"],
+    [], ["doctor"], ["train"], ["compare"], ["study"], ["run"], ["report"], ["runs"], ["runs", "list"],
+    ["runs", "show"], ["runs", "verify"],
 ]  # fmt: skip
 TOY = ["--profile", "toy"]
 
@@ -95,7 +95,7 @@ MISTAKES = {
     "unknown student": (["train", "rt", *TOY, "--student", "huge"], ["student must be large or small", "huge"]),
     "alpha too large": (["train", "rt", *TOY, "--method", "ls", "--alpha", "1.5"], ["alpha must be in [0, 1]", "1.5"]),
     "alpha below 0": (["compare", "rt", *TOY, "--kd-alpha", "-0.1"], ["alpha must be in [0, 1]", "-0.1"]),
-    "tau 0": (["train", "rt", *TOY, "--method", "kd", "--teacher", "small", "--tau", "0"], ["tau must be > 0", "got 0"]),
+    "tau 0": (["train", "rt", *TOY, "--method", "kd", "--teacher", "small", "--tau", "0"], ["tau must be > 0"]),
     "epochs 0": (["compare", "rt", *TOY, "--epochs", "0"], ["epochs must be >= 1", "got 0"]),
     "lr of text": (["compare", "rt", *TOY, "--lr", "fast"], ["--lr"]),
     "seeds of text": (["compare", "rt", *TOY, "--seeds", "a,b"], ["seeds must be comma-separated integers", "'a,b'"]),
@@ -110,7 +110,7 @@ MISTAKES = {
     "no such file": (["compare", "--data", "x.csv", "--text", "a", "--label", "b"], ["x.csv: no such file"]),
     "no such run": (["runs", "show", "rt-erm"], ["no run 'rt-erm'"]),
     "parameter without value": (["run", "20_finetune", "-p", "seeds"], ["'seeds' must be name=value"]),
-    "unknown parameter": (["run", "20_finetune", "-p", "sedes=1"], ["unknown parameter 'sedes'", "did you mean 'seeds'?"]),
+    "unknown parameter": (["run", "20_finetune", "-p", "sedes=1"], ["parameter 'sedes'", "did you mean 'seeds'?"]),
 }  # fmt: skip
 
 
@@ -183,7 +183,8 @@ def test_compare_prints_a_table_and_one_json_object(kdnb):
         assert 0 <= entry["accuracy"] <= 1
         stored = runs.load(entry["run_id"])
         assert stored.metrics["test"]["entropy"] == entry["entropy"]
-        assert (stored.config.method, stored.config.student, stored.config.epochs) == (entry["method"], entry["student"], 1)
+        assert (stored.config.method, stored.config.student) == (entry["method"], entry["student"])
+        assert stored.config.epochs == 1
         assert (entry["arm"] == "kd_self") == bool(entry["teacher"])
         if entry["teacher"]:
             assert by_id[entry["teacher"]]["arm"] == ARMS["kd_self"].teacher
@@ -199,7 +200,8 @@ def test_compare_prints_a_table_and_one_json_object(kdnb):
 
 
 def test_compare_on_ones_own_file(kdnb, tmp_path):
-    path = csv(tmp_path / "mine.csv", [f"{'bad' if i % 2 else 'good'} word{i % 7},{'no' if i % 2 else 'yes'}" for i in range(40)])
+    rows = [("bad", "no") if i % 2 else ("good", "yes") for i in range(40)]
+    path = csv(tmp_path / "mine.csv", [f"{word} word{i % 7},{label}" for i, (word, label) in enumerate(rows)])
     words = ["compare", "--data", path, "--text", "text", "--label", "label", *TOY, "--seeds", "0", "--epochs", "1"]
     code, out, _ = kdnb(*words, "--arms", "erm_small,kd_self", "--json")
     assert code == 0
@@ -211,12 +213,14 @@ def test_compare_on_ones_own_file(kdnb, tmp_path):
 
 def test_train_says_what_it_trained(kdnb):
     words = ["train", "section", *TOY, "--method", "kd", "--student", "large", "--teacher", "small", "--alpha", "0.25"]
-    code, out, _ = kdnb(*words, "--tau", "4", "--lr", "0.001", "--epochs", "1", "--seed", "3", "--order-seed", "9", "--json")
+    words += ["--tau", "4", "--lr", "0.001", "--epochs", "1", "--seed", "3", "--order-seed", "9"]
+    code, out, _ = kdnb(*words, "--json")
     assert code == 0
     found = last_json(out)
     assert (found["arm"], found["method"], found["student"]) == ("kd_reverse", "kd", "large")
     stored = runs.load(found["run_id"]).config
-    assert (stored.alpha, stored.tau, stored.lr, stored.epochs, stored.seed, stored.order_seed) == (0.25, 4, 0.001, 1, 3, 9)
+    assert (stored.alpha, stored.tau, stored.lr, stored.epochs) == (0.25, 4, 0.001, 1)
+    assert (stored.seed, stored.order_seed) == (3, 9)
     teacher = runs.load(found["teacher"]).config
     assert (teacher.method, teacher.student, teacher.seed, teacher.lr) == ("erm", "small", 3, 0.001)
 
@@ -232,7 +236,7 @@ def test_runs_list_and_show(kdnb):
 
 
 def test_verify_finds_a_flipped_byte_sets_aside_and_redoes(kdnb):
-    words = ["compare", "rt", *TOY, "--seeds", "0", "--arms", "kd_self"]
+    words = ["compare", "rt", *TOY, "--seeds", "0", "--arms", "kd_self", "--epochs", "1"]
     entries = last_json(kdnb(*words, "--json")[1])["arms"]
     assert kdnb("runs", "verify")[0] == 0
     teacher, student = (next(e["run_id"] for e in entries if e["arm"] == arm) for arm in ("erm_small", "kd_self"))
@@ -273,7 +277,8 @@ def test_doctor_tells_the_machine(kdnb):
     code, out, _ = kdnb("doctor", "--json")
     facts = last_json(out)
     assert code == 0
-    assert {"python", "device", "precision", "packages", "data_cache", "outputs", "outputs_writable", "hub"} <= set(facts)
+    assert {"python", "device", "precision", "packages", "data_cache", "outputs", "hub"} <= set(facts)
+    assert facts["outputs_writable"] is True
     assert facts["packages"]["torch"] == __import__("torch").__version__
     assert facts["hub"].startswith("offline")
 

@@ -65,7 +65,8 @@ def test_a_whole_number_is_the_same_run_as_its_float(name, value):
 
 def test_a_run_id_tells_what_the_run_is():
     assert KD.run_id().startswith("rt-kd-small-s0-")
-    assert replace(ERM, task="own:my reviews.v2", seed=3, student="large").run_id().startswith("own-my-reviews-v2-erm-large-s3-")
+    own = replace(ERM, task="own:my reviews.v2", seed=3, student="large")
+    assert own.run_id().startswith("own-my-reviews-v2-erm-large-s3-")
     assert all(c.isalnum() or c == "-" for c in slug("own:Übung/../x y"))
 
 

@@ -24,7 +24,8 @@ with_text = pytest.mark.skipif(
 
 
 def real(folder):
-    return pytest.mark.skipif(not (paths.GLUE / folder).is_dir(), reason=f"GLUE's {folder} files are not in {paths.GLUE}")
+    where = paths.GLUE / folder
+    return pytest.mark.skipif(not where.is_dir(), reason=f"GLUE's {folder} files are not in {paths.GLUE}")
 
 
 def table_of(task, rows=(8, 4, 4)):
@@ -152,7 +153,8 @@ def test_a_glue_row_with_more_fields_than_the_header_keeps_its_label(small_cut):
     """MNLI's train file names fewer columns than some rows have; the label is the last one."""
     generated(small_cut, "mnli")
     path = small_cut / "MNLI" / "train.tsv"
-    path.write_text(path.read_text(encoding="utf-8") + "12\tfiction\tlong\tother\tneutral\textra\tcontradiction\n", encoding="utf-8")
+    with open(path, "a", encoding="utf-8") as file:
+        file.write("12\tfiction\tlong\tother\tneutral\textra\tcontradiction\n")
     table = glue.read(TASKS["mnli"])
     assert table[table.text == "long"].label.tolist() == [2]
 
@@ -271,7 +273,7 @@ def test_the_hubs_layout_is_read_from_a_local_mirror(hub):
 
 def test_hidden_labels_of_the_hub_are_refused(hub):
     parquet_mirror(hub, labels=(-1, -1))
-    with pytest.raises(ValueError, match="label '?-1'? is none of"):
+    with pytest.raises(ValueError, match=r"label '?-1'? is none of"):
         data.load("mrpc", "paper")
 
 
@@ -312,14 +314,13 @@ def test_a_pretrained_encoder_keeps_its_weights_and_gets_a_new_head(hub, kind, s
     saved, _ = tiny_bert(hub, kind)
     what = data.load("mrpc", "paper")
     first, again, other = (models.build(paper_config(what, size, seed=seed), what).eval() for seed in (0, 0, 1))
-    ids, types = torch.tensor([[2, 5, 7, 3, 8, 3], [2, 6, 3, 9, 3, 0]]), torch.tensor([[0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 0]])
+    ids = torch.tensor([[2, 5, 7, 3, 8, 3], [2, 6, 3, 9, 3, 0]])
+    types = torch.tensor([[0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 0]])
     mask = (ids != 0).long()
     with torch.inference_mode():
-        hidden = saved.eval()(ids, mask, **({"token_type_ids": types} if kind == "bert" else {})).last_hidden_state[:, 0]
-        if kind == "bert":
-            hidden = torch.tanh(saved.pooler.dense(hidden))
-        else:
-            hidden = torch.relu(first.dense(hidden))
+        given = {"token_type_ids": types} if kind == "bert" else {}
+        hidden = saved.eval()(ids, mask, **given).last_hidden_state[:, 0]
+        hidden = torch.tanh(saved.pooler.dense(hidden)) if kind == "bert" else torch.relu(first.dense(hidden))
         torch.testing.assert_close(first(ids, mask, types), first.classifier(hidden), atol=1e-5, rtol=1e-4)
     assert torch.equal(first.classifier.weight, again.classifier.weight)
     assert not torch.equal(first.classifier.weight, other.classifier.weight)

@@ -1,4 +1,4 @@
-"""ERM, LS and KD losses against torch's own, closed gradients and worked examples (EXPERIMENTS T1.1-T1.3, T1.8, T3.2-T3.3).
+"""ERM, LS and KD losses against torch's own, closed gradients and worked examples (EXPERIMENTS T1.1-T1.3, T1.8, T3.3).
 
 Each formula is written out once more here, from the paper and with torch's functions, so that a lost tau**2,
 another reduction or an exchanged teacher and student fails.

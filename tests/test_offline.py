@@ -37,11 +37,13 @@ def test_processes_of_the_tests_are_blocked_too():
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_loopback_stays_open(host):
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        with socket.create_connection((host, server.getsockname()[1]), timeout=5) as client:
-            client.sendall(b"hello")
-            with server.accept()[0] as other:
-                assert other.recv(5) == b"hello"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection((host, server.getsockname()[1]), timeout=5) as client,
+        server.accept()[0] as other,
+    ):
+        client.sendall(b"hello")
+        assert other.recv(5) == b"hello"
 
 
 def test_unix_sockets_stay_open(tmp_path):

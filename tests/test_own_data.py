@@ -1,5 +1,7 @@
 """The user's own CSV, TSV and Parquet files: what is read, and one line for each mistake."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -40,7 +42,8 @@ def test_three_formats_give_the_same_task(tmp_path, suffix):
 
 
 def test_formats_agree_to_the_last_row(tmp_path):
-    prints = {make(*read(write(tmp_path / f"moods{suffix}")), "demo").fingerprint for suffix in (".csv", ".tsv", ".parquet")}
+    files = [write(tmp_path / f"moods{suffix}") for suffix in (".csv", ".tsv", ".parquet")]
+    prints = {make(*read(file), "demo").fingerprint for file in files}
     assert len(prints) == 1
 
 
@@ -61,16 +64,15 @@ def test_a_stray_quote_in_a_tsv_is_text(tmp_path):
 
 def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
     path = tmp_path / "moods.csv"
-    path.write_bytes(b"\xef\xbb\xbf" + open(write(path), "rb").read())
+    path.write_bytes(b"\xef\xbb\xbf" + Path(write(path)).read_bytes())
     assert len(read(path)[1]) == 20
 
 
 def test_pairs_and_files_for_each_split(tmp_path):
     columns = ("sentence", "other", "mood")
     rows = [(text, f"other {i}", mood) for i, (text, mood) in enumerate(ROWS)]
-    train, valid, test = (
-        write(tmp_path / f"{name}.csv", part, columns) for name, part in (("a", rows), ("b", rows[:6]), ("c", rows[6:10]))
-    )
+    parts = {"a": rows, "b": rows[:6], "c": rows[6:10]}
+    train, valid, test = (write(tmp_path / f"{name}.csv", part, columns) for name, part in parts.items())
     task, table = read(train, text2="other", validation=valid, test=test)
     assert task.pair
     assert table.split.value_counts().to_dict() == {"train": 20, "validation": 6, "test": 4}
@@ -107,13 +109,13 @@ def test_a_missing_column_of_the_validation_file_names_that_file(tmp_path):
 @pytest.mark.parametrize("suffix", [".csv", ".tsv"])
 def test_a_file_that_is_not_utf_8(tmp_path, suffix):
     path = tmp_path / f"moods{suffix}"
-    path.write_bytes(open(write(path), "rb").read().replace(b"number 7", b"num\xe9ro 7"))
+    path.write_bytes(Path(write(path)).read_bytes().replace(b"number 7", b"num\xe9ro 7"))
     assert refused(path).startswith(f"{path}: not UTF-8 text (byte ")
 
 
 def test_the_byte_named_is_where_utf_8_ends(tmp_path):
     path = tmp_path / "moods.csv"
-    content = open(write(path), "rb").read()
+    content = Path(write(path)).read_bytes()
     place = content.index(b"number 7")
     path.write_bytes(content.replace(b"number 7", b"\xe9umber 7"))
     assert f"(byte {place})" in refused(path)
@@ -197,7 +199,8 @@ def test_a_parquet_file_that_is_none(tmp_path):
 @pytest.mark.parametrize("which", [slice(0, 20), slice(5, 6)])
 def test_an_unquoted_comma_shifts_no_column(tmp_path, which):
     path = tmp_path / "moods.csv"
-    lines = [f"{text}, really,{mood}" if i in range(20)[which] else f"{text},{mood}" for i, (text, mood) in enumerate(ROWS)]
+    odd = range(20)[which]
+    lines = [f"{text}, really,{mood}" if i in odd else f"{text},{mood}" for i, (text, mood) in enumerate(ROWS)]
     path.write_text("sentence,mood\n" + "\n".join(lines) + "\n", encoding="utf-8")
     assert refused(path).startswith(f"{path}: ")
 
@@ -207,12 +210,14 @@ def test_text_given_as_the_label(tmp_path):
     assert "has 20 classes in 20 rows; is it the label?" in refused(path, text="mood", label="sentence")
 
 
-def test_too_few_rows_to_cut(tmp_path):
-    path = write(tmp_path / "moods.csv", ROWS[:4])
-    try:
-        task, table = read(path)
-    except ValueError as error:
-        assert str(error).startswith(path)
-    else:
-        assert set(table[table.split == "train"].label) == {0, 1}
-        assert set(table.split) == {"train", "validation", "test"}
+@pytest.mark.parametrize("count", [2, 3])
+def test_too_few_rows_to_cut(tmp_path, count):
+    """Two of them would have to be held out: one row, or one class, would be left to train on."""
+    path = write(tmp_path / "moods.csv", [*ROWS[:count]])
+    assert refused(path).startswith(f"{path}: ")
+
+
+def test_six_rows_are_enough_to_cut(tmp_path):
+    _, table = read(write(tmp_path / "moods.csv", ROWS[:6]))
+    assert table.split.value_counts().to_dict() == {"train": 4, "validation": 1, "test": 1}
+    assert set(table[table.split == "train"].label) == {0, 1}

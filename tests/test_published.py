@@ -47,7 +47,9 @@ def test_every_claim_has_its_count():
     assert {name: verdicts.published_count(claim) for name, claim in CLAIMS.items()} == CLAIM_COUNTS
 
 
-@pytest.mark.parametrize(("claim", "exception"), [("H3.3", "mnli"), ("H3.5c", "sst2"), ("H4.2", "qnli"), ("H4.6", "qnli")])
+@pytest.mark.parametrize(
+    ("claim", "exception"), [("H3.3", "mnli"), ("H3.5c", "sst2"), ("H4.2", "qnli"), ("H4.6", "qnli")]
+)
 def test_the_exception_is_the_task_it_should_be(claim, exception):
     bears_out = {task: verdicts.published_count(CLAIMS[claim], (task,)) == "1/1" for task in GLUE}
     assert bears_out == {task: task != exception for task in GLUE}
@@ -75,15 +77,16 @@ def test_inheritance_is_not_the_self_kd_cells_doing(tables, r, slope):
 
 
 @pytest.mark.parametrize(
-    ("metric", "table", "more", "less", "count"),
+    ("claim", "table", "more", "less", "count"),
     [
-        ("H5.1", 8, "ERM", "Standard KD", 4), ("H5.1", 8, "ERM", "Self-KD", 4), ("H5.2", 8, "Self-KD", "Standard KD", 3),
+        ("H5.1", 8, "ERM", "Standard KD", 4), ("H5.1", 8, "ERM", "Self-KD", 4),
+        ("H5.2", 8, "Self-KD", "Standard KD", 3),
         ("H5.3", 10, "Reverse KD", "ERM", 3), ("H5.3", 10, "LS", "Reverse KD", 4), ("H5.4", 9, "Standard KD", "ERM", 3),
         ("H5.4", 9, "Standard KD", "LS", 3), ("H5.4", 9, "Self-KD", "LS", 3), ("H5.4", 11, "Reverse KD", "ERM", 4),
         ("H5.4", 11, "Reverse KD", "LS", 4),
     ],
 )  # fmt: skip
-def test_counts_of_the_temperature_search(metric, table, more, less, count):
+def test_counts_of_the_temperature_search(claim, table, more, less, count):
     assert sum(published.value(table, more, t) > published.value(table, less, t) for t in GLUE) == count
 
 
@@ -154,7 +157,8 @@ def test_a_stand_in_stands_beside_its_glue_task():
 
 
 def test_ours_stand_beside_published_with_their_difference():
-    ours = pd.DataFrame({"arm": ["ls_small"], "name": ["LS small"], "mean": [0.5], "sd": [0.01], "n": [3], "run_ids": [["a"]]})
+    one = {"arm": "ls_small", "name": "LS small", "mean": 0.5, "sd": 0.01, "n": 3, "run_ids": ["a"]}
+    ours = pd.DataFrame([one])
     row = published.beside(ours, "mrpc", "entropy").iloc[0]
     assert (row.ours, row.published, row.source) == (0.5, 0.6896, "Table 2, MRPC")
     assert row.difference == pytest.approx(0.5 - 0.6896)

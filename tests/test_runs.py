@@ -265,7 +265,9 @@ print("trained" if sweep.ensure(config, what)[1] else "loaded")
 def test_two_processes_train_one_run_once(tmp_path):
     environment = {**os.environ, "KDNB_OUTPUTS": str(tmp_path / "outputs")}
     asking = [
-        subprocess.Popen([sys.executable, "-c", ASK, tmp_path, str(i)], env=environment, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", ASK, tmp_path, str(i)], env=environment, stdout=subprocess.PIPE, text=True
+        )
         for i in range(2)
     ]
     deadline = time.monotonic() + 120
@@ -300,5 +302,5 @@ def test_a_file_that_cannot_grow_leaves_nothing_behind(tmp_path, limit):
         [sys.executable, "-c", FULL, here, str(limit)], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"cannot write run {CONFIG.run_id()} to {tmp_path}/runs: File too large; free some space")
+    assert done.stdout.startswith(f"cannot write run {CONFIG.run_id()} to {tmp_path}/runs: File too large; free some")
     assert list((tmp_path / "runs").iterdir()) == []

@@ -1,5 +1,6 @@
 """Closed forms: optima, entropy facts, limits, virtual teachers (EXPERIMENTS 1.2-1.5, T1.4-T1.7)."""
 
+import itertools
 import math
 
 import numpy as np
@@ -150,8 +151,9 @@ def test_distillation_at_high_temperature_matches_logits():
     z, v = random_batch(4, rows=6, seed=2, scale=1.0)[0], random_batch(4, rows=6, seed=3, scale=1.0)[0]
     limit = theory.logit_matching_gradient(z, v)
     torch.testing.assert_close(limit, ((z - v) - (z - v).mean(dim=1, keepdim=True)) / 4)
-    errors = [((soft_gradient(z, v, tau) - limit).norm() / limit.norm()).item() for tau in (8.0, 16.0, 32.0, 64.0, 128.0)]
-    for before, after in zip(errors, errors[1:], strict=False):
+    taus = (8.0, 16.0, 32.0, 64.0, 128.0)
+    errors = [((soft_gradient(z, v, tau) - limit).norm() / limit.norm()).item() for tau in taus]
+    for before, after in itertools.pairwise(errors):
         assert after / before == pytest.approx(0.5, rel=0.1)
     assert errors[-1] < 0.02
 

@@ -1,0 +1,258 @@
+"""The notebooks: clean, of one skeleton, strict about parameters, and every one executed in the toy profile."""
+
+import ast
+import re
+
+import nbformat
+import pytest
+
+from kdnb import paths, runner, runs
+from kdnb.runner import NotebookFailed, Step, check_parameters, run_notebook, study_steps
+
+NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
+STUDY = study_steps("toy")
+TRAINING = [step for step in STUDY if step.notebook == "20_finetune"]
+READING = [step for step in STUDY if step.notebook != "20_finetune"]
+READING += [
+    Step(path.stem, {"profile": "toy"}) for path in NOTEBOOKS if path.stem not in {step.notebook for step in STUDY}
+]  # fmt: skip
+HEADINGS = ["predict first", "reading", "try it yourself"]
+each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def tagged(notebook, tag):
+    return [i for i, cell in enumerate(notebook.cells) if tag in cell.metadata.get("tags", [])]
+
+
+def output_path(step):
+    return runner.notebook_path(step.notebook), step.output
+
+
+def test_every_notebook_of_the_study_is_there():
+    assert {step.notebook for step in STUDY} <= {path.stem for path in NOTEBOOKS}
+    assert TRAINING
+    assert STUDY[: len(TRAINING)] == TRAINING  # what trains comes first
+    assert len({step.output for step in STUDY}) == len(STUDY)
+
+
+@each
+def test_a_notebook_is_valid_and_clean(path):
+    notebook = read(path)
+    nbformat.validate(notebook)
+    assert notebook.nbformat == 4
+    assert notebook.metadata.kernelspec.name == "python3"
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert cell.outputs == []
+            assert cell.execution_count is None
+        assert not cell.get("attachments")
+    assert "widgets" not in notebook.metadata
+    assert len({cell.id for cell in notebook.cells}) == len(notebook.cells)
+
+
+@each
+def test_one_cell_holds_the_parameters_and_nothing_derived(path):
+    notebook = read(path)
+    (place,) = tagged(notebook, "parameters")
+    cell = notebook.cells[place]
+    assert cell.cell_type == "code"
+    assert all(other.cell_type == "markdown" for other in notebook.cells[:place])
+    names = []
+    for statement, line in zip(ast.parse(cell.source).body, filter(None, cell.source.splitlines()), strict=True):
+        target = statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0]
+        names.append(target.id)
+        ast.literal_eval(statement.value)
+        assert line.count("=") == 1, "papermill's parser skips a line with a second equals sign"
+        assert "|" not in line.split("=")[0], "papermill's parser cannot read a union"
+    assert "profile" in names
+
+
+@each
+def test_papermill_sees_every_parameter(path):
+    import papermill
+
+    notebook = read(path)
+    source = notebook.cells[tagged(notebook, "parameters")[0]].source
+    assert set(papermill.inspect_notebook(str(path))) == set(re.findall(r"^(\w+)", source, re.MULTILINE))
+
+
+@each
+def test_a_notebook_keeps_the_skeleton(path):
+    notebook = read(path)
+    first = notebook.cells[0]
+    assert first.cell_type == "markdown"
+    assert first.source.startswith("# ")
+    opening = " ".join(cell.source for cell in notebook.cells[: tagged(notebook, "parameters")[0]])
+    assert "question" in opening.lower()
+    assert re.search(r"second|minute", opening.lower()), "time needed"
+    found = [
+        line.lstrip("#").strip().lower()
+        for cell in notebook.cells if cell.cell_type == "markdown"
+        for line in cell.source.splitlines() if line.startswith("#")
+    ]  # fmt: skip
+    places = [next((i for i, heading in enumerate(found) if heading.startswith(name)), -1) for name in HEADINGS]
+    assert -1 not in places, dict(zip(HEADINGS, places, strict=True))
+    assert places == sorted(places)
+    solutions = tagged(notebook, "solution")
+    assert any(notebook.cells[i].cell_type == "code" for i in solutions)
+    exercises = next(
+        i for i, cell in enumerate(notebook.cells)
+        if cell.cell_type == "markdown" and re.match(r"#+ try it yourself", cell.source.lower())
+    )  # fmt: skip
+    assert min(solutions) > exercises
+
+
+@each
+def test_cells_are_short(path):
+    lengths = [len(cell.source.splitlines()) for cell in read(path).cells if cell.cell_type == "code"]
+    assert max(lengths) <= 25
+    assert sum(length > 15 for length in lengths) <= 1, "15 lines a cell; one exception is enough"
+
+
+@each
+def test_a_notebook_spells_no_path_and_fetches_nothing(path):
+    for cell in read(path).cells:
+        if cell.cell_type == "code":
+            for word in ("getcwd", "open(", "../", "requests.", "urlopen", "pip install", "!", "%cd"):
+                assert not re.search(rf"(^|[^=\w]){re.escape(word)}(?!=)", cell.source, re.MULTILINE), word
+
+
+@each
+def test_an_unknown_parameter_is_refused_with_the_nearest_name(path, tmp_path):
+    with pytest.raises(ValueError, match=rf"^{path.stem}: unknown parameter 'profil'; did you mean 'profile'\?"):
+        run_notebook(path, tmp_path / "out.ipynb", {"profil": "toy"})
+    assert list(tmp_path.iterdir()) == []
+
+
+@each
+def test_a_parameter_that_is_no_plain_value_is_refused(path):
+    with pytest.raises(ValueError, match="profile must be a plain value, got dict"):
+        check_parameters(path, {"profile": {"a": 1}})
+
+
+def test_an_unknown_notebook_gets_the_nearest_name():
+    with pytest.raises(ValueError, match=r"unknown notebook '20_finetun'; did you mean '20_finetune'\?"):
+        runner.notebook_path("20_finetun")
+    assert runner.notebook_path("20_finetune.ipynb") == runner.notebook_path("20_finetune")
+    for name in ("../conftest", "/etc/passwd", ""):
+        with pytest.raises(ValueError, match="unknown notebook"):
+            runner.notebook_path(name)
+
+
+def test_executed_copies_lie_in_outputs_whatever_the_parameters():
+    output = Step("20_finetune", {"task": "../../x; rm -rf", "profile": "toy"}).output
+    assert output.parent == paths.EXECUTED
+    assert output.name == "20_finetune__....xrmrf-toy.ipynb"
+
+
+# Execution
+
+
+def outputs_of(path):
+    for cell in read(path).cells:
+        for output in cell.get("outputs", []):
+            yield cell, output
+
+
+def check_executed(path):
+    """No error, no warning, nothing on stderr, and something to see."""
+    shown = 0
+    for cell, output in outputs_of(path):
+        assert output.output_type != "error", output
+        assert output.get("name") != "stderr", (cell.source, output.get("text"))
+        told = output.get("text") or str(output.get("data", {}).get("text/plain", ""))
+        assert not re.search(r"Warning:|Traceback", told), (cell.source, told)
+        shown += 1
+    assert shown >= 3
+    assert read(path).metadata.kdnb.signature
+
+
+@pytest.fixture(scope="session")
+def trained():
+    """The training steps of the study, executed in order in the session's outputs."""
+    said = []
+    runner.run_steps(TRAINING, said.append)
+    return said
+
+
+@pytest.mark.parametrize("step", TRAINING, ids=lambda step: step.output.stem)
+def test_a_training_notebook_runs_in_the_toy_profile(step, trained):
+    check_executed(step.output)
+
+
+def test_the_training_notebooks_leave_the_runs_of_the_study(trained):
+    from kdnb.config import ARMS, PROFILES
+    from kdnb.results import study
+
+    rt, section = study("rt", "toy"), study("section", "toy")
+    assert rt.seeds(*ARMS) == list(PROFILES["toy"].seeds)
+    assert section.seeds("erm_large", "erm_small", "kd_standard") == [0]
+    assert section.num_classes == 5
+
+
+def test_a_second_study_executes_nothing(trained):
+    said = []
+    runner.run_steps(TRAINING, said.append)
+    assert all(line.endswith(": current") for line in said), said
+
+
+@pytest.mark.parametrize("step", READING, ids=lambda step: step.notebook)
+def test_a_reading_notebook_runs_in_the_toy_profile(step, trained):
+    before = runs.stored_ids()
+    run_notebook(runner.notebook_path(step.notebook), step.output, step.parameters)
+    check_executed(step.output)
+    assert runs.stored_ids() == before  # it trains nothing
+
+
+def test_a_changed_parameter_shows_in_the_saved_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("KDNB_OUTPUTS", str(tmp_path))
+    parameters = {"task": "rt", "profile": "toy", "seeds": "5", "arms": "erm_small,ls_small"}
+    run_notebook(runner.notebook_path("20_finetune"), tmp_path / "copy.ipynb", parameters)
+    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
+    configs = [runs.load(run_id).config for run_id in runs.stored_ids()]
+    assert {(config.method, config.seed, config.task) for config in configs} == {("erm", 5, "rt"), ("ls", 5, "rt")}
+
+
+def made_notebook(path, *sources):
+    kernel = {"name": "python3", "display_name": "", "language": "python"}
+    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": kernel})
+    parameters = nbformat.v4.new_code_cell("profile: str = 'toy'", metadata={"tags": ["parameters"]})
+    notebook.cells = [parameters, *map(nbformat.v4.new_code_cell, sources)]
+    nbformat.write(notebook, path)
+    return path
+
+
+def test_a_failing_cell_is_one_line_with_the_executed_copy(tmp_path):
+    path = made_notebook(tmp_path / "broken.ipynb", "1 / 0")
+    with pytest.raises(NotebookFailed, match=r"broken: cell .* raised ZeroDivisionError: division by zero") as failed:
+        run_notebook(path, tmp_path / "out" / "copy.ipynb", {})
+    assert str(tmp_path / "out" / "copy.ipynb") in str(failed.value)
+    assert (tmp_path / "out" / "copy.ipynb").is_file()
+
+
+def test_a_cell_that_hangs_is_ended(tmp_path):
+    path = made_notebook(tmp_path / "slow.ipynb", "import time; time.sleep(600)")
+    with pytest.raises(NotebookFailed, match="slow: a cell took more than 2 s"):
+        run_notebook(path, tmp_path / "copy.ipynb", {}, timeout=2)
+
+
+def test_a_kernel_that_dies_is_told(tmp_path):
+    path = made_notebook(tmp_path / "dying.ipynb", "import os; os._exit(1)")
+    with pytest.raises(NotebookFailed, match="dying: the kernel died"):
+        run_notebook(path, tmp_path / "copy.ipynb", {})
+
+
+def test_a_kernel_has_no_network(tmp_path):
+    source = "import socket\nsocket.create_connection(('192.0.2.1', 80), timeout=2)"
+    with pytest.raises(NotebookFailed, match="NetworkBlocked"):
+        run_notebook(made_notebook(tmp_path / "online.ipynb", source), tmp_path / "copy.ipynb", {})
+
+
+def test_a_parameter_reaches_the_cell(tmp_path):
+    path = made_notebook(tmp_path / "told.ipynb", "print(profile)")
+    run_notebook(path, tmp_path / "copy.ipynb", {"profile": "it's \"toy\"\n"})
+    assert [output.text for _, output in outputs_of(tmp_path / "copy.ipynb")] == ["it's \"toy\"\n\n"]
