@@ -129,17 +129,17 @@ def report(profile: ProfileName = "demo", as_json: Json = False) -> None:
 @runs_app.command("list")
 def runs_list(task: Annotated[str, typer.Option(help="Only this task's.")] = "", as_json: Json = False) -> None:
     """List the stored runs with their test entropy [nats] and accuracy."""
-    from kdnb import commands
+    from kdnb import store_commands
 
-    _finish(as_json, commands.list_runs(task))
+    _finish(as_json, store_commands.list_runs(task))
 
 
 @runs_app.command("show")
 def runs_show(run_id: str, as_json: Json = False) -> None:
     """Show one run: its config, metrics and cost."""
-    from kdnb import commands
+    from kdnb import store_commands
 
-    _finish(as_json, commands.show_run(run_id))
+    _finish(as_json, store_commands.show_run(run_id))
 
 
 @runs_app.command("verify")
@@ -147,11 +147,11 @@ def runs_verify(
     redo: Annotated[bool, typer.Option("--redo", help="Train the damaged runs again.")] = False, as_json: Json = False
 ) -> None:
     """Check every byte of every run; set damaged ones aside. Exit code 1 if any was found and not redone."""
-    from kdnb import commands
+    from kdnb import store_commands
 
-    found = commands.verify_runs(redo)
+    found = store_commands.verify_runs(redo)
     _finish(as_json, found)
-    raise typer.Exit(1 if found["damaged"] and not redo else 0)
+    raise typer.Exit(1 if set(found["damaged"]) - set(found["redone"]) else 0)
 
 
 def main() -> None:
@@ -192,5 +192,3 @@ def _numbers(text: str) -> list[int]:
         return [int(word) for word in _words(text)]
     except ValueError:
         raise ValueError(f"seeds must be comma-separated integers, got {text!r}") from None
-
-

@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from kdnb import results, runs, sweep
 from kdnb.config import ARMS, METHODS, PROFILES, arm_config
@@ -81,10 +81,12 @@ def compare(task, own, profile, seeds, arms, changes, arm_changes, train_rows) -
     """The whole comparison of one task; prints the table, returns it."""
     data = task_data(task, profile, train_rows, own)
     size = {split: len(part) for split, part in data.splits.items()}
-    print(f"{data.task.caption}: {data.task.question} K = {data.task.num_classes}; " + ", ".join(f"{n:,} {s}" for s, n in size.items()))
-    points = sweep.compare_points(
-        data.task.name, profile, data.fingerprint, seeds or PROFILES[profile].seeds, arms or tuple(ARMS), changes, arm_changes
-    )  # fmt: skip
+    print(
+        f"{data.task.caption}: {data.task.question} K = {data.task.num_classes}; "
+        + ", ".join(f"{n:,} {s}" for s, n in size.items())
+    )
+    seeds, arms = seeds or PROFILES[profile].seeds, arms or tuple(ARMS)
+    points = sweep.compare_points(data.task.name, profile, data.fingerprint, seeds, arms, changes, arm_changes)
     done = sweep.run_points(points, data)
     table = results.tidy(list(done.values()))
     _print_table(table)
@@ -95,7 +97,8 @@ def facts(run: Run) -> dict:
     """A run in plain data: what it is, test entropy [nats] and accuracy."""
     config, test = run.config, run.metrics["test"]
     return {
-        "arm": results.arm_of(config), "method": config.method, "student": config.student, "teacher": config.teacher_run,
+        "arm": results.arm_of(config), "method": config.method, "student": config.student,
+        "teacher": config.teacher_run,
         "seed": config.seed, "alpha": config.alpha, "tau": config.tau, "entropy": test["entropy"],
         "accuracy": test["accuracy"], "run_id": run.run_id,
     }  # fmt: skip
@@ -117,7 +120,10 @@ def _print_table(table) -> None:
         if len(difference) > 1:
             mean, low, high, _ = results.interval(difference)
             effect = f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
-        sds = [f" ± {x:.{d}f}" if n > 1 else "" for x, d, n in ((entropy.sd, 3, entropy.n), (100 * accuracy.sd, 1, entropy.n))]
+        sds = [
+            f" ± {x:.{d}f}" if n > 1 else ""
+            for x, d, n in ((entropy.sd, 3, entropy.n), (100 * accuracy.sd, 1, entropy.n))
+        ]
         shown.add_row(
             entropy.name, str(entropy.n), f"{entropy.mean:.3f}{sds[0]}", f"{100 * accuracy.mean:.1f}{sds[1]}", effect
         )
@@ -159,56 +165,3 @@ def run(notebook: str, parameters: list[str]) -> dict:
     output = runner.run_notebook(path, runner.Step(path.stem, given).output, given)
     print(f"executed: {output}")
     return {"notebook": path.stem, "output": str(output)}
-
-
-def list_runs(task: str) -> dict:
-    """All valid runs, a line each."""
-    found = [run for run in results.load_runs() if not task or run.config.task == task]
-    for run in found:
-        test = run.metrics["test"]
-        print(f"{run.run_id:<50} entropy {test['entropy']:.3f} nats  accuracy {100 * test['accuracy']:.1f} %")
-    print(f"{len(found)} runs")
-    return {"runs": [facts(run) for run in found]}
-
-
-def show_run(run_id: str) -> dict:
-    """One run's config and metrics."""
-    try:
-        found = runs.load(run_id)
-    except FileNotFoundError:
-        raise ValueError(f"no run {run_id!r}{nearest(run_id, runs.stored_ids()[:2000])}") from None
-    told = {"run_id": run_id, "config": asdict(found.config), "metrics": found.metrics}
-    print(json.dumps(told, indent=1))
-    return told
-
-
-def verify_runs(redo: bool) -> dict:
-    """Load every run; set damaged ones aside and, on request, train them again (students after teachers)."""
-    damaged, redone, again = [], [], []
-    ids = runs.stored_ids()
-    for run_id in ids:
-        try:
-            runs.load(run_id)
-        except runs.DamagedRun as error:
-            config = runs.salvage_config(run_id)
-            where = runs.set_aside(run_id)
-            print(f"damaged: {error}; set aside in {where}")
-            damaged.append(run_id)
-            again.append((run_id, config))
-    if redo:
-        for run_id, config in sorted(again, key=lambda pair: bool(pair[1] and pair[1].teacher_run)):
-            if config is None or config.task.startswith("own:"):
-                print(f"{run_id}: cannot be redone from here; run the command that made it again")
-                continue
-            sweep.run_points([sweep.Point(results.arm_of(config), config)], data_of(config))
-            redone.append(run_id)
-    print(f"{len(ids)} runs checked, {len(damaged)} damaged, {len(redone)} redone")
-    return {"checked": len(ids), "damaged": damaged, "redone": redone}
-
-
-def data_of(config) -> TaskData:
-    """The data a stored config was made for, at the profile's rows; ValueError if that is another cut."""
-    data = load(config.task, config.profile)
-    if data.fingerprint != config.data:
-        raise ValueError(f"run {config.run_id()} used another cut of {config.task} (--train-rows?); run its command again")
-    return data

@@ -41,6 +41,8 @@ class RunConfig:
     order_seed: int = 0  # order of the training batches
 
     def __post_init__(self):
+        for name in ("alpha", "tau", "confidence", "lr", "warmup", "weight_decay", "clip", "dropout"):
+            object.__setattr__(self, name, float(getattr(self, name)))  # 1 and 1.0 are one value, hence one run
         checks = {
             "method": (self.method in METHODS, f"one of {', '.join(METHODS)}"),
             "student": (self.student in ("large", "small"), "large or small"),
@@ -48,7 +50,7 @@ class RunConfig:
             "schedule": (self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
             "precision": (self.precision in ("auto", "fp32", "bf16"), "auto, fp32 or bf16"),
             "alpha": (0 <= self.alpha <= 1, "in [0, 1]"),
-            "tau": (self.tau > 0, "> 0"),
+            "tau": (0 < self.tau < float("inf"), "> 0 and finite"),
             "lr": (0 < self.lr < 1, "in (0, 1)"),
             "epochs": (self.epochs >= 1, ">= 1"),
             "batch_size": (self.batch_size >= 1, ">= 1"),
@@ -59,8 +61,13 @@ class RunConfig:
             "max_length": (8 <= self.max_length <= 512, "in 8..512 tokens"),
             "history_points": (self.history_points >= 0, ">= 0"),
             "history_rows": (self.history_rows >= 1, ">= 1"),
+            "seed": (self.seed >= 0, ">= 0"),
+            "order_seed": (self.order_seed >= 0, ">= 0"),
             "teacher_run": (bool(self.teacher_run) == (self.method == "kd"), "a run_id for kd, empty for the others"),
-            "confidence": ((self.confidence > 0) == (self.method == "tfkd"), "in (1/K, 1) for tfkd, 0 for the others"),
+            "confidence": (
+                0 < self.confidence < 1 if self.method == "tfkd" else self.confidence == 0,
+                "in (1/K, 1) for tfkd, 0 for the others",
+            ),
         }
         for name, (fine, expected) in checks.items():
             if not fine:
@@ -107,6 +114,7 @@ class Profile:
     max_length: int = 128
 
 
+# fmt: off
 PROFILES = {
     "toy": Profile(
         large="tiny-large", small="tiny-small", train_rows=64, validation_rows=32, test_rows=32, lr=1e-2, epochs=8,
@@ -125,6 +133,7 @@ PROFILES = {
         ls_alpha=0.4, kd_alpha=0.7, seeds=(0, 1, 2, 3, 4), history_rows=2000,
     ),
 }
+# fmt: on
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,18 @@ from kdnb import hub, paths
 from kdnb.assets import PACKAGED
 from kdnb.tasks import TASKS
 
-PACKAGES = ("torch", "transformers", "datasets", "jupyterlab", "papermill", "seaborn", "pandas", "numpy", "scipy", "ray")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "datasets",
+    "jupyterlab",
+    "papermill",
+    "seaborn",
+    "pandas",
+    "numpy",
+    "scipy",
+    "ray",
+)
 
 
 def check() -> dict:

@@ -49,7 +49,7 @@ def _rotten_tomatoes() -> pd.DataFrame:
 
 
 def _articles() -> pd.DataFrame:
-    """The BBC articles, those with a repeated body or headline dropped: section, headline, sentences, split."""
+    """The BBC articles, without those that repeat a body, headline or first sentence; sentences and split."""
     rows = []
     for section in SECTIONS:
         for path in sorted((asset("bbc") / section).glob("*.txt")):
@@ -61,8 +61,11 @@ def _articles() -> pd.DataFrame:
             lines = [line.strip() for line in text.splitlines() if line.strip()]
             rows.append((section, lines[0], " ".join(lines[1:])))
     table = pd.DataFrame(rows, columns=["section", "headline", "body"])
-    table = table.drop_duplicates("body").drop_duplicates("headline").reset_index(drop=True)
     table["sentences"] = [[s for s in _SENTENCE_END.split(body) if s] for body in table.body]
+    table["opening"] = table.sentences.str[0]
+    for same in ("body", "headline", "opening"):  # rewritten articles keep one of the three
+        table = table.drop_duplicates(same)
+    table = table.reset_index(drop=True)
     order = np.random.default_rng(SEED).permutation(len(table))
     cuts = {name: int(share * len(table)) for name, share in SHARES.items()}
     table["split"] = "train"
@@ -120,7 +123,9 @@ def _relation_rows(articles: pd.DataFrame, rng: np.random.Generator) -> list:
         elsewhere = by_split[article.split]
         elsewhere = elsewhere[(articles.section.values[elsewhere] != article.section)]
         first = _passage(article.sentences, 0, 2)
-        for label, chosen in enumerate((article, articles.iloc[rng.choice(near[i])], articles.iloc[rng.choice(elsewhere)])):
+        for label, chosen in enumerate(
+            (article, articles.iloc[rng.choice(near[i])], articles.iloc[rng.choice(elsewhere)])
+        ):
             start = int(rng.integers(2, max(3, len(chosen.sentences) - 1)))
             rows.append((article.split, first, _passage(chosen.sentences, start, 2), label))
     return rows

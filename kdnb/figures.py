@@ -75,13 +75,17 @@ def save(figure: Figure, notebook: str, name: str, data: pd.DataFrame, alt: str,
 def entropy_axis(ax: Axes, num_classes: int, which: str = "y", label: str = "mean posterior entropy [nats]") -> None:
     """0 to log K, with log K dashed: the largest entropy there is."""
     top = np.log(num_classes)
-    line, limits, name = (ax.axhline, ax.set_ylim, ax.set_ylabel) if which == "y" else (ax.axvline, ax.set_xlim, ax.set_xlabel)
+    line, limits, name = (
+        (ax.axhline, ax.set_ylim, ax.set_ylabel) if which == "y" else (ax.axvline, ax.set_xlim, ax.set_xlabel)
+    )
     line(top, color="0.4", linestyle="--", linewidth=1)
     limits(0, top * 1.08)
     name(f"{label}\n(dashed: log {num_classes} = {top:.3f})")
 
 
-def seed_dots(table: pd.DataFrame, metric: str, ax: Axes, published: pd.DataFrame | None = None, scale: float = 1) -> Axes:
+def seed_dots(
+    table: pd.DataFrame, metric: str, ax: Axes, published: pd.DataFrame | None = None, scale: float = 1
+) -> Axes:
     """Per arm: a dot per seed, mean ± sd beside them, and the published value as a hollow diamond.
 
     table: columns arm, seed and the metric. published: columns arm, published. scale: 100 for percent.
@@ -120,7 +124,9 @@ def entropy_curves(curves: pd.DataFrame, ax: Axes, column: str = "test_entropy")
     return ax
 
 
-def confidence_scatter(teacher_logits: np.ndarray, logits: np.ndarray, ax: Axes, arm: str, transform: bool = True) -> Axes:
+def confidence_scatter(
+    teacher_logits: np.ndarray, logits: np.ndarray, ax: Axes, arm: str, transform: bool = True
+) -> Axes:
     """Student against teacher probability of the teacher's own class, one point per example (arXiv 2301.12923).
 
     transform: logit-transformed axes, phi(u) = ln(u / (1 - u)), exact from the logits; else both in [0, 1].
@@ -136,7 +142,9 @@ def confidence_scatter(teacher_logits: np.ndarray, logits: np.ndarray, ax: Axes,
     return ax
 
 
-def teacher_class_pair(teacher_logits: np.ndarray, logits: np.ndarray, transform: bool = True) -> tuple[np.ndarray, np.ndarray]:
+def teacher_class_pair(
+    teacher_logits: np.ndarray, logits: np.ndarray, transform: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
     """(X, Y) of the scatter: phi (or the probability) of the teacher's argmax class, by teacher and by student.
 
     phi is computed as z_k - logsumexp of the other logits, so nothing saturates; (N, K) twice -> (N,) twice.
@@ -168,8 +176,8 @@ def inheritance(cells: pd.DataFrame, ax: Axes) -> Axes:
 def class_matrix(matrix: np.ndarray, labels: tuple[str, ...], ax: Axes) -> Axes:
     """Mean posterior by true class: the dark knowledge. matrix (K, K): row true class, column predicted mass."""
     sns.heatmap(
-        matrix, annot=True, fmt=".2f", cmap="viridis", vmin=0, vmax=1, square=True, cbar_kws={"label": "mean posterior"},
-        xticklabels=labels, yticklabels=labels, ax=ax,
+        matrix, annot=True, fmt=".2f", cmap="viridis", vmin=0, vmax=1, square=True, ax=ax,
+        cbar_kws={"label": "mean posterior"}, xticklabels=labels, yticklabels=labels,
     )  # fmt: skip
     ax.set(xlabel="class the mass goes to", ylabel="true class")
     return ax

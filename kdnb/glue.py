@@ -67,11 +67,17 @@ def _read_tsv(path: Path) -> pd.DataFrame:
     try:
         # Lines are cut by hand: some of GLUE's rows carry more fields than the header names.
         with open(path, encoding="utf-8-sig", newline="\n") as file:
-            header, *rows = (line.rstrip("\r\n").split("\t") for line in file)
+            rows = [line.rstrip("\r\n").split("\t") for line in file]
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file, expected GLUE's own layout") from None
     except UnicodeDecodeError:
         raise ValueError(f"{path}: not UTF-8 text") from None
+    if len(rows) < 2:
+        raise ValueError(f"{path}: no rows, expected GLUE's own file")
+    header, *rows = rows
+    for number, row in enumerate(rows, 1):
+        if len(row) < len(header):
+            raise ValueError(f"{path}: row {number} has {len(row)} fields, expected {len(header)}")
     return pd.DataFrame([row[: len(header) - 1] + row[-1:] for row in rows], columns=header, dtype=object)
 
 
@@ -82,7 +88,7 @@ def _tidy(table: pd.DataFrame, task: Task, columns: tuple[str, ...], label: str,
     names = {name: i for i, name in enumerate(task.labels)} | {str(i): i for i in range(task.num_classes)}
     labels = table[label].astype(str).map(names)
     if labels.isna().any():
-        wrong = table[label][labels.isna()].iloc[0]
+        wrong = str(table[label][labels.isna()].iloc[0])
         raise ValueError(f"{where}: label {wrong!r} is none of {', '.join(task.labels)}")
     second = table[columns[1]].astype(str) if task.pair else ""
     return pd.DataFrame({"text": table[columns[0]].astype(str), "text2": second, "label": labels.astype(int)})

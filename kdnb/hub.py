@@ -19,7 +19,7 @@ def mirror(repo: str) -> Path | None:
 
 
 def state() -> str:
-    """"mirror", "offline", "reachable" or "unreachable"; asks the hub at most for a connection."""
+    """ "mirror", "offline", "reachable" or "unreachable"; asks the hub at most for a connection."""
     if os.environ.get("KDNB_HUB"):
         return "mirror"
     if os.environ.get("HF_HUB_OFFLINE") == "1":

@@ -36,9 +36,7 @@ SOURCES = {
     "minilm-6": Source("asset", "minilm"),
     "minilm-3": Source("asset", "minilm", layers=(0, 2, 5)),  # cut as DistilBERT is from BERT
     "bert-base": Source("hub", "google-bert/bert-base-uncased", "86b5e0934494bd15c9632b12f734a8a67f723594"),
-    "distilbert-base": Source(
-        "hub", "distilbert/distilbert-base-uncased", "12040accade4e8a0f71eabdb258fecc2e7e948be"
-    ),
+    "distilbert-base": Source("hub", "distilbert/distilbert-base-uncased", "12040accade4e8a0f71eabdb258fecc2e7e948be"),
 }
 
 

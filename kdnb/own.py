@@ -1,9 +1,11 @@
 """Your own data: a CSV, TSV or Parquet file with text and label columns becomes a task."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from kdnb.tasks import Task, nearest
 
@@ -45,16 +47,20 @@ def _table(path: str) -> pd.DataFrame:
     kind = Path(path).suffix.lower()
     if kind not in (".csv", ".tsv", ".parquet"):
         raise ValueError(f"{path}: expected a .csv, .tsv or .parquet file")
+    form = {"sep": "\t", "quoting": csv.QUOTE_NONE} if kind == ".tsv" else {"sep": ","}
     try:
         if kind == ".parquet":
             return pd.read_parquet(path)
-        return pd.read_csv(path, sep="\t" if kind == ".tsv" else ",", dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        table = pd.read_csv(path, **form, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, OSError) as error:
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{path}: not readable as {kind[1:].upper()} ({str(error).splitlines()[0]})") from None
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus fields for an index
+        raise ValueError(f"{path}: rows have more fields than the header; quote texts that hold a comma")
+    return table
 
 
 def _columns(table: pd.DataFrame, where: str, text: str, text2: str, label: str) -> pd.DataFrame:
@@ -69,8 +75,9 @@ def _columns(table: pd.DataFrame, where: str, text: str, text2: str, label: str)
         if empty.any():
             raise ValueError(f"{where}: {int(empty.sum())} rows with empty text, the first is data row {_first(empty)}")
         tidy[column] = tidy[column].astype(str)
-    if tidy.label.isna().any():
-        raise ValueError(f"{where}: no label in data row {_first(tidy.label.isna())}")
+    missing = tidy.label.isna() | (tidy.label.astype(str).str.strip() == "")
+    if missing.any():
+        raise ValueError(f"{where}: no label in data row {_first(missing)}")
     tidy["label"] = tidy.label.astype(str).str.strip()
     return tidy
 
@@ -103,10 +110,10 @@ def _numbers(labels: pd.Series, names: tuple[str, ...], where: str, column: str)
 
 def _cut(parts: dict[str, pd.DataFrame], where: str) -> None:
     """Take the splits that no file gives out of the train rows, at random, always the same ones."""
+    held = max(1, int(HOLDOUT_SHARE * len(parts["train"])))
     for split in ("validation", "test"):
         if split not in parts:
             order = np.random.default_rng(HOLDOUT_SEED).permutation(len(parts["train"]))
-            held = max(1, int(HOLDOUT_SHARE * len(order)))
             parts[split] = parts["train"].iloc[np.sort(order[:held])]
             parts["train"] = parts["train"].iloc[np.sort(order[held:])]
     if parts["train"].label.nunique() < 2:

@@ -16,7 +16,7 @@ def device() -> torch.device:
 
 
 def precision(wanted: str = "auto") -> str:
-    """"bf16" or "fp32": what "auto" means on this machine, or what was asked for.
+    """ "bf16" or "fp32": what "auto" means on this machine, or what was asked for.
 
     "auto" is bf16 where the hardware multiplies it natively (recent GPUs; CPUs with AVX512-BF16, AMX
     or Arm's BF16 instructions), since elsewhere it is emulated and slow.

@@ -63,10 +63,11 @@ def _studies(profile: str) -> list[results.Study]:
 def _section(study: results.Study) -> dict:
     """One task's part: caption, answer, picture, the two tables, the ledger."""
     ledger = verdicts.ledger(study)
+    decided = ledger[ledger.verdict != "no runs"].to_dict("records")
     task = TASKS[study.task]
     return {
         "title": task.caption, "question": task.question, "caption": study.caption, "answer": _answer(ledger),
-        "picture": _picture(study), "alt": _alt(study), "ledger": ledger[ledger.verdict != "no runs"].to_dict("records"),
+        "picture": _picture(study), "alt": _alt(study), "ledger": decided,
         "tables": [
             {"metric": metric, "unit": unit, "rows": _rows(study, metric, scale, digits)}
             for metric, unit, scale, digits in (("entropy", "nats", 1, 3), ("accuracy", "%", 100, 1))
@@ -147,7 +148,9 @@ def _notebook(step: runner.Step) -> dict:
             cell.source = _MATH.sub(_mathml, cell.source)
         else:
             cell.outputs = [o for o in cell.outputs if not any("widget" in kind for kind in o.get("data", {}))]
-    exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True, exclude_anchor_links=True)
+    exporter = HTMLExporter(
+        template_name="basic", exclude_input=True, exclude_output_prompt=True, exclude_anchor_links=True
+    )
     body, _ = exporter.from_notebook_node(notebook)
     seconds = notebook.metadata.get("kdnb", {}).get("seconds")
     return {"name": step.output.stem, "seconds": seconds, "body": Markup(body)}

@@ -27,10 +27,13 @@ def arm_of(config: RunConfig) -> str:
 
 
 def is_default(config: RunConfig) -> bool:
-    """Whether a run is its arm at the profile's fixed hyper-parameters."""
+    """Whether a run is its arm at the profile's fixed hyper-parameters, and its teacher as well."""
     arm = arm_of(config)
-    same = {name: getattr(config, name) for name in ("task", "profile", "data", "seed", "teacher_run")}
-    return bool(arm) and config == arm_config(arm, **same)
+    if not arm:
+        return False
+    same = {name: getattr(config, name) for name in ("task", "profile", "data", "seed")}
+    teacher = arm_config(ARMS[arm].teacher, **same).run_id() if ARMS[arm].teacher else ""
+    return config == arm_config(arm, **same, teacher_run=teacher)
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,9 @@ def study(task: str, profile: str) -> Study:
     found = [run for run in load_runs(f"{slug(task)}-") if (run.config.task, run.config.profile) == (task, profile)]
     found = [run for run in found if is_default(run.config)]
     if not found:
-        raise NoRuns(f"no runs of {task} at profile {profile}: make them with `kdnb compare {task} --profile {profile}`")
+        raise NoRuns(
+            f"no runs of {task} at profile {profile}: make them with `kdnb compare {task} --profile {profile}`"
+        )
     counts = pd.Series([run.config.data for run in found]).value_counts()
     found = [run for run in found if run.config.data == counts.index[0]]
     return Study(task, profile, tidy(found), {run.run_id: run for run in found})
@@ -112,7 +117,7 @@ def load_runs(prefix: str = "") -> list[Run]:
             try:
                 found.append(runs.load(run_id))
             except DamagedRun as error:
-                print(f"kdnb: {error}; left out. `kdnb runs verify --redo` sets it aside and redoes it", file=sys.stderr)
+                print(f"kdnb: {error}; left out. To redo it: kdnb runs verify --redo", file=sys.stderr)
     return found
 
 
@@ -131,14 +136,18 @@ def tidy(found: list[Run]) -> pd.DataFrame:
         rows.append(row)
     table = pd.DataFrame(rows)
     order = {arm: i for i, arm in enumerate(ARMS)}
-    return table.sort_values(["arm", "seed"], key=lambda c: c.map(order) if c.name == "arm" else c).reset_index(drop=True)
+    table = table.assign(order=table.arm.map(order)).sort_values(["order", "seed"])
+    return table.drop(columns="order").reset_index(drop=True)
 
 
 def curves(study: Study, arms: list[str]) -> pd.DataFrame:
     """The entropy samples over training of some arms: arm, seed, run_id, step, epoch, loss and the entropy columns."""
     rows = []
     for row in study.table[study.table.arm.isin(arms)].itertuples():
-        rows += [{"arm": row.arm, "seed": row.seed, "run_id": row.run_id, **sample} for sample in study.runs[row.run_id].history]
+        rows += [
+            {"arm": row.arm, "seed": row.seed, "run_id": row.run_id, **sample}
+            for sample in study.runs[row.run_id].history
+        ]
     return pd.DataFrame(rows)
 
 

@@ -14,8 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kdnb import paths
+from kdnb.config import slug
 from kdnb.tasks import nearest
 
+DARK_ARMS = "erm_large,erm_small,kd_standard"  # what the dark-knowledge matrix of notebook 31 needs
+READING = (
+    "00_start_here", "10_entropy_of_targets", "11_rosetta", "30_kd_vs_ls", "31_teacher_student_scatter", "40_reverse_kd"
+)  # fmt: skip
 TIMEOUT = 3600  # seconds that one cell may take before its kernel is ended
 
 
@@ -41,9 +46,19 @@ def study_steps(profile: str) -> list[Step]:
     """The study in order: what trains first, then what reads."""
     train = [
         Step("20_finetune", {"task": "rt", "profile": profile}),
-        Step("20_finetune", {"task": "section", "profile": profile, "seeds": "0", "arms": "erm_large,erm_small,kd_standard"}),
+        Step(
+            "20_finetune",
+            {"task": "section", "profile": profile, "seeds": "0", "arms": "erm_large,erm_small,kd_standard"},
+        ),
     ]
-    read = ["00_start_here", "10_entropy_of_targets", "11_rosetta", "30_kd_vs_ls", "31_teacher_student_scatter", "40_reverse_kd"]
+    read = [
+        "00_start_here",
+        "10_entropy_of_targets",
+        "11_rosetta",
+        "30_kd_vs_ls",
+        "31_teacher_student_scatter",
+        "40_reverse_kd",
+    ]
     return train + [Step(name, {"profile": profile}) for name in read]
 
 
@@ -89,7 +104,9 @@ def run_notebook(path: Path, output: Path, parameters: dict, timeout: int = TIME
             execution_timeout=timeout, start_timeout=120, cwd=str(paths.NOTEBOOKS),
         )  # fmt: skip
     except papermill.PapermillExecutionError as error:
-        raise NotebookFailed(f"{path.stem}: cell {error.cell_index} raised {error.ename}: {error.evalue} (see {output})") from None
+        raise NotebookFailed(
+            f"{path.stem}: cell {error.cell_index} raised {error.ename}: {error.evalue} (see {output})"
+        ) from None
     except CellTimeoutError:
         raise NotebookFailed(f"{path.stem}: a cell took more than {timeout} s and was ended (see {output})") from None
     except DeadKernelError:
@@ -124,8 +141,9 @@ def signature(path: Path, parameters: dict) -> str:
         if source.is_file():
             digest.update(source.read_bytes())
     digest.update(json.dumps(parameters, sort_keys=True).encode())
+    own = f"{slug(parameters['task'])}-" if path.stem.startswith("2") and "task" in parameters else ""  # 20s: one task
     if paths.RUNS.is_dir():
-        for run in sorted(paths.RUNS.glob("*/metrics.json")):
+        for run in sorted(paths.RUNS.glob(f"{own}*/metrics.json")):
             digest.update(f"{run.parent.name} {run.stat().st_mtime_ns}".encode())
     return digest.hexdigest()
 

@@ -61,7 +61,7 @@ def folder(run_id: str) -> Path:
 
 def exists(run_id: str) -> bool:
     """Whether the store has a run of this name (valid or not; `load` decides that)."""
-    return (folder(run_id) / "metrics.json").is_file()
+    return folder(run_id).is_dir()
 
 
 def stored_ids() -> list[str]:
@@ -78,7 +78,9 @@ def check_writable() -> None:
         with tempfile.TemporaryFile(dir=paths.RUNS):
             pass
     except OSError as error:
-        raise StoreError(f"cannot write to {paths.RUNS}: {error.strerror}; set KDNB_OUTPUTS to another folder") from None
+        raise StoreError(
+            f"cannot write to {paths.RUNS}: {error.strerror}; set KDNB_OUTPUTS to another folder"
+        ) from None
 
 
 def save(run: Run) -> None:
@@ -91,13 +93,11 @@ def save(run: Run) -> None:
     scratch = Path(tempfile.mkdtemp(prefix=".partial-", dir=paths.RUNS))
     try:
         _write(scratch, run)
-        if folder(run.run_id).exists():  # another process was first: the same content, by its name
-            shutil.rmtree(scratch)
+        if exists(run.run_id):  # another process was first: the same content, by its name
             return
         os.rename(scratch, folder(run.run_id))
         _sync(paths.RUNS)
     except OSError as error:
-        shutil.rmtree(scratch, ignore_errors=True)
         if exists(run.run_id):
             return
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -105,9 +105,8 @@ def save(run: Run) -> None:
             f"cannot write run {run.run_id} to {paths.RUNS}: {error.strerror}"
             + ("; free some space and start again, finished runs are kept" if full else "")
         ) from None
-    except BaseException:
+    finally:
         shutil.rmtree(scratch, ignore_errors=True)
-        raise
 
 
 def load(run_id: str) -> Run:
@@ -140,15 +139,6 @@ def load(run_id: str) -> Run:
     history = list(csv.DictReader(io.StringIO(raw["history.csv"].decode())))
     history = [{name: float(value) for name, value in row.items()} for row in history]
     return Run(config, logits, labels, metrics, history)
-
-
-def salvage_config(run_id: str) -> RunConfig | None:
-    """The config of a damaged run, if that much of it is whole; None otherwise."""
-    try:
-        config = RunConfig.from_dict(json.loads((folder(run_id) / "config.json").read_bytes()))
-    except (OSError, ValueError, TypeError):
-        return None
-    return config if config.run_id() == run_id else None
 
 
 def set_aside(run_id: str) -> Path:

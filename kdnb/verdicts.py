@@ -66,7 +66,7 @@ INHERITANCE = Claim(
 
 
 def verdict(low: float, high: float, sign: int) -> str:
-    """"holds", "fails" or "undecided": where the interval (low, high) of an effect lies; nan decides nothing."""
+    """ "holds", "fails" or "undecided": where the interval (low, high) of an effect lies; nan decides nothing."""
     if sign < 0:
         low, high = -high, -low
     return "holds" if low > 0 else "fails" if high < 0 else "undecided"
@@ -101,7 +101,9 @@ def ledger(study: results.Study) -> pd.DataFrame:
     for claim in [*CLAIMS, BRACKET, INHERITANCE]:
         effect, low, high, n = _effect(claim, study)
         word = verdict(low, high, claim.sign) if n else "no runs"
-        rows.append((claim.id, claim.statement, claim.metric, claim.source, published_count(claim), effect, low, high, n, word))
+        rows.append(
+            (claim.id, claim.statement, claim.metric, claim.source, published_count(claim), effect, low, high, n, word)
+        )
     columns = ["id", "statement", "metric", "source", "published", "effect", "low", "high", "n", "verdict"]
     return pd.DataFrame(rows, columns=columns).sort_values("id", kind="stable").reset_index(drop=True)
 

@@ -254,5 +254,5 @@ def test_a_kernel_has_no_network(tmp_path):
 
 def test_a_parameter_reaches_the_cell(tmp_path):
     path = made_notebook(tmp_path / "told.ipynb", "print(profile)")
-    run_notebook(path, tmp_path / "copy.ipynb", {"profile": "it's \"toy\"\n"})
-    assert [output.text for _, output in outputs_of(tmp_path / "copy.ipynb")] == ["it's \"toy\"\n\n"]
+    run_notebook(path, tmp_path / "copy.ipynb", {"profile": 'it\'s "toy"\n'})
+    assert [output.text for _, output in outputs_of(tmp_path / "copy.ipynb")] == ['it\'s "toy"\n\n']

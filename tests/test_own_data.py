@@ -164,9 +164,7 @@ def test_labels_that_skip_a_number(tmp_path):
 def test_a_label_that_training_never_saw(tmp_path):
     path = write(tmp_path / "train.csv")
     valid = write(tmp_path / "valid.csv", [ROWS[0], ROWS[1], ("odd one", "ugly")])
-    assert refused(path, validation=valid) == (
-        f"{valid}: column 'mood', data row 3: label 'ugly' is none of bad, good"
-    )
+    assert refused(path, validation=valid) == (f"{valid}: column 'mood', data row 3: label 'ugly' is none of bad, good")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet"])

@@ -15,7 +15,7 @@ from kdnb import paths
 ORDER = [
     "__init__", "paths", "hub", "config", "entropy", "losses", "theory", "assets", "tasks", "embedded", "glue", "own",
     "data", "tokens", "dropout", "encoder", "models", "predict", "metrics", "runs", "train", "published", "results",
-    "figures", "sweep", "verdicts", "runner", "report", "doctor", "commands", "cli",
+    "figures", "sweep", "verdicts", "runner", "report", "doctor", "commands", "store_commands", "cli",
 ]  # fmt: skip
 SOURCES = sorted((paths.ROOT / "kdnb").glob("*.py"))
 NO_TORCH = ["config", "data", "runs", "metrics", "results", "figures", "sweep", "verdicts", "runner", "report", "cli"]
@@ -98,7 +98,7 @@ def test_only_paths_spells_a_path(path):
         return
     text = path.read_text(encoding="utf-8")
     assert "__file__" not in text or path.stem in ("published", "runner", "report")  # what lies beside the code
-    for word in ("getcwd", "Path.cwd", "expanduser", "KDNB_OUTPUTS\"]", "KDNB_DATA_CACHE\"]"):
+    for word in ("getcwd", "Path.cwd", "expanduser", 'KDNB_OUTPUTS"]', 'KDNB_DATA_CACHE"]'):
         assert word not in text
 
 
