@@ -4,7 +4,7 @@ PROFILE ?= demo
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help study test lab lint report doctor clean clean-all
+.PHONY: help study test bench lab lint report doctor clean clean-all
 
 help:  ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -20,6 +20,17 @@ study: $(READY)  ## the whole study: notebooks through papermill, then the repor
 
 test: $(READY)  ## the tests, every notebook among them
 	$(BIN)/python -m pytest
+
+.venv-bench/.ready: pyproject.toml constraints.txt benchmarks/requirements.txt
+	$(PYTHON) -m venv .venv-bench
+	@echo '*' > .venv-bench/.gitignore
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement benchmarks/requirements.txt
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps torchdistill==1.1.5
+	@touch $@
+
+bench: .venv-bench/.ready  ## kdnb beside other tools, start-up, cost against size: benchmarks/results.md
+	.venv-bench/bin/python benchmarks/bench.py $(BENCH)
 
 lab: $(READY)  ## JupyterLab on loopback, with its token
 	@$(BIN)/jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements >/dev/null 2>&1

@@ -121,8 +121,8 @@ PROFILES = {
         ls_alpha=0.4, kd_alpha=0.7, seeds=(0, 1), history_rows=16, max_length=32,
     ),
     "demo": Profile(
-        large="minilm-6", small="minilm-3", train_rows=1000, validation_rows=300, test_rows=1000, lr=1e-4, epochs=3,
-        ls_alpha=0.4, kd_alpha=0.9, seeds=(0, 1, 2),
+        large="minilm-6", small="minilm-3", train_rows=1000, validation_rows=200, test_rows=800, lr=2e-4, epochs=2,
+        ls_alpha=0.4, kd_alpha=0.9, seeds=(0, 1, 2), history_rows=32,
     ),
     "cpu": Profile(
         large="minilm-6", small="minilm-3", train_rows=2000, validation_rows=1000, test_rows=2000, lr=1e-4, epochs=3,

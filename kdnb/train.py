@@ -1,22 +1,18 @@
 """One fine-tuning loop for all methods: ERM, LS, KD and teacher-free KD. Returns a run, writes nothing."""
 
 import functools
-import platform
-import resource
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdnb import metrics, models, paths
+from kdnb import metrics, models
 from kdnb.config import RunConfig
+from kdnb.cost import release_memory, surroundings
 from kdnb.data import SPLITS, TaskData
-from kdnb.entropy import posterior_entropy
+from kdnb.history import History
 from kdnb.losses import erm_loss, kd_loss, ls_loss, virtual_teacher_logits
 from kdnb.predict import autocast, device, precision, predict
 from kdnb.runs import Run
@@ -46,10 +42,12 @@ def fit(config: RunConfig, data: TaskData, teacher: Run | None = None, on_step: 
         model = models.build(config, data).to(device())
         history, train_seconds = _train(model, config, data, tokens, pad_id, kind, teacher, on_step)
         logits = {split: predict(model, tokens[split], pad_id, kind).numpy() for split in SPLITS}
+    del model
+    release_memory()
     labels = {split: data.splits[split].labels for split in SPLITS}
     values = {s: metrics.summary(logits[s], labels[s], teacher.logits[s] if teacher else None) for s in SPLITS}
     cost = {"seconds": round(time.perf_counter() - started, 3), "train_seconds": round(train_seconds, 3)}
-    return Run(config, logits, labels, {**values, "cost": {**cost, **_surroundings(kind)}}, history)
+    return Run(config, logits, labels, {**values, "cost": {**cost, **surroundings(kind)}}, history)
 
 
 def check_inputs(config: RunConfig, data: TaskData, teacher: Run | None) -> None:
@@ -103,7 +101,7 @@ def _train(model, config, data, tokens, pad_id, kind, teacher, on_step, epochs=N
     teacher_logits = torch.from_numpy(teacher.logits["train"]).to(device()) if teacher else None
     epochs = epochs or [plan_batches(tokens["train"].lengths, config.batch_size, rng) for _ in range(config.epochs)]
     batches = [rows for epoch in epochs for rows in epoch]
-    history = _History(config, tokens, pad_id, kind, len(batches), len(epochs[0]))
+    history = History(config, tokens, pad_id, kind, len(batches), len(epochs[0]))
     if not config.weight_decay:  # with it, words that never occur decay too
         model.encoder.restrict(torch.from_numpy(np.union1d(tokens["train"].ids, pad_id)).long().to(device()))
     optimizer = torch.optim.AdamW(
@@ -132,39 +130,6 @@ def _train(model, config, data, tokens, pad_id, kind, teacher, on_step, epochs=N
     return history.rows, time.perf_counter() - started
 
 
-class _History:
-    """Entropy over training (the paper's Figure 1): fixed random rows of train and test in eval mode,
-    and the running batches in train mode (dropout on), averaged since the last sample."""
-
-    def __init__(self, config: RunConfig, tokens: dict[str, Tokens], pad_id: int, kind: str, steps: int, per_epoch):
-        rng = np.random.default_rng(0)
-        self.subsets = {s: _take(tokens[s], rng, config.history_rows) for s in ("train", "test")}
-        marks = np.linspace(0, steps, config.history_points + 1).round() if config.history_points else []
-        self.marks = {int(mark) for mark in marks}
-        self.pad_id, self.kind, self.per_epoch = pad_id, kind, per_epoch
-        self.rows, self.running = [], []
-
-    def batch(self, logits: Tensor, loss: Tensor) -> None:
-        self.running.append(torch.stack([posterior_entropy(logits).mean(), loss]))
-
-    def sample(self, model: nn.Module, step: int) -> None:
-        if step not in self.marks:
-            return
-        running = torch.stack(self.running).mean(dim=0).tolist() if self.running else [float("nan")] * 2
-        row = {"step": step, "epoch": step / self.per_epoch, "loss": running[1], "running_entropy": running[0]}
-        for split, subset in self.subsets.items():
-            row[f"{split}_entropy"] = float(posterior_entropy(predict(model, subset, self.pad_id, self.kind)).mean())
-        self.rows.append(row)
-        self.running = []
-
-
-def _take(tokens: Tokens, rng: np.random.Generator, count: int) -> Tokens:
-    """The tokens of `count` random rows."""
-    rows = np.sort(rng.permutation(len(tokens))[:count])
-    ids = [tokens.ids[tokens.starts[row] : tokens.starts[row + 1]] for row in rows]
-    return Tokens(np.concatenate(ids), np.concatenate([[0], np.cumsum(tokens.lengths[rows])]), tokens.second[rows])
-
-
 class _deterministic:
     """On a GPU, only deterministic kernels; the CPU's are so anyway."""
 
@@ -174,27 +139,3 @@ class _deterministic:
 
     def __exit__(self, *_):
         torch.use_deterministic_algorithms(self.before)
-
-
-def _surroundings(kind: str) -> dict:
-    """Where a run was made: device, precision, memory, versions, code revision."""
-    gpu = device().type == "cuda"
-    if gpu:
-        peak, name = torch.cuda.max_memory_allocated(), torch.cuda.get_device_name()
-    else:
-        peak, name = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, f"cpu ({platform.machine()})"
-    return {
-        "peak_memory_mib": round(peak / 2**20), "device": name, "threads": torch.get_num_threads(), "precision": kind,
-        **_software(),
-    }  # fmt: skip
-
-
-@functools.cache
-def _software() -> dict:
-    packages = ("torch", "transformers", "numpy", "kdnb")
-    git = ["git", "-C", str(paths.ROOT), "describe", "--always", "--dirty", "--exclude=*"]
-    try:
-        revision = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        revision = "unknown"
-    return {"versions": {"python": sys.version.split()[0], **{p: version(p) for p in packages}}, "revision": revision}

@@ -14,7 +14,8 @@ from kdnb import paths
 # A module imports only from those before it (STYLE.md, 1). A new module takes its place here.
 ORDER = [
     "__init__", "paths", "hub", "config", "entropy", "losses", "theory", "assets", "tasks", "embedded", "glue", "own",
-    "data", "tokens", "dropout", "encoder", "models", "predict", "metrics", "runs", "train", "published", "results",
+    "data", "tokens", "dropout", "encoder", "models", "predict", "history", "cost", "metrics", "runs", "train",
+    "published", "results",
     "figures", "sweep", "verdicts", "runner", "report", "doctor", "commands", "store_commands", "cli",
 ]  # fmt: skip
 SOURCES = sorted((paths.ROOT / "kdnb").glob("*.py"))

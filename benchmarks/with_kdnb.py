@@ -1,0 +1,52 @@
+"""kdnb's own training loop on the reference work."""
+
+import types
+
+import numpy as np
+from hf import ALPHA, BATCH, LR, MAX_LENGTH, TAU, Work, synced
+
+from kdnb import models
+from kdnb.config import PROFILES, RunConfig, arm_config
+from kdnb.data import Split, TaskData
+from kdnb.predict import device, precision
+from kdnb.tasks import task_named
+from kdnb.tokens import Tokens, plan_batches
+from kdnb.train import _train
+
+
+def config_of(work: Work, **changes) -> RunConfig:
+    """The reference work as a kdnb config."""
+    profile = work.facts["profile"]
+    fields = {
+        "task": work.facts["task"], "profile": profile, "data": work.facts["data"], "seed": 0,
+        "teacher_run": "benchmark", "alpha": ALPHA, "tau": TAU, "lr": LR, "batch_size": BATCH, "epochs": 1,
+        "max_length": min(MAX_LENGTH, PROFILES[profile].max_length), "history_points": 0,
+    }  # fmt: skip
+    return arm_config("kd_standard", **{**fields, **changes})
+
+
+def inputs(work: Work, rows) -> tuple[TaskData, dict[str, Tokens], types.SimpleNamespace]:
+    """Data, tokens and teacher of some rows, as `_train` takes them."""
+    lengths = np.diff(work.starts)[rows]
+    places = [np.arange(work.starts[row], work.starts[row + 1]) for row in rows]
+    tokens = Tokens(work.ids[np.concatenate(places)], np.concatenate([[0], np.cumsum(lengths)]), work.second[rows])
+    split = Split([], None, work.labels[rows])
+    data = TaskData(task_named(work.facts["task"]), {"train": split}, work.facts["data"])
+    teacher = types.SimpleNamespace(logits={"train": work.teacher_logits[rows]})
+    return data, {"train": tokens, "test": tokens}, teacher
+
+
+def train(work: Work, rows) -> tuple[float, float]:
+    """Train the student on some rows once; seconds (batch planning and set-up included) and share of padding."""
+    config = config_of(work)
+    data, tokens, teacher = inputs(work, rows)
+    model = models.build(config, data).to(device())
+    started = synced()
+    _train(model, config, data, tokens, work.facts["pad_id"], precision(config.precision), teacher, None)
+    return synced() - started, padding(tokens["train"].lengths, config)
+
+
+def padding(lengths: np.ndarray, config: RunConfig) -> float:
+    """Share of padding in the batches that training planned."""
+    batches = plan_batches(lengths, config.batch_size, np.random.default_rng(config.order_seed))
+    return 1 - lengths.sum() / sum(len(rows) * lengths[rows].max() for rows in batches)

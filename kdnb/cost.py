@@ -1,0 +1,48 @@
+"""What a run cost and where it was made; memory given back after it."""
+
+import ctypes
+import functools
+import gc
+import platform
+import resource
+import subprocess
+import sys
+from importlib.metadata import version
+
+import torch
+
+from kdnb import paths
+from kdnb.predict import device
+
+
+def surroundings(kind: str) -> dict:
+    """Where a run was made: device, precision, memory, versions, code revision."""
+    gpu = device().type == "cuda"
+    if gpu:
+        peak, name = torch.cuda.max_memory_allocated(), torch.cuda.get_device_name()
+    else:
+        peak, name = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, f"cpu ({platform.machine()})"
+    return {
+        "peak_memory_mib": round(peak / 2**20), "device": name, "threads": torch.get_num_threads(), "precision": kind,
+        **_software(),
+    }  # fmt: skip
+
+
+@functools.cache
+def _software() -> dict:
+    packages = ("torch", "transformers", "numpy", "kdnb")
+    git = ["git", "-C", str(paths.ROOT), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        revision = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        revision = "unknown"
+    return {"versions": {"python": sys.version.split()[0], **{p: version(p) for p in packages}}, "revision": revision}
+
+
+def release_memory() -> None:
+    """Hand free memory back to the system: batches of many lengths leave hundreds of MiB in fragments."""
+    gc.collect()
+    if device().type == "cuda":
+        torch.cuda.empty_cache()
+    elif platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
