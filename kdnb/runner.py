@@ -103,7 +103,7 @@ def run_notebook(path: Path, output: Path, parameters: dict, timeout: int = TIME
         papermill.execute_notebook(
             str(path), str(output), parameters, kernel_name="python3", progress_bar=False, log_output=False,
             execution_timeout=timeout, start_timeout=120, cwd=str(paths.NOTEBOOKS),
-            stdout_file=sys.stdout if path.stem.startswith("2") else None,  # the 20s train: show their progress
+            stdout_file=_Progress(),
         )  # fmt: skip
     except papermill.PapermillExecutionError as error:
         raise NotebookFailed(
@@ -148,6 +148,16 @@ def signature(path: Path, parameters: dict) -> str:
         for run in sorted(paths.RUNS.glob(f"{own}*/metrics.json")):
             digest.update(f"{run.parent.name} {run.stat().st_mtime_ns}".encode())
     return digest.hexdigest()
+
+
+class _Progress:
+    """Passes on the lines that count runs, "[3/24] ...", and nothing else of what cells print."""
+
+    def write(self, text: str) -> None:
+        sys.stdout.writelines(f"      {line}\n" for line in text.splitlines() if re.match(r"\[\d+/\d+\] ", line))
+
+    def flush(self) -> None:
+        sys.stdout.flush()
 
 
 def _stamp(output: Path, facts: dict) -> None:

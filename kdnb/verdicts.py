@@ -92,7 +92,7 @@ def published_count(claim: Claim, tasks: tuple[str, ...] = ("mrpc", "qnli", "sst
 
 
 def ledger(study: results.Study) -> pd.DataFrame:
-    """Every claim on one task: id, statement, source, published, effect, low, high, n, verdict.
+    """Every claim on one task: id, statement, metric, source, published, effect, low, high, n, verdict, run_ids.
 
     Effects are in nats for entropies and in shares for accuracies; for H3.7 the effect is a correlation.
     A claim whose runs are missing has no effect, n 0 and the verdict "no runs".
@@ -101,10 +101,9 @@ def ledger(study: results.Study) -> pd.DataFrame:
     for claim in [*CLAIMS, BRACKET, INHERITANCE]:
         effect, low, high, n = _effect(claim, study)
         word = verdict(low, high, claim.sign) if n else "no runs"
-        rows.append(
-            (claim.id, claim.statement, claim.metric, claim.source, published_count(claim), effect, low, high, n, word)
-        )
-    columns = ["id", "statement", "metric", "source", "published", "effect", "low", "high", "n", "verdict"]
+        told = (claim.id, claim.statement, claim.metric, claim.source, published_count(claim))
+        rows.append((*told, effect, low, high, n, word, _behind(claim, study)))
+    columns = ["id", "statement", "metric", "source", "published", "effect", "low", "high", "n", "verdict", "run_ids"]
     return pd.DataFrame(rows, columns=columns).sort_values("id", kind="stable").reset_index(drop=True)
 
 
@@ -139,6 +138,13 @@ def _effect(claim: Claim, study: results.Study) -> tuple[float, float, float, in
         other = study.difference("erm_small", claim.arm, claim.metric)
         differences = pd.concat([differences, other], axis=1).dropna().min(axis=1)
     return results.interval(differences) if len(differences) else (*nothing, 0)
+
+
+def _behind(claim: Claim, study: results.Study) -> list[str]:
+    """The runs an effect is computed from."""
+    if claim is INHERITANCE:
+        return inheritance(study).run_id.tolist()
+    return study.table[study.table.arm.isin([claim.arm, claim.than])].run_id.tolist()
 
 
 def _printed(claim: Claim, arm: str, task: str) -> float:
