@@ -142,6 +142,7 @@ def _notebook(step: runner.Step) -> dict:
     from nbconvert import HTMLExporter
 
     notebook = nbformat.read(step.output, as_version=4)
+    notebook.metadata.pop("widgets", None)
     notebook.cells = [cell for cell in notebook.cells if "solution" not in cell.metadata.get("tags", [])]
     for cell in notebook.cells:
         if cell.cell_type == "markdown":

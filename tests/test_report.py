@@ -1,0 +1,91 @@
+"""The report: one file, no network, every link lands, formulas are MathML."""
+
+import re
+
+import nbformat
+import pytest
+
+from kdnb import data, paths, report, results, runner, sweep
+
+NOTEBOOK = "10_entropy_of_targets"
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    splits = data.load("rt", "toy")
+    arms = ["erm_large", "erm_small", "ls_small", "kd_standard"]
+    done = sweep.run_points(sweep.compare_points("rt", "toy", splits.fingerprint, (0, 1), arms), splits)
+    step = next(step for step in runner.study_steps("toy") if step.notebook == NOTEBOOK)
+    kept = step.output.read_bytes() if step.output.exists() else None
+    cells = [
+        nbformat.v4.new_markdown_cell(
+            "Entropy $H(p) = -\\sum_k p_k \\ln p_k$ and `$HOME` in code.\n\n$$\\frac{a}{b} < 1$$"
+        ),
+        nbformat.v4.new_code_cell(
+            "1", outputs=[nbformat.v4.new_output("stream", text=f"made by {next(iter(done))}\n")]
+        ),
+        nbformat.v4.new_markdown_cell("the worked answer", metadata={"tags": ["solution"]}),
+    ]
+    step.output.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), step.output)
+    text = report.write("toy").read_text(encoding="utf-8")
+    step.output.unlink()
+    if kept:
+        step.output.write_bytes(kept)
+    return text
+
+
+def test_nothing_is_fetched(page):
+    assert "<script" not in page
+    assert "<link" not in page
+    assert not re.findall(r'(?:src|srcset|poster|action)="(?!data:)', page)
+    assert "@import" not in page
+    assert "url(" not in page
+
+
+def test_every_link_inside_the_page_lands(page):
+    ids = set(re.findall(r'\sid="([^"]+)"', page))
+    links = set(re.findall(r'href="#([^"]+)"', page))
+    assert links - ids == set()
+    assert {link for link in links if link.startswith("rt-")}
+
+
+def test_every_run_of_the_study_stands_in_the_appendix(page):
+    for run_id in results.study("rt", "toy").runs:
+        assert f'<tr id="{run_id}">' in page
+
+
+def test_every_mean_of_the_tables_is_shown_and_linked(page):
+    for row in results.spread(results.study("rt", "toy").table, "entropy").itertuples():
+        assert f'<a href="#{row.run_ids[0]}">{row.mean:.3f}</a>' in page
+
+
+def test_formulas_are_mathml_and_code_is_left_alone(page):
+    assert page.count("<math") >= 2
+    assert "<mfrac>" in page
+    assert "$$" not in page
+    assert "<code>$HOME</code>" in page
+
+
+def test_a_run_named_in_a_notebook_is_a_link(page):
+    assert re.search(r'made by <a href="#rt-erm', page)
+
+
+def test_solutions_stay_in_jupyterlab(page):
+    assert "the worked answer" not in page
+
+
+def test_pictures_have_alt_text(page):
+    pictures = re.findall(r"<img[^>]*>", page)
+    assert pictures
+    assert all(re.search(r'alt="[^"]{20,}', picture) for picture in pictures if "base64" in picture)
+
+
+def test_the_toy_profile_says_so(page):
+    assert "TOY profile" in page
+
+
+def test_without_runs_it_says_what_to_run(monkeypatch, tmp_path):
+    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
+    with pytest.raises(results.NoRuns, match="kdnb study --profile demo"):
+        report.write("demo")
