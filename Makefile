@@ -34,7 +34,7 @@ bench: .venv-bench/.ready  ## kdnb beside other tools, start-up, cost against si
 
 lab: $(READY)  ## JupyterLab on loopback, with its token
 	@$(BIN)/jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements >/dev/null 2>&1
-	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks
+	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 lint: $(READY)  ## ruff on code and notebooks
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
