@@ -112,6 +112,7 @@ class Profile:
     seeds: tuple[int, ...]
     history_rows: int = 64
     max_length: int = 128
+    tasks: tuple[str, ...] = ("rt",)  # what `kdnb study` trains and reads
 
 
 # fmt: off
@@ -127,10 +128,12 @@ PROFILES = {
     "cpu": Profile(
         large="minilm-6", small="minilm-3", train_rows=2000, validation_rows=1000, test_rows=2000, lr=1e-4, epochs=3,
         ls_alpha=0.4, kd_alpha=0.9, seeds=(0, 1, 2, 3, 4), history_rows=256,
+        tasks=("rt", "headline", "passage", "relation"),
     ),
     "paper": Profile(
         large="bert-base", small="distilbert-base", train_rows=0, validation_rows=0, test_rows=0, lr=3e-5, epochs=3,
         ls_alpha=0.4, kd_alpha=0.7, seeds=(0, 1, 2, 3, 4), history_rows=2000,
+        tasks=("mrpc", "qnli", "sst2", "mnli"),
     ),
 }
 # fmt: on

@@ -64,7 +64,7 @@ def save(figure: Figure, notebook: str, name: str, data: pd.DataFrame, alt: str,
     if caption:
         below = figure.get_tightbbox().y0 / figure.get_figheight()  # under tick labels, however long they are
         figure.text(0.5, below - 0.03, caption, ha="center", va="top", fontsize=9, color="0.35")
-    path = paths.FIGURES / f"{notebook}__{name}.png"
+    path = paths.FIGURES / f"{notebook}__{name}.png".replace(":", "-")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150, bbox_inches="tight", metadata={"Description": alt})
     data.to_csv(Path(path).with_suffix(".csv"), index=False)

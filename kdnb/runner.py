@@ -15,13 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kdnb import paths
-from kdnb.config import slug
+from kdnb.config import PROFILES, slug
 from kdnb.tasks import nearest
 
 DARK_ARMS = "erm_large,erm_small,kd_standard"  # what the dark-knowledge matrix of notebook 31 needs
-READING = (
-    "00_start_here", "10_entropy_of_targets", "11_rosetta", "30_kd_vs_ls", "31_teacher_student_scatter", "40_reverse_kd"
-)  # fmt: skip
+THEORY = ("10_entropy_of_targets", "11_rosetta")
+READING = ("00_start_here", "30_kd_vs_ls", "31_teacher_student_scatter", "40_reverse_kd")
 TIMEOUT = 3600  # seconds that one cell may take before its kernel is ended
 
 
@@ -44,23 +43,12 @@ class Step:
 
 
 def study_steps(profile: str) -> list[Step]:
-    """The study in order: what trains first, then what reads."""
-    train = [
-        Step("20_finetune", {"task": "rt", "profile": profile}),
-        Step(
-            "20_finetune",
-            {"task": "section", "profile": profile, "seeds": "0", "arms": "erm_large,erm_small,kd_standard"},
-        ),
-    ]
-    read = [
-        "00_start_here",
-        "10_entropy_of_targets",
-        "11_rosetta",
-        "30_kd_vs_ls",
-        "31_teacher_student_scatter",
-        "40_reverse_kd",
-    ]
-    return train + [Step(name, {"profile": profile}) for name in read]
+    """The study in order: what trains first, then what reads, on every task of the profile."""
+    tasks = [{"task": task, "profile": profile} for task in PROFILES[profile].tasks]
+    dark = {"task": "section", "profile": profile, "seeds": "0", "arms": DARK_ARMS}
+    steps = [Step("20_finetune", parameters) for parameters in [*tasks, dark]]
+    steps += [Step(name, {"profile": profile}) for name in THEORY]
+    return steps + [Step(name, parameters) for parameters in tasks for name in READING]
 
 
 def notebook_path(name: str) -> Path:
