@@ -17,6 +17,8 @@ SIDES = ("kdnb", "trainer")
 
 def task_data(rows: int):
     """The task with all splits cut alike, to `rows` training rows."""
+    import numpy as np
+
     from kdnb import data, paths
     from kdnb.data import Split, TaskData
 
@@ -26,7 +28,8 @@ def task_data(rows: int):
     splits = {}
     for name, split in whole.splits.items():
         keep = max(8, round(share * len(split)))
-        splits[name] = Split(split.text[:keep], split.text2[:keep], split.labels[:keep])
+        rows = np.random.default_rng(0).permutation(len(split))[:keep]
+        splits[name] = Split([split.text[i] for i in rows], [split.text2[i] for i in rows], split.labels[rows])
     return TaskData(whole.task, splits, data._fingerprint(whole.task, splits))
 
 

@@ -1,6 +1,7 @@
 """The reference work on disk, made once: tokens, labels, teacher logits and, for the contestants, models."""
 
 import argparse
+import copy
 import json
 import os
 from pathlib import Path
@@ -50,7 +51,8 @@ def classifier(name: str, num_classes: int) -> torch.nn.Module:
     from transformers import BertForSequenceClassification
 
     encoder, dense = models._pretrained(name)
-    config = type(encoder.config).from_dict({**encoder.config.to_dict(), "num_labels": num_classes})
+    config = copy.deepcopy(encoder.config)
+    config.num_labels = num_classes
     torch.manual_seed(0)
     model = BertForSequenceClassification(config)
     missing, unexpected = model.bert.load_state_dict(encoder.state_dict(), strict=False)
@@ -62,7 +64,9 @@ def classifier(name: str, num_classes: int) -> torch.nn.Module:
 
 def teacher_logits(teacher: torch.nn.Module, tokens, pad_id: int) -> np.ndarray:
     """(N, K) logits of the teacher in float32."""
-    from kdnb.predict import predict
+    from kdnb.predict import device, predict
+
+    teacher = teacher.to(device())
 
     class Logits(torch.nn.Module):
         def forward(self, **inputs):

@@ -1,5 +1,6 @@
 """kdnb's own training loop on the reference work."""
 
+import contextlib
 import types
 
 import numpy as np
@@ -36,14 +37,16 @@ def inputs(work: Work, rows) -> tuple[TaskData, dict[str, Tokens], types.SimpleN
     return data, {"train": tokens, "test": tokens}, teacher
 
 
-def train(work: Work, rows) -> tuple[float, float]:
+def train(work: Work, rows, around=contextlib.nullcontext()) -> tuple[float, float]:  # noqa: B008
     """Train the student on some rows once; seconds (batch planning and set-up included) and share of padding."""
     config = config_of(work)
     data, tokens, teacher = inputs(work, rows)
     model = models.build(config, data).to(device())
-    started = synced()
-    _train(model, config, data, tokens, work.facts["pad_id"], precision(config.precision), teacher, None)
-    return synced() - started, padding(tokens["train"].lengths, config)
+    with around:
+        started = synced()
+        _train(model, config, data, tokens, work.facts["pad_id"], precision(config.precision), teacher, None)
+        seconds = synced() - started
+    return seconds, padding(tokens["train"].lengths, config)
 
 
 def padding(lengths: np.ndarray, config: RunConfig) -> float:

@@ -81,10 +81,10 @@ def compare(task, own, profile, seeds, arms, changes, arm_changes, train_rows) -
     """The whole comparison of one task; prints the table, returns it."""
     data = task_data(task, profile, train_rows, own)
     size = {split: len(part) for split, part in data.splits.items()}
-    print(
-        f"{data.task.caption}: {data.task.question} K = {data.task.num_classes}; "
-        + ", ".join(f"{n:,} {s}" for s, n in size.items())
-    )
+    told = ", ".join(f"{n:,} {split}" for split, n in size.items())
+    print(f"{data.task.caption}: {data.task.question} K = {data.task.num_classes}; {told}")
+    if size["train"] < data.available:
+        print(f"  of {data.available:,} train rows; --train-rows 0 takes all")
     seeds, arms = seeds or PROFILES[profile].seeds, arms or tuple(ARMS)
     points = sweep.compare_points(data.task.name, profile, data.fingerprint, seeds, arms, changes, arm_changes)
     done = sweep.run_points(points, data)

@@ -4,10 +4,12 @@ import ctypes
 import functools
 import gc
 import platform
+import re
 import resource
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import torch
 
@@ -21,11 +23,19 @@ def surroundings(kind: str) -> dict:
     if gpu:
         peak, name = torch.cuda.max_memory_allocated(), torch.cuda.get_device_name()
     else:
-        peak, name = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, f"cpu ({platform.machine()})"
+        peak, name = _peak_memory(), f"cpu ({platform.machine()})"
     return {
         "peak_memory_mib": round(peak / 2**20), "device": name, "threads": torch.get_num_threads(), "precision": kind,
         **_software(),
     }  # fmt: skip
+
+
+def _peak_memory() -> int:
+    """Largest resident size of this process so far [bytes]; Linux's rusage would count the parent's before exec."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(re.search(r"VmHWM:\s*(\d+)", status.read_text()).group(1)) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 @functools.cache

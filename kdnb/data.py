@@ -15,7 +15,7 @@ from kdnb.paths import DATA_CACHE
 from kdnb.tasks import Task, task_named
 
 SPLITS = ("train", "validation", "test")
-BUILD = 2  # of the embedded tasks; raise it when kdnb.embedded changes what it makes
+BUILD = 3  # of the embedded tasks; raise it when kdnb.embedded changes what it makes
 SUBSET_SEED = 42
 
 
@@ -33,11 +33,12 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class TaskData:
-    """A task's three splits and the fingerprint that names them."""
+    """A task's three splits, the fingerprint that names them, and how many train rows there were to choose from."""
 
     task: Task
     splits: dict[str, Split]
     fingerprint: str
+    available: int = 0
 
 
 @functools.lru_cache(maxsize=16)
@@ -86,7 +87,7 @@ def make(task: Task, table: pd.DataFrame, profile: str, train_rows: int | None =
             rows = np.sort(np.random.default_rng(SUBSET_SEED).permutation(len(part))[: caps[name]])
         text2 = part.text2.iloc[rows].tolist() if task.pair else None
         splits[name] = Split(part.text.iloc[rows].tolist(), text2, labels[rows])
-    return TaskData(task, splits, _fingerprint(task, splits))
+    return TaskData(task, splits, _fingerprint(task, splits), int((table.split == "train").sum()))
 
 
 def _fingerprint(task: Task, splits: dict[str, Split]) -> str:

@@ -110,8 +110,7 @@ def _passage_rows(articles: pd.DataFrame, rng: np.random.Generator) -> list:
     for i, article in enumerate(articles.itertuples()):
         for label in (0, 1):
             chosen = article if label else articles.iloc[rng.choice(near[i])]
-            start = int(rng.integers(1, max(2, len(chosen.sentences) - 2)))
-            rows.append((article.split, article.headline, _passage(chosen.sentences, start), label))
+            rows.append((article.split, article.headline, _passage(chosen.sentences, 1), label))
     return rows
 
 
