@@ -125,6 +125,5 @@ def _relation_rows(articles: pd.DataFrame, rng: np.random.Generator) -> list:
         for label, chosen in enumerate(
             (article, articles.iloc[rng.choice(near[i])], articles.iloc[rng.choice(elsewhere)])
         ):
-            start = int(rng.integers(2, max(3, len(chosen.sentences) - 1)))
-            rows.append((article.split, first, _passage(chosen.sentences, start, 2), label))
+            rows.append((article.split, first, _passage(chosen.sentences, 2, 2), label))
     return rows
