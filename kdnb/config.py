@@ -2,10 +2,14 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
+
+from kdnb.checkpoints import SOURCES
 
 METHODS = ("erm", "ls", "kd", "tfkd")
 SCHEDULES = ("linear", "constant")
+TFKD_FORMS = ("paper", "released")
+LATER = {"tfkd_form": "paper"}  # fields newer than the first stored runs: left out of a name while at this value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +23,13 @@ class RunConfig:
     profile: str  # a key of PROFILES: which models and how many rows
     data: str  # fingerprint of the three splits, from kdnb.data
     method: str  # one of METHODS
-    student: str  # "large" or "small"
+    student: str  # "large", "small", or a key of kdnb.checkpoints.SOURCES
     teacher_run: str = ""  # run_id of the teacher; kd only
     alpha: float = 0.0  # weight of the soft target, 0..1 [-]
     tau: float = 1.0  # softmax temperature, > 0 [-]
     tau2_scaling: bool = True  # multiply the soft term by tau^2
     confidence: float = 0.0  # the virtual teacher's, tfkd only, 1/K..1 [-]
+    tfkd_form: str = "paper"  # tfkd only: Eq. 9 of Yuan et al. 2020, or the loss of their released code
     lr: float = 5e-5  # peak learning rate of AdamW, > 0
     epochs: int = 3  # passes over the train split, >= 1
     batch_size: int = 32  # examples, >= 1
@@ -45,8 +50,9 @@ class RunConfig:
             object.__setattr__(self, name, float(getattr(self, name)))  # 1 and 1.0 are one value, hence one run
         checks = {
             "method": (self.method in METHODS, f"one of {', '.join(METHODS)}"),
-            "student": (self.student in ("large", "small"), "large or small"),
+            "student": (self.student in ("large", "small", *SOURCES), f"large, small, {', '.join(SOURCES)}"),
             "profile": (self.profile in PROFILES, f"one of {', '.join(PROFILES)}"),
+            "tfkd_form": (self.tfkd_form in TFKD_FORMS, f"one of {', '.join(TFKD_FORMS)}"),
             "schedule": (self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
             "precision": (self.precision in ("auto", "fp32", "bf16"), "auto, fp32 or bf16"),
             "alpha": (0 <= self.alpha <= 1, "in [0, 1]"),
@@ -75,7 +81,8 @@ class RunConfig:
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, so that equal configs are equal bytes."""
-        return json.dumps(asdict(self), sort_keys=True, indent=1) + "\n"
+        kept = {name: value for name, value in vars(self).items() if LATER.get(name, self) != value}
+        return json.dumps(kept, sort_keys=True, indent=1) + "\n"
 
     @classmethod
     def from_dict(cls, values: dict) -> "RunConfig":
@@ -88,7 +95,17 @@ class RunConfig:
     def run_id(self) -> str:
         """The run's name: what it is, for people, and the hash of its content, for the store."""
         digest = hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
-        return f"{slug(self.task)}-{self.method}-{self.student}-s{self.seed}-{digest}"
+        return f"{slug(self.task)}-{self.method}-{slug(self.student)}-s{self.seed}-{digest}"
+
+    def trained_as(self, epochs: int) -> "RunConfig | None":
+        """The config of the training to `epochs` that passes through this run on its way; None if there is none.
+
+        With a constant learning rate the first epochs of a longer training are a shorter one, step by step.
+        """
+        if epochs == self.epochs:
+            return self
+        longer = self.schedule == "constant" and not self.warmup and epochs > self.epochs
+        return replace(self, epochs=epochs) if longer else None
 
 
 def slug(task: str) -> str:
@@ -100,8 +117,8 @@ def slug(task: str) -> str:
 class Profile:
     """One size of the same study: models, rows and the fixed hyper-parameters of its arms."""
 
-    large: str  # key of kdnb.models.SOURCES
-    small: str  # key of kdnb.models.SOURCES
+    large: str  # key of kdnb.checkpoints.SOURCES
+    small: str  # key of kdnb.checkpoints.SOURCES
     train_rows: int  # at most, 0 = all
     validation_rows: int  # at most, 0 = all
     test_rows: int  # at most, 0 = all

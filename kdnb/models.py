@@ -3,13 +3,13 @@
 import copy
 import functools
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from kdnb.assets import asset
+from kdnb.checkpoints import SOURCES
 from kdnb.config import PROFILES, RunConfig
 from kdnb.data import TaskData
 from kdnb.dropout import Dropout
@@ -18,26 +18,6 @@ from kdnb.encoder import Encoder
 
 class ModelUnavailable(RuntimeError):
     """A model's weights are neither on this machine nor to be had from the hub."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where an encoder comes from: a packaged asset, the hub at a commit, or a config ("tiny")."""
-
-    kind: str  # "asset", "hub" or "tiny"
-    where: str = ""  # asset name, or hub repository
-    revision: str = ""  # 40-hex commit, hub only
-    layers: tuple[int, ...] = ()  # encoder layers kept, () = all
-
-
-SOURCES = {
-    "tiny-large": Source("tiny", layers=(0, 1)),
-    "tiny-small": Source("tiny", layers=(0,)),
-    "minilm-6": Source("asset", "minilm"),
-    "minilm-3": Source("asset", "minilm", layers=(0, 2, 5)),  # cut as DistilBERT is from BERT
-    "bert-base": Source("hub", "google-bert/bert-base-uncased", "86b5e0934494bd15c9632b12f734a8a67f723594"),
-    "distilbert-base": Source("hub", "distilbert/distilbert-base-uncased", "12040accade4e8a0f71eabdb258fecc2e7e948be"),
-}
 
 
 class Classifier(nn.Module):
@@ -80,8 +60,8 @@ def build(config: RunConfig, data: TaskData) -> Classifier:
 
 
 def encoder_name(profile: str, size: str) -> str:
-    """The key of SOURCES behind "large" or "small" in a profile."""
-    return PROFILES[profile].large if size == "large" else PROFILES[profile].small
+    """The key of SOURCES behind a size in a profile: "large", "small", or a key of SOURCES itself."""
+    return {"large": PROFILES[profile].large, "small": PROFILES[profile].small}.get(size, size)
 
 
 @functools.lru_cache(maxsize=4)
