@@ -90,7 +90,7 @@ def over_seeds(count: int, rows: int) -> dict:
     import seeds as trained
 
     from kdnb import train
-    from kdnb.config import arm_config
+    from kdnb.arms import arm_config
 
     data = comparison.task_data(rows)
     shared = {"task": data.task.name, "profile": "cpu", "data": data.fingerprint}

@@ -62,7 +62,7 @@ def spread(batches: list, lengths) -> list:
 def train(data, tokens, pad_id: int, chosen: list) -> float:
     """Seconds per example over the chosen batches, after WARM steps."""
     from kdnb import models
-    from kdnb.config import arm_config
+    from kdnb.arms import arm_config
     from kdnb.predict import device, precision
     from kdnb.train import _train
 

@@ -7,7 +7,8 @@ import numpy as np
 from hf import ALPHA, BATCH, LR, MAX_LENGTH, TAU, Work, synced
 
 from kdnb import models
-from kdnb.config import PROFILES, RunConfig, arm_config
+from kdnb.arms import arm_config
+from kdnb.config import PROFILES, RunConfig
 from kdnb.data import Split, TaskData
 from kdnb.predict import device, precision
 from kdnb.tasks import task_named

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from kdnb.config import ARMS, METHODS, PROFILES, SCHEDULES
+from kdnb.arms import ARMS
+from kdnb.config import METHODS, PROFILES, SCHEDULES
 from kdnb.tasks import TASKS
 
 app = typer.Typer(

@@ -5,7 +5,8 @@ import time
 from dataclasses import replace
 
 from kdnb import results, runs, sweep
-from kdnb.config import ARMS, METHODS, PROFILES, arm_config
+from kdnb.arms import ARMS, arm_config
+from kdnb.config import METHODS, PROFILES
 from kdnb.data import TaskData, load, make
 from kdnb.runs import Run
 from kdnb.tasks import nearest

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kdnb import paths
-from kdnb.config import ARMS
+from kdnb.arms import ARMS
 from kdnb.metrics import posterior
 
 METHOD_COLORS = {

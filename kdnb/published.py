@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from kdnb.config import ARMS
+from kdnb.arms import ARMS
 from kdnb.tasks import TASKS
 
 STAND_INS = {"rt": "sst2", "headline": "mrpc", "passage": "qnli", "relation": "mnli"}

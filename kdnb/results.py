@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from kdnb import metrics, runs
-from kdnb.config import ARMS, PROFILES, RunConfig, arm_config, slug
+from kdnb.arms import ARMS, arm_config
+from kdnb.config import PROFILES, RunConfig, slug
 from kdnb.runs import DamagedRun, Run
 from kdnb.tasks import TASKS
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from filelock import FileLock
 
 from kdnb import paths, runs
-from kdnb.config import ARMS, RunConfig, arm_config
+from kdnb.arms import ARMS, arm_config
+from kdnb.config import RunConfig
 from kdnb.data import TaskData
 from kdnb.runs import DamagedRun, Run
 from kdnb.tasks import nearest

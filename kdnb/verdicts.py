@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from kdnb import published, results
-from kdnb.config import ARMS
+from kdnb.arms import ARMS
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def toy():
 @pytest.fixture(scope="session")
 def quick(toy):
     """quick(arm, **changes): the config of a toy run of a second, in float32, without the entropy curves."""
-    from kdnb.config import arm_config
+    from kdnb.arms import arm_config
 
     def config(arm="erm_small", data=toy, **changes):
         base = arm_config(

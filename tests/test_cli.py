@@ -9,8 +9,8 @@ import time
 import pytest
 
 from kdnb import paths, runs
+from kdnb.arms import ARMS
 from kdnb.cli import main
-from kdnb.config import ARMS
 
 KDNB = [sys.executable, "-c", "from kdnb.cli import main; main()"]
 COMMANDS = [

@@ -6,7 +6,8 @@ from dataclasses import asdict, fields, replace
 
 import pytest
 
-from kdnb.config import ARMS, PROFILES, RunConfig, arm_config, slug
+from kdnb.arms import ARMS, arm_config
+from kdnb.config import LATER, PROFILES, RunConfig, slug
 from kdnb.sweep import compare_points, with_teachers
 
 KD = RunConfig(task="rt", profile="toy", data="0" * 16, method="kd", student="small", teacher_run="rt-erm-large-s0-abc")
@@ -43,9 +44,10 @@ def test_a_teacher_is_for_kd_alone_and_a_confidence_for_tfkd_alone():
 
 
 def test_every_field_changes_the_run_id():
-    assert set(OTHER_VALUES) | {"method", "confidence"} == {field.name for field in fields(RunConfig)}
+    assert set(OTHER_VALUES) | {"method", "confidence", "tfkd_form"} == {field.name for field in fields(RunConfig)}
     changed = {name: replace(KD, **{name: value}).run_id() for name, value in OTHER_VALUES.items()}
     others = [ERM, replace(ERM, method="ls"), *(replace(ERM, method="tfkd", confidence=c) for c in (0.8, 0.9))]
+    others.append(replace(others[-1], tfkd_form="released"))
     ids = [KD.run_id(), *changed.values(), *(config.run_id() for config in others)]
     assert len(set(ids)) == len(ids)
 
@@ -74,6 +76,28 @@ def test_a_config_survives_json():
     again = RunConfig.from_dict(json.loads(KD.to_json()))
     assert again == KD
     assert again.to_json() == KD.to_json()
+
+
+def test_a_field_added_later_leaves_older_names_alone():
+    for name, value in LATER.items():
+        assert getattr(KD, name) == value
+        assert f'"{name}"' not in KD.to_json()
+        assert RunConfig.from_dict(json.loads(KD.to_json())) == KD
+
+
+def test_a_shorter_run_lies_on_a_longer_training_only_with_a_constant_learning_rate():
+    constant = replace(KD, schedule="constant", epochs=2)
+    assert constant.trained_as(5) == replace(constant, epochs=5)
+    assert constant.trained_as(2) == constant
+    assert constant.trained_as(1) is None
+    assert replace(KD, epochs=2).trained_as(5) is None
+    assert replace(constant, warmup=0.1).trained_as(5) is None
+
+
+def test_a_student_may_be_named_by_its_checkpoint():
+    assert replace(ERM, student="minilm-3").run_id().startswith("rt-erm-minilm-3-s0-")
+    with pytest.raises(ValueError, match="student must be large, small, tiny-large"):
+        replace(ERM, student="minilm-7")
 
 
 def test_an_unknown_or_missing_field_is_refused():

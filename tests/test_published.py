@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from kdnb import published, theory, verdicts
-from kdnb.config import ARMS
+from kdnb.arms import ARMS
 from kdnb.tasks import TASKS
 
 GLUE = ("mrpc", "qnli", "sst2", "mnli")

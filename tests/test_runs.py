@@ -252,7 +252,7 @@ ASK = """
 import sys, time
 from pathlib import Path
 from kdnb import data, paths, sweep, train  # all that is slow to import comes before the start
-from kdnb.config import arm_config
+from kdnb.arms import arm_config
 what = data.load("rt", "toy")
 config = arm_config("erm_small", task="rt", profile="toy", data=what.fingerprint, seed=0, epochs=1, history_points=0)
 Path(sys.argv[1], f"ready-{sys.argv[2]}").touch()

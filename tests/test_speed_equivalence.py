@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from kdnb import data, models, train
-from kdnb.config import arm_config
+from kdnb.arms import arm_config
 from kdnb.dropout import Dropout
 from kdnb.encoder import Encoder
 from kdnb.tokens import collate

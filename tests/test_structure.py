@@ -13,11 +13,43 @@ from kdnb import paths
 
 # A module imports only from those before it (STYLE.md, 1). A new module takes its place here.
 ORDER = [
-    "__init__", "paths", "hub", "checkpoints", "config", "entropy", "losses", "theory", "assets", "tasks", "embedded",
-    "glue", "own", "data", "tokens", "dropout", "encoder", "models", "predict", "history", "cost", "metrics", "runs",
-    "train", "published", "results", "figures", "sweep", "verdicts", "runner", "report", "doctor", "commands",
-    "store_commands", "cli",
-]  # fmt: skip
+    "__init__",
+    "paths",
+    "hub",
+    "checkpoints",
+    "config",
+    "arms",
+    "entropy",
+    "losses",
+    "theory",
+    "assets",
+    "tasks",
+    "embedded",
+    "glue",
+    "own",
+    "data",
+    "tokens",
+    "dropout",
+    "encoder",
+    "models",
+    "predict",
+    "history",
+    "cost",
+    "metrics",
+    "runs",
+    "train",
+    "published",
+    "results",
+    "figures",
+    "sweep",
+    "verdicts",
+    "runner",
+    "report",
+    "doctor",
+    "commands",
+    "store_commands",
+    "cli",
+]
 SOURCES = sorted((paths.ROOT / "kdnb").glob("*.py"))
 NO_TORCH = ["config", "data", "runs", "metrics", "results", "figures", "sweep", "verdicts", "runner", "report", "cli"]
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from kdnb import results, verdicts
-from kdnb.config import ARMS, arm_config
+from kdnb.arms import ARMS, arm_config
 
 # Mean entropy and accuracy of each arm such that every claim of the paper is true.
 AS_PUBLISHED = {
