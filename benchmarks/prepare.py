@@ -24,7 +24,7 @@ def main() -> None:
     splits = data.load(task, options.profile)
     name = {size: models.encoder_name(options.profile, size) for size in ("large", "small")}
     limit = min(128, data.PROFILES[options.profile].max_length)
-    tokens, pad_id = train.encode(name["small"], splits, limit)
+    tokens = train.encode(name["small"], splits, limit)
     logits = np.random.default_rng(0).normal(size=(len(splits.splits["train"]), splits.task.num_classes))
     if options.models:
         tokenizer = models.load_tokenizer(name["small"], splits)
@@ -32,13 +32,13 @@ def main() -> None:
         teacher = classifier(name["large"], splits.task.num_classes)
         teacher.save_pretrained(options.folder / "teacher")
         classifier(name["small"], splits.task.num_classes).save_pretrained(options.folder / "student")
-        logits = teacher_logits(teacher, tokens["train"], pad_id)
+        logits = teacher_logits(teacher, tokens["train"])
     arrays = {part: getattr(tokens["train"], part) for part in ("ids", "starts", "second")}
     labels = splits.splits["train"].labels
     np.savez(options.folder / "work.npz", **arrays, labels=labels, teacher_logits=logits.astype(np.float32))
     shape = models._pretrained(name["small"])[0].config
     facts = {
-        "task": task, "profile": options.profile, "data": splits.fingerprint, "pad_id": pad_id,
+        "task": task, "profile": options.profile, "data": splits.fingerprint, "pad_id": tokens["train"].pad_id,
         "num_classes": splits.task.num_classes, "rows": len(labels),
         "layers": shape.num_hidden_layers, "width": shape.hidden_size, "inner": shape.intermediate_size,
         "heads": shape.num_attention_heads,
@@ -62,7 +62,7 @@ def classifier(name: str, num_classes: int) -> torch.nn.Module:
     return model.eval()
 
 
-def teacher_logits(teacher: torch.nn.Module, tokens, pad_id: int) -> np.ndarray:
+def teacher_logits(teacher: torch.nn.Module, tokens) -> np.ndarray:
     """(N, K) logits of the teacher in float32."""
     from kdnb.predict import device, predict
 
@@ -72,7 +72,7 @@ def teacher_logits(teacher: torch.nn.Module, tokens, pad_id: int) -> np.ndarray:
         def forward(self, **inputs):
             return teacher(**inputs).logits
 
-    return predict(Logits(), tokens, pad_id, "fp32").numpy()
+    return predict(Logits(), tokens, "fp32").numpy()
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def measure(count: int) -> dict:
     planned = time.perf_counter()
     chosen = spread(batches, tokens.lengths)
     return {
-        "rows": count, "train_ms": 1e3 * train(data, tokens, tokenizer.pad_token_id, chosen),
+        "rows": count, "train_ms": 1e3 * train(data, tokens, chosen),
         "tokenize_ms": 1e3 * (tokenised - started) / count, "plan_ms": 1e3 * (planned - tokenised) / count,
         "mean_length": float(np.mean([tokens.lengths[batch].mean() for batch in chosen])),
         "peak_mib": machine.peak_mib(), "ids_mib": tokens.ids.nbytes / 2**20,
@@ -59,7 +59,7 @@ def spread(batches: list, lengths) -> list:
     return [full[i] for i in np.random.default_rng(0).permutation(places)]
 
 
-def train(data, tokens, pad_id: int, chosen: list) -> float:
+def train(data, tokens, chosen: list) -> float:
     """Seconds per example over the chosen batches, after WARM steps."""
     from kdnb import models
     from kdnb.arms import arm_config
@@ -76,7 +76,7 @@ def train(data, tokens, pad_id: int, chosen: list) -> float:
     def clock(step, _total, loss):
         times[step] = loss.item() and time.perf_counter()  # item() waits for a GPU
 
-    _train(model, config, data, both, pad_id, kind, None, clock, [chosen[:WARM] + chosen])
+    _train(model, [config], data, both, kind, None, clock, epochs=[chosen[:WARM] + chosen])
     return (times[WARM + STEPS] - times[WARM]) / (STEPS * BATCH)
 
 

@@ -29,9 +29,7 @@ def config_of(work: Work, **changes) -> RunConfig:
 
 def inputs(work: Work, rows) -> tuple[TaskData, dict[str, Tokens], types.SimpleNamespace]:
     """Data, tokens and teacher of some rows, as `_train` takes them."""
-    lengths = np.diff(work.starts)[rows]
-    places = [np.arange(work.starts[row], work.starts[row + 1]) for row in rows]
-    tokens = Tokens(work.ids[np.concatenate(places)], np.concatenate([[0], np.cumsum(lengths)]), work.second[rows])
+    tokens = Tokens(work.ids, work.starts, work.second, work.facts["pad_id"]).take(rows)
     split = Split([], None, work.labels[rows])
     data = TaskData(task_named(work.facts["task"]), {"train": split}, work.facts["data"])
     teacher = types.SimpleNamespace(logits={"train": work.teacher_logits[rows]})
@@ -45,7 +43,7 @@ def train(work: Work, rows, around=contextlib.nullcontext()) -> tuple[float, flo
     model = models.build(config, data).to(device())
     with around:
         started = synced()
-        _train(model, config, data, tokens, work.facts["pad_id"], precision(config.precision), teacher, None)
+        _train(model, [config], data, tokens, precision(config.precision), teacher)
         seconds = synced() - started
     return seconds, padding(tokens["train"].lengths, config)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 
 from kdnb.checkpoints import SOURCES
 
+SPLITS = ("train", "validation", "test")
 METHODS = ("erm", "ls", "kd", "tfkd")
 SCHEDULES = ("linear", "constant")
 TFKD_FORMS = ("paper", "released")
@@ -97,15 +98,11 @@ class RunConfig:
         digest = hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
         return f"{slug(self.task)}-{self.method}-{slug(self.student)}-s{self.seed}-{digest}"
 
-    def trained_as(self, epochs: int) -> "RunConfig | None":
-        """The config of the training to `epochs` that passes through this run on its way; None if there is none.
-
-        With a constant learning rate the first epochs of a longer training are a shorter one, step by step.
-        """
-        if epochs == self.epochs:
-            return self
-        longer = self.schedule == "constant" and not self.warmup and epochs > self.epochs
-        return replace(self, epochs=epochs) if longer else None
+    def training(self) -> str:
+        """A name that all runs read off one training share: with a constant learning rate the number of epochs
+        does not show in it, since the first epochs of a longer training are a shorter one, step by step."""
+        shared = self.schedule == "constant" and not self.warmup
+        return (replace(self, epochs=1) if shared else self).run_id()
 
 
 def slug(task: str) -> str:

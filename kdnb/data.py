@@ -10,11 +10,10 @@ import numpy as np
 import pandas as pd
 
 from kdnb import embedded, glue
-from kdnb.config import PROFILES
+from kdnb.config import PROFILES, SPLITS
 from kdnb.paths import DATA_CACHE
 from kdnb.tasks import Task, task_named
 
-SPLITS = ("train", "validation", "test")
 BUILD = 4  # of the embedded tasks; raise it when kdnb.embedded changes what it makes
 SUBSET_SEED = 42
 

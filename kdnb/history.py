@@ -14,16 +14,20 @@ class History:
     """Entropy over training (the paper's Figure 1): fixed random rows of train and test in eval mode,
     and the running batches in train mode (dropout on), averaged since the last sample."""
 
-    def __init__(self, config: RunConfig, tokens: dict[str, Tokens], pad_id: int, kind: str, steps: int, per_epoch):
+    def __init__(self, config: RunConfig, tokens: dict[str, Tokens], kind: str, steps: int, per_epoch: int):
         rng = np.random.default_rng(0)
-        self.subsets = {s: _take(tokens[s], rng, config.history_rows) for s in ("train", "test")}
+        self.subsets = {}
+        for split in ("train", "test"):
+            rows = rng.permutation(len(tokens[split]))[: config.history_rows]
+            self.subsets[split] = tokens[split].take(np.sort(rows))
         marks = np.linspace(0, steps, config.history_points + 1).round() if config.history_points else []
         self.marks = {int(mark) for mark in marks}
-        self.pad_id, self.kind, self.per_epoch = pad_id, kind, per_epoch
+        self.kind, self.steps, self.per_epoch = kind, steps, per_epoch
         self.rows, self.running = [], []
 
     def batch(self, logits: Tensor, loss: Tensor) -> None:
-        self.running.append(torch.stack([posterior_entropy(logits).mean(), loss]))
+        if self.marks:
+            self.running.append(torch.stack([posterior_entropy(logits).mean(), loss]))
 
     def sample(self, model: nn.Module, step: int) -> None:
         if step not in self.marks:
@@ -31,13 +35,6 @@ class History:
         running = torch.stack(self.running).mean(dim=0).tolist() if self.running else [float("nan")] * 2
         row = {"step": step, "epoch": step / self.per_epoch, "loss": running[1], "running_entropy": running[0]}
         for split, subset in self.subsets.items():
-            row[f"{split}_entropy"] = float(posterior_entropy(predict(model, subset, self.pad_id, self.kind)).mean())
+            row[f"{split}_entropy"] = float(posterior_entropy(predict(model, subset, self.kind)).mean())
         self.rows.append(row)
         self.running = []
-
-
-def _take(tokens: Tokens, rng: np.random.Generator, count: int) -> Tokens:
-    """The tokens of `count` random rows."""
-    rows = np.sort(rng.permutation(len(tokens))[:count])
-    ids = [tokens.ids[tokens.starts[row] : tokens.starts[row + 1]] for row in rows]
-    return Tokens(np.concatenate(ids), np.concatenate([[0], np.cumsum(tokens.lengths[rows])]), tokens.second[rows])

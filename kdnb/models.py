@@ -5,6 +5,7 @@ import functools
 import os
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +15,7 @@ from kdnb.config import PROFILES, RunConfig
 from kdnb.data import TaskData
 from kdnb.dropout import Dropout
 from kdnb.encoder import Encoder
+from kdnb.tokens import Tokens
 
 
 class ModelUnavailable(RuntimeError):
@@ -34,6 +36,11 @@ class Classifier(nn.Module):
         for layer in new:  # DistilBERT has no pretrained pooler: its dense layer is new as well
             nn.init.normal_(layer.weight, std=0.02, generator=generator)
             nn.init.zeros_(layer.bias)
+
+    def restrict_to(self, tokens: Tokens) -> None:
+        """Train only the word vectors that occur in some tokens; exact where there is no weight decay."""
+        vocabulary = torch.from_numpy(np.union1d(tokens.ids, tokens.pad_id)).long()
+        self.encoder.restrict(vocabulary.to(self.classifier.weight.device))
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
         """Logits (N, K) float32 from (N, L) token ids, mask and types."""

@@ -15,6 +15,7 @@ DATA_CACHE = _folder("KDNB_DATA_CACHE", "data_cache")
 OUTPUTS = _folder("KDNB_OUTPUTS", "outputs")
 NOTEBOOKS = ROOT / "notebooks"
 RUNS = OUTPUTS / "runs"
+REFERENCE = _folder("KDNB_REFERENCE", "outputs/reference/runs")  # committed runs, read only
 DAMAGED = OUTPUTS / "damaged"
 EXECUTED = OUTPUTS / "executed"
 FIGURES = OUTPUTS / "figures"

@@ -5,7 +5,7 @@ import contextlib
 import torch
 from torch import Tensor, nn
 
-from kdnb.tokens import Tokens, collate, sorted_batches
+from kdnb.tokens import Tokens, sorted_batches
 
 MAX_TOKENS = 4096  # of one evaluation batch, padding included
 
@@ -38,12 +38,12 @@ def autocast(kind: str) -> contextlib.AbstractContextManager:
     return torch.autocast(device().type, dtype=torch.bfloat16, enabled=kind == "bf16")
 
 
-def predict(model: nn.Module, tokens: Tokens, pad_id: int, kind: str) -> Tensor:
+def predict(model: nn.Module, tokens: Tokens, kind: str) -> Tensor:
     """Logits of every example, in the split's order.
 
     Args:
         model: a classifier; its training mode is restored afterwards.
-        tokens: N examples. pad_id: the tokenizer's. kind: "bf16" or "fp32".
+        tokens: N examples. kind: "bf16" or "fp32".
     Returns:
         (N, K) float32 on the CPU.
     """
@@ -52,7 +52,7 @@ def predict(model: nn.Module, tokens: Tokens, pad_id: int, kind: str) -> Tensor:
     rows_of, logits_of = [], []
     with torch.inference_mode(), autocast(kind):
         for rows in sorted_batches(tokens.lengths, MAX_TOKENS):
-            inputs = {name: part.to(device()) for name, part in collate(tokens, rows, pad_id).items()}
+            inputs = {name: part.to(device()) for name, part in tokens.batch(rows).items()}
             logits_of.append(model(**inputs).float().cpu())
             rows_of.append(torch.from_numpy(rows))
     model.train(was_training)

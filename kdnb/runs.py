@@ -20,9 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from kdnb import paths
-from kdnb.config import RunConfig
+from kdnb.config import SPLITS, RunConfig
 
-SPLITS = ("train", "validation", "test")
 FILES = ("config.json", "history.csv", "logits.npz")
 
 
@@ -55,8 +54,9 @@ class Run:
 
 
 def folder(run_id: str) -> Path:
-    """Where a run lies, or would."""
-    return paths.RUNS / run_id
+    """Where a run lies, or would: in the store, else among the committed reference runs."""
+    own, reference = paths.RUNS / run_id, paths.REFERENCE / run_id
+    return reference if reference.is_dir() and not own.is_dir() else own
 
 
 def exists(run_id: str) -> bool:
@@ -65,10 +65,10 @@ def exists(run_id: str) -> bool:
 
 
 def stored_ids() -> list[str]:
-    """Names of all runs in the store, sorted."""
-    if not paths.RUNS.is_dir():
-        return []
-    return sorted(e.name for e in os.scandir(paths.RUNS) if e.is_dir() and not e.name.startswith("."))
+    """Names of all runs in the store and among the reference runs, sorted."""
+    stores = [store for store in (paths.RUNS, paths.REFERENCE) if store.is_dir()]
+    entries = [entry for store in stores for entry in os.scandir(store)]
+    return sorted({entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()})
 
 
 def check_writable() -> None:
@@ -93,12 +93,12 @@ def save(run: Run) -> None:
     scratch = Path(tempfile.mkdtemp(prefix=".partial-", dir=paths.RUNS))
     try:
         _write(scratch, run)
-        if exists(run.run_id):  # another process was first: the same content, by its name
+        if (paths.RUNS / run.run_id).is_dir():  # another process was first: the same content, by its name
             return
-        os.rename(scratch, folder(run.run_id))
+        os.rename(scratch, paths.RUNS / run.run_id)
         _sync(paths.RUNS)
     except OSError as error:
-        if exists(run.run_id):
+        if (paths.RUNS / run.run_id).is_dir():
             return
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise StoreError(
@@ -142,7 +142,12 @@ def load(run_id: str) -> Run:
 
 
 def set_aside(run_id: str) -> Path:
-    """Move a damaged run out of the store, keeping its bytes; returns where it went."""
+    """Move a damaged run out of the store, keeping its bytes; returns where it went.
+
+    A reference run stays where it is: the one trained in its place goes into the store and is found first.
+    """
+    if folder(run_id).parent == paths.REFERENCE:
+        return folder(run_id)
     paths.DAMAGED.mkdir(parents=True, exist_ok=True)
     target = paths.DAMAGED / f"{run_id}-{time.strftime('%Y%m%dT%H%M%S')}"
     while target.exists():

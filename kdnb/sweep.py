@@ -74,46 +74,76 @@ def with_teachers(arms: Iterable[str]) -> list[str]:
 
 
 def ensure(config: RunConfig, data: TaskData, on_step: Callable | None = None) -> tuple[Run, bool]:
-    """The run of a config and whether it was trained now; a stored one is loaded, a damaged one redone.
+    """The run of a config and whether it was trained now: `ensure_all` for one."""
+    (found,) = ensure_all([config], data, on_step).values()
+    return found
 
-    Two processes that ask for the same run train it once.
 
+def ensure_all(
+    configs: list[RunConfig], data: TaskData, on_step: Callable | None = None
+) -> dict[str, tuple[Run, bool]]:
+    """Runs that one training gives: run_id -> (run, whether it was trained now), in the order of the configs.
+
+    Stored runs are loaded, a damaged one is redone, the missing ones come from one training and are each stored
+    as soon as they are finished. Two processes that ask for the same runs train them once.
+
+    Args:
+        configs: with one `RunConfig.training()`. data: their splits. on_step: as `kdnb.train.fit`.
     Raises:
-        ValueError: data or teacher do not belong to the config. FileNotFoundError: the teacher has no run.
+        ValueError: data or teacher do not belong to the configs. FileNotFoundError: the teacher has no run.
         StoreError: the outputs folder cannot be written.
     """
-    run_id = config.run_id()
-    if not runs.exists(run_id):
-        runs.check_writable()
-    elif (run := _load_or_set_aside(run_id)) is not None:
-        return run, False
+    found = {config.run_id(): (_stored(config), False) for config in configs}
+    if all(run for run, _ in found.values()):
+        return found
+    runs.check_writable()
     locks = paths.RUNS / ".locks"
     locks.mkdir(exist_ok=True)
-    with FileLock(locks / f"{run_id}.lock"):
-        if runs.exists(run_id) and (run := _load_or_set_aside(run_id)) is not None:
-            return run, False
-        from kdnb.train import fit  # torch is not needed to load
+    with FileLock(locks / f"{configs[0].training()}.lock"):
+        found |= {config.run_id(): (_stored(config), False) for config in configs if not found[config.run_id()][0]}
+        missing = [config for config in configs if not found[config.run_id()][0]]
+        if missing:
+            from kdnb.train import fit_epochs  # torch is not needed to load
 
-        teacher = runs.load(config.teacher_run) if config.teacher_run else None
-        run = fit(config, data, teacher, on_step)
-        runs.save(run)
-    return run, True
+            teacher = runs.load(missing[0].teacher_run) if missing[0].teacher_run else None
+            trained = fit_epochs(missing, data, teacher, on_step, runs.save)
+            found |= {run.run_id: (run, True) for run in trained}
+    return found
+
+
+def trainings(points: Iterable[Point]) -> list[list[Point]]:
+    """The points grouped by the training that gives them, each group where its first point stands."""
+    groups = {}
+    for point in points:
+        groups.setdefault(point.config.training(), []).append(point)
+    return list(groups.values())
 
 
 def run_points(points: list[Point], data: TaskData, say: Callable[[str], None] = print) -> dict[str, Run]:
-    """All runs of a list, in its order: run_id -> Run. A line per run, a bar over its steps on a terminal."""
+    """All runs of a list: run_id -> Run, in its order. A line per run, a bar over the steps on a terminal."""
     done = {}
-    for number, point in enumerate(points, 1):
-        with _Bar(f"{point.title} seed {point.config.seed}") as bar:
-            run, trained = ensure(point.config, data, bar.step)
-        done[run.run_id] = run
-        test, seconds = run.metrics["test"], run.metrics["cost"]["seconds"]
-        say(
-            f"[{number}/{len(points)}] {point.title:<16} seed {point.config.seed}  "
-            f"entropy {test['entropy']:.3f} nats  accuracy {100 * test['accuracy']:.1f} %  "
-            + (f"trained in {seconds:.0f} s" if trained else "loaded")
-        )
-    return done
+    for group in trainings(points):
+        with _Bar(f"{group[0].title} seed {group[0].config.seed}") as bar:
+            found = ensure_all([point.config for point in group], data, bar.step)
+        for point, (run, trained) in zip(group, found.values(), strict=True):
+            done[run.run_id] = run
+            say(f"[{len(done)}/{len(points)}] {told(point, run, trained)}")
+    return {point.config.run_id(): done[point.config.run_id()] for point in points}
+
+
+def told(point: Point, run: Run, trained: bool) -> str:
+    """A finished run in a line: what it is, its test entropy [nats] and accuracy, what it took."""
+    test, seconds = run.metrics["test"], run.metrics["cost"]["seconds"]
+    return (
+        f"{point.title:<16} seed {point.config.seed}  "
+        f"entropy {test['entropy']:.3f} nats  accuracy {100 * test['accuracy']:.1f} %  "
+        + (f"trained in {seconds:.0f} s" if trained else "loaded")
+    )
+
+
+def _stored(config: RunConfig) -> Run | None:
+    """The stored run of a config; None if there is none or it was damaged, which is then out of the way."""
+    return _load_or_set_aside(config.run_id()) if runs.exists(config.run_id()) else None
 
 
 def _load_or_set_aside(run_id: str) -> Run | None:

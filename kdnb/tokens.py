@@ -17,12 +17,13 @@ class Tokens:
     """Token ids of N examples, one after another.
 
     ids: (total,) int32. starts: (N + 1,) where each example begins. second: (N,) position, within the
-    example, of the second text's first token (its length where there is none).
+    example, of the second text's first token (its length where there is none). pad_id: what pads a batch.
     """
 
     ids: np.ndarray
     starts: np.ndarray
     second: np.ndarray
+    pad_id: int = 0
 
     def __len__(self) -> int:
         return len(self.second)
@@ -31,6 +32,24 @@ class Tokens:
     def lengths(self) -> np.ndarray:
         """(N,) tokens per example."""
         return np.diff(self.starts)
+
+    def take(self, rows: np.ndarray) -> "Tokens":
+        """The tokens of some rows, in their order."""
+        lengths, starts = self.lengths[rows], self.starts[rows]
+        ends = np.cumsum(lengths)
+        places = np.arange(lengths.sum()) + np.repeat(starts - (ends - lengths), lengths)
+        return Tokens(self.ids[places], np.concatenate([[0], ends]), self.second[rows], self.pad_id)
+
+    def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
+        """The model's inputs for some rows, padded to the longest of them; each (B, L) int64."""
+        lengths = self.lengths[rows]
+        places = np.arange(lengths.max())
+        real = places < lengths[:, None]
+        ids = np.full(real.shape, self.pad_id, dtype=np.int64)
+        ids[real] = self.ids[(self.starts[rows, None] + places)[real]]
+        types = (places >= self.second[rows, None]) & real
+        arrays = {"input_ids": ids, "attention_mask": real.astype(np.int64), "token_type_ids": types.astype(np.int64)}
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def tokenize(split: Split, tokenizer, max_length: int) -> Tokens:
@@ -48,19 +67,8 @@ def tokenize(split: Split, tokenizer, max_length: int) -> Tokens:
             ids.append(np.asarray(example, dtype=np.int32))
             lengths.append(len(example))
             second.append(types.index(1) if 1 in types else len(example))
-    return Tokens(np.concatenate(ids), np.concatenate([[0], np.cumsum(lengths)]), np.asarray(second))
-
-
-def collate(tokens: Tokens, rows: np.ndarray, pad_id: int) -> dict[str, Tensor]:
-    """The model's inputs for some rows, padded to the longest of them; each (B, L) int64."""
-    lengths = tokens.lengths[rows]
-    places = np.arange(lengths.max())
-    real = places < lengths[:, None]
-    ids = np.full(real.shape, pad_id, dtype=np.int64)
-    ids[real] = tokens.ids[(tokens.starts[rows, None] + places)[real]]
-    types = (places >= tokens.second[rows, None]) & real
-    arrays = {"input_ids": ids, "attention_mask": real.astype(np.int64), "token_type_ids": types.astype(np.int64)}
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    return Tokens(np.concatenate(ids), starts, np.asarray(second), tokenizer.pad_token_id)
 
 
 def plan_batches(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:

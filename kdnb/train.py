@@ -16,7 +16,7 @@ from kdnb.history import History
 from kdnb.losses import erm_loss, kd_loss, ls_loss, virtual_teacher_logits
 from kdnb.predict import autocast, device, precision, predict
 from kdnb.runs import Run
-from kdnb.tokens import Tokens, collate, plan_batches, tokenize
+from kdnb.tokens import Tokens, plan_batches, tokenize
 
 
 def fit(config: RunConfig, data: TaskData, teacher: Run | None = None, on_step: Callable | None = None) -> Run:
@@ -34,19 +34,57 @@ def fit(config: RunConfig, data: TaskData, teacher: Run | None = None, on_step: 
     Raises:
         ValueError: data or teacher do not belong to the config.
     """
-    check_inputs(config, data, teacher)
-    started, kind = time.perf_counter(), precision(config.precision)
-    tokens, pad_id = encode(models.encoder_name(config.profile, config.student), data, config.max_length)
+    (run,) = fit_epochs([config], data, teacher, on_step)
+    return run
+
+
+def fit_epochs(
+    configs: list[RunConfig],
+    data: TaskData,
+    teacher: Run | None = None,
+    on_step: Callable | None = None,
+    on_run: Callable[[Run], None] | None = None,
+) -> list[Run]:
+    """Runs that differ in their number of epochs alone, from the one training that passes through all of them.
+
+    Each is what `fit` gives for its config, bit for bit; its cost is what was spent until it was read off.
+
+    Args:
+        configs: with one `RunConfig.training()`. data, teacher, on_step: as `fit`.
+        on_run: called with each run as soon as it is finished, the shortest first.
+    Raises:
+        ValueError: as `fit`; or the configs do not lie on one training.
+    """
+    configs = sorted(configs, key=lambda config: config.epochs)
+    longest = configs[-1]
+    if len({config.training() for config in configs}) > 1:
+        raise ValueError(f"not on one training: {', '.join(config.run_id() for config in configs)}")
+    check_inputs(longest, data, teacher)
+    started, kind = time.perf_counter(), precision(longest.precision)
+    inputs = encode(models.encoder_name(longest.profile, longest.student), data, longest.max_length)
+    found = []
+
+    def finish(config: RunConfig, model: nn.Module, history: list[dict], train_seconds: float) -> None:
+        logits = {split: predict(model, inputs[split], kind).numpy() for split in SPLITS}
+        seconds = {"seconds": time.perf_counter() - started, "train_seconds": train_seconds}
+        found.append(_run(config, data, teacher, logits, history, seconds, kind))
+        if on_run:
+            on_run(found[-1])
+
     with torch.random.fork_rng(), _deterministic():
-        torch.manual_seed(config.seed)
-        model = models.build(config, data).to(device())
-        history, train_seconds = _train(model, config, data, tokens, pad_id, kind, teacher, on_step)
-        logits = {split: predict(model, tokens[split], pad_id, kind).numpy() for split in SPLITS}
+        torch.manual_seed(longest.seed)
+        model = models.build(longest, data).to(device())
+        _train(model, configs, data, inputs, kind, teacher, on_step, finish)
     del model
     release_memory()
+    return found
+
+
+def _run(config, data: TaskData, teacher: Run | None, logits: dict, history: list[dict], seconds: dict, kind) -> Run:
+    """The run of a finished training: its logits with their metrics and what they cost."""
     labels = {split: data.splits[split].labels for split in SPLITS}
     values = {s: metrics.summary(logits[s], labels[s], teacher.logits[s] if teacher else None) for s in SPLITS}
-    cost = {"seconds": round(time.perf_counter() - started, 3), "train_seconds": round(train_seconds, 3)}
+    cost = {name: round(value, 3) for name, value in seconds.items()}
     return Run(config, logits, labels, {**values, "cost": {**cost, **surroundings(kind)}}, history)
 
 
@@ -68,10 +106,10 @@ def check_inputs(config: RunConfig, data: TaskData, teacher: Run | None) -> None
 
 
 @functools.lru_cache(maxsize=8)
-def encode(encoder: str, data: TaskData, max_length: int) -> tuple[dict[str, Tokens], int]:
-    """Token ids of all splits for an encoder, and its padding id; kept, so that a process tokenises once."""
+def encode(encoder: str, data: TaskData, max_length: int) -> dict[str, Tokens]:
+    """Token ids of all splits for an encoder; kept, so that a process tokenises once."""
     tokenizer = models.load_tokenizer(encoder, data)
-    return {name: tokenize(split, tokenizer, max_length) for name, split in data.splits.items()}, tokenizer.pad_token_id
+    return {name: tokenize(split, tokenizer, max_length) for name, split in data.splits.items()}
 
 
 def learning_rate(config: RunConfig, step: int, total: int) -> float:
@@ -93,27 +131,48 @@ def batch_loss(config: RunConfig, logits: Tensor, labels: Tensor, teacher_logits
     return kd_loss(logits, labels, teacher_logits, config.alpha, config.tau, config.tau2_scaling)
 
 
-def _train(model, config, data, tokens, pad_id, kind, teacher, on_step, epochs=None) -> tuple[list[dict], float]:
-    """The history and the seconds spent, entropy samples included. `epochs`, lists of batches of row numbers,
-    replaces those drawn for the config: for tests and benchmarks."""
-    started, rng = time.perf_counter(), np.random.default_rng(config.order_seed)
+def _train(model, configs, data, inputs, kind, teacher, on_step=None, finish=None, epochs=None) -> None:
+    """Train through all configs; finish(config, model, history, seconds) is called where each of them ends.
+
+    `epochs`, lists of batches of row numbers, replaces those drawn for the config: for tests and benchmarks.
+    """
+    config, rng, spent, started = configs[-1], np.random.default_rng(configs[-1].order_seed), 0.0, time.perf_counter()
+    epochs = epochs or [plan_batches(inputs["train"].lengths, config.batch_size, rng) for _ in range(config.epochs)]
+    batches = [rows for epoch in epochs for rows in epoch]
+    ends = {len(batches) if c is config else c.epochs * len(epochs[0]): c for c in configs}
+    histories = [History(c, inputs, kind, end, len(epochs[0])) for end, c in ends.items()]
+    take_step = _stepper(model, config, data, inputs["train"], kind, teacher, len(batches))
+    for history in histories:
+        history.sample(model, 0)
+    for step, rows in enumerate(batches, 1):
+        logits, loss = take_step(step - 1, rows)
+        for history in histories:
+            history.batch(logits, loss)
+            history.sample(model, step)
+        if on_step:
+            on_step(step, len(batches), loss)
+        if step in ends:
+            spent += time.perf_counter() - started
+            if finish:
+                finish(ends[step], model, histories.pop(0).rows, spent)
+            started = time.perf_counter()
+
+
+def _stepper(model, config, data, tokens, kind, teacher, total) -> Callable:
+    """step(number, rows): one optimiser step on some rows; returns detached logits (B, K) and the mean loss."""
     labels = torch.from_numpy(data.splits["train"].labels).to(device())
     teacher_logits = torch.from_numpy(teacher.logits["train"]).to(device()) if teacher else None
-    epochs = epochs or [plan_batches(tokens["train"].lengths, config.batch_size, rng) for _ in range(config.epochs)]
-    batches = [rows for epoch in epochs for rows in epoch]
-    history = History(config, tokens, pad_id, kind, len(batches), len(epochs[0]))
     if not config.weight_decay:  # with it, words that never occur decay too
-        model.encoder.restrict(torch.from_numpy(np.union1d(tokens["train"].ids, pad_id)).long().to(device()))
+        model.restrict_to(tokens)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=config.weight_decay, fused=True
     )
     model.train()
-    history.sample(model, 0)
-    for step, rows in enumerate(batches):
+
+    def step(number: int, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, step, len(batches))
-        inputs = collate(tokens["train"], rows, pad_id)
-        inputs = {name: part.to(device(), non_blocking=True) for name, part in inputs.items()}
+            group["lr"] = learning_rate(config, number, total)
+        inputs = {name: part.to(device(), non_blocking=True) for name, part in tokens.batch(rows).items()}
         index = torch.from_numpy(rows).to(device(), non_blocking=True)
         with autocast(kind):
             logits = model(**inputs)
@@ -123,11 +182,9 @@ def _train(model, config, data, tokens, pad_id, kind, teacher, on_step, epochs=N
             nn.utils.clip_grad_norm_(model.parameters(), config.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        history.batch(logits.detach(), loss.detach())
-        history.sample(model, step + 1)
-        if on_step:
-            on_step(step + 1, len(batches), loss.detach())
-    return history.rows, time.perf_counter() - started
+        return logits.detach(), loss.detach()
+
+    return step
 
 
 class _deterministic:

@@ -11,6 +11,7 @@ OFFLINE = Path(__file__).parent / "offline"
 SCRATCH = Path(tempfile.mkdtemp(prefix="kdnb-tests-"))
 os.environ.update({
     "KDNB_OUTPUTS": str(SCRATCH / "outputs"),
+    "KDNB_REFERENCE": str(SCRATCH / "reference"),
     "HF_HOME": str(SCRATCH / "huggingface"),  # nothing is read from, or left in, the user's own cache
     "HF_HUB_OFFLINE": "1",
     "OMP_NUM_THREADS": "1",  # tiny models are faster on one core, and the machine may be shared
@@ -48,7 +49,13 @@ def store(tmp_path, monkeypatch):
     """An empty run store of the test's own; the folder of its runs."""
     from kdnb import paths
 
-    for name, folder in {"OUTPUTS": "", "RUNS": "runs", "DAMAGED": "damaged", "EXECUTED": "executed"}.items():
+    for name, folder in {
+        "OUTPUTS": "",
+        "RUNS": "runs",
+        "REFERENCE": "reference",
+        "DAMAGED": "damaged",
+        "EXECUTED": "executed",
+    }.items():
         monkeypatch.setattr(paths, name, tmp_path / "outputs" / folder)
     return paths.RUNS
 

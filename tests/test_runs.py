@@ -202,11 +202,14 @@ def trained(monkeypatch):
 
     asked = []
 
-    def fit(config, data, teacher=None, on_step=None):
-        asked.append((config, teacher and teacher.run_id))
-        return made_run(config)
+    def fit_epochs(configs, data, teacher=None, on_step=None, on_run=None):
+        asked.extend((config, teacher and teacher.run_id) for config in configs)
+        made = [made_run(config) for config in configs]
+        for run in made:
+            on_run(run)
+        return made
 
-    monkeypatch.setattr(train, "fit", fit)
+    monkeypatch.setattr(train, "fit_epochs", fit_epochs)
     return asked
 
 
@@ -246,6 +249,33 @@ def test_a_student_without_its_teachers_run_is_refused(store, trained):
         sweep.ensure(replace(CONFIG, method="kd", teacher_run="rt-erm-large-s0-0123456789ab"), None)
     assert trained == []
     assert leftovers(store) == []
+
+
+def test_of_one_training_only_what_is_missing_is_trained(store, trained):
+    points = [sweep.Point("erm_small", replace(CONFIG, schedule="constant", epochs=epochs)) for epochs in (3, 1, 2)]
+    other = sweep.Point("", replace(CONFIG, seed=1))
+    sweep.ensure(points[1].config, None)
+    trained.clear()
+    said = []
+    done = sweep.run_points([points[0], other, *points[1:]], None, said.append)
+    assert list(done) == [point.config.run_id() for point in [points[0], other, *points[1:]]]
+    assert [config.epochs for config, _ in trained] == [3, 2, CONFIG.epochs]
+    assert [line[:5] for line in said] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
+    assert sum("loaded" in line for line in said) == 1
+
+
+def test_a_reference_run_is_read_and_never_touched(saved, trained, capsys):
+    reference = paths.REFERENCE / CONFIG.run_id()
+    paths.REFERENCE.mkdir()
+    saved.rename(reference)
+    assert runs.stored_ids() == [CONFIG.run_id()]
+    assert not sweep.ensure(CONFIG, None)[1]
+    (reference / "history.csv").write_bytes(b"odd")
+    assert sweep.ensure(CONFIG, None)[1]
+    assert "training it again" in capsys.readouterr().err
+    assert (reference / "history.csv").read_bytes() == b"odd"
+    assert runs.folder(CONFIG.run_id()) == saved
+    assert not sweep.ensure(CONFIG, None)[1]
 
 
 ASK = """

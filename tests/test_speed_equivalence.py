@@ -12,7 +12,6 @@ from kdnb import data, models, train
 from kdnb.arms import arm_config
 from kdnb.dropout import Dropout
 from kdnb.encoder import Encoder
-from kdnb.tokens import collate
 
 KEY_BIAS = "a key bias shifts all scores of a query alike: its gradient is rounding noise, which AdamW enlarges"
 
@@ -157,13 +156,13 @@ def toy(arm: str = "erm_large", **changes):
 
 def trained(config, splits, epochs, restrict: bool = True):
     """A classifier after the given batches, and the one it started from."""
-    tokens, pad_id = train.encode(models.encoder_name(config.profile, config.student), splits, config.max_length)
+    tokens = train.encode(models.encoder_name(config.profile, config.student), splits, config.max_length)
     model = models.build(config, splits)
     start = copy.deepcopy(model)
     if not restrict:
         model.encoder.restrict = lambda vocabulary: None
-    train._train(model, config, splits, tokens, pad_id, "fp32", None, None, epochs)
-    return model, start, tokens["train"], pad_id
+    train._train(model, [config], splits, tokens, "fp32", None, epochs=epochs)
+    return model, start, tokens["train"]
 
 
 def test_three_steps_are_those_of_transformers_and_torch():
@@ -172,7 +171,7 @@ def test_three_steps_are_those_of_transformers_and_torch():
     config, splits = toy(dropout=0.0, precision="fp32", history_points=0, lr=1e-3)
     rows = np.random.default_rng(0).permutation(64)
     batches = [rows[:16], rows[16:32], rows[32:48]]
-    model, start, tokens, pad_id = trained(config, splits, [batches])
+    model, start, tokens = trained(config, splits, [batches])
     reference = BertForSequenceClassification(
         BertConfig(
             vocab_size=256, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
@@ -190,7 +189,7 @@ def test_three_steps_are_those_of_transformers_and_torch():
         optimizer.param_groups[0]["lr"] = config.lr * (3 - step) / 3
         labels = torch.from_numpy(splits.splits["train"].labels[batch])
         optimizer.zero_grad()
-        reference(**collate(tokens, batch, pad_id), labels=labels).loss.backward()
+        reference(**tokens.batch(batch), labels=labels).loss.backward()
         nn.utils.clip_grad_norm_(reference.parameters(), config.clip)
         optimizer.step()
     model.encoder.words = nn.Parameter(model.encoder.table[model.encoder.row])  # in the order of the token ids
@@ -209,15 +208,15 @@ def test_three_steps_are_those_of_transformers_and_torch():
 def test_leaving_out_words_that_never_occur_changes_nothing():
     config, splits = toy(precision="fp32")
     epochs = [[np.arange(start, start + 16) for start in (0, 16, 32, 48)]]
-    compact, start, tokens, pad_id = trained(config, splits, epochs)
+    compact, start, tokens = trained(config, splits, epochs)
     full, *_ = trained(config, splits, epochs, restrict=False)
     table = compact.encoder.table[compact.encoder.row]
     assert len(compact.encoder.words) < len(table)
     torch.testing.assert_close(table, full.encoder.words.detach(), rtol=0, atol=1e-5)
-    unseen = np.setdiff1d(np.arange(256), np.append(tokens.ids, pad_id))
+    unseen = np.setdiff1d(np.arange(256), np.append(tokens.ids, tokens.pad_id))
     for words in (table, full.encoder.words):
         assert torch.equal(words[unseen], start.encoder.words[unseen])
-    batch = collate(tokens, np.arange(8), pad_id)
+    batch = tokens.batch(np.arange(8))
     with torch.no_grad():
         compact.train(), full.train()
         compact.dropout.p = full.dropout.p = 0.0

@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 
 from kdnb import data, models
 from kdnb.predict import predict
-from kdnb.tokens import BUCKET, Tokens, collate, plan_batches, sorted_batches, tokenize
+from kdnb.tokens import BUCKET, Tokens, plan_batches, sorted_batches, tokenize
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=200).map(np.array)
 
 
-def tokens_of(examples, second=None):
+def tokens_of(examples, second=None, pad_id=0):
     ids = np.concatenate([np.array(example, dtype=np.int32) for example in examples])
     lengths = [len(example) for example in examples]
-    return Tokens(ids, np.concatenate([[0], np.cumsum(lengths)]), np.array(second or lengths))
+    return Tokens(ids, np.concatenate([[0], np.cumsum(lengths)]), np.array(second or lengths), pad_id)
 
 
 @given(LENGTHS, st.integers(1, 40), st.integers(0, 99))
@@ -60,23 +60,31 @@ def test_an_example_longer_than_the_budget_is_a_batch_of_its_own():
     assert [sorted(rows) for rows in batches] == [[0, 2], [1]]
 
 
-def test_collate_pads_to_the_longest_of_the_batch():
-    tokens = tokens_of([[1, 2, 3, 4, 5], [6, 7], [8, 9, 10]], second=[3, 2, 2])
-    batch = collate(tokens, np.array([2, 1]), pad_id=99)
+def test_a_batch_is_padded_to_the_longest_of_the_batch():
+    tokens = tokens_of([[1, 2, 3, 4, 5], [6, 7], [8, 9, 10]], second=[3, 2, 2], pad_id=99)
+    batch = tokens.batch(np.array([2, 1]))
     assert batch["input_ids"].tolist() == [[8, 9, 10], [6, 7, 99]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
     assert batch["token_type_ids"].tolist() == [[0, 0, 1], [0, 0, 0]]
     assert {part.dtype for part in batch.values()} == {torch.int64}
-    assert collate(tokens, np.array([0]), 99)["token_type_ids"].tolist() == [[0, 0, 0, 1, 1]]
+    assert tokens.batch(np.array([0]))["token_type_ids"].tolist() == [[0, 0, 0, 1, 1]]
 
 
 @given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=8), min_size=1, max_size=10), st.data())
-def test_collate_returns_what_was_put_in(examples, draw):
+def test_a_batch_returns_what_was_put_in(examples, draw):
     rows = np.array(draw.draw(st.lists(st.integers(0, len(examples) - 1), min_size=1, max_size=6)))
-    batch = collate(tokens_of(examples), rows, pad_id=-1)
+    batch = tokens_of(examples, pad_id=-1).batch(rows)
     for row, ids, mask in zip(rows, batch["input_ids"], batch["attention_mask"], strict=True):
         assert ids[mask.bool()].tolist() == examples[row]
         assert (ids[~mask.bool()] == -1).all()
+
+
+def test_taken_rows_stand_in_the_order_asked_for():
+    tokens = tokens_of([[1, 2, 3], [4], [5, 6]], second=[1, 1, 2], pad_id=7).take(np.array([2, 0]))
+    assert tokens.ids.tolist() == [5, 6, 1, 2, 3]
+    assert tokens.lengths.tolist() == [2, 3]
+    assert tokens.second.tolist() == [2, 1]
+    assert tokens.pad_id == 7
 
 
 @pytest.mark.parametrize("task", ["rt", "mrpc"])
@@ -89,7 +97,7 @@ def test_tokens_are_the_tokenizers_own(task, max_length):
         split.text, split.text2, truncation=True, max_length=max_length, padding=True, return_tensors="pt",
         return_token_type_ids=True, return_attention_mask=True,
     )  # fmt: skip
-    batch = collate(tokens, np.arange(len(split)), tokenizer.pad_token_id)
+    batch = tokens.batch(np.arange(len(split)))
     for name, part in batch.items():
         assert torch.equal(part, wanted[name]), name
     assert tokens.lengths.max() <= max_length
@@ -115,13 +123,13 @@ def test_logits_come_in_the_splits_order_whatever_the_batches(toy, quick, monkey
     model, tokenizer = models.build(config, toy), models.load_tokenizer("tiny-small", toy)
     tokens = tokenize(toy.splits["test"], tokenizer, 32)
     model.train()
-    together = predict(model, tokens, tokenizer.pad_token_id, "fp32")
+    together = predict(model, tokens, "fp32")
     assert model.training
     monkeypatch.setattr(module, "MAX_TOKENS", 1)
-    alone = predict(model, tokens, tokenizer.pad_token_id, "fp32")
+    alone = predict(model, tokens, "fp32")
     model.eval()
     with torch.inference_mode():
-        by_hand = [model(**collate(tokens, np.array([i]), tokenizer.pad_token_id))[0] for i in range(len(tokens))]
+        by_hand = [model(**tokens.batch(np.array([i])))[0] for i in range(len(tokens))]
     torch.testing.assert_close(alone, torch.stack(by_hand).clone(), atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
     assert together.dtype == torch.float32
@@ -132,7 +140,7 @@ def test_half_precision_logits_are_float32(toy, quick):
     tokenizer = models.load_tokenizer("tiny-small", toy)
     tokens = tokenize(toy.splits["test"], tokenizer, 32)
     model = models.build(quick("erm_small"), toy)
-    exact, half = (predict(model, tokens, tokenizer.pad_token_id, kind) for kind in ("fp32", "bf16"))
+    exact, half = (predict(model, tokens, kind) for kind in ("fp32", "bf16"))
     assert half.dtype == torch.float32
     torch.testing.assert_close(half, exact, atol=0.05, rtol=0.05)
     assert not torch.equal(half, half.bfloat16().float())  # the head runs in float32: its last bits are there

@@ -267,6 +267,29 @@ def test_learning_rates_are_those_of_transformers(quick, schedule, warmup):
         scheduler.step()
 
 
+def test_one_training_serves_every_epoch_count_bit_for_bit(toy, quick, teacher):
+    kd = {"teacher_run": teacher.run_id, "schedule": "constant", "history_points": 3, "precision": "bf16"}
+    configs = [quick("kd_self", epochs=epochs, **kd) for epochs in (3, 1, 4)]
+    told, steps = [], []
+    shared = train.fit_epochs(configs, toy, teacher, lambda step, total, loss: steps.append(step), told.append)
+    assert [run.config.epochs for run in shared] == [1, 3, 4]
+    assert told == shared
+    assert len(steps) == 4 * 2  # 64 rows in batches of 32, once to the longest
+    for run in shared:
+        alone = train.fit(run.config, toy, teacher)
+        for split, logits in alone.logits.items():
+            np.testing.assert_array_equal(logits, run.logits[split])
+        assert [row["test_entropy"] for row in alone.history] == [row["test_entropy"] for row in run.history]
+        np.testing.assert_array_equal(
+            [row["running_entropy"] for row in alone.history], [row["running_entropy"] for row in run.history]
+        )
+
+
+def test_epoch_counts_of_a_decaying_learning_rate_share_no_training(toy, quick):
+    with pytest.raises(ValueError, match="not on one training"):
+        train.fit_epochs([quick(epochs=1), quick(epochs=2)], toy)
+
+
 def test_the_step_callback_counts_every_step(toy, quick):
     steps = []
     fit(quick(epochs=2, batch_size=24), toy, on_step=lambda step, total, loss: steps.append((step, total, float(loss))))
@@ -292,11 +315,10 @@ def test_training_one_model_leaves_the_next_ones_start_alone(toy, quick, built):
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_dropout_is_on_in_training_and_off_in_evaluation(toy, quick, dropout):
-    from kdnb.tokens import collate
 
     model = models.build(quick(dropout=dropout), toy)
-    tokens, pad_id = train.encode("tiny-small", toy, 32)
-    inputs = collate(tokens["test"], np.arange(8), pad_id)
+    tokens = train.encode("tiny-small", toy, 32)
+    inputs = tokens["test"].batch(np.arange(8))
     with torch.inference_mode():
         model.train()
         noisy = [model(**inputs) for _ in range(2)]
