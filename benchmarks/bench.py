@@ -26,7 +26,11 @@ PARTS = ("causes", "equal_work", "size", "startup", "comparison")
 
 def run(script: str, *arguments, note: str = "") -> dict:
     """Run one of the scripts here in a fresh process; the JSON of its last line."""
-    kept = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}  # kdnb sets it for itself
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "THP_MEM_ALLOC_ENABLE")
+    }  # kdnb sets it for itself
     path = os.pathsep.join(filter(None, [str(HERE.parent), kept.get("PYTHONPATH")]))
     quiet = {"PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true", "PYTHONWARNINGS": "ignore"}
     command = [sys.executable, str(HERE / script), *map(str, arguments)]

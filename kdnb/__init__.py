@@ -2,8 +2,13 @@
 
 import os
 
-# Before torch is loaded: threads that wait by spinning slow a busy machine down many times over.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Before torch is loaded: threads that wait by spinning slow a busy machine down many times over, threads that go to
+# sleep at once wake too late for the next of some thousand short operations in a step; a few microseconds do for both.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ["OMP_WAIT_POLICY"] = "passive"
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+# Large tensors on large pages: fresh memory of a few MiB in every operation otherwise costs more than the arithmetic.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 # oneDNN keeps a compiled product for each shape; batches of many lengths fill hundreds of MiB and gain no time.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 

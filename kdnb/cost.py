@@ -16,6 +16,8 @@ import torch
 from kdnb import paths
 from kdnb.predict import device
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's names for the options of mallopt
+
 
 def surroundings(kind: str) -> dict:
     """Where a run was made: device, precision, memory, versions, code revision."""
@@ -47,6 +49,13 @@ def _software() -> dict:
     except (OSError, subprocess.CalledProcessError):
         revision = "unknown"
     return {"versions": {"python": sys.version.split()[0], **{p: version(p) for p in packages}}, "revision": revision}
+
+
+def keep_memory() -> None:
+    """Have the C library keep what is freed for the next operation, instead of handing each large piece back."""
+    if platform.libc_ver()[0] == "glibc":
+        for option in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
+            ctypes.CDLL("libc.so.6").mallopt(option, 2**30)
 
 
 def release_memory() -> None:

@@ -33,6 +33,7 @@ class Encoder(nn.Module):
         layers = pretrained.get_submodule(names["layers"])
         self.layers = nn.ModuleList(Layer(layer, names, config.num_attention_heads, dropout) for layer in layers)
         self.table, self.row = None, None
+        self.word_gradient = []  # (ids, their rows of the gradient) of each batch since it was last forgotten
 
     def restrict(self, vocabulary: Tensor) -> None:
         """Make only the words of a vocabulary trainable, the others constants.
@@ -50,11 +51,32 @@ class Encoder(nn.Module):
         self.table = self.words.detach()[order]  # the trainable rows first, and in the same memory:
         self.words = nn.Parameter(self.table[: len(vocabulary)])  # what training changes, the table holds
 
+    def _look_up(self, ids: Tensor) -> Tensor:
+        """Word vectors (N, L, width); their gradient goes straight into the table's rows, not through a dense copy."""
+        if not (self.training and torch.is_grad_enabled()):
+            return nn.functional.embedding(ids, self.words if self.table is None else self.table)
+        vectors = nn.functional.embedding(ids, self.words.detach()).requires_grad_()
+        vectors.register_hook(lambda gradient: self._add_word_gradient(ids, gradient))
+        return vectors
+
+    def _add_word_gradient(self, ids: Tensor, gradient: Tensor) -> None:
+        if self.words.grad is None:
+            self.words.grad = torch.zeros_like(self.words)
+        seen, place = ids.unique(return_inverse=True)
+        rows = torch.ops.aten.embedding_dense_backward(gradient, place, len(seen), -1, False)
+        self.words.grad[seen] += rows
+        self.word_gradient.append((seen, rows))
+
+    def forget_word_gradient(self) -> None:
+        """Zero the word table's gradient where the last batches wrote to it."""
+        for seen, _ in self.word_gradient:
+            self.words.grad[seen] = 0
+        self.word_gradient.clear()
+
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
         """Hidden state (N, width) of the first token, from (N, L) token ids, mask and types."""
         ids = input_ids if self.row is None else self.row[input_ids]
-        table = self.words if self.training or self.table is None else self.table
-        hidden = nn.functional.embedding(ids, table) + self.positions[: ids.shape[1]]
+        hidden = self._look_up(ids) + self.positions[: ids.shape[1]]
         if self.types is not None:
             hidden = hidden + nn.functional.embedding(token_type_ids, self.types)
         hidden = self.dropout(self.norm(hidden))
@@ -110,7 +132,8 @@ class Layer(nn.Module):
         """Attention weights (M, Q, L) after dropout, from (M, Q, d), (M, L, d) and the bias (M, L) of the scores."""
         bias = bias.to(query.dtype)[:, None].expand(-1, query.shape[1], -1)  # cast first: autocast would copy all Q
         scores = torch.baddbmm(bias, query, key.transpose(1, 2), alpha=self.scale)
-        return self.dropout(scores.softmax(dim=-1, dtype=torch.float32).to(scores.dtype))
+        with torch.autocast(scores.device.type, enabled=False):  # the kernel computes in float32 and rounds once
+            return self.dropout(scores.softmax(dim=-1))
 
     def _rest(self, hidden: Tensor, context: Tensor) -> Tensor:
         """The layer after attention: output product, residual, feed-forward; (..., width) each."""

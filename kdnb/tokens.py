@@ -9,7 +9,7 @@ from torch import Tensor
 from kdnb.data import Split
 
 CHUNK = 4096  # examples tokenised at a time, so that memory grows only with the ids
-BUCKET = 16  # batches whose examples are sorted by length among themselves
+BUCKET = 48  # batches whose examples are sorted by length among themselves
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from kdnb import metrics, models
 from kdnb.config import RunConfig
-from kdnb.cost import release_memory, surroundings
+from kdnb.cost import keep_memory, release_memory, surroundings
 from kdnb.data import SPLITS, TaskData
 from kdnb.history import History
 from kdnb.losses import erm_loss, kd_loss, ls_loss, virtual_teacher_logits
+from kdnb.optimizer import Optimizer
 from kdnb.predict import autocast, device, precision, predict
 from kdnb.runs import Run
 from kdnb.tokens import Tokens, plan_batches, tokenize
@@ -71,6 +72,7 @@ def fit_epochs(
         if on_run:
             on_run(found[-1])
 
+    keep_memory()
     with torch.random.fork_rng(), _deterministic():
         torch.manual_seed(longest.seed)
         model = models.build(longest, data).to(device())
@@ -164,24 +166,17 @@ def _stepper(model, config, data, tokens, kind, teacher, total) -> Callable:
     teacher_logits = torch.from_numpy(teacher.logits["train"]).to(device()) if teacher else None
     if not config.weight_decay:  # with it, words that never occur decay too
         model.restrict_to(tokens)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=config.weight_decay, fused=True
-    )
+    optimizer = Optimizer(model, config, kind)
     model.train()
 
     def step(number: int, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, number, total)
         inputs = {name: part.to(device(), non_blocking=True) for name, part in tokens.batch(rows).items()}
         index = torch.from_numpy(rows).to(device(), non_blocking=True)
         with autocast(kind):
             logits = model(**inputs)
         loss = batch_loss(config, logits, labels[index], teacher_logits[index] if teacher else None)
         loss.backward()
-        if config.clip:
-            nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.step(learning_rate(config, number, total))
         return logits.detach(), loss.detach()
 
     return step
