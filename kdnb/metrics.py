@@ -1,4 +1,4 @@
-"""What is read off stored logits: accuracy, entropy, calibration, agreement, spread. numpy in float64.
+"""What is read off stored logits: accuracy, entropy, calibration, agreement. numpy in float64.
 
 Stored runs are analysed without torch, so that a notebook that only reads runs opens at once; the
 tests hold these functions to `kdnb.entropy`.
@@ -6,7 +6,6 @@ tests hold these functions to `kdnb.entropy`.
 
 import numpy as np
 from scipy.special import entr, log_softmax, softmax
-from scipy.stats import t as student_t
 
 
 def posterior(logits: np.ndarray, tau: float = 1.0) -> np.ndarray:
@@ -49,20 +48,21 @@ def f1(logits: np.ndarray, labels: np.ndarray) -> float:
 
 def nll(logits: np.ndarray, labels: np.ndarray) -> float:
     """Mean negative log likelihood of the labels [nats]."""
-    log_p = log_softmax(np.asarray(logits, dtype=np.float64), axis=1)
-    return float(-log_p[np.arange(len(labels)), labels].mean())
+    return float(per_example("nll", logits, labels).mean())
 
 
 def brier(logits: np.ndarray, labels: np.ndarray) -> float:
     """Mean squared distance of posterior and one-hot label, summed over classes, in [0, 2]."""
-    p = posterior(logits)
-    return float(((p - np.eye(p.shape[1])[labels]) ** 2).sum(axis=1).mean())
+    return float(per_example("brier", logits, labels).mean())
 
 
-def ece(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error of top-label confidence, equal-width bins (a, b], in [0, 1].
+def reliability(
+    confidence: np.ndarray, correct: np.ndarray, bins: int = 15
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The reliability diagram: per bin the number of examples, mean confidence and accuracy; three (bins,) arrays.
 
-    Confidence exactly 1.0 lies in the last bin, exactly 0.0 in the first: none is lost.
+    Equal-width bins (a, b] of top-label confidence; 1.0 lies in the last, 0.0 in the first: none is lost.
+    Mean confidence and accuracy of an empty bin are nan.
 
     Args:
         confidence: (N,) largest posterior, in [0, 1]. correct: (N,) whether the prediction is right.
@@ -75,8 +75,17 @@ def ece(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> float:
     if confidence.size and not 0 <= confidence.min() <= confidence.max() <= 1 + 1e-9:
         raise ValueError(f"confidence must be in [0, 1], got {confidence.min()}..{confidence.max()}")
     which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gap = np.bincount(which, confidence - correct, minlength=bins)
-    return float(np.abs(gap).sum() / len(confidence))
+    count = np.bincount(which, minlength=bins)
+    sums = [np.bincount(which, values, minlength=bins) for values in (confidence, correct)]
+    means = [np.divide(total, count, out=np.full(bins, np.nan), where=count > 0) for total in sums]
+    return count, *means
+
+
+def ece(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error in [0, 1]: the mean gap of `reliability`'s bins, weighted by their examples."""
+    count, mean_confidence, accuracies = reliability(confidence, correct, bins)
+    gaps = np.abs(mean_confidence - accuracies)[count > 0]
+    return float((count[count > 0] * gaps).sum() / count.sum())
 
 
 def agreement(logits: np.ndarray, teacher_logits: np.ndarray) -> float:
@@ -95,6 +104,37 @@ def majority_share(logits: np.ndarray) -> float:
     """Share of the class predicted most often; 1 marks a degenerate run."""
     predicted = np.argmax(logits, axis=1)
     return float(np.bincount(predicted).max() / len(predicted))
+
+
+def majority_floor(labels: np.ndarray) -> float:
+    """Accuracy of always predicting the most frequent label."""
+    return float(np.bincount(labels).max() / len(labels))
+
+
+def is_degenerate(logits: np.ndarray, labels: np.ndarray) -> bool:
+    """Whether a model has learnt nothing: it predicts one class only, or is no better than the most frequent one."""
+    return majority_share(logits) == 1 or accuracy(logits, labels) <= majority_floor(labels)
+
+
+def per_example(metric: str, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The (N,) values whose mean is a metric: entropy, accuracy, nll, brier or overconfidence.
+
+    Overconfidence is confidence minus 1 if right, minus 0 if wrong; its mean is confidence minus accuracy.
+    Raises ValueError for a metric that is no mean over examples.
+    """
+    p = posterior(logits)
+    correct = (np.argmax(logits, axis=1) == labels).astype(np.float64)
+    if metric == "entropy":
+        return entropies(logits)
+    if metric == "accuracy":
+        return correct
+    if metric == "nll":
+        return -log_softmax(np.asarray(logits, dtype=np.float64), axis=1)[np.arange(len(labels)), labels]
+    if metric == "brier":
+        return ((p - np.eye(p.shape[1])[labels]) ** 2).sum(axis=1)
+    if metric == "overconfidence":
+        return p.max(axis=1) - correct
+    raise ValueError(f"{metric} is no mean over examples")
 
 
 def summary(logits: np.ndarray, labels: np.ndarray, teacher_logits: np.ndarray | None = None) -> dict[str, float]:
@@ -129,15 +169,3 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     z = np.asarray(logits, dtype=np.float64)
     best = minimize_scalar(lambda log_tau: nll(z / np.exp(log_tau), labels), bounds=(-4, 6), method="bounded")
     return float(np.exp(best.x)) if best.fun <= nll(z, labels) else 1.0
-
-
-def t_interval(differences) -> tuple[float, float]:
-    """Mean and half-width of the 95 % t interval over paired differences (one per seed).
-
-    The half-width is infinite for fewer than two differences: one seed decides nothing.
-    """
-    values = np.asarray(differences, dtype=np.float64)
-    if len(values) < 2:
-        return float(values[0]) if len(values) else float("nan"), float("inf")
-    half = student_t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return float(values.mean()), float(half)

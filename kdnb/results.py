@@ -1,20 +1,18 @@
 """Stored runs as a tidy table, and what is computed over their seeds. Reads runs, trains nothing."""
 
+import json
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
 
-from kdnb import metrics, runs
+from kdnb import metrics, runs, statistics
 from kdnb.arms import ARMS, arm_config
 from kdnb.config import PROFILES, RunConfig, slug
 from kdnb.runs import DamagedRun, Run
-from kdnb.tasks import TASKS
-
-
-class NoRuns(LookupError):
-    """The store holds none of the runs asked for; the message says what to run."""
+from kdnb.studies import NoRuns, Study
 
 
 def arm_of(config: RunConfig) -> str:
@@ -37,59 +35,8 @@ def is_default(config: RunConfig) -> bool:
     return config == arm_config(arm, **same, teacher_run=teacher)
 
 
-@dataclass(frozen=True)
-class Study:
-    """The runs of one task at one profile: the tidy table and the runs behind it.
-
-    table: one row per run: run_id, arm, name, method, student, teacher, seed, n_train, the test metrics
-    by their names, train_entropy, seconds. runs: run_id -> Run.
-    """
-
-    task: str
-    profile: str
-    table: pd.DataFrame
-    runs: dict[str, Run]
-
-    @property
-    def num_classes(self) -> int:
-        """K."""
-        return next(iter(self.runs.values())).logits["test"].shape[1]
-
-    @property
-    def caption(self) -> str:
-        """What stands below every figure: task, profile, rows, seeds."""
-        title = TASKS[self.task].caption if self.task in TASKS else self.task.removeprefix("own:")
-        words = "TOY PROFILE, generated text, says nothing about language: " if self.profile == "toy" else ""
-        first, seeds = self.table.iloc[0], self.table.seed.nunique()
-        return (
-            f"{words}{title}, profile {self.profile}: {first.n_train:,} train and {first.n_test:,} test examples, "
-            f"{seeds} seed{'s' if seeds > 1 else ''}"
-        )
-
-    def run(self, arm: str, seed: int) -> Run:
-        """The run of an arm and seed; NoRuns if it is missing."""
-        found = self.table[(self.table.arm == arm) & (self.table.seed == seed)]
-        if found.empty:
-            raise NoRuns(f"no run of {arm} with seed {seed} on {self.task} ({self.profile})")
-        return self.runs[found.run_id.iloc[0]]
-
-    def seeds(self, *arms: str) -> list[int]:
-        """Seeds that all these arms have, sorted."""
-        sets = [set(self.table[self.table.arm == arm].seed) for arm in arms]
-        return sorted(set.intersection(*sets)) if sets else []
-
-    def per_seed(self, arm: str, metric: str) -> pd.Series:
-        """A metric of one arm, indexed by seed."""
-        rows = self.table[self.table.arm == arm]
-        return rows.set_index("seed")[metric].sort_index()
-
-    def difference(self, arm: str, than: str, metric: str) -> pd.Series:
-        """arm minus than, paired by seed; seeds that one of them lacks are left out."""
-        return (self.per_seed(arm, metric) - self.per_seed(than, metric)).dropna()
-
-
-def study(task: str, profile: str) -> Study:
-    """The stored runs of a task at a profile's fixed hyper-parameters.
+def study(task: str, profile: str, keep: Callable[[RunConfig], bool] = is_default) -> Study:
+    """The stored runs of a task at a profile: those of the fixed arms, or what `keep` lets through.
 
     Where the store holds several cuts of the data, the one with most runs is taken. A damaged run is
     reported and left out: a gap, never a zero.
@@ -99,8 +46,11 @@ def study(task: str, profile: str) -> Study:
     """
     if profile not in PROFILES:
         raise NoRuns(f"unknown profile {profile!r} (known: {', '.join(PROFILES)})")
-    found = [run for run in load_runs(f"{slug(task)}-") if (run.config.task, run.config.profile) == (task, profile)]
-    found = [run for run in found if is_default(run.config)]
+
+    def wanted(config: RunConfig) -> bool:
+        return (config.task, config.profile) == (task, profile) and keep(config)
+
+    found = load_runs(f"{slug(task)}-", wanted)
     if not found:
         raise NoRuns(
             f"no runs of {task} at profile {profile}: make them with `kdnb compare {task} --profile {profile}`"
@@ -110,31 +60,58 @@ def study(task: str, profile: str) -> Study:
     return Study(task, profile, tidy(found), {run.run_id: run for run in found})
 
 
-def load_runs(prefix: str = "") -> list[Run]:
-    """All valid runs whose names begin with a prefix; damaged ones are reported on stderr and left out."""
+def load_runs(prefix: str = "", keep: Callable[[RunConfig], bool] = lambda config: True) -> list[Run]:
+    """All valid runs whose names begin with a prefix and whose config `keep` lets through.
+
+    Damaged ones are reported on stderr and left out.
+    """
     found = []
     for run_id in runs.stored_ids():
         if run_id.startswith(prefix):
             try:
-                found.append(runs.load(run_id))
+                if (config := _peek(run_id)) is None or keep(config):
+                    found.append(runs.load(run_id))
             except DamagedRun as error:
                 print(f"kdnb: {error}; left out. To redo it: kdnb runs verify --redo", file=sys.stderr)
     return found
 
 
+def stored_configs(task: str, profile: str) -> dict[str, RunConfig]:
+    """run_id -> config of every stored run of a task at a profile, without its logits; unreadable ones left out."""
+    found = {run_id: _peek(run_id) for run_id in runs.stored_ids() if run_id.startswith(f"{slug(task)}-")}
+    return {
+        name: config for name, config in found.items() if config and (config.task, config.profile) == (task, profile)
+    }
+
+
+def _peek(run_id: str) -> RunConfig | None:
+    """A stored run's config without its logits; None if it cannot be read, which `runs.load` then reports."""
+    try:
+        return RunConfig.from_dict(json.loads((runs.folder(run_id) / "config.json").read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
 def tidy(found: list[Run]) -> pd.DataFrame:
-    """One row per run, in the order of ARMS and seeds."""
+    """One row per run, in the order of ARMS and seeds.
+
+    Columns: run_id, arm, name, teacher, the config's fields named below, n_train, n_test, the test metrics by
+    their names, overconfidence (confidence minus accuracy), degenerate (see `metrics.is_degenerate`),
+    validation_accuracy, train_accuracy, train_entropy, the two curve entropies, seconds.
+    """
     rows = []
+    keep = ("task", "profile", "method", "student", "seed", "alpha", "tau", "tau2_scaling", "lr", "epochs")
     for run in found:
-        config, arm = run.config, arm_of(run.config)
+        config, arm, test = run.config, arm_of(run.config), run.metrics["test"]
         row = {"run_id": run.run_id, "arm": arm, "name": ARMS[arm].name if arm else run.run_id}
-        keep = ("task", "profile", "method", "student", "seed", "alpha", "tau", "lr", "epochs")
         row |= {name: value for name, value in asdict(config).items() if name in keep}
         row |= {"teacher": config.teacher_run, "n_train": len(run.labels["train"]), "n_test": len(run.labels["test"])}
-        row |= run.metrics["test"]
+        row |= test | {"overconfidence": test["confidence"] - test["accuracy"]}
+        row |= {"degenerate": metrics.is_degenerate(run.logits["test"], run.labels["test"])}
+        row |= {"validation_accuracy": run.metrics["validation"]["accuracy"]}
         row |= {"train_entropy": run.metrics["train"]["entropy"], "train_accuracy": run.metrics["train"]["accuracy"]}
-        row |= {"curve_entropy": curve_entropy(run), "seconds": run.metrics["cost"]["seconds"]}
-        rows.append(row)
+        row |= {"curve_entropy": curve_entropy(run), "train_curve_entropy": curve_entropy(run, "train")}
+        rows.append(row | {"seconds": run.metrics["cost"]["seconds"]})
     table = pd.DataFrame(rows)
     order = {arm: i for i, arm in enumerate(ARMS)}
     table = table.assign(order=table.arm.map(order)).sort_values(["order", "seed"])
@@ -152,21 +129,27 @@ def curves(study: Study, arms: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def curve_entropy(run: Run) -> float:
-    """Test entropy averaged over the sampled training curve, the untrained start left out [nats]."""
-    values = [row["test_entropy"] for row in run.history if row["step"] > 0]
+def curve_entropy(run: Run, split: str = "test") -> float:
+    """A split's entropy averaged over the sampled training curve, the untrained start left out [nats]."""
+    values = [row[f"{split}_entropy"] for row in run.history if row["step"] > 0]
     return float(np.mean(values)) if values else float("nan")
 
 
 def spread(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Per arm: name, mean, sd and n over the seeds, and the run_ids behind them, in the order of ARMS."""
+    """Per arm: name, mean, sd and n over the seeds, and the run_ids behind them, in the order of ARMS.
+
+    degenerate counts the runs that have learnt nothing; they are part of the mean.
+    """
     grouped = table.groupby("arm", sort=False)
-    result = grouped.agg(name=("name", "first"), mean=(metric, "mean"), sd=(metric, "std"), n=(metric, "count"))
+    result = grouped.agg(
+        name=("name", "first"), mean=(metric, "mean"), sd=(metric, "std"), n=(metric, "count"),
+        degenerate=("degenerate", "sum"),
+    )  # fmt: skip
     result["run_ids"] = grouped.run_id.agg(list)
     return result.reset_index()
 
 
 def interval(differences: pd.Series) -> tuple[float, float, float, int]:
     """Mean, low and high end of the 95 % t interval, and n, over paired differences."""
-    mean, half = metrics.t_interval(differences.to_numpy())
+    mean, half = statistics.t_interval(differences.to_numpy())
     return mean, mean - half, mean + half, len(differences)

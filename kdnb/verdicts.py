@@ -1,68 +1,41 @@
-"""The claims of arXiv 2301.12609 as data, each with its test on our seeds and its count in the paper.
+"""What our runs say of each claim of `kdnb.claims`, beside what the paper's own tables say.
 
 A claim holds if the 95 % t interval of the paired per-seed effect lies on the claimed side of 0, fails if
-it lies on the other side, and is undecided otherwise.
+it lies on the other side, and is undecided otherwise. Chance over test examples is reported apart.
 """
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import softmax
 
-from kdnb import published, results
+from kdnb import evidence, results, statistics
 from kdnb.arms import ARMS
+from kdnb.claims import CLAIMS, METRICS, Claim, Part
+from kdnb.statistics import Interval, correlation_interval
+from kdnb.studies import Study
+from kdnb.truth import published_count
+
+NAN = float("nan")
+NO_BOOTSTRAP = Interval(NAN, NAN, 0, "none")
 
 
 @dataclass(frozen=True)
-class Claim:
-    """metric(arm) compared with metric(than): sign +1 claims more, -1 claims less."""
+class Effect:
+    """A measured effect and its 95 % interval over n seeds (KD runs for a correlation, cases in closed form)."""
 
-    id: str
-    statement: str
-    metric: str
-    arm: str
-    than: str
-    sign: int
-    source: str
-
-
-def _claim(id: str, metric: str, arm: str, sign: str, than: str, source: str, statement: str = "") -> Claim:
-    words = {"entropy": "entropy", "accuracy": "accuracy", "curve_entropy": "entropy throughout training"}[metric]
-    told = f"{ARMS[arm].name} has {'higher' if sign == '>' else 'lower'} {words} than {ARMS[than].name}"
-    return Claim(id, statement or told, metric, arm, than, 1 if sign == ">" else -1, source)
-
-
-CLAIMS = [
-    _claim("H1.2", "entropy", "tfkd_small", ">", "erm_small", "section 4, on teacher-free KD"),
-    _claim("H3.1", "entropy", "ls_small", ">", "erm_small", "Table 2"),
-    _claim("H3.2", "entropy", "kd_standard", "<", "erm_small", "Table 2"),
-    _claim("H3.3", "entropy", "kd_self", "<", "erm_small", "Table 2"),
-    _claim("H3.4", "entropy", "kd_standard", "<", "kd_self", "Table 2"),
-    _claim("H3.5a", "accuracy", "kd_standard", ">", "erm_small", "Table 3"),
-    _claim("H3.5b", "accuracy", "kd_self", ">", "erm_small", "Table 3"),
-    _claim("H3.5c", "accuracy", "ls_small", "<", "erm_small", "Table 3"),
-    _claim("H3.5d", "accuracy", "kd_standard", ">", "ls_small", "Table 3"),
-    _claim("H3.5e", "accuracy", "kd_self", ">", "ls_small", "Table 3"),
-    _claim("H3.5f", "accuracy", "kd_self", ">", "kd_standard", "Table 3"),
-    _claim("H3.6a", "curve_entropy", "kd_standard", "<", "erm_small", "Figure 1"),
-    _claim("H3.6b", "curve_entropy", "kd_self", "<", "erm_small", "Figure 1"),
-    _claim("H3.6c", "curve_entropy", "kd_standard", "<", "ls_small", "Figure 1"),
-    _claim("H4.1", "entropy", "ls_large", ">", "erm_large", "Table 4"),
-    _claim("H4.2", "entropy", "kd_reverse", ">", "erm_large", "Table 4"),
-    _claim("H4.3", "entropy", "kd_reverse", "<", "ls_large", "Table 4"),
-    _claim("H4.4", "entropy", "erm_large", "<", "erm_small", "Tables 2 and 4"),
-    _claim("H4.5a", "accuracy", "kd_reverse", ">", "erm_small", "Tables 3 and 5", "Reverse KD beats its own teacher"),
-    _claim("H4.5b", "accuracy", "kd_reverse", ">", "erm_large", "Table 5"),
-]
-BRACKET = Claim(
-    "H4.6", "Reverse KD's entropy lies between the ERM student's and the teacher's", "entropy", "kd_reverse",
-    "erm_large", 1, "Tables 2 and 4",
-)  # fmt: skip
-INHERITANCE = Claim(
-    "H3.7", "A student's entropy follows its teacher's (correlation over all KD runs)", "entropy", "", "", 1,
-    "Tables 2 and 4, derived",
-)  # fmt: skip
+    effect: float = NAN
+    low: float = NAN
+    high: float = NAN
+    n: int = 0
+    p: float = NAN  # two-sided
+    signs: str = ""  # seeds whose own effect has the claimed sign: "5/5"
+    sign_p: float = NAN  # one-sided
+    examples: Interval = NO_BOOTSTRAP  # over test examples
+    run_ids: list[str] = field(default_factory=list)
 
 
 def verdict(low: float, high: float, sign: int) -> str:
@@ -72,81 +45,155 @@ def verdict(low: float, high: float, sign: int) -> str:
     return "holds" if low > 0 else "fails" if high < 0 else "undecided"
 
 
-def published_count(claim: Claim, tasks: tuple[str, ...] = ("mrpc", "qnli", "sst2", "mnli")) -> str:
-    """On how many of the paper's tasks its own tables bear the claim out, "3/4"; "figure only" or "none" otherwise."""
-    if claim is INHERITANCE:
-        cells = published.teacher_student_entropies()
-        return f"r = {np.corrcoef(cells.teacher_entropy, cells.student_entropy)[0, 1]:.3f} (n = {len(cells)})"
-    if claim.metric == "curve_entropy":
-        return "figure only"
-    if not ARMS[claim.arm].paper_row:
-        return "no number"
-    true = 0
-    for task in tasks:
-        arm, than = _printed(claim, claim.arm, task), _printed(claim, claim.than, task)
-        if claim is BRACKET:
-            true += than < arm < _printed(claim, "erm_small", task)
-        else:
-            true += claim.sign * (arm - than) > 0
-    return f"{true}/{len(tasks)}"
+def ledger(study: Study | None, **others: Study | None) -> pd.DataFrame:
+    """Every claim on one task, a row each; a claim whose runs are missing has n 0 and the verdict "no runs".
 
-
-def ledger(study: results.Study) -> pd.DataFrame:
-    """Every claim on one task: id, statement, metric, source, published, effect, low, high, n, verdict, run_ids.
-
-    Effects are in nats for entropies and in shares for accuracies; for H3.7 the effect is a correlation.
-    A claim whose runs are missing has no effect, n 0 and the verdict "no runs".
+    Args:
+        study: the fixed arms. others: further evidence by its names in `claims.EVIDENCE`, as `evidence.beyond`
+            gives it; None lists its claims with "no runs", evidence not named leaves them out.
+    Returns:
+        id, statement, metric, unit, source, test, published; effect, low, high, n, p, signs, sign_p, run_ids of
+        `Effect`; example_low, example_high, bootstrap (over test examples); degenerate (runs behind it that have
+        learnt nothing), verdict, p_holm (corrected over the claims of one section). Accuracies are shares.
     """
-    rows = []
-    for claim in [*CLAIMS, BRACKET, INHERITANCE]:
-        effect, low, high, n = _effect(claim, study)
-        word = verdict(low, high, claim.sign) if n else "no runs"
-        told = (claim.id, claim.statement, claim.metric, claim.source, published_count(claim))
-        rows.append((*told, effect, low, high, n, word, _behind(claim, study)))
-    columns = ["id", "statement", "metric", "source", "published", "effect", "low", "high", "n", "verdict", "run_ids"]
-    return pd.DataFrame(rows, columns=columns).sort_values("id", kind="stable").reset_index(drop=True)
+    given = {"study": study, **others}
+    claims = sorted(CLAIMS.values(), key=lambda claim: [int(x) for x in re.findall(r"\d+", claim.id)])
+    rows = [_row(claim, given[claim.evidence]) for claim in claims if claim.evidence in given]
+    table = pd.DataFrame(rows)
+    table["p_holm"] = table.groupby(table.id.str.split(".").str[0], sort=False).p.transform(statistics.holm)
+    return table
 
 
-def inheritance(study: results.Study) -> pd.DataFrame:
-    """One row per KD run: name, arm, seed, teacher_entropy, student_entropy, run_id, teacher."""
-    entropy_of = study.table.set_index("run_id").entropy
-    rows = study.table[study.table.teacher.isin(entropy_of.index)]
+def shown(value: float, unit: str, signed: bool = True) -> str:
+    """A number of the ledger as printed: points of accuracy to .1, everything else to .001; "–" for nan."""
+    if np.isnan(value):
+        return "–"
+    scale, digits = (100, 1) if unit == "points" else (1, 3)
+    return f"{value * scale:{'+' if signed else ''}.{digits}f}"
+
+
+def inheritance(study: Study) -> pd.DataFrame:
+    """One row per KD run whose teacher is stored, with the entropies [nats] of both and of ERM beside the student.
+
+    Columns: name, arm, seed, run_id, teacher, teacher_entropy, student_entropy, erm_entropy (nan without one).
+    """
+    entropy_of = {name: run.metrics["test"]["entropy"] for name, run in study.runs.items()}
+    entropy_of |= study.table.set_index("run_id").entropy.to_dict()
+    erm = study.table[study.table.arm.str.startswith("erm_")].groupby(["arm", "seed"]).entropy.first().to_dict()
+    rows = study.table[study.table.teacher.isin(entropy_of)]
+    beside = [erm.get((f"erm_{ARMS[row.arm].student}", row.seed), NAN) for row in rows.itertuples()]
     return pd.DataFrame({
         "name": rows.name, "arm": rows.arm, "seed": rows.seed, "run_id": rows.run_id, "teacher": rows.teacher,
-        "teacher_entropy": rows.teacher.map(entropy_of), "student_entropy": rows.entropy,
+        "teacher_entropy": rows.teacher.map(entropy_of), "student_entropy": rows.entropy, "erm_entropy": beside,
     })  # fmt: skip
 
 
-def correlation_interval(x, y) -> tuple[float, float, float]:
-    """Pearson r and its 95 % interval by Fisher's z; the interval is (-1, 1) below four points."""
-    r = float(np.corrcoef(x, y)[0, 1])
-    if len(x) < 4 or abs(r) >= 1:
-        return r, -1.0, 1.0
-    half = norm.ppf(0.975) / np.sqrt(len(x) - 3)
-    return r, float(np.tanh(np.arctanh(r) - half)), float(np.tanh(np.arctanh(r) + half))
+def _row(claim: Claim, study: Study | None) -> dict:
+    """A claim's row of the ledger."""
+    found = Effect()
+    if study is not None or claim.test == "closed form":
+        found = TESTS[claim.test](claim, study)
+    units = {METRICS[part.metric][1] for part in claim.parts}
+    unit = units.pop() if units else {"trend": "nats per e-fold", "closed form": "mass over bound"}.get(claim.test, "r")
+    learnt = study.table.set_index("run_id").degenerate if study is not None else {}
+    word = verdict(found.low, found.high, claim.sign) if found.n else "no runs"
+    return {
+        "id": claim.id, "statement": claim.statement, "metric": claim.metric, "unit": unit, "source": claim.source,
+        "test": claim.words, "published": published_count(claim), "effect": found.effect, "low": found.low,
+        "high": found.high, "n": found.n, "p": found.p, "signs": found.signs, "sign_p": found.sign_p,
+        "example_low": found.examples.low, "example_high": found.examples.high, "bootstrap": found.examples.method,
+        "degenerate": int(sum(learnt.get(run_id, False) for run_id in found.run_ids)), "verdict": word,
+        "run_ids": found.run_ids,
+    }  # fmt: skip
 
 
-def _effect(claim: Claim, study: results.Study) -> tuple[float, float, float, int]:
-    nothing = (float("nan"),) * 3
-    if claim is INHERITANCE:
-        cells = inheritance(study)
-        if len(cells) < 3:
-            return *nothing, 0
-        return *correlation_interval(cells.teacher_entropy, cells.student_entropy), len(cells)
-    differences = study.difference(claim.arm, claim.than, claim.metric)
-    if claim is BRACKET:  # the smaller of the distances to both ends, negative outside
-        other = study.difference("erm_small", claim.arm, claim.metric)
-        differences = pd.concat([differences, other], axis=1).dropna().min(axis=1)
-    return results.interval(differences) if len(differences) else (*nothing, 0)
+def _chosen(claim: Claim, study: Study) -> Study:
+    """One run per arm and seed: as it is for the fixed arms, selected on validation from a grid."""
+    return study if claim.evidence == "study" else evidence.selected(study.only(study.table[study.table.tau2_scaling]))
 
 
-def _behind(claim: Claim, study: results.Study) -> list[str]:
-    """The runs an effect is computed from."""
-    if claim is INHERITANCE:
-        return inheritance(study).run_id.tolist()
-    return study.table[study.table.arm.isin([claim.arm, claim.than])].run_id.tolist()
+def _difference(claim: Claim, study: Study) -> Effect:
+    """The paired difference of each part; of several parts the one that bears the claim out least."""
+    study = _chosen(claim, study)
+    effects = [_part(part, study, 1 if len(claim.parts) == 1 else part.sign) for part in claim.parts]
+    if len(effects) == 1 or not all(effect.n for effect in effects):
+        return effects[0] if len(effects) == 1 else Effect()
+    ids = list(dict.fromkeys(run_id for effect in effects for run_id in effect.run_ids))
+    least = {name: min(getattr(effect, name) for effect in effects) for name in ("effect", "low", "high", "n")}
+    examples = [effect.examples for effect in effects]
+    worst = Interval(min(x.low for x in examples), min(x.high for x in examples), examples[0].n, examples[0].method)
+    return Effect(**least, p=max(effect.p for effect in effects), examples=worst, run_ids=ids)
 
 
-def _printed(claim: Claim, arm: str, task: str) -> float:
-    table = published.RESULT_TABLES[(ARMS[arm].student, claim.metric)]
-    return published.value(table, ARMS[arm].paper_row, task)
+def _part(part: Part, study: Study, turn: int) -> Effect:
+    """One paired difference, times turn; its runs are those of the seeds that both arms have."""
+    differences = turn * study.difference(part.arm, part.than, part.metric)
+    if not len(differences):
+        return Effect()
+    seeds, arms = list(differences.index), [arm for arm in (part.arm, part.than) if arm]
+    rows = study.table[study.table.arm.isin(arms) & study.table.seed.isin(seeds)]
+    agree, _, sign_p = statistics.sign_test(differences, turn * part.sign)
+    mean, low, high, n = results.interval(differences)
+    examples = NO_BOOTSTRAP
+    if set(rows.run_id) <= set(study.runs) and "curve" not in part.metric:  # curves are sampled, not stored by example
+        ours, other = study.per_example(part.arm, part.metric, seeds), 0.0
+        other = study.per_example(part.than, part.metric, seeds) if part.than else np.zeros_like(ours)
+        examples = statistics.paired_bootstrap(turn * ours, turn * other)
+    return Effect(
+        mean, low, high, n, statistics.t_p_value(differences), f"{agree}/{n}", sign_p, examples, rows.run_id.tolist()
+    )
+
+
+def _inheritance(claim: Claim, study: Study) -> Effect:
+    """Correlation over KD runs: of the entropies, or of both minus the ERM student's, self-KD left out."""
+    cells, change = inheritance(_chosen(claim, study)), claim.test == "inherited change"
+    if change:
+        cells = cells[cells.arm != "kd_self"].dropna(subset="erm_entropy")
+    if len(cells) < 3:
+        return Effect()
+    base = cells.erm_entropy if change else 0.0
+    x, y = cells.teacher_entropy - base, cells.student_entropy - base
+    r, low, high = correlation_interval(x, y)
+    return Effect(r, low, high, len(x), statistics.correlation_p_value(r, len(x)), run_ids=cells.run_id.tolist())
+
+
+def _trend(claim: Claim, study: Study) -> Effect:
+    """Slope of Standard KD's entropy in ln tau, mean over the other hyper-parameters, paired over seeds."""
+    rows = study.table[(study.table.arm == "kd_standard") & study.table.tau2_scaling]
+    groups = rows.groupby(["seed", "alpha", "lr", "epochs"]).filter(lambda group: group.tau.nunique() > 1)
+    if groups.empty:
+        return Effect()
+    fits = groups.groupby(["seed", "alpha", "lr", "epochs"])[["tau", "entropy"]].apply(
+        lambda group: np.polyfit(np.log(group.tau), group.entropy, 1)[0]
+    )
+    slopes = fits.groupby("seed").mean()
+    agree, _, sign_p = statistics.sign_test(slopes, claim.sign)
+    mean, low, high, n = results.interval(slopes)
+    p = statistics.t_p_value(slopes)
+    return Effect(mean, low, high, n, p, f"{agree}/{n}", sign_p, run_ids=groups.run_id.tolist())
+
+
+def _closed_form(claim: Claim, study: Study | None) -> Effect:
+    """H1.1: total variation between the target of Tf-KD as released and LS's at the equivalent alpha, over K.
+
+    The released soft target is softmax(p^d / tau) of the virtual teacher's probabilities, weighted alpha / K
+    against 1 - alpha. It lies within confidence / (2 tau) of uniform, so the mixture differs from LS by at most
+    that; effect is the largest excess over the bound (below 0: the bound is kept), n the cases.
+    """
+    excess = []
+    for k, alpha, confidence, tau in product((2, 3, 10, 100), (0.6, 0.95), (0.9, 0.99), (6, 20, 100)):
+        virtual = np.r_[confidence, np.full(k - 1, (1 - confidence) / (k - 1))]
+        weight, label = alpha / k, np.eye(k)[0]
+        released = ((1 - alpha) * label + weight * softmax(virtual / tau)) / (1 - alpha + weight)
+        smoothed = ((1 - alpha) * label + weight / k) / (1 - alpha + weight)
+        excess.append(np.abs(released - smoothed).sum() / 2 - confidence / (2 * tau))
+    return Effect(max(excess), max(excess), max(excess), len(excess))
+
+
+TESTS = {
+    "difference": _difference,
+    "inheritance": _inheritance,
+    "inherited change": _inheritance,
+    "trend": _trend,
+    "closed form": _closed_form,
+}

@@ -1,4 +1,4 @@
-"""What is read off logits, by hand, by scikit-learn and against kdnb.entropy (EXPERIMENTS T15.1-T15.3, T2.3-T2.4)."""
+"""What is read off logits, by hand, by scikit-learn and against kdnb.entropy (EXPERIMENTS T15.1-T15.2, T2.3-T2.4)."""
 
 import math
 
@@ -131,17 +131,6 @@ def test_temperature_scaling_never_raises_validation_nll():
         assert metrics.nll(z / tau, labels) <= metrics.nll(z, labels)
 
 
-def test_interval_of_one_to_five():
-    mean, half = metrics.t_interval([1, 2, 3, 4, 5])
-    assert mean == 3
-    assert half == pytest.approx(1.963, abs=5e-4)
-    assert metrics.t_interval([1, 2, 3])[1] == pytest.approx(4.303 / math.sqrt(3), abs=1e-3)  # t at n = 3
-
-
-def test_one_seed_decides_nothing():
-    assert metrics.t_interval([0.4]) == (0.4, math.inf)
-
-
 def test_a_constant_predictor_has_the_majoritys_accuracy():
     labels = np.array([1, 1, 0, 1])
     logits = np.tile([0.0, 1.0], (4, 1))
@@ -163,3 +152,53 @@ def test_logits_of_ten_thousand_give_finite_metrics():
     assert all(np.isfinite(list(values.values())))
     assert values["nll"] == pytest.approx(1e4)
     assert values["entropy"] == 0
+
+
+def test_reliability_bins_by_hand():
+    """Three bins: (0, 1/3], (1/3, 2/3], (2/3, 1]; the first stays empty."""
+    count, confidence, accuracies = metrics.reliability(np.array([0.5, 0.6, 0.9, 1.0]), np.array([1, 0, 1, 1]), bins=3)
+    assert count.tolist() == [0, 2, 2]
+    assert np.isnan(confidence[0])
+    assert np.isnan(accuracies[0])
+    np.testing.assert_allclose(confidence[1:], [0.55, 0.95])
+    np.testing.assert_allclose(accuracies[1:], [0.5, 1.0])
+
+
+@pytest.mark.parametrize("num_classes", [2, 4])
+def test_metrics_are_means_over_examples(num_classes):
+    logits, labels = (x.numpy() for x in random_batch(num_classes, rows=60))
+    values = metrics.summary(logits, labels)
+    for name in ("entropy", "accuracy", "nll", "brier"):
+        each = metrics.per_example(name, logits, labels)
+        assert each.shape == (60,)
+        assert each.mean() == pytest.approx(values[name])
+    surplus = metrics.per_example("overconfidence", logits, labels).mean()
+    assert surplus == pytest.approx(values["confidence"] - values["accuracy"])
+    with pytest.raises(ValueError, match="f1 is no mean"):
+        metrics.per_example("f1", logits, labels)
+
+
+def test_a_run_is_degenerate_that_predicts_one_class_or_is_no_better_than_that():
+    labels = np.array([0, 0, 0, 1])
+    assert metrics.majority_floor(labels) == 0.75
+    right = np.eye(2)[labels]
+    assert not metrics.is_degenerate(right, labels)
+    assert metrics.is_degenerate(np.tile([1.0, 0.0], (4, 1)), labels)  # always the majority
+    assert metrics.is_degenerate(np.tile([0.0, 1.0], (4, 1)), labels)  # always the other class
+    one_wrong = np.eye(2)[np.array([1, 0, 0, 1])]  # both classes predicted, accuracy at the floor
+    assert metrics.accuracy(one_wrong, labels) == 0.75
+    assert metrics.is_degenerate(one_wrong, labels)
+
+
+def test_smoothing_at_alpha_point_9_is_under_confident():
+    """H15.1's arithmetic: the LS optimum's confidence .55 at K = 2 against MRPC's accuracy .803 (Table 3)."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 100_000)
+    predicted = np.where(rng.random(100_000) < 0.803, labels, 1 - labels)
+    logits = math.log(1 + 0.2 / 0.9) * np.eye(2)[predicted]  # the optimal gap, T1.4
+    values = metrics.summary(logits, labels)
+    assert values["confidence"] == pytest.approx(0.55)
+    assert values["ece"] == pytest.approx(0.253, abs=0.005)
+    tau = metrics.fit_temperature(logits, labels)
+    assert tau < 1  # scaling makes it surer
+    assert metrics.summary(logits / tau, labels)["ece"] < 0.005

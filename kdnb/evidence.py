@@ -1,0 +1,72 @@
+"""Runs beyond the fixed arms that decide claims: the grid over tau, LS at large alpha. Reads runs, trains nothing."""
+
+from dataclasses import asdict
+
+import pandas as pd
+
+from kdnb import results
+from kdnb.claims import LARGE_ALPHA
+from kdnb.config import RunConfig
+from kdnb.studies import NoRuns, Study
+
+_VARIED = {  # what differs between the arms of one setting, or between its seeds
+    "method", "student", "teacher_run", "alpha", "tau", "tau2_scaling", "confidence", "tfkd_form", "seed", "order_seed",
+    "history_points", "history_rows",
+}  # fmt: skip
+
+
+def beyond(study: Study) -> dict[str, Study | None]:
+    """The other evidence on a study's task, by the names of `claims.EVIDENCE`; None where its runs are missing."""
+    return {"temperature": temperature(study), "smoothing": smoothing(study)}
+
+
+def temperature(study: Study) -> Study | None:
+    """Every stored run at a setting (learning rate, epochs, ...) where KD was trained at more than one tau.
+
+    All on the study's data; ERM and LS at the same setting and the KD runs' teachers stand beside them.
+    """
+    data, configs = _data(study), results.stored_configs(study.task, study.profile)
+    configs = {name: config for name, config in configs.items() if config.data == data}
+    settings = {_setting(config) for config in configs.values() if config.method == "kd" and config.tau != 1}
+    inside = {name: config for name, config in configs.items() if _setting(config) in settings}
+    wanted = {config.teacher_run for config in inside.values()} | set(inside)
+    return _study(study, lambda config: config.run_id() in wanted and config.method != "tfkd")
+
+
+def smoothing(study: Study) -> Study | None:
+    """LS runs of the small student at alpha >= LARGE_ALPHA on the study's data, at whatever setting."""
+    data = _data(study)
+
+    def keep(config: RunConfig) -> bool:
+        return config.data == data and config.method == "ls" and config.alpha >= LARGE_ALPHA
+
+    return _study(study, keep)
+
+
+def selected(study: Study) -> Study:
+    """Per arm and seed the run with the best validation accuracy; the test split has no say.
+
+    Ties go to fewer epochs, then the smaller learning rate, alpha, tau.
+    """
+    order = ["validation_accuracy", "epochs", "lr", "alpha", "tau", "run_id"]
+    ranked = study.table.sort_values(order, ascending=[False, True, True, True, True, True])
+    best = ranked.groupby(["arm", "seed"], sort=False).run_id.first()
+    return study.only(study.table[study.table.run_id.isin(best)])
+
+
+def _data(study: Study) -> str:
+    """Fingerprint of a study's data; "" for one without runs."""
+    return next((run.config.data for run in study.runs.values()), "")
+
+
+def _setting(config: RunConfig) -> tuple:
+    return tuple(sorted((name, value) for name, value in asdict(config).items() if name not in _VARIED))
+
+
+def _study(study: Study, keep) -> Study | None:
+    try:
+        found = results.study(study.task, study.profile, keep)
+    except NoRuns:
+        return None
+    known: pd.Series = found.table.arm != ""  # students beyond the two of the study have no arm
+    return found.only(found.table[known]) if known.any() else None

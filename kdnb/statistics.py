@@ -1,0 +1,114 @@
+"""Intervals and tests over seeds and over test examples: two kinds of chance, never mixed.
+
+Over seeds: would other trainings on the same data show it? Over examples: would the same trained models
+show it on other texts? numpy and scipy only.
+"""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+LEVEL = 0.95
+
+
+def t_interval(differences) -> tuple[float, float]:
+    """Mean and half-width of the 95 % t interval over paired differences (one per seed).
+
+    The half-width is infinite for fewer than two differences: one seed decides nothing.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    if len(values) < 2:
+        return float(values[0]) if len(values) else float("nan"), float("inf")
+    half = stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean()), float(half)
+
+
+def t_p_value(differences) -> float:
+    """Two-sided p of the paired t test; below .05 exactly where the t interval excludes 0. nan below two."""
+    mean, half = t_interval(differences)
+    if not np.isfinite(half):
+        return float("nan")
+    if half == 0:
+        return 0.0 if mean else 1.0
+    n = len(differences)
+    return float(2 * stats.t.sf(abs(mean) / half * stats.t.ppf((1 + LEVEL) / 2, n - 1), n - 1))
+
+
+def sign_test(differences, sign: int) -> tuple[int, int, float]:
+    """(differences of the claimed sign, differences that are not 0, one-sided p); 5 of 5 is p = 1/32 = .031."""
+    values = np.asarray(differences, dtype=np.float64)
+    agree, n = int(np.sum(sign * values > 0)), int(np.sum(values != 0))
+    return agree, n, float(stats.binom.sf(agree - 1, n, 0.5)) if n else float("nan")
+
+
+def correlation_interval(x, y) -> tuple[float, float, float]:
+    """Pearson r and its 95 % interval by Fisher's z; the interval is (-1, 1) below four points.
+
+    r is nan where one side does not vary at all.
+    """
+    if len(x) < 2 or np.std(x) == 0 or np.std(y) == 0:
+        return float("nan"), -1.0, 1.0
+    r = float(np.corrcoef(x, y)[0, 1])
+    if len(x) < 4 or abs(r) >= 1:
+        return r, -1.0, 1.0
+    half = stats.norm.ppf((1 + LEVEL) / 2) / np.sqrt(len(x) - 3)
+    return r, float(np.tanh(np.arctanh(r) - half)), float(np.tanh(np.arctanh(r) + half))
+
+
+def correlation_p_value(r: float, n: int) -> float:
+    """Two-sided p of r = 0 by Fisher's z, the test that `correlation_interval` inverts; nan below four points."""
+    return float(2 * stats.norm.sf(abs(np.arctanh(r)) * np.sqrt(n - 3))) if n > 3 and abs(r) < 1 else float("nan")
+
+
+def holm(p_values) -> np.ndarray:
+    """Holm's step-down correction of a family of p-values; nan entries are no tests and stay nan."""
+    p = np.asarray(p_values, dtype=np.float64)
+    order = [i for i in np.argsort(p) if not np.isnan(p[i])]
+    raised = p[order] * np.arange(len(order), 0, -1)
+    corrected = np.full(len(p), np.nan)
+    corrected[order] = np.minimum(np.maximum.accumulate(raised), 1)
+    return corrected
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A bootstrap interval over n examples; method "BCa", or "percentile" where BCa is undefined, or "none"."""
+
+    low: float
+    high: float
+    n: int
+    method: str
+
+
+def paired_bootstrap(arm, than, resamples: int = 2000, seed: int = 0) -> Interval:
+    """95 % interval of mean(arm) - mean(than) over test examples, resampled together.
+
+    BCa is undefined when every example has the same difference (two models that agree everywhere, say);
+    the percentile interval then stands in its place, and `method` says so.
+
+    Args:
+        arm, than: (N,) a value per test example, the same examples in the same order.
+    Raises:
+        ValueError: the shapes differ.
+    """
+    arm, than = np.asarray(arm, dtype=np.float64), np.asarray(than, dtype=np.float64)
+    if arm.shape != than.shape or arm.ndim != 1:
+        raise ValueError(f"paired values must be (N,) and (N,), got {arm.shape} and {than.shape}")
+    if len(arm) < 2:
+        return Interval(float("nan"), float("nan"), len(arm), "none")
+    for method in ("BCa", "percentile"):
+        with warnings.catch_warnings():  # scipy warns where BCa is undefined; we look at the result instead
+            warnings.simplefilter("ignore")
+            found = stats.bootstrap(
+                (arm, than), _mean_difference, paired=True, vectorized=True, n_resamples=resamples, batch=256,
+                confidence_level=LEVEL, method=method, rng=np.random.default_rng(seed),
+            ).confidence_interval  # fmt: skip
+        if np.isfinite(found.low) and np.isfinite(found.high):
+            break
+    return Interval(float(found.low), float(found.high), len(arm), method)
+
+
+def _mean_difference(arm, than, axis=-1):
+    return arm.mean(axis=axis) - than.mean(axis=axis)

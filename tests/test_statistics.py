@@ -1,0 +1,115 @@
+"""Intervals, p-values, Holm and the bootstrap against tables, scipy and coverage by simulation (T15.3)."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from kdnb import statistics
+
+differences = st.lists(st.floats(-1, 1, allow_nan=False).map(lambda x: round(x, 3)), min_size=2, max_size=8)
+
+
+def test_interval_of_one_to_five():
+    mean, half = statistics.t_interval([1, 2, 3, 4, 5])
+    assert mean == 3
+    assert half == pytest.approx(1.963, abs=5e-4)
+    assert statistics.t_interval([1, 2, 3])[1] == pytest.approx(4.303 / math.sqrt(3), abs=1e-3)  # t at n = 3
+
+
+def test_one_seed_decides_nothing():
+    assert statistics.t_interval([0.4]) == (0.4, math.inf)
+    assert math.isnan(statistics.t_p_value([0.4]))
+
+
+def test_p_values_are_scipys():
+    values = [0.1, 0.3, -0.05, 0.2, 0.12]
+    assert statistics.t_p_value(values) == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+    assert statistics.t_p_value([0.2, 0.2]) == 0
+    assert statistics.t_p_value([0.0, 0.0]) == 1
+    x, y = np.arange(9.0), np.array([1.0, 0, 3, 2, 5, 4, 7, 9, 6])
+    r, low, high = statistics.correlation_interval(x, y)
+    wanted = stats.pearsonr(x, y)
+    assert r == pytest.approx(wanted.statistic)
+    assert (low, high) == pytest.approx(tuple(wanted.confidence_interval(0.95)))
+
+
+@given(differences)
+def test_p_is_below_5_percent_exactly_where_the_interval_excludes_0(values):
+    mean, half = statistics.t_interval(values)
+    if abs(abs(mean) - half) > 1e-9:
+        assert (statistics.t_p_value(values) < 0.05) == (abs(mean) > half)
+
+
+def test_five_of_five_equal_signs():
+    assert statistics.sign_test([1, 2, 3, 4, 5], 1) == (5, 5, pytest.approx(0.03125))
+    assert statistics.sign_test([-1, -2, -3], -1) == (3, 3, pytest.approx(0.125))
+    assert statistics.sign_test([1, -1, 0], 1) == (1, 2, pytest.approx(0.75))  # a zero is no sign
+    assert math.isnan(statistics.sign_test([0.0], 1)[2])
+
+
+def test_holm_by_hand():
+    """.01 x 4, .015 x 3, .02 x 2 (raised to .045, the larger one before it), .4 x 1."""
+    found = statistics.holm([0.02, 0.01, 0.4, 0.015, math.nan])
+    np.testing.assert_allclose(found[:4], [0.045, 0.04, 0.4, 0.045])
+    assert math.isnan(found[4])
+    assert statistics.holm([0.6, 0.7]).tolist() == [1, 1]
+
+
+def test_fishers_interval_below_four_points_or_without_spread():
+    assert statistics.correlation_interval([1, 2, 3], [1, 2, 3.5])[1:] == (-1.0, 1.0)
+    r, low, high = statistics.correlation_interval([1.0, 1, 1, 1], [1.0, 2, 3, 4])
+    assert math.isnan(r)
+    assert (low, high) == (-1, 1)
+    assert math.isnan(statistics.correlation_p_value(0.9, 3))
+    assert statistics.correlation_p_value(0.5, 28) == pytest.approx(2 * stats.norm.sf(0.5493 * 5), rel=1e-3)
+
+
+def test_bootstrap_of_a_paired_difference():
+    """A large shared part cancels: the interval is that of the difference, about 1.96 sd / sqrt(N)."""
+    rng = np.random.default_rng(0)
+    shared, extra = rng.normal(size=1500), 0.1 + 0.5 * rng.normal(size=1500)
+    found = statistics.paired_bootstrap(10 * shared + extra, 10 * shared)
+    half = 1.96 * extra.std(ddof=1) / math.sqrt(1500)
+    assert found.method == "BCa"
+    assert found.n == 1500
+    assert found.low == pytest.approx(extra.mean() - half, abs=0.15 * half)
+    assert found.high == pytest.approx(extra.mean() + half, abs=0.15 * half)
+    assert found == statistics.paired_bootstrap(10 * shared + extra, 10 * shared)  # the same each time
+
+
+def test_bootstrap_covers_the_truth_about_as_often_as_it_says():
+    rng, hits = np.random.default_rng(1), 0
+    for _ in range(200):
+        ours, other = rng.exponential(size=80), rng.exponential(size=80)
+        found = statistics.paired_bootstrap(ours, other, resamples=400)
+        hits += found.low <= 0 <= found.high
+    assert 180 <= hits <= 199
+
+
+def test_bootstrap_of_equal_models_says_that_bca_is_undefined(recwarn):
+    values = np.array([0.0, 1.0, 1.0])
+    found = statistics.paired_bootstrap(values, values)
+    assert (found.low, found.high, found.method) == (0, 0, "percentile")
+    assert statistics.paired_bootstrap(values[:1], values[:1]).method == "none"
+    assert not recwarn.list
+
+
+def test_bootstrap_refuses_what_is_not_paired():
+    with pytest.raises(ValueError, match=r"must be \(N,\) and \(N,\), got \(3,\) and \(2,\)"):
+        statistics.paired_bootstrap(np.zeros(3), np.zeros(2))
+
+
+def test_fishers_interval_of_a_correlation():
+    """r = .5, n = 28: z = .5493 ± 1.96 / 5, so r lies in (.156, .735)."""
+    rng = np.random.default_rng(0)
+    x, e = rng.normal(size=28), rng.normal(size=28)
+    x -= x.mean()
+    e -= e.mean() + x * (e @ x) / (x @ x)
+    y = 0.5 * x / np.linalg.norm(x) + math.sqrt(0.75) * (e - e.mean()) / np.linalg.norm(e - e.mean())
+    r, low, high = statistics.correlation_interval(x, y)
+    assert r == pytest.approx(0.5, abs=1e-9)
+    assert (low, high) == (pytest.approx(0.1563, abs=1e-3), pytest.approx(0.7353, abs=1e-3))
