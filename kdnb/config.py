@@ -1,8 +1,10 @@
 """One run's configuration, the profiles and the arms of the comparison. Plain data: no torch here."""
 
+import functools
 import hashlib
 import json
-from dataclasses import dataclass, fields, replace
+import math
+from dataclasses import dataclass, fields
 
 from kdnb.checkpoints import SOURCES
 
@@ -10,6 +12,9 @@ SPLITS = ("train", "validation", "test")
 METHODS = ("erm", "ls", "kd", "tfkd")
 SCHEDULES = ("linear", "constant")
 TFKD_FORMS = ("paper", "released")
+_FLOATS = ("alpha", "tau", "confidence", "lr", "warmup", "weight_decay", "clip", "dropout")
+_STUDENTS = ("large", "small", *SOURCES)
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",\n ", ": "))
 LATER = {"tfkd_form": "paper"}  # fields newer than the first stored runs: left out of a name while at this value
 
 
@@ -47,43 +52,26 @@ class RunConfig:
     order_seed: int = 0  # order of the training batches
 
     def __post_init__(self):
-        for name in ("alpha", "tau", "confidence", "lr", "warmup", "weight_decay", "clip", "dropout"):
-            object.__setattr__(self, name, float(getattr(self, name)))  # 1 and 1.0 are one value, hence one run
-        checks = {
-            "method": (self.method in METHODS, f"one of {', '.join(METHODS)}"),
-            "student": (self.student in ("large", "small", *SOURCES), f"large, small, {', '.join(SOURCES)}"),
-            "profile": (self.profile in PROFILES, f"one of {', '.join(PROFILES)}"),
-            "tfkd_form": (self.tfkd_form in TFKD_FORMS, f"one of {', '.join(TFKD_FORMS)}"),
-            "schedule": (self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
-            "precision": (self.precision in ("auto", "fp32", "bf16"), "auto, fp32 or bf16"),
-            "alpha": (0 <= self.alpha <= 1, "in [0, 1]"),
-            "tau": (0 < self.tau < float("inf"), "> 0 and finite"),
-            "lr": (0 < self.lr < 1, "in (0, 1)"),
-            "epochs": (self.epochs >= 1, ">= 1"),
-            "batch_size": (self.batch_size >= 1, ">= 1"),
-            "warmup": (0 <= self.warmup <= 1, "in [0, 1]"),
-            "weight_decay": (self.weight_decay >= 0, ">= 0"),
-            "clip": (self.clip >= 0, ">= 0"),
-            "dropout": (0 <= self.dropout < 1, "in [0, 1)"),
-            "max_length": (8 <= self.max_length <= 512, "in 8..512 tokens"),
-            "history_points": (self.history_points >= 0, ">= 0"),
-            "history_rows": (self.history_rows >= 1, ">= 1"),
-            "seed": (self.seed >= 0, ">= 0"),
-            "order_seed": (self.order_seed >= 0, ">= 0"),
-            "teacher_run": (bool(self.teacher_run) == (self.method == "kd"), "a run_id for kd, empty for the others"),
-            "confidence": (
-                0 < self.confidence < 1 if self.method == "tfkd" else self.confidence == 0,
-                "in (1/K, 1) for tfkd, 0 for the others",
-            ),
-        }
-        for name, (fine, expected) in checks.items():
-            if not fine:
+        for name in _FLOATS:
+            value = getattr(self, name)
+            if type(value) is not float:
+                object.__setattr__(self, name, float(value))  # 1 and 1.0 are one value, hence one run
+        for name, fine, expected in _CHECKS:
+            if not fine(self):
                 raise ValueError(f"{name} must be {expected}, got {getattr(self, name)!r}")
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, so that equal configs are equal bytes."""
-        kept = {name: value for name, value in vars(self).items() if LATER.get(name, self) != value}
-        return json.dumps(kept, sort_keys=True, indent=1) + "\n"
+        return self._json({})
+
+    def _json(self, changes: dict) -> str:
+        """`to_json` with some fields changed. A search names tens of thousands of runs, so this is quick: json's
+        own indentation runs in Python, while the separators of _ENCODER give a flat object the same bytes in C."""
+        kept = {**vars(self), **changes}
+        for name, value in LATER.items():
+            if kept[name] == value:
+                del kept[name]
+        return "{\n " + _ENCODER.encode(kept)[1:-1] + "\n}\n"
 
     @classmethod
     def from_dict(cls, values: dict) -> "RunConfig":
@@ -95,16 +83,20 @@ class RunConfig:
 
     def run_id(self) -> str:
         """The run's name: what it is, for people, and the hash of its content, for the store."""
-        digest = hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
-        return f"{slug(self.task)}-{self.method}-{slug(self.student)}-s{self.seed}-{digest}"
+        return self._named(self.to_json())
 
     def training(self) -> str:
         """A name that all runs read off one training share: with a constant learning rate the number of epochs
         does not show in it, since the first epochs of a longer training are a shorter one, step by step."""
         shared = self.schedule == "constant" and not self.warmup
-        return (replace(self, epochs=1) if shared else self).run_id()
+        return self._named(self._json({"epochs": 1} if shared else {}))
+
+    def _named(self, content: str) -> str:
+        digest = hashlib.sha256(content.encode()).hexdigest()[:12]
+        return f"{slug(self.task)}-{self.method}-{slug(self.student)}-s{self.seed}-{digest}"
 
 
+@functools.cache
 def slug(task: str) -> str:
     """A task's name as run_ids and file names begin with it: letters, digits and dashes."""
     return "".join(c if c.isascii() and c.isalnum() else "-" for c in task)
@@ -150,4 +142,32 @@ PROFILES = {
         tasks=("mrpc", "qnli", "sst2", "mnli"),
     ),
 }
+# fmt: on
+
+# fmt: off
+_CHECKS = (  # of a RunConfig: field, test, what is expected; the first that fails is told
+    ("method", lambda c: c.method in METHODS, f"one of {', '.join(METHODS)}"),
+    ("student", lambda c: c.student in _STUDENTS, f"large, small, {', '.join(SOURCES)}"),
+    ("profile", lambda c: c.profile in PROFILES, f"one of {', '.join(PROFILES)}"),
+    ("tfkd_form", lambda c: c.tfkd_form in TFKD_FORMS, f"one of {', '.join(TFKD_FORMS)}"),
+    ("schedule", lambda c: c.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
+    ("precision", lambda c: c.precision in ("auto", "fp32", "bf16"), "auto, fp32 or bf16"),
+    ("alpha", lambda c: 0 <= c.alpha <= 1, "in [0, 1]"),
+    ("tau", lambda c: 0 < c.tau < math.inf, "> 0 and finite"),
+    ("lr", lambda c: 0 < c.lr < 1, "in (0, 1)"),
+    ("epochs", lambda c: c.epochs >= 1, ">= 1"),
+    ("batch_size", lambda c: c.batch_size >= 1, ">= 1"),
+    ("warmup", lambda c: 0 <= c.warmup <= 1, "in [0, 1]"),
+    ("weight_decay", lambda c: c.weight_decay >= 0, ">= 0"),
+    ("clip", lambda c: c.clip >= 0, ">= 0"),
+    ("dropout", lambda c: 0 <= c.dropout < 1, "in [0, 1)"),
+    ("max_length", lambda c: 8 <= c.max_length <= 512, "in 8..512 tokens"),
+    ("history_points", lambda c: c.history_points >= 0, ">= 0"),
+    ("history_rows", lambda c: c.history_rows >= 1, ">= 1"),
+    ("seed", lambda c: c.seed >= 0, ">= 0"),
+    ("order_seed", lambda c: c.order_seed >= 0, ">= 0"),
+    ("teacher_run", lambda c: bool(c.teacher_run) == (c.method == "kd"), "a run_id for kd, empty for the others"),
+    ("confidence", lambda c: 0 < c.confidence < 1 if c.method == "tfkd" else c.confidence == 0,
+     "in (1/K, 1) for tfkd, 0 for the others"),
+)
 # fmt: on
