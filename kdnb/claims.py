@@ -154,7 +154,7 @@ _TEMPERATURE = [
     _searched("H5.4e", "accuracy", "kd_reverse", ">", "ls_large", "Table 11"),
     Claim(
         id="H5.5", statement="At fixed alpha, Standard KD's entropy at tau 1 falls as the tau of training rises",
-        source="derived; Zheng & Yang 2024, App. A.1", test="trend", evidence="temperature", published=NO_NUMBER,
+        source="Zheng & Yang 2024, App. A.1", test="trend", evidence="temperature", published=NO_NUMBER,
     ),
     Claim(
         id="H5.6", statement="With tau searched, a student's entropy follows its teacher's",
@@ -175,11 +175,13 @@ _CALIBRATION = [
         "LS at a large alpha is under-confident: mean confidence below accuracy", evidence="smoothing",
     ),
     Claim(
-        id="H15.2a", statement="Standard KD lowers entropy without raising NLL", source="derived", published=NO_NUMBER,
+        id="H15.2a", statement="Standard KD lowers entropy without raising NLL", source="not in the paper",
+        published=NO_NUMBER,
         parts=(Part("entropy", "kd_standard", -1, "erm_small"), Part("nll", "kd_standard", -1, "erm_small")),
     ),
     Claim(
-        id="H15.2b", statement="Self-KD lowers entropy without raising NLL", source="derived", published=NO_NUMBER,
+        id="H15.2b", statement="Self-KD lowers entropy without raising NLL", source="not in the paper",
+        published=NO_NUMBER,
         parts=(Part("entropy", "kd_self", -1, "erm_small"), Part("nll", "kd_self", -1, "erm_small")),
     ),
 ]  # fmt: skip

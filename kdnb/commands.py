@@ -125,9 +125,8 @@ def _print_table(table) -> None:
             f" ± {x:.{d}f}" if n > 1 else ""
             for x, d, n in ((entropy.sd, 3, entropy.n), (100 * accuracy.sd, 1, entropy.n))
         ]
-        shown.add_row(
-            entropy.name, str(entropy.n), f"{entropy.mean:.3f}{sds[0]}", f"{100 * accuracy.mean:.1f}{sds[1]}", effect
-        )
+        n = f"{entropy.n}, {entropy.degenerate} degenerate" if entropy.degenerate else str(entropy.n)
+        shown.add_row(entropy.name, n, f"{entropy.mean:.3f}{sds[0]}", f"{100 * accuracy.mean:.1f}{sds[1]}", effect)
     Console().print(shown)
 
 

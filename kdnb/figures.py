@@ -88,7 +88,10 @@ def seed_dots(
 ) -> Axes:
     """Per arm: a dot per seed, mean ± sd beside them, and the published value as a hollow diamond.
 
-    table: columns arm, seed and the metric. published: columns arm, published. scale: 100 for percent.
+    A degenerate run (see `metrics.is_degenerate`) is a dot like the others, crossed out.
+
+    table: columns arm, seed, the metric, and degenerate if known. published: columns arm, published. scale: 100
+    for percent.
     """
     arms = list(dict.fromkeys(table.arm))
     printed = published.set_index("arm").published if published is not None else {}
@@ -96,6 +99,8 @@ def seed_dots(
         values = table[table.arm == arm][metric].to_numpy() * scale
         spots = place + (np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else np.zeros(1)) - 0.12
         ax.scatter(spots, values, s=26, alpha=0.75, linewidths=0, **style(arm))
+        if "degenerate" in table and (crossed := table[table.arm == arm].degenerate.to_numpy(bool)).any():
+            ax.scatter(spots[crossed], values[crossed], s=60, color="black", marker="x", linewidths=1.2, zorder=3)
         sd = values.std(ddof=1) if len(values) > 1 else 0
         ax.errorbar(place + 0.18, values.mean(), yerr=sd, capsize=4, markersize=8, **style(arm))
         if np.isfinite(printed.get(arm, np.nan)):

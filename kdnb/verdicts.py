@@ -69,7 +69,7 @@ def shown(value: float, unit: str, signed: bool = True) -> str:
     if np.isnan(value):
         return "–"
     scale, digits = (100, 1) if unit == "points" else (1, 3)
-    return f"{value * scale:{'+' if signed else ''}.{digits}f}"
+    return f"{round(value * scale, digits) + 0.0:{'+' if signed else ''}.{digits}f}"  # + 0.0: no minus zero
 
 
 def inheritance(study: Study) -> pd.DataFrame:

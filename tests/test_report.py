@@ -5,7 +5,7 @@ import re
 import nbformat
 import pytest
 
-from kdnb import data, paths, report, results, runner, sweep
+from kdnb import data, paths, report, results, runner, sweep, verdicts
 
 NOTEBOOK = "10_entropy_of_targets"
 
@@ -58,6 +58,42 @@ def test_every_run_of_the_study_stands_in_the_appendix(page):
 def test_every_mean_of_the_tables_is_shown_and_linked(page):
     for row in results.spread(results.study("rt", "toy").table, "entropy").itertuples():
         assert f'<a href="#{row.run_ids[0]}">{row.mean:.3f}</a>' in page
+
+
+def test_the_ledger_stands_in_the_page(page):
+    """Every claim with runs has its row, with the bootstrap beside the seed interval; the others are named."""
+    study = results.study("rt", "toy")
+    ledger = verdicts.ledger(study, **report.evidence.beyond(study))
+    for row in ledger.itertuples():
+        if row.verdict == "no runs":
+            assert re.search(rf"No runs at this profile for [^<]*{re.escape(row.id)}", page)
+            continue
+        cells = re.search(rf"<tr><td>{re.escape(row.id)}</td>.*?</tr>", page, re.DOTALL).group()
+        assert row.published in cells
+        assert f'class="verdict {row.verdict}">{row.verdict}<' in cells
+        if row.bootstrap != "none":
+            assert verdicts.shown(row.example_low, row.unit) in cells
+            assert ("*" in cells) == (row.bootstrap == "percentile")
+    assert "exact" in re.search(r"<tr><td>H1.1</td>.*?</tr>", page, re.DOTALL).group()
+
+
+def test_degenerate_runs_are_counted_in_the_page(page):
+    table = results.study("rt", "toy").table
+    nothing = table[table.degenerate].run_id
+    told = f"{len(nothing)} of {len(table)} runs learnt nothing" if len(nothing) else f"None of the {len(table)} runs"
+    assert told in page
+
+
+def test_a_degenerate_run_is_part_of_the_mean_and_counted(page):
+    study = results.study("rt", "toy")
+    study.table["degenerate"] = study.table.run_id == study.table.run_id[0]
+    first, second, *_ = report._rows(study, "entropy", 1, 3)
+    assert first["n"] == "2 (1 degenerate)"
+    assert second["n"] == 2
+    assert first["ours"] == f"{study.table.entropy[:2].mean():.3f}"
+    section = report._section(study)
+    assert section["degenerate"] == [study.table.run_id[0]]
+    assert {row["id"]: row["degenerate"] for row in section["ledger"]}["H4.4"] == 1
 
 
 def test_formulas_are_mathml_and_code_is_left_alone(page):
