@@ -24,6 +24,7 @@ ORDER = [
     "theory",
     "assets",
     "tasks",
+    "where",
     "embedded",
     "glue",
     "own",
@@ -34,6 +35,7 @@ ORDER = [
     "models",
     "optimizer",
     "predict",
+    "gpu",
     "history",
     "cost",
     "metrics",
@@ -48,7 +50,10 @@ ORDER = [
     "evidence",
     "figures",
     "sweep",
+    "axes",
+    "grids",
     "verdicts",
+    "kernels",
     "runner",
     "report",
     "doctor",
@@ -190,6 +195,7 @@ def test_every_package_imported_is_declared():
     declared = {re.split(r"[<>=\[]", entry)[0].lower() for entry in project["dependencies"]}
     declared |= {re.split(r"[<>=\[]", entry)[0].lower() for entry in project["optional-dependencies"]["cluster"]}
     comes_with = {
+        "jupyter_client": "ipykernel",
         "sklearn": "scikit-learn", "click": "typer", "IPython": "ipykernel", "nbclient": "nbconvert",
         "markupsafe": "jinja2",
     }  # fmt: skip
