@@ -21,16 +21,14 @@ import table
 from worker import CONTESTANTS
 
 HERE = Path(__file__).resolve().parent
+SLOW, SLOWER = ("trainer", "torchdistill", "textbrewer"), 5  # the untuned recipes take a fifth of the steps
 PARTS = ("causes", "equal_work", "size", "startup", "comparison")
 
 
 def run(script: str, *arguments, note: str = "") -> dict:
     """Run one of the scripts here in a fresh process; the JSON of its last line."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "THP_MEM_ALLOC_ENABLE")
-    }  # kdnb sets it for itself
+    own = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "THP_MEM_ALLOC_ENABLE")  # kdnb sets them for itself
+    kept = {name: value for name, value in os.environ.items() if name not in own}
     path = os.pathsep.join(filter(None, [str(HERE.parent), kept.get("PYTHONPATH")]))
     quiet = {"PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true", "PYTHONWARNINGS": "ignore"}
     command = [sys.executable, str(HERE / script), *map(str, arguments)]
@@ -56,7 +54,8 @@ def throughput(options, contestants: list[str]) -> dict:
         peaks.append(run("machine.py"))
         shift = number * 3 % len(contestants)
         for name in contestants[shift:] + contestants[:shift]:
-            result = run("worker.py", name, folder, "--steps", options.steps, "--warm", options.warm, note=name)
+            steps = max(1, options.steps // SLOWER) if name in SLOW else options.steps
+            result = run("worker.py", name, folder, "--steps", steps, "--warm", options.warm, note=name)
             found[name].append(result)
             told = f"{result['rate']:7.1f} examples/s" if "rate" in result else f"absent: {result['absent']}"
             print(f"round {number + 1}/{options.rounds}  {name:<20} {told}", flush=True)
@@ -86,7 +85,7 @@ def part(name: str, options) -> dict:
     started = time.perf_counter()
     folder = prepare(options.profile, ["trainer"] if name == "equal_work" else ["kdnb"], options.out)
     arguments = {
-        "causes": [folder, "--steps", options.steps],
+        "causes": [folder, "--steps", min(options.steps, 60)],
         "equal_work": [folder, "--seeds", 2 if quick else options.seeds, "--rows", 32 if quick else options.rows],
         "size": ["--rounds", 1 if quick else options.rounds, *(["--rows", 64, 128] if quick else [])],
         "startup": ["--repeats", 1 if quick else 5],
@@ -100,7 +99,7 @@ def part(name: str, options) -> dict:
 def main() -> None:
     """Measure, then write results.json, results.md and the plots."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=30, help="timed steps of each contestant and round")
+    parser.add_argument("--steps", type=int, default=100, help="timed steps of each contestant and round")
     parser.add_argument("--warm", type=int, default=3, help="steps before them")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=[*CONTESTANTS, *PARTS], metavar="NAME", help=", ".join(PARTS))

@@ -1,7 +1,9 @@
 """One task's whole comparison, eight arms and some seeds: kdnb against tuned Trainer with cached logits.
 
-Each side is one fresh process that loads models, tokeniser and text once, trains every run and keeps the logits
-of all splits; kdnb also stores the runs and samples the entropy curves. Start-up is included.
+kdnb is one fresh process that trains every run, stores it, and reads teachers' logits from the store. Trainer is
+measured twice: driven by one process that loads models, tokeniser and text once and keeps all logits in memory, and as
+its examples are used, a process per run ("scripts"; one seed, since every seed costs the same). Nobody samples entropy
+curves. Start-up is included.
 """
 
 import argparse
@@ -12,7 +14,7 @@ import sys
 import tempfile
 import time
 
-SIDES = ("kdnb", "trainer")
+SIDES = ("kdnb", "trainer", "scripts")
 
 
 def task_data(rows: int):
@@ -36,8 +38,11 @@ def task_data(rows: int):
 def points(data, seeds: int) -> list:
     """kdnb's list of runs, teachers first."""
     from kdnb import sweep
+    from kdnb.arms import ARMS
 
-    return sweep.compare_points(data.task.name, "cpu", data.fingerprint, range(seeds))
+    return sweep.compare_points(
+        data.task.name, "cpu", data.fingerprint, range(seeds), tuple(ARMS)[:8], {"history_points": 0}
+    )
 
 
 def with_kdnb(rows: int, seeds: int) -> dict:
@@ -65,15 +70,42 @@ def with_trainer(rows: int, seeds: int) -> dict:
     return accuracy
 
 
+def with_scripts(rows: int, _seeds: int) -> dict:
+    """One seed's runs, each by a process of its own that reads its teacher's logits from a file."""
+    folder = os.environ["KDNB_OUTPUTS"]
+    for number in range(len(points(task_data(rows), 1))):
+        command = [sys.executable, __file__, "--rows", rows, "--one", number, "--folder", folder]
+        subprocess.run([str(c) for c in command], check=True, stdout=subprocess.DEVNULL)
+    return {}
+
+
+def one_script(rows: int, number: int, folder: str) -> None:
+    """What the script of one run does, start to end."""
+    import numpy as np
+    import seeds as trained
+
+    data = task_data(rows)
+    config = points(data, 1)[number].config
+    examples, collator, fresh = trained.encoded(data)
+    teacher = np.load(f"{folder}/{config.teacher_run}.npy") if config.teacher_run else None
+    logits = trained.run(config, examples, collator, fresh(config), teacher)
+    np.save(f"{folder}/{config.run_id()}.npy", logits["train"])
+
+
 def main() -> None:
     """Time both sides and print the ratio."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--side", choices=SIDES, help="run this side here")
+    parser.add_argument("--one", type=int, help="train the run of this number as a script of its own would")
+    parser.add_argument("--folder", help="where that script finds its teacher's logits")
     options = parser.parse_args()
+    if options.one is not None:
+        one_script(options.rows, options.one, options.folder)
+        return
     if options.side:
-        side = with_kdnb if options.side == "kdnb" else with_trainer
+        side = {"kdnb": with_kdnb, "trainer": with_trainer, "scripts": with_scripts}[options.side]
         print(json.dumps(side(options.rows, options.seeds)))
         return
     seconds, accuracy = {}, {}
@@ -90,7 +122,8 @@ def main() -> None:
     result = {
         "arms": len(accuracy["kdnb"]) // options.seeds, "seeds": options.seeds, "rows": options.rows, "epochs": 3,
         "kdnb_seconds": seconds["kdnb"], "trainer_seconds": seconds["trainer"],
-        "ratio": seconds["trainer"] / seconds["kdnb"], "test_accuracy": accuracy,
+        "ratio": seconds["trainer"] / seconds["kdnb"], "scripts_seconds_a_seed": seconds["scripts"],
+        "scripts_ratio": options.seeds * seconds["scripts"] / seconds["kdnb"], "test_accuracy": accuracy,
     }  # fmt: skip
     print(json.dumps(result))
 

@@ -99,7 +99,9 @@ def comparison(found: dict) -> str:
     return (
         f"## A whole comparison\n\n{found['arms']} arms, {found['seeds']} seeds, {found['rows']} training rows, "
         f"{found['epochs']} epochs, start-up included: kdnb {found['kdnb_seconds']:.0f} s, the same runs with "
-        f"tuned Trainer and cached logits {found['trainer_seconds']:.0f} s, ratio {found['ratio']:.2f}."
+        f"tuned Trainer and cached logits {found['trainer_seconds']:.0f} s in one process that loads everything once, "
+        f"ratio {found['ratio']:.2f}; with a process per run, as its examples are used, "
+        f"{found['scripts_seconds_a_seed']:.0f} s a seed, ratio {found['scripts_ratio']:.2f}."
     )
 
 

@@ -11,5 +11,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 # oneDNN keeps a compiled product for each shape; batches of many lengths fill hundreds of MiB and gain no time.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
+# Deterministic matrix products on a GPU need this before CUDA starts.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 __version__ = "0.1.0"

@@ -132,8 +132,8 @@ PROFILES = {
         ls_alpha=0.4, kd_alpha=0.9, seeds=(0, 1, 2), history_rows=32,
     ),
     "cpu": Profile(
-        large="minilm-6", small="minilm-3", train_rows=2000, validation_rows=1000, test_rows=2000, lr=1e-4, epochs=3,
-        ls_alpha=0.4, kd_alpha=0.9, seeds=(0, 1, 2, 3, 4), history_rows=256,
+        large="minilm-6", small="minilm-3", train_rows=2000, validation_rows=500, test_rows=1000, lr=1e-4, epochs=3,
+        ls_alpha=0.4, kd_alpha=0.9, seeds=(0, 1, 2, 3, 4), history_rows=64,
         tasks=("rt", "headline", "passage", "relation"),
     ),
     "paper": Profile(

@@ -72,15 +72,19 @@ def check_parameters(path: Path, parameters: dict) -> None:
             raise ValueError(f"{path.stem}: parameter {name} must be a plain value, got {type(value).__name__}")
 
 
-def run_notebook(path: Path, output: Path, parameters: dict, timeout: int = TIMEOUT) -> Path:
+def run_notebook(path: Path, output: Path, parameters: dict, timeout: int = TIMEOUT, more: bool = False) -> Path:
     """Execute one notebook in a fresh kernel and write the executed copy.
 
     Args:
         path: the source. output: the copy, in outputs/ or a folder of the caller's.
         parameters: names of its parameters cell -> plain values. timeout: seconds per cell.
+        more: another notebook follows; its kernel gets ready meanwhile.
     Raises:
         ValueError: an unknown parameter. NotebookFailed: a cell failed or ran out of time.
     """
+    from kdnb import kernels
+
+    kernels.get_ready()  # it imports while we do
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
@@ -91,7 +95,8 @@ def run_notebook(path: Path, output: Path, parameters: dict, timeout: int = TIME
         papermill.execute_notebook(
             str(path), str(output), parameters, kernel_name="python3", progress_bar=False, log_output=False,
             execution_timeout=timeout, start_timeout=120, cwd=str(paths.NOTEBOOKS),
-            stdout_file=_Progress(),
+            stdout_file=_Progress(), kernel_manager_class=kernels.WaitingKernelManager,
+            on_notebook_start=(lambda **_: kernels.get_ready()) if more else None,
         )  # fmt: skip
     except papermill.PapermillExecutionError as error:
         raise NotebookFailed(
@@ -118,7 +123,7 @@ def run_steps(steps: list[Step], say: Callable[[str], None] = print) -> list[Pat
         else:
             started = time.perf_counter()
             say(f"{title} ...")
-            run_notebook(path, step.output, step.parameters)
+            run_notebook(path, step.output, step.parameters, more=number < len(steps))
             say(f"{title}: {time.perf_counter() - started:.0f} s")
         outputs.append(step.output)
     return outputs

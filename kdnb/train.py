@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdnb import metrics, models
+from kdnb import gpu, metrics, models
 from kdnb.config import RunConfig
 from kdnb.cost import keep_memory, release_memory, surroundings
 from kdnb.data import SPLITS, TaskData
@@ -57,41 +57,44 @@ def fit_epochs(
         ValueError: as `fit`; or the configs do not lie on one training.
     """
     configs = sorted(configs, key=lambda config: config.epochs)
+    check_inputs(configs, data, teacher)
     longest = configs[-1]
-    if len({config.training() for config in configs}) > 1:
-        raise ValueError(f"not on one training: {', '.join(config.run_id() for config in configs)}")
-    check_inputs(longest, data, teacher)
     started, kind = time.perf_counter(), precision(longest.precision)
     inputs = encode(models.encoder_name(longest.profile, longest.student), data, longest.max_length)
     found = []
 
     def finish(config: RunConfig, model: nn.Module, history: list[dict], train_seconds: float) -> None:
         logits = {split: predict(model, inputs[split], kind).numpy() for split in SPLITS}
-        seconds = {"seconds": time.perf_counter() - started, "train_seconds": train_seconds}
-        found.append(_run(config, data, teacher, logits, history, seconds, kind))
+        spent = {"seconds": round(time.perf_counter() - started, 3), "train_seconds": round(train_seconds, 3)}
+        cost = {**spent, "compiled": compiled, **surroundings(kind)}
+        found.append(_run(config, data, teacher, logits, history, cost))
         if on_run:
             on_run(found[-1])
 
     keep_memory()
-    with torch.random.fork_rng(), _deterministic():
+    gpu.set_up(kind)
+    with torch.random.fork_rng(), gpu.deterministic():
         torch.manual_seed(longest.seed)
         model = models.build(longest, data).to(device())
+        compiled = gpu.compile_layers(model, longest.epochs * -(-len(inputs["train"]) // longest.batch_size))
         _train(model, configs, data, inputs, kind, teacher, on_step, finish)
     del model
     release_memory()
     return found
 
 
-def _run(config, data: TaskData, teacher: Run | None, logits: dict, history: list[dict], seconds: dict, kind) -> Run:
+def _run(config, data: TaskData, teacher: Run | None, logits: dict, history: list[dict], cost: dict) -> Run:
     """The run of a finished training: its logits with their metrics and what they cost."""
     labels = {split: data.splits[split].labels for split in SPLITS}
     values = {s: metrics.summary(logits[s], labels[s], teacher.logits[s] if teacher else None) for s in SPLITS}
-    cost = {name: round(value, 3) for name, value in seconds.items()}
-    return Run(config, logits, labels, {**values, "cost": {**cost, **surroundings(kind)}}, history)
+    return Run(config, logits, labels, {**values, "cost": cost}, history)
 
 
-def check_inputs(config: RunConfig, data: TaskData, teacher: Run | None) -> None:
-    """Raise ValueError unless data and teacher belong to the config."""
+def check_inputs(configs: list[RunConfig], data: TaskData, teacher: Run | None) -> None:
+    """Raise ValueError unless the configs lie on one training, and data and teacher belong to it."""
+    config = configs[-1]
+    if len({config.training() for config in configs}) > 1:
+        raise ValueError(f"not on one training: {', '.join(config.run_id() for config in configs)}")
     if data.fingerprint != config.data:
         raise ValueError(f"run {config.run_id()} is for data {config.data}, got {data.fingerprint} ({data.task.name})")
     if config.method == "tfkd" and not 1 / data.task.num_classes < config.confidence < 1:
@@ -170,8 +173,8 @@ def _stepper(model, config, data, tokens, kind, teacher, total) -> Callable:
     model.train()
 
     def step(number: int, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        inputs = {name: part.to(device(), non_blocking=True) for name, part in tokens.batch(rows).items()}
-        index = torch.from_numpy(rows).to(device(), non_blocking=True)
+        inputs = gpu.on_device({**tokens.batch(rows), "rows": torch.from_numpy(rows)})
+        index = inputs.pop("rows")
         with autocast(kind):
             logits = model(**inputs)
         loss = batch_loss(config, logits, labels[index], teacher_logits[index] if teacher else None)
@@ -180,14 +183,3 @@ def _stepper(model, config, data, tokens, kind, teacher, total) -> Callable:
         return logits.detach(), loss.detach()
 
     return step
-
-
-class _deterministic:
-    """On a GPU, only deterministic kernels; the CPU's are so anyway."""
-
-    def __enter__(self):
-        self.before = torch.are_deterministic_algorithms_enabled()
-        torch.use_deterministic_algorithms(device().type == "cuda" or self.before)
-
-    def __exit__(self, *_):
-        torch.use_deterministic_algorithms(self.before)

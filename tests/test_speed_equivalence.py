@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from kdnb import data, models, train
+from kdnb import data, gpu, models, train
 from kdnb.arms import arm_config
 from kdnb.dropout import Dropout
 from kdnb.encoder import Encoder
+from kdnb.optimizer import Optimizer
 
 KEY_BIAS = "a key bias shifts all scores of a query alike: its gradient is rounding noise, which AdamW enlarges"
 
@@ -248,3 +249,70 @@ def test_alpha_zero_is_erm_to_the_bit(precision):
     for split, logits in erm.logits.items():
         np.testing.assert_array_equal(logits, ls.logits[split])
         np.testing.assert_array_equal(logits, kd.logits[split])
+
+
+def test_nothing_is_compiled_on_a_cpu_and_the_run_says_why():
+    config, splits = toy(epochs=1)
+    if torch.cuda.is_available():
+        pytest.skip("about CPUs")
+    assert train.fit(config, splits).metrics["cost"]["compiled"].startswith("no: on a CPU")
+
+
+def test_long_trainings_on_a_gpu_are_compiled(monkeypatch):
+    monkeypatch.setattr(gpu, "device", lambda: torch.device("cuda"))
+    assert gpu.whether_to_compile(gpu.COMPILE_STEPS)[0]
+    assert not gpu.whether_to_compile(gpu.COMPILE_STEPS - 1)[0]
+
+
+def test_compiled_layers_compute_the_same(monkeypatch):
+    """The graphs that a GPU would compile, traced and run here without code generation."""
+    monkeypatch.setattr(gpu, "whether_to_compile", lambda steps: (True, "yes"))
+    config, splits = toy(dropout=0.0)
+    tokens = train.encode("tiny-large", splits, config.max_length)["train"]
+    plain, traced = models.build(config, splits), models.build(config, splits)
+    gpu.compile_layers(traced, 1, backend="aot_eager")
+    for rows in (np.arange(8), np.arange(20, 33)):
+        losses = [model(**tokens.batch(rows)).logsumexp(-1).sum() for model in (plain, traced)]
+        torch.testing.assert_close(*losses)
+        for loss in losses:
+            loss.backward()
+    for (name, a), (_, b) in zip(plain.named_parameters(), traced.named_parameters(), strict=True):
+        if a.grad is not None:
+            torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_gives_equal_logits_for_equal_seeds():
+    config, splits = toy(precision="bf16")
+    first, again = train.fit(config, splits), train.fit(config, splits)
+    np.testing.assert_array_equal(first.logits["test"], again.logits["test"])
+
+
+def test_masters_give_the_weights_of_a_step_in_which_autocast_casts(monkeypatch):
+    """bf16 weights copied from float32 masters against torch's AdamW on float32 weights under autocast."""
+    config, splits = toy(precision="bf16", dropout=0.0, lr=1e-3)
+    tokens = train.encode("tiny-large", splits, config.max_length)["train"]
+    ours, theirs = models.build(config, splits), models.build(config, splits)
+    optimizer = Optimizer(ours, config, "bf16")
+    assert ours.encoder.layers[0].up.weight.dtype == torch.bfloat16
+    reference = torch.optim.AdamW(theirs.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
+    labels = torch.from_numpy(splits.splits["train"].labels)
+    for step in range(3):
+        rows = np.arange(16) + 16 * step
+        for model in (ours, theirs):
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = model(**tokens.batch(rows))
+            nn.functional.cross_entropy(logits, labels[rows]).backward()
+        nn.utils.clip_grad_norm_(theirs.parameters(), config.clip)
+        reference.step()
+        reference.zero_grad()
+        optimizer.step(1e-3)
+    moved = dict(models.build(config, splits).named_parameters())
+    masters = {id(p): master for p, master in zip(optimizer.halves, optimizer.masters, strict=True)}
+    for (name, a), (_, b) in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
+        mine = masters.get(id(a), a).detach()
+        most = (b - moved[name]).detach().abs().max()
+        assert (mine - b).detach().abs().max() < 0.2 * max(1e-3, float(most)), name
+    assert all(p.grad is None for p in optimizer.halves)
+    assert not ours.encoder.words.grad.any()
