@@ -53,20 +53,18 @@ def fit_epochs(
     Args:
         configs: with one `RunConfig.training()`. data, teacher, on_step: as `fit`.
         on_run: called with each run as soon as it is finished, the shortest first.
-    Raises:
-        ValueError: as `fit`; or the configs do not lie on one training.
+    Raises: as `fit`; ValueError too if the configs do not lie on one training.
     """
     configs = sorted(configs, key=lambda config: config.epochs)
     check_inputs(configs, data, teacher)
     longest = configs[-1]
-    started, kind = time.perf_counter(), precision(longest.precision)
+    started, kind, found = time.perf_counter(), precision(longest.precision), []
     inputs = encode(models.encoder_name(longest.profile, longest.student), data, longest.max_length)
-    found = []
 
     def finish(config: RunConfig, model: nn.Module, history: list[dict], train_seconds: float) -> None:
         logits = {split: predict(model, inputs[split], kind).numpy() for split in SPLITS}
-        spent = {"seconds": round(time.perf_counter() - started, 3), "train_seconds": round(train_seconds, 3)}
-        cost = {**spent, "compiled": compiled, **surroundings(kind)}
+        cost = {"seconds": round(time.perf_counter() - started, 3), "train_seconds": round(train_seconds, 3)}
+        cost |= {"compiled": compiled, **surroundings(kind)}
         found.append(_run(config, data, teacher, logits, history, cost))
         if on_run:
             on_run(found[-1])
