@@ -19,10 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kdnb import paths
+from kdnb import paths, run_files
 from kdnb.config import SPLITS, RunConfig
-
-FILES = ("config.json", "history.csv", "logits.npz")
+from kdnb.run_files import FILES, metrics_bytes
 
 
 class DamagedRun(ValueError):
@@ -92,11 +91,11 @@ def save(run: Run) -> None:
     check_writable()
     scratch = Path(tempfile.mkdtemp(prefix=".partial-", dir=paths.RUNS))
     try:
-        _write(scratch, run)
+        run_files.write(scratch, run)
         if (paths.RUNS / run.run_id).is_dir():  # another process was first: the same content, by its name
             return
         os.rename(scratch, paths.RUNS / run.run_id)
-        _sync(paths.RUNS)
+        run_files.sync(paths.RUNS)
     except OSError as error:
         if (paths.RUNS / run.run_id).is_dir():
             return
@@ -115,18 +114,12 @@ def load(run_id: str) -> Run:
     Raises:
         FileNotFoundError: there is none of that name. DamagedRun: a file is missing or altered.
     """
-    where = folder(run_id)
-    if not where.is_dir():
-        raise FileNotFoundError(f"no run {run_id!r} in {paths.RUNS}")
+    metrics, sums = _metrics(run_id)
     try:
-        raw = {name: (where / name).read_bytes() for name in (*FILES, "metrics.json")}
-        metrics = json.loads(raw["metrics.json"])
-        sums = metrics.pop("sha256")
+        raw = {name: (folder(run_id) / name).read_bytes() for name in FILES}
         for name in FILES:
             if hashlib.sha256(raw[name]).hexdigest() != sums.get(name):
                 raise DamagedRun(f"{name} is not what was written")
-        if _metrics_bytes(metrics, sums) != raw["metrics.json"]:
-            raise DamagedRun("metrics.json is not what was written")
         config = RunConfig.from_dict(json.loads(raw["config.json"]))
         if config.run_id() != run_id:
             raise DamagedRun("config.json belongs to another run")
@@ -134,11 +127,18 @@ def load(run_id: str) -> Run:
             logits = {split: arrays[split] for split in SPLITS}
             labels = {split: arrays[f"{split}_labels"] for split in SPLITS}
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise DamagedRun(f"run {run_id}: {why}") from None
+        raise _damaged(run_id, error) from None
     history = list(csv.DictReader(io.StringIO(raw["history.csv"].decode())))
     history = [{name: float(value) for name, value in row.items()} for row in history]
     return Run(config, logits, labels, metrics, history)
+
+
+def load_validation(run_id: str) -> dict[str, float]:
+    """The validation metrics of a stored run, checked: all that a selection may see. No logits are opened.
+
+    Raises: as `load`.
+    """
+    return _metrics(run_id)[0]["validation"]
 
 
 def set_aside(run_id: str) -> Path:
@@ -156,45 +156,21 @@ def set_aside(run_id: str) -> Path:
     return target
 
 
-def _write(scratch: Path, run: Run) -> None:
-    """The four files, each synced to disk."""
-    arrays = {s: run.logits[s].astype(np.float32) for s in SPLITS}
-    arrays |= {f"{s}_labels": run.labels[s].astype(np.int64) for s in SPLITS}
-    packed = io.BytesIO()
-    np.savez_compressed(packed, **arrays)
-    table = io.StringIO()
-    columns = list(run.history[0]) if run.history else ["step"]
-    writer = csv.DictWriter(table, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(run.history)
-    content = {
-        "config.json": run.config.to_json().encode(),
-        "history.csv": table.getvalue().encode(),
-        "logits.npz": packed.getvalue(),
-    }
-    sums = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
-    content["metrics.json"] = _metrics_bytes(run.metrics, sums)
-    for name, data in content.items():
-        with open(scratch / name, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    os.chmod(scratch, 0o755)
-    _sync(scratch)
-
-
-def _metrics_bytes(metrics: dict, sums: dict[str, str]) -> bytes:
-    """Canonical JSON of the metrics, closed by the hash of itself."""
-    body = {**metrics, "sha256": {name: sums[name] for name in FILES}}
-    own = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-    body["sha256"]["metrics.json"] = own
-    return (json.dumps(body, sort_keys=True, indent=1) + "\n").encode()
-
-
-def _sync(path: Path) -> None:
-    """Make a folder's entries durable."""
-    descriptor = os.open(path, os.O_RDONLY)
+def _metrics(run_id: str) -> tuple[dict, dict[str, str]]:
+    """A stored run's metrics and the hashes of its files; raises as `load`."""
+    where = folder(run_id)
+    if not where.is_dir():
+        raise FileNotFoundError(f"no run {run_id!r} in {paths.RUNS}")
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        raw = (where / "metrics.json").read_bytes()
+        metrics = json.loads(raw)
+        sums = metrics.pop("sha256")
+        if metrics_bytes(metrics, sums) != raw:
+            raise DamagedRun("metrics.json is not what was written")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(run_id, error) from None
+    return metrics, sums
+
+
+def _damaged(run_id: str, error: Exception) -> DamagedRun:
+    return DamagedRun(f"run {run_id}: {error.strerror if isinstance(error, OSError) else error}")

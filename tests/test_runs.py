@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kdnb import metrics, paths, runs, store_commands, sweep
+from kdnb import metrics, paths, run_files, runs, store_commands, sweep
 from kdnb.config import RunConfig
 from kdnb.runs import DamagedRun, Run, StoreError
 
@@ -119,14 +119,14 @@ def test_no_run_is_no_damaged_run(store):
 
 def test_a_half_written_folder_is_invisible(store, monkeypatch):
     """Killed in the middle: the folder lies there, and no reader sees it."""
-    real = runs._write
+    real = run_files.write
 
     def killed(scratch, run):
         real(scratch, run)
         (scratch / "metrics.json").unlink()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs, "_write", killed)
+    monkeypatch.setattr(run_files, "write", killed)
     monkeypatch.setattr(runs.shutil, "rmtree", lambda *a, **k: None)  # as a kill leaves no time to clear up
     with pytest.raises(KeyboardInterrupt):
         runs.save(made_run())
@@ -141,7 +141,7 @@ def test_an_interrupted_save_clears_up(store, monkeypatch):
         (scratch / "config.json").write_text("{}")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs, "_write", stopped)
+    monkeypatch.setattr(run_files, "write", stopped)
     with pytest.raises(KeyboardInterrupt):
         runs.save(made_run())
     assert leftovers(store) == []

@@ -40,6 +40,7 @@ ORDER = [
     "cost",
     "metrics",
     "statistics",
+    "run_files",
     "runs",
     "studies",
     "train",
