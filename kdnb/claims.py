@@ -21,7 +21,7 @@ LARGE_ALPHA = 0.7  # from here on label smoothing counts as large
 EVIDENCE = {
     "study": "the arms at the profile's fixed hyper-parameters",
     "temperature": "a grid with tau as an axis",
-    "smoothing": "LS at alpha >= LARGE_ALPHA",
+    "smoothing": f"LS at alpha {LARGE_ALPHA:g} or more",
 }
 
 

@@ -36,6 +36,22 @@ def t_p_value(differences) -> float:
     return float(2 * stats.t.sf(abs(mean) / half * stats.t.ppf((1 + LEVEL) / 2, n - 1), n - 1))
 
 
+def welch_interval(ours, other) -> tuple[float, float]:
+    """Mean difference and half-width of its 95 % interval for two unpaired groups (Welch's t); as `t_interval`.
+
+    For comparison with the paired interval only: arms of one seed share their luck.
+    """
+    ours, other = np.asarray(ours, dtype=np.float64), np.asarray(other, dtype=np.float64)
+    if min(len(ours), len(other)) < 2:
+        return float(ours.mean() - other.mean()), float("inf")
+    parts = np.array([ours.var(ddof=1) / len(ours), other.var(ddof=1) / len(other)])
+    total = parts.sum()
+    if total == 0:
+        return float(ours.mean() - other.mean()), 0.0
+    freedom = total**2 / (parts**2 / [len(ours) - 1, len(other) - 1]).sum()
+    return float(ours.mean() - other.mean()), float(stats.t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(total))
+
+
 def sign_test(differences, sign: int) -> tuple[int, int, float]:
     """(differences of the claimed sign, differences that are not 0, one-sided p); 5 of 5 is p = 1/32 = .031."""
     values = np.asarray(differences, dtype=np.float64)

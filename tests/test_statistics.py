@@ -37,6 +37,15 @@ def test_p_values_are_scipys():
     assert (low, high) == pytest.approx(tuple(wanted.confidence_interval(0.95)))
 
 
+def test_welchs_interval_is_scipys():
+    ours, other = [0.3, 0.5, 0.1, 0.4], [0.2, 0.9, -0.3]
+    low, high = stats.ttest_ind(ours, other, equal_var=False).confidence_interval()
+    mean, half = statistics.welch_interval(ours, other)
+    assert (mean - half, mean + half) == pytest.approx((low, high))
+    assert statistics.welch_interval([0.5, 0.5], [0.2, 0.2]) == (pytest.approx(0.3), 0)
+    assert statistics.welch_interval([0.5], [0.2])[1] == math.inf
+
+
 @given(differences)
 def test_p_is_below_5_percent_exactly_where_the_interval_excludes_0(values):
     mean, half = statistics.t_interval(values)
