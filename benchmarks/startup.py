@@ -15,13 +15,7 @@ for task in ("rt",):
     toy = data.load(task, "toy")
     sweep.run_points(sweep.compare_points(task, "toy", toy.fingerprint, (0, 1)), toy, lambda line: None)
 """
-NOTEBOOK = """
-import sys
-from pathlib import Path
-from kdnb import runner
-path = runner.notebook_path("30_kd_vs_ls")
-runner.run_notebook(path, Path(sys.argv[1]), {"profile": "toy"})
-"""
+NOTEBOOK = "import sys; sys.argv = 'kdnb run 30_kd_vs_ls -p profile=toy'.split(); from kdnb.cli import main; main()"
 EMPTY = """
 import sys
 import nbformat, papermill

@@ -100,9 +100,9 @@ def compare(
 @app.command()
 def study(profile: ProfileName = "demo", as_json: Json = False) -> None:
     """Execute every notebook of the study and write the report; what is current is kept."""
-    from kdnb import commands
+    from kdnb import notebook_commands
 
-    _finish(as_json, commands.study(profile))
+    _finish(as_json, notebook_commands.study(profile))
 
 
 @app.command()
@@ -112,9 +112,9 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Execute one notebook with papermill into outputs/executed/."""
-    from kdnb import commands
+    from kdnb import notebook_commands
 
-    _finish(as_json, commands.run(notebook, parameter or []))
+    _finish(as_json, notebook_commands.run(notebook, parameter or []))
 
 
 @app.command()

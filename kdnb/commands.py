@@ -1,7 +1,5 @@
 """What the command line does, as functions that print for people and return plain data."""
 
-import json
-import time
 from dataclasses import replace
 
 from kdnb import results, runs, sweep
@@ -128,40 +126,3 @@ def _print_table(table) -> None:
         n = f"{entropy.n}, {entropy.degenerate} degenerate" if entropy.degenerate else str(entropy.n)
         shown.add_row(entropy.name, n, f"{entropy.mean:.3f}{sds[0]}", f"{100 * accuracy.mean:.1f}{sds[1]}", effect)
     Console().print(shown)
-
-
-def study(profile: str) -> dict:
-    """Every notebook, then the report."""
-    from kdnb import report, runner
-
-    if profile not in PROFILES:
-        raise ValueError(f"unknown profile {profile!r}{nearest(profile, PROFILES)}")
-    started, before = time.perf_counter(), set(runs.stored_ids())
-    outputs = runner.run_steps(runner.study_steps(profile))
-    path = report.write(profile)
-    trained = len(set(runs.stored_ids()) - before)
-    seconds = time.perf_counter() - started
-    print(f"{len(outputs)} notebooks, {trained} runs trained, {seconds:.0f} s\nreport: {path}")
-    return {
-        "profile": profile, "notebooks": [str(o) for o in outputs], "trained": trained, "seconds": round(seconds, 1),
-        "report": str(path),
-    }  # fmt: skip
-
-
-def run(notebook: str, parameters: list[str]) -> dict:
-    """One notebook with name=value parameters; values are JSON where they read as JSON, else text."""
-    from kdnb import runner
-
-    given = {}
-    for parameter in parameters:
-        name, equals, value = parameter.partition("=")
-        if not equals:
-            raise ValueError(f"parameter {parameter!r} must be name=value")
-        try:
-            given[name] = json.loads(value)
-        except json.JSONDecodeError:
-            given[name] = value
-    path = runner.notebook_path(notebook)
-    output = runner.run_notebook(path, runner.Step(path.stem, given).output, given)
-    print(f"executed: {output}")
-    return {"notebook": path.stem, "output": str(output)}

@@ -14,6 +14,8 @@ import sys
 
 from jupyter_client.manager import AsyncKernelManager
 
+from kdnb import paths
+
 AHEAD = "ipykernel.kernelapp, ipykernel.ipkernel, numpy, pandas, scipy.stats, matplotlib.pyplot, seaborn"
 WAIT = f"""
 import json, os, sys
@@ -35,7 +37,8 @@ _waiting: list[subprocess.Popen] = []
 def get_ready() -> None:
     """Start a waiting kernel, unless there is one."""
     if not any(process.poll() is None for process in _waiting):
-        environment = {**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+        read_at_import = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "JPY_PARENT_PID": str(os.getpid())}
+        environment = {**os.environ, **read_at_import}
         _waiting.append(
             subprocess.Popen(
                 [sys.executable, "-c", WAIT], stdin=subprocess.PIPE, env=environment, start_new_session=True
@@ -53,7 +56,10 @@ def dismiss() -> None:
 
 
 class WaitingKernelManager(AsyncKernelManager):
-    """Starts a kernel by handing its command to the one that waits."""
+    """Starts a kernel by handing its command to the one that waits; over sockets in files: ports could clash."""
+
+    def __init__(self, **options):
+        super().__init__(**options, transport="ipc")
 
     async def _async_launch_kernel(self, kernel_cmd: list[str], **options) -> None:
         if "ipykernel_launcher" in kernel_cmd:
@@ -63,12 +69,12 @@ class WaitingKernelManager(AsyncKernelManager):
     _launch_kernel = _async_launch_kernel
 
 
-async def _hand_over(provisioner, command: list[str], *, env: dict, cwd: str, **_) -> dict:
+async def _hand_over(provisioner, command: list[str], *, env: dict, **_) -> dict:
     """In place of the provisioner's own launch: the waiting process becomes the kernel; its connection info."""
     get_ready()
     process = _waiting.pop()
-    told = {"argv": command[command.index("ipykernel_launcher") :], "cwd": cwd, "env": env}
+    told = {"argv": command[command.index("ipykernel_launcher") :], "cwd": str(paths.NOTEBOOKS), "env": env}
     process.stdin.write(json.dumps(told).encode() + b"\n")
     process.stdin.close()
-    provisioner.process, provisioner.pid, provisioner.pgid, provisioner.cwd = process, process.pid, process.pid, cwd
+    provisioner.process, provisioner.pid, provisioner.pgid = process, process.pid, process.pid
     return provisioner.connection_info

@@ -59,6 +59,7 @@ ORDER = [
     "report",
     "doctor",
     "commands",
+    "notebook_commands",
     "store_commands",
     "cli",
 ]
