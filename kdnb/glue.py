@@ -1,11 +1,15 @@
 """GLUE as the paper splits it (arXiv 2301.12609, A.1, Table 6): from GLUE's own files, else from the hub."""
 
+import hashlib
+import json
+import os
+import uuid
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from kdnb import hub
+from kdnb import hub, paths
 from kdnb.hub import HubUnreachable
 from kdnb.paths import GLUE
 from kdnb.tasks import Task
@@ -15,6 +19,13 @@ HUB_REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
 HOLDOUT_SEED = 42
 # What the paper cuts out of GLUE's train split, and which GLUE split serves as the third one.
 HELD_OUT = {"mrpc": None, "qnli": ("validation", 5000), "sst2": ("test", 1800), "mnli": ("validation", 9815)}
+
+# sha256 of the held-out row numbers (ascending, little-endian int64) at GLUE's official sizes.
+HELD_OUT_SHA256 = {
+    "qnli": "e4881998e6056eedd02dcbc6c1c03799fd10a1517593d2a1a9fd58b23b865253",
+    "sst2": "8958ad6163f76b26a825f1e24d98181119559ef80264a1820708744e839f05bd",
+    "mnli": "7d219754c3d41253b00e4594377f6c57d1af95fb1f4bf7cee3494dbdeded840d",
+}
 
 
 def holdout(rows: int, held: int, seed: int = HOLDOUT_SEED) -> tuple[np.ndarray, np.ndarray]:
@@ -40,10 +51,40 @@ def read(task: Task) -> pd.DataFrame:
     cut = HELD_OUT[task.name]
     if cut:
         kept, held = holdout(len(parts["train"]), cut[1])
+        if len(parts["train"]) == task.sizes[0] + cut[1]:
+            _keep(task, held)
         parts[cut[0]] = parts["train"].iloc[held]
         parts["train"] = parts["train"].iloc[kept]
     frames = [part.assign(split=split) for split, part in parts.items()]
     return pd.concat(frames, ignore_index=True)[["split", "text", "text2", "label"]]
+
+
+def hub_files(task: Task) -> dict[str, str]:
+    """Our split -> pattern of its Parquet files on the hub. Other splits carry hidden labels and are never scored."""
+    test = {"mrpc": "test", "qnli": "validation", "mnli": "validation_matched"}.get(task.name)
+    wanted = {"train": "train", "validation": "validation" if task.name in ("mrpc", "sst2") else None, "test": test}
+    return {ours: f"{task.hub_name}/{theirs}-*.parquet" for ours, theirs in wanted.items() if theirs}
+
+
+def _keep(task: Task, held: np.ndarray) -> None:
+    """Check that the rows held out of an official train file are the pinned ones, and keep their list for others."""
+    digest = hashlib.sha256(held.astype("<i8").tobytes()).hexdigest()
+    if digest != HELD_OUT_SHA256[task.name]:
+        raise ValueError(
+            f"{task.title}: numpy {np.__version__} draws other held-out rows than the study's; "
+            "install the versions of constraints.txt"
+        )
+    path = paths.DATA_CACHE / "built" / f"{task.name}-held-out.json"
+    split, size = HELD_OUT[task.name]
+    content = {
+        "task": task.name, "of": "train", "rows": task.sizes[0] + size, "held_out_as": split, "seed": HOLDOUT_SEED,
+        "sha256": digest, "row_numbers": held.tolist(),
+    }  # fmt: skip
+    if not path.exists() and os.access(paths.DATA_CACHE, os.W_OK):  # a shared cache may be read-only
+        path.parent.mkdir(exist_ok=True)
+        partial = path.with_suffix(f".{uuid.uuid4().hex}")
+        partial.write_text(json.dumps(content))
+        os.replace(partial, path)
 
 
 def _from_files(task: Task, folder: Path) -> dict[str, pd.DataFrame]:
@@ -95,25 +136,35 @@ def _tidy(table: pd.DataFrame, task: Task, columns: tuple[str, ...], label: str,
 
 
 def _from_hub(task: Task) -> dict[str, pd.DataFrame]:
-    """The hub's Parquet at the pinned commit, or a local mirror's."""
-    test = {"mrpc": "test", "qnli": "validation", "mnli": "validation_matched"}.get(task.name)
-    wanted = {"train": "train", "validation": "validation" if task.name in ("mrpc", "sst2") else None, "test": test}
-    splits = {ours: theirs for ours, theirs in wanted.items() if theirs}
-    hub.prepare()
+    """The hub's Parquet at the pinned commit: fetched, else from a local mirror, else from the hub."""
+    patterns = hub_files(task)
+    folder = hub.local(HUB_REPO, HUB_REVISION, tuple(patterns.values()))
     try:
-        from datasets import load_dataset
-
-        if folder := hub.mirror(HUB_REPO):
-            files = {name: str(folder / task.hub_name / f"{name}-*.parquet") for name in splits.values()}
-            found = load_dataset("parquet", data_files=files)
-        else:
-            found = load_dataset(HUB_REPO, task.hub_name, revision=HUB_REVISION)
+        tables = _parquet(folder, patterns) if folder else _downloaded(task, patterns)
     except (OSError, ValueError, RuntimeError) as error:
         raise HubUnreachable(
             f"{task.title}: no folder {GLUE / task.glue_folder} and nothing from the hub "
             f"({str(error).splitlines()[0]}); put GLUE's own files there, or take an embedded task such as rt"
         ) from None
     return {
-        ours: _tidy(found[theirs].to_pandas(), task, task.columns, "label", f"{HUB_REPO}/{theirs}")
-        for ours, theirs in splits.items()
+        split: _tidy(table, task, task.columns, "label", f"{HUB_REPO}/{patterns[split]}")
+        for split, table in tables.items()
     }
+
+
+def _parquet(folder: Path, patterns: dict[str, str]) -> dict[str, pd.DataFrame]:
+    """split -> table, from a local folder laid out as the hub's."""
+    files = {split: sorted(folder.glob(pattern)) for split, pattern in patterns.items()}
+    if missing := [split for split in files if not files[split]]:
+        raise FileNotFoundError(f"no file {folder / patterns[missing[0]]}")
+    return {split: pd.concat(map(pd.read_parquet, found), ignore_index=True) for split, found in files.items()}
+
+
+def _downloaded(task: Task, patterns: dict[str, str]) -> dict[str, pd.DataFrame]:
+    """split -> table, through the hub's own client and its cache."""
+    hub.prepare()
+    from datasets import load_dataset
+
+    found = load_dataset(HUB_REPO, task.hub_name, revision=HUB_REVISION)
+    names = {split: pattern.split("/")[1].removesuffix("-*.parquet") for split, pattern in patterns.items()}
+    return {split: found[name].to_pandas() for split, name in names.items()}

@@ -2,13 +2,12 @@
 
 import copy
 import functools
-import os
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kdnb import hub
 from kdnb.assets import asset
 from kdnb.checkpoints import SOURCES
 from kdnb.config import PROFILES, RunConfig
@@ -101,14 +100,12 @@ def _pretrained(name: str) -> tuple[nn.Module, nn.Linear]:
 
 
 def location(name: str) -> tuple[str, dict]:
-    """Where from_pretrained finds a model, and the pin to pass; KDNB_HUB names a local mirror of the hub."""
+    """Where from_pretrained finds a model, and the pin to pass: fetched, else mirrored, else the hub."""
     source = SOURCES[name]
     if source.kind == "asset":
         return str(asset(source.where)), {}
-    mirror = os.environ.get("KDNB_HUB")
-    if mirror and Path(mirror, source.where).is_dir():
-        return str(Path(mirror, source.where)), {}
-    return source.where, {"revision": source.revision}
+    folder = hub.local(source.where, source.revision, hub.MODEL_FILES)
+    return (str(folder), {}) if folder else (source.where, {"revision": source.revision})
 
 
 def load_tokenizer(name: str, data: TaskData):

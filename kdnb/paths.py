@@ -22,3 +22,4 @@ FIGURES = OUTPUTS / "figures"
 REPORT = OUTPUTS / "report.html"
 GLUE = DATA_CACHE / "glue"
 ASSETS = DATA_CACHE / "assets"
+HUB = DATA_CACHE / "hub"  # what `kdnb fetch` brought from the model hub

@@ -14,7 +14,7 @@ from kdnb.cli import main
 
 KDNB = [sys.executable, "-c", "from kdnb.cli import main; main()"]
 COMMANDS = [
-    [], ["doctor"], ["train"], ["compare"], ["study"], ["run"], ["report"], ["runs"], ["runs", "list"],
+    [], ["doctor"], ["fetch"], ["train"], ["compare"], ["study"], ["run"], ["report"], ["runs"], ["runs", "list"],
     ["runs", "show"], ["runs", "verify"],
 ]  # fmt: skip
 TOY = ["--profile", "toy"]
