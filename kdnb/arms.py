@@ -26,7 +26,8 @@ ARMS = {
     "kd_reverse": Arm(name="Reverse KD", method="kd", student="large", teacher="erm_small", paper_row="Reverse KD"),
     "tfkd_small": Arm(name="Teacher-free KD", method="tfkd", student="small"),
 }
-TFKD_CONFIDENCE, TFKD_TAU = 0.9, 20.0  # Yuan et al. 2020, Eq. 9: c >= 0.9, tau >= 20
+TFKD_TAU = 20.0  # Yuan et al. 2020, Eq. 9: tau >= 20
+TFKD_CONFIDENCE = {"paper": 0.9, "released": 0.99}  # Eq. 9: c >= 0.9; fixed in their released code
 
 
 def arm_config(
@@ -40,12 +41,12 @@ def arm_config(
     Raises:
         ValueError: a changed value is out of range. TypeError: an unknown field.
     """
-    size, what = PROFILES[profile], ARMS[arm]
+    size, what, form = PROFILES[profile], ARMS[arm], changes.get("tfkd_form", "paper")
     config = RunConfig(
         task=task, profile=profile, data=data, method=what.method, student=what.student, teacher_run=teacher_run,
         alpha={"erm": 0.0, "ls": size.ls_alpha, "kd": size.kd_alpha, "tfkd": size.kd_alpha}[what.method],
         tau=TFKD_TAU if what.method == "tfkd" else 1.0,
-        confidence=TFKD_CONFIDENCE if what.method == "tfkd" else 0.0,
+        confidence=TFKD_CONFIDENCE.get(form, 0.9) if what.method == "tfkd" else 0.0,
         lr=size.lr, epochs=size.epochs, max_length=size.max_length, history_rows=size.history_rows,
         seed=seed, order_seed=seed,
     )  # fmt: skip

@@ -12,10 +12,13 @@ SPLITS = ("train", "validation", "test")
 METHODS = ("erm", "ls", "kd", "tfkd")
 SCHEDULES = ("linear", "constant")
 TFKD_FORMS = ("paper", "released")
-_FLOATS = ("alpha", "tau", "confidence", "lr", "warmup", "weight_decay", "clip", "dropout")
+_FLOATS = ("alpha", "tau", "confidence", "multiplier", "lr", "warmup", "weight_decay", "clip", "dropout")
 _STUDENTS = ("large", "small", *SOURCES)
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",\n ", ": "))
-LATER = {"tfkd_form": "paper"}  # fields newer than the first stored runs: left out of a name while at this value
+LATER = {
+    "tfkd_form": "paper",
+    "multiplier": 1.0,
+}  # fields newer than the first stored runs: left out of a name while at this value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,7 @@ class RunConfig:
     tau2_scaling: bool = True  # multiply the soft term by tau^2
     confidence: float = 0.0  # the virtual teacher's, tfkd only, 1/K..1 [-]
     tfkd_form: str = "paper"  # tfkd only: Eq. 9 of Yuan et al. 2020, or the loss of their released code
+    multiplier: float = 1.0  # of the soft term of tfkd's released form, > 0 [-]
     lr: float = 5e-5  # peak learning rate of AdamW, > 0
     epochs: int = 3  # passes over the train split, >= 1
     batch_size: int = 32  # examples, >= 1
@@ -150,6 +154,9 @@ _CHECKS = (  # of a RunConfig: field, test, what is expected; the first that fai
     ("student", lambda c: c.student in _STUDENTS, f"large, small, {', '.join(SOURCES)}"),
     ("profile", lambda c: c.profile in PROFILES, f"one of {', '.join(PROFILES)}"),
     ("tfkd_form", lambda c: c.tfkd_form in TFKD_FORMS, f"one of {', '.join(TFKD_FORMS)}"),
+    ("tfkd_form", lambda c: c.method == "tfkd" or c.tfkd_form == "paper", "'paper' for every method but tfkd"),
+    ("multiplier", lambda c: 0 < c.multiplier < math.inf if c.tfkd_form == "released" else c.multiplier == 1,
+     "> 0 and finite for tfkd's released form, 1 for everything else"),
     ("schedule", lambda c: c.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
     ("precision", lambda c: c.precision in ("auto", "fp32", "bf16"), "auto, fp32 or bf16"),
     ("alpha", lambda c: 0 <= c.alpha <= 1, "in [0, 1]"),

@@ -10,8 +10,8 @@ from kdnb.config import RunConfig
 from kdnb.studies import NoRuns, Study
 
 _VARIED = {  # what differs between the arms of one setting, or between its seeds
-    "method", "student", "teacher_run", "alpha", "tau", "tau2_scaling", "confidence", "tfkd_form", "seed", "order_seed",
-    "history_points", "history_rows",
+    "method", "student", "teacher_run", "alpha", "tau", "tau2_scaling", "confidence", "tfkd_form", "multiplier", "seed",
+    "order_seed", "history_points", "history_rows",
 }  # fmt: skip
 
 

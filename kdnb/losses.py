@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdnb.entropy import cross_entropy, posterior
+from kdnb.entropy import cross_entropy, kl_divergence, posterior
 
 
 def check_alpha_tau(alpha: float, tau: float = 1.0) -> None:
@@ -123,6 +123,32 @@ def kd_loss(
     targets = posterior(teacher_logits.detach(), tau).to(_float(logits))
     soft = cross_entropy(targets, logits, tau).mean()
     return (1 - alpha) * hard + alpha * (tau**2 if tau2_scaling else 1) * soft
+
+
+def tfkd_released_loss(
+    logits: Tensor, labels: Tensor, alpha: float, confidence: float, tau: float, multiplier: float = 1.0
+) -> Tensor:
+    """Teacher-free KD as its released code computes it [nats]: (1 - alpha) H(q, p) + alpha m / K KL(s || p).
+
+    s = softmax(p^d / tau) softens the virtual teacher's probabilities, not their logarithms as Eq. 9 of Yuan et
+    al. 2020 does; the student stays at tau 1; no tau^2; 1/K is torch's reduction "mean"
+    (`loss_kd_regularization` of github.com/yuanli2333/Teacher-free-Knowledge-Distillation). s has equal mass on
+    all wrong classes, so this is LS in disguise: see `kdnb.theory.equivalent_ls_alpha`.
+    The form of Eq. 9 is `kd_loss` with `virtual_teacher_logits` for a teacher.
+
+    Args:
+        logits: (N, K). labels: (N,) in 0..K-1. alpha: weight of the soft term, 0..1; 0 is ERM.
+        confidence: c in (1/K, 1), 0.99 in the code. tau: > 0. multiplier: m > 0, 1, 50 or 100 in the code.
+    Returns:
+        A scalar, mean over examples.
+    Raises:
+        ValueError: a label, alpha, tau or confidence is out of range.
+    """
+    check_alpha_tau(alpha, tau)
+    num_classes = logits.shape[-1]
+    virtual = virtual_teacher_logits(labels, num_classes, confidence, _float(logits)).exp()
+    soft = kl_divergence(posterior(virtual, tau), logits).mean() / num_classes
+    return (1 - alpha) * erm_loss(logits, labels) + alpha * multiplier * soft
 
 
 def _float(logits: Tensor) -> torch.dtype:

@@ -115,7 +115,14 @@ def virtual_teacher(num_classes: int, confidence: float, tau: float, temper: str
     return log_posterior(p.log() if temper == "logit" else p, tau).exp()[0]
 
 
-def equivalent_ls_alpha(alpha: float, num_classes: int, multiplier: float = 1.0) -> float:
-    """The LS alpha that the released Tf-KD code amounts to: w / (w + 1 - alpha), w = alpha multiplier / K."""
+def equivalent_ls_alpha(
+    alpha: float, num_classes: int, multiplier: float = 1.0, confidence: float = 0.99, tau: float = math.inf
+) -> float:
+    """The LS alpha that the released Tf-KD code amounts to: K s_0 w / (w + 1 - alpha), w = alpha multiplier / K.
+
+    s_0 is what its soft target leaves for each wrong class, 1/K in the limit of a high tau: w / (w + 1 - alpha).
+    `losses.tfkd_released_loss` is w + 1 - alpha times `losses.ls_loss` at this alpha, less a constant, w H(s).
+    """
     weight = alpha * multiplier / num_classes
-    return weight / (weight + 1 - alpha)
+    share = num_classes * float(virtual_teacher(num_classes, confidence, tau, "prob")[1])
+    return share * weight / (weight + 1 - alpha)

@@ -13,7 +13,7 @@ from kdnb.config import RunConfig
 from kdnb.cost import keep_memory, release_memory, surroundings
 from kdnb.data import SPLITS, TaskData
 from kdnb.history import History
-from kdnb.losses import erm_loss, kd_loss, ls_loss, virtual_teacher_logits
+from kdnb.losses import erm_loss, kd_loss, ls_loss, tfkd_released_loss, virtual_teacher_logits
 from kdnb.optimizer import Optimizer
 from kdnb.predict import autocast, device, precision, predict
 from kdnb.runs import Run
@@ -129,6 +129,8 @@ def batch_loss(config: RunConfig, logits: Tensor, labels: Tensor, teacher_logits
         return erm_loss(logits, labels)
     if config.method == "ls":
         return ls_loss(logits, labels, config.alpha)
+    if config.tfkd_form == "released":
+        return tfkd_released_loss(logits, labels, config.alpha, config.confidence, config.tau, config.multiplier)
     if config.method == "tfkd":
         teacher_logits = virtual_teacher_logits(labels, logits.shape[1], config.confidence)
     return kd_loss(logits, labels, teacher_logits, config.alpha, config.tau, config.tau2_scaling)

@@ -44,11 +44,36 @@ def test_a_teacher_is_for_kd_alone_and_a_confidence_for_tfkd_alone():
     assert replace(ERM, method="tfkd", confidence=0.9).confidence == 0.9
 
 
+def test_the_released_form_is_for_tfkd_alone_and_a_multiplier_for_the_released_form_alone():
+    tfkd = replace(ERM, method="tfkd", confidence=0.9)
+    released = replace(tfkd, tfkd_form="released", multiplier=50)
+    assert (released.tfkd_form, released.multiplier) == ("released", 50.0)
+    with pytest.raises(ValueError, match="tfkd_form must be 'paper' for every method but tfkd, got 'released'"):
+        replace(KD, tfkd_form="released")
+    with pytest.raises(ValueError, match="tfkd_form must be one of paper, released, got 'code'"):
+        replace(tfkd, tfkd_form="code")
+    for config in (ERM, KD, tfkd):
+        with pytest.raises(ValueError, match=r"multiplier must be .*1 for everything else, got 50\.0"):
+            replace(config, multiplier=50)
+    for value in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match="multiplier must be > 0 and finite"):
+            replace(released, multiplier=value)
+
+
+def test_each_form_of_teacher_free_kd_has_the_confidence_of_its_source():
+    same = {"task": "rt", "profile": "toy", "data": "0" * 16, "seed": 0}
+    paper, released = (arm_config("tfkd_small", **same, **form) for form in ({}, {"tfkd_form": "released"}))
+    assert (paper.confidence, released.confidence) == (0.9, 0.99)  # Eq. 9: >= 0.9; a constant in the released code
+    assert paper.tau == released.tau == 20
+    assert arm_config("tfkd_small", **same, tfkd_form="released", confidence=0.8).confidence == 0.8
+
+
 def test_every_field_changes_the_run_id():
-    assert set(OTHER_VALUES) | {"method", "confidence", "tfkd_form"} == {field.name for field in fields(RunConfig)}
+    assert set(OTHER_VALUES) | {"method", "confidence", *LATER} == {field.name for field in fields(RunConfig)}
     changed = {name: replace(KD, **{name: value}).run_id() for name, value in OTHER_VALUES.items()}
     others = [ERM, replace(ERM, method="ls"), *(replace(ERM, method="tfkd", confidence=c) for c in (0.8, 0.9))]
     others.append(replace(others[-1], tfkd_form="released"))
+    others.append(replace(others[-1], multiplier=2.0))
     ids = [KD.run_id(), *changed.values(), *(config.run_id() for config in others)]
     assert len(set(ids)) == len(ids)
 
@@ -85,7 +110,7 @@ def test_the_quick_json_has_the_bytes_of_json(task, value):
     config = replace(KD, task=task, clip=value, seed=10**12, tau2_scaling=False)
     content = {name: value for name, value in asdict(config).items() if name not in LATER}
     assert config.to_json() == json.dumps(content, sort_keys=True, indent=1) + "\n"
-    later = replace(ERM, method="tfkd", confidence=0.9, tfkd_form="released")
+    later = replace(ERM, method="tfkd", confidence=0.9, tfkd_form="released", multiplier=2.0)
     assert later.to_json() == json.dumps(asdict(later), sort_keys=True, indent=1) + "\n"
 
 

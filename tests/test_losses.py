@@ -21,6 +21,7 @@ from kdnb.losses import (
     ls_loss,
     ls_targets,
     one_hot_targets,
+    tfkd_released_loss,
     virtual_teacher_logits,
 )
 
@@ -263,6 +264,60 @@ def test_a_confidence_outside_1_over_k_to_1_is_refused(confidence):
         virtual_teacher_logits(torch.tensor([0]), 3, confidence)
 
 
+def released_code(logits, labels, alpha, confidence, tau, multiplier):
+    """`loss_kd_regularization` of Yuan et al.'s repository, line by line; .mean() is KLDivLoss's "mean"."""
+    num_classes = logits.shape[1]
+    teacher_soft = torch.full_like(logits, (1 - confidence) / (num_classes - 1))
+    teacher_soft[torch.arange(len(labels)), labels] = confidence
+    log_p, target = F.log_softmax(logits, dim=1), F.softmax(teacher_soft / tau, dim=1)
+    soft = F.kl_div(log_p, target, reduction="none").mean() * multiplier
+    return (1 - alpha) * F.cross_entropy(logits, labels) + alpha * soft, target
+
+
+RELEASED = [(0.95, 0.99, 20.0, 1.0), (0.1, 0.99, 20.0, 100.0), (0.6, 0.9, 1.0, 10.0), (0.0, 0.99, 6.0, 1.0)]
+
+
+@pytest.mark.parametrize(("alpha", "confidence", "tau", "multiplier"), RELEASED)
+@pytest.mark.parametrize("num_classes", [2, 3, 100])
+def test_released_teacher_free_kd_is_the_code_of_its_authors(num_classes, alpha, confidence, tau, multiplier):
+    logits, labels = random_batch(num_classes)
+    wanted, _ = released_code(logits, labels, alpha, confidence, tau, multiplier)
+    torch.testing.assert_close(tfkd_released_loss(logits, labels, alpha, confidence, tau, multiplier), wanted)
+
+
+@pytest.mark.parametrize(("alpha", "confidence", "tau", "multiplier"), RELEASED)
+@pytest.mark.parametrize("num_classes", [2, 3, 100])
+def test_released_teacher_free_kd_is_label_smoothing(num_classes, alpha, confidence, tau, multiplier):
+    """(w + 1 - alpha) LS at the equivalent alpha, less w H(s): in loss and in gradient, whatever the logits."""
+    logits, labels = random_batch(num_classes)
+    _, target = released_code(logits, labels, alpha, confidence, tau, multiplier)
+    weight = alpha * multiplier / num_classes
+    constant = weight * torch.distributions.Categorical(probs=target).entropy().mean()
+    leaf, same = (logits.clone().requires_grad_() for _ in range(2))
+    ours = tfkd_released_loss(leaf, labels, alpha, confidence, tau, multiplier)
+    smoothing = theory.equivalent_ls_alpha(alpha, num_classes, multiplier, confidence, tau)
+    smoothed = (weight + 1 - alpha) * F.cross_entropy(same, labels, label_smoothing=smoothing)
+    torch.testing.assert_close(ours, smoothed - constant)
+    (gradient,), (wanted,) = torch.autograd.grad(ours, leaf), torch.autograd.grad(smoothed, same)
+    torch.testing.assert_close(gradient, wanted)
+
+
+def test_the_two_forms_of_teacher_free_kd_lead_to_two_models():
+    """alpha 1: the paper's form ends at the virtual teacher itself, the code's at its nearly uniform soft target."""
+    labels = torch.tensor([0, 2])
+    virtual = virtual_teacher_logits(labels, 3, 0.9, torch.float64)
+    nearly_uniform = torch.log_softmax(virtual.exp() / 20, dim=1)
+    forms = {
+        "paper": (lambda z: kd_loss(z, labels, virtual, 1.0, 20.0), virtual),
+        "released": (lambda z: tfkd_released_loss(z, labels, 1.0, 0.9, 20.0), nearly_uniform),
+    }
+    for loss, optimum in forms.values():
+        for start in (virtual, nearly_uniform):
+            leaf = start.clone().requires_grad_()
+            (gradient,) = torch.autograd.grad(loss(leaf), leaf)
+            assert (gradient.abs().max() < 1e-12) == (start is optimum)
+
+
 @pytest.mark.parametrize("label", [-1, 3, 255])
 def test_a_label_outside_0_to_k_minus_1_is_refused(label):
     logits, labels = torch.zeros(2, 3), torch.tensor([0, label])
@@ -271,6 +326,7 @@ def test_a_label_outside_0_to_k_minus_1_is_refused(label):
         lambda: ls_loss(logits, labels, 0.1),
         lambda: kd_loss(logits, labels, logits, 0.1),
         lambda: virtual_teacher_logits(labels, 3, 0.9),
+        lambda: tfkd_released_loss(logits, labels, 0.9, 0.99, 20.0),
     ):
         with pytest.raises(ValueError, match=rf"labels must be in 0\.\.2, got.*{label}"):
             loss()
@@ -285,6 +341,7 @@ def test_an_alpha_outside_0_to_1_is_refused(alpha):
         lambda: theory.ls_objective(logits, labels, alpha),
         lambda: theory.kd_objective(logits, labels, logits, alpha),
         lambda: theory.kd_optimum(labels, logits, alpha),
+        lambda: tfkd_released_loss(logits, labels, alpha, 0.99, 20.0),
     ):
         with pytest.raises(ValueError, match=r"alpha must be in \[0, 1\]"):
             loss()
@@ -295,6 +352,8 @@ def test_a_tau_that_is_not_positive_is_refused(tau):
     logits, labels = random_batch(2)
     with pytest.raises(ValueError, match="tau must be > 0"):
         kd_loss(logits, labels, logits, 0.5, tau)
+    with pytest.raises(ValueError, match="tau must be > 0"):
+        tfkd_released_loss(logits, labels, 0.5, 0.99, tau)
     with pytest.raises(ValueError, match="tau must be > 0"):
         check_alpha_tau(0.5, tau)
 

@@ -189,5 +189,44 @@ def test_teacher_free_kd_as_released_is_label_smoothing(alpha, multiplier):
     torch.testing.assert_close(gradient / gradient.norm(), wanted / wanted.norm())
 
 
-def test_the_equivalent_alpha_of_mobilenet():
-    assert theory.equivalent_ls_alpha(0.95, 100) == pytest.approx(0.1597, abs=5e-5)
+@pytest.mark.parametrize(
+    ("model", "alpha", "tau", "multiplier", "wanted"),
+    [("ResNet18", 0.1, 20, 100, 0.1000), ("MobileNetV2", 0.95, 40, 1, 0.1597), ("ShuffleNetV2", 0.95, 10, 1, 0.1597),
+     ("GoogLeNet", 0.1, 40, 50, 0.0526)],
+)  # fmt: skip
+def test_the_equivalent_alphas_of_the_released_settings(model, alpha, tau, multiplier, wanted):
+    """CIFAR-100: the high-temperature limit to four decimals, and what the finite tau takes off it: below 0.1 %."""
+    limit = theory.equivalent_ls_alpha(alpha, 100, multiplier)
+    assert limit == pytest.approx(wanted, abs=5e-5)
+    exact = theory.equivalent_ls_alpha(alpha, 100, multiplier, 0.99, tau)
+    assert limit * (1 - 0.0015) < exact < limit
+
+
+def at_high_temperature(num_classes, alpha, tau2_scaling):
+    """Random logits within +-3 and labels: z, labels, the teacher's z, the gradient of each example's KD loss."""
+    z, labels = random_batch(num_classes, rows=40, seed=4)
+    z, v = z.clamp(-3, 3), random_batch(num_classes, rows=40, seed=5)[0].clamp(-3, 3)
+    leaf = z.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(kd_loss(leaf, labels, v, alpha, 64.0, tau2_scaling), leaf)
+    return z, labels, v, gradient * len(z)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 5])
+@pytest.mark.parametrize("alpha", [0.5, 0.75, 1.0])
+def test_with_tau_squared_the_soft_gradient_at_tau_64_is_logit_matching(alpha, num_classes):
+    z, labels, v, gradient = at_high_temperature(num_classes, alpha, tau2_scaling=True)
+    soft = gradient - (1 - alpha) * (torch.softmax(z, dim=1) - F.one_hot(labels, num_classes))
+    difference = z - v
+    matching = alpha * (difference - difference.mean(dim=1, keepdim=True)) / num_classes
+    torch.testing.assert_close(matching, alpha * theory.logit_matching_gradient(z, v))
+    assert ((soft - matching).norm(dim=1) / matching.norm(dim=1)).max() < 0.05
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 5])
+def test_without_tau_squared_distillation_at_tau_64_is_half_of_erm(num_classes):
+    z, labels, _, gradient = at_high_temperature(num_classes, 0.5, tau2_scaling=False)
+    erm = torch.softmax(z, dim=1) - F.one_hot(labels, num_classes)
+    wrong = erm.norm(dim=1) >= 0.1  # where the student has yet to learn its label
+    assert wrong.sum() > 10
+    error = (gradient - 0.5 * erm).norm(dim=1) / (0.5 * erm.norm(dim=1))
+    assert error[wrong].max() < 0.01

@@ -147,6 +147,7 @@ def test_alpha_0_gives_the_very_weights_of_erm(toy, quick, teacher, built, tau):
         fit(quick("ls_small", epochs=2, alpha=0.0), toy),
         fit(quick("kd_self", epochs=2, alpha=0.0, tau=tau, teacher_run=teacher.run_id), toy, teacher),
         fit(quick("tfkd_small", epochs=2, alpha=0.0, tau=tau), toy),
+        fit(quick("tfkd_small", epochs=2, alpha=0.0, tau=tau, tfkd_form="released"), toy),
     ]
     for run, (_, model) in zip(others, built[1:], strict=True):
         assert same_logits(erm, run)
@@ -158,6 +159,7 @@ def test_every_method_trains_another_model(toy, quick, teacher):
     runs = [
         fit(quick("erm_small"), toy), fit(quick("ls_small"), toy),
         fit(quick("kd_self", teacher_run=teacher.run_id), toy, teacher), fit(quick("tfkd_small"), toy),
+        fit(quick("tfkd_small", tfkd_form="released"), toy),
     ]  # fmt: skip
     for i, one in enumerate(runs):
         assert not any(same_logits(one, other) for other in runs[:i])
@@ -243,6 +245,15 @@ def test_the_loop_trains_on_the_losses_of_kdnb(quick, arm):
         ),
     }[arm]()
     torch.testing.assert_close(batch_loss(config, z, labels, t if arm == "kd_self" else None), wanted)
+
+
+def test_the_loop_knows_both_forms_of_teacher_free_kd(quick):
+    z, labels = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0, 1, 2])
+    released = quick("tfkd_small", alpha=0.3, tau=4.0, tfkd_form="released", multiplier=5.0, confidence=0.99)
+    wanted = losses.tfkd_released_loss(z, labels, 0.3, 0.99, 4.0, 5.0)
+    torch.testing.assert_close(batch_loss(released, z, labels, None), wanted)
+    paper = quick("tfkd_small", alpha=0.3, tau=4.0)
+    assert (batch_loss(paper, z, labels, None) - wanted).abs() > 0.1
 
 
 def test_the_loop_heeds_tau2_scaling(quick):
