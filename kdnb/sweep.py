@@ -93,13 +93,11 @@ def ensure_all(
         ValueError: data or teacher do not belong to the configs. FileNotFoundError: the teacher has no run.
         StoreError: the outputs folder cannot be written.
     """
-    found = {config.run_id(): (_stored(config), False) for config in configs}
+    found = {config.run_id(): (_whole(config), False) for config in configs}
     if all(run for run, _ in found.values()):
         return found
     runs.check_writable()
-    locks = paths.RUNS / ".locks"
-    locks.mkdir(exist_ok=True)
-    with FileLock(locks / f"{configs[0].training()}.lock"):
+    with lock(configs[0]):
         found |= {config.run_id(): (_stored(config), False) for config in configs if not found[config.run_id()][0]}
         missing = [config for config in configs if not found[config.run_id()][0]]
         if missing:
@@ -109,6 +107,13 @@ def ensure_all(
             trained = fit_epochs(missing, data, teacher, on_step, runs.save)
             found |= {run.run_id: (run, True) for run in trained}
     return found
+
+
+def lock(config: RunConfig) -> FileLock:
+    """What a process holds while it trains the runs of `config.training()`; freed by its death as well."""
+    locks = paths.RUNS / ".locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    return FileLock(locks / f"{config.training()}.lock")
 
 
 def trainings(points: Iterable[Point]) -> list[list[Point]]:
@@ -139,6 +144,14 @@ def told(point: Point, run: Run, trained: bool) -> str:
         f"entropy {test['entropy']:.3f} nats  accuracy {100 * test['accuracy']:.1f} %  "
         + (f"trained in {seconds:.0f} s" if trained else "loaded")
     )
+
+
+def _whole(config: RunConfig) -> Run | None:
+    """The stored run of a config; None if there is none or it is damaged, which is dealt with under the lock alone."""
+    try:
+        return runs.load(config.run_id())
+    except (FileNotFoundError, DamagedRun):
+        return None
 
 
 def _stored(config: RunConfig) -> Run | None:

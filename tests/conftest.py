@@ -54,6 +54,9 @@ def store(tmp_path, monkeypatch):
         "RUNS": "runs",
         "REFERENCE": "reference",
         "DAMAGED": "damaged",
+        "SWEEPS": "sweeps",
+        "RUNNING": "running",
+        "FAILED": "failed",
         "EXECUTED": "executed",
     }.items():
         monkeypatch.setattr(paths, name, tmp_path / "outputs" / folder)
