@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from kdnb.arms import ARMS
-from kdnb.config import METHODS, SCHEDULES
+from kdnb.config import METHODS, SCHEDULES, TFKD_FORMS
 from kdnb.options import Epochs, Json, Lr, ProfileName, TaskName, TrainRows, finish, numbers, words
 from kdnb.tasks import TASKS
 
@@ -49,6 +49,9 @@ def train(
     teacher: Annotated[str, typer.Option(help="kd: large or small (its ERM model, same seed), or a run_id.")] = "",
     alpha: Annotated[float | None, typer.Option(help="Weight of the soft target, 0..1; 0 is ERM.")] = None,
     tau: Annotated[float | None, typer.Option(help="Softmax temperature, > 0.")] = None,
+    tau2_scaling: Annotated[bool | None, typer.Option(help="kd: tau^2 on the soft term. [default: on]")] = None,
+    tfkd_form: Annotated[str | None, typer.Option(help=f"tfkd: {' or '.join(TFKD_FORMS)}. [default: paper]")] = None,
+    multiplier: Annotated[float | None, typer.Option(help="tfkd released: on its soft term, > 0.")] = None,
     lr: Lr = None,
     epochs: Epochs = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples per step, >= 1.")] = None,
@@ -66,7 +69,8 @@ def train(
 
     given = {
         "alpha": alpha, "tau": tau, "lr": lr, "epochs": epochs, "batch_size": batch_size, "schedule": schedule,
-        "dropout": dropout, "precision": precision, "order_seed": order_seed,
+        "dropout": dropout, "precision": precision, "order_seed": order_seed, "tau2_scaling": tau2_scaling,
+        "tfkd_form": tfkd_form, "multiplier": multiplier,
     }  # fmt: skip
     changes = {name: value for name, value in given.items() if value is not None}
     finish(as_json, commands.train(task, profile, method, student, teacher, seed, train_rows, changes))

@@ -9,6 +9,8 @@ from kdnb.data import TaskData, load, make
 from kdnb.runs import Run
 from kdnb.tasks import nearest
 
+SOFT = ("alpha", "tau", "tau2_scaling", "tfkd_form", "multiplier", "student")  # a student's alone, not its teacher's
+
 
 def task_data(task: str, profile: str, train_rows: int | None = None, own: dict | None = None) -> TaskData:
     """The splits of a named task or, where own["path"] is given, of the user's files; ValueError otherwise."""
@@ -60,7 +62,7 @@ def _teacher(teacher: str, data: TaskData, profile: str, seed: int, changes: dic
                 f"{data.task.name} (data {data.fingerprint}): task, rows and label order must be the same"
             )
         return teacher
-    shared = {name: value for name, value in changes.items() if name not in ("alpha", "tau", "student")}
+    shared = {name: value for name, value in changes.items() if name not in SOFT}
     points = sweep.compare_points(data.task.name, profile, data.fingerprint, [seed], [f"erm_{teacher}"], shared)
     sweep.run_points(points, data)
     return points[0].config.run_id()

@@ -95,6 +95,12 @@ MISTAKES = {
     "unknown student": (["train", "rt", *TOY, "--student", "huge"], ["student must be large or small", "huge"]),
     "alpha too large": (["train", "rt", *TOY, "--method", "ls", "--alpha", "1.5"], ["alpha must be in [0, 1]", "1.5"]),
     "alpha below 0": (["compare", "rt", *TOY, "--kd-alpha", "-0.1"], ["alpha must be in [0, 1]", "-0.1"]),
+    "released kd": (
+        ["train", "rt", *TOY, "--tfkd-form", "released"], ["tfkd_form must be 'paper' for every method but tfkd"]
+    ),
+    "multiplier": (
+        ["train", "rt", *TOY, "--method", "tfkd", "--multiplier", "50"], ["multiplier must be", "1 for everything else"]
+    ),
     "tau 0": (["train", "rt", *TOY, "--method", "kd", "--teacher", "small", "--tau", "0"], ["tau must be > 0"]),
     "epochs 0": (["compare", "rt", *TOY, "--epochs", "0"], ["epochs must be >= 1", "got 0"]),
     "lr of text": (["compare", "rt", *TOY, "--lr", "fast"], ["--lr"]),
@@ -223,6 +229,18 @@ def test_train_says_what_it_trained(kdnb):
     assert (stored.seed, stored.order_seed) == (3, 9)
     teacher = runs.load(found["teacher"]).config
     assert (teacher.method, teacher.student, teacher.seed, teacher.lr) == ("erm", "small", 3, 0.001)
+
+
+def test_train_knows_both_forms_of_teacher_free_kd_and_kd_without_tau_squared(kdnb):
+    words = ["train", "rt", *TOY, "--epochs", "1", "--json", "--method"]
+    released = ["tfkd", "--tfkd-form", "released", "--multiplier", "2"]
+    ids = [last_json(kdnb(*words, *more)[1])["run_id"] for more in (["tfkd"], released)]
+    paper, code = (runs.load(run_id).config for run_id in ids)
+    assert (paper.tfkd_form, paper.confidence, paper.multiplier) == ("paper", 0.9, 1)
+    assert (code.tfkd_form, code.confidence, code.multiplier) == ("released", 0.99, 2)
+    found = last_json(kdnb(*words, "kd", "--teacher", "small", "--tau", "4", "--no-tau2-scaling")[1])
+    assert not runs.load(found["run_id"]).config.tau2_scaling
+    assert runs.load(found["teacher"]).config.tau2_scaling  # nothing of the student's loss is its teacher's
 
 
 def test_runs_list_and_show(kdnb):
