@@ -1,0 +1,99 @@
+"""Selection on validation: the best point of a grid, per arm and seed. What the test split says is not read here."""
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kdnb import runs
+from kdnb.config import RunConfig
+from kdnb.grids import Stages
+from kdnb.runs import DamagedRun
+from kdnb.sweep import Point
+from kdnb.tasks import nearest
+
+METRICS = {"accuracy": 1, "nll": -1}  # sign: accuracy is to be large, the negative log-likelihood small
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The selected point of one arm and seed: its validation metric, and out of how many stored and wanted runs."""
+
+    point: Point
+    metric: str
+    value: float  # accuracy as a share, nll in nats
+    stored: int
+    wanted: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether every candidate had a run."""
+        return self.stored == self.wanted
+
+
+def best(points: Iterable[Point], metric: str = "accuracy") -> Choice | None:
+    """The point whose stored run is best on validation; None if none has a run. A damaged run is told and left out.
+
+    Ties go to fewer epochs, then the smaller learning rate, alpha and tau; then to tau^2 scaling.
+
+    Args:
+        points: the candidates. metric: a key of METRICS.
+    Raises:
+        ValueError: an unknown metric.
+    """
+    if metric not in METRICS:
+        raise ValueError(f"unknown metric {metric!r}{nearest(metric, METRICS)}")
+    scored, wanted = [], list(points)
+    for point in wanted:
+        try:
+            scored.append((runs.load_validation(point.config.run_id())[metric], point))
+        except FileNotFoundError:
+            continue
+        except DamagedRun as error:
+            print(f"kdnb: {error}; left out. To redo it: kdnb runs verify --redo", file=sys.stderr)
+    if not scored:
+        return None
+    value, point = min(scored, key=lambda pair: (-METRICS[metric] * pair[0], *_order(pair[1].config)))
+    return Choice(point, metric, value, len(scored), len(wanted))
+
+
+def teachers(stages: Stages, metric: str = "accuracy", partial: bool = False) -> dict[tuple[str, int], str]:
+    """The selected teachers of a grid: (model, seed) -> run_id, for `kdnb.grids.stages`.
+
+    partial: select among those that have a run; else a teacher is left out until all its candidates have one.
+    """
+    stored, found = set(runs.stored_ids()), {}
+    for key, points in stages.candidates.items():
+        if partial or all(point.config.run_id() in stored for point in points):
+            choice = best(points, metric)
+            if choice and (partial or choice.complete):
+                found[key] = choice.point.config.run_id()
+    return found
+
+
+def by_arm(points: Iterable[Point], metric: str = "accuracy") -> list[Choice]:
+    """The selected point of every arm and seed that has a run, in the order of the points.
+
+    Pairs of models that are no arm (those of the ladder) are told apart by student and teacher.
+    """
+    groups = {}
+    for point in points:
+        config = point.config
+        groups.setdefault((point.arm, config.student, config.teacher_run, config.seed), []).append(point)
+    return [choice for group in groups.values() if (choice := best(group, metric))]
+
+
+def matched_erm(config: RunConfig, points: Iterable[Point]) -> Point | None:
+    """The ERM point with a selected run's model, seed, learning rate and epochs: equal training, plain labels.
+
+    Entropy falls with training time alone, so a selected KD run is held against this one. None if the grid lacks it.
+    """
+
+    def budget(c: RunConfig) -> tuple:
+        return c.task, c.data, c.student, c.seed, c.lr, c.epochs, c.schedule, c.batch_size
+
+    return next((p for p in points if p.config.method == "erm" and budget(p.config) == budget(config)), None)
+
+
+def _order(config: RunConfig) -> tuple:
+    """What decides between equals, so that a selection never depends on the order of the candidates."""
+    return config.epochs, config.lr, config.alpha, config.tau, not config.tau2_scaling, config.run_id()
