@@ -22,6 +22,11 @@ ORDER = [
     "entropy",
     "losses",
     "theory",
+    "schedule",
+    "spectral",
+    "toys",
+    "small_models",
+    "alignment",
     "assets",
     "tasks",
     "options",
@@ -48,6 +53,7 @@ ORDER = [
     "studies",
     "train",
     "published",
+    "printed",
     "claims",
     "truth",
     "results",
@@ -56,6 +62,9 @@ ORDER = [
     "sweep",
     "axes",
     "grids",
+    "select",
+    "probe",
+    "plan",
     "verdicts",
     "kernels",
     "runner",
@@ -64,10 +73,12 @@ ORDER = [
     "commands",
     "notebook_commands",
     "store_commands",
+    "grid_commands",
+    "grid_cli",
     "cli",
 ]
 SOURCES = sorted((paths.ROOT / "kdnb").glob("*.py"))
-NO_TORCH = ["config", "data", "runs", "metrics", "results", "figures", "sweep", "verdicts", "runner", "report", "cli"]
+NO_TORCH = ["config", "data", "runs", "metrics", "printed", "results", "figures", "sweep", "verdicts", "runner", "report", "cli"]
 
 
 def tree(path):

@@ -1,0 +1,153 @@
+"""Gradient denoising: how well distillation's gradient points at the truth, in two models of our own; torch only.
+
+arXiv 2301.12923 is said to hold a theorem on class similarity whose setting we could not read. What stands here
+is our formalisation: an exact linear regression (9a), a simulation with similar classes (9b), and training with the
+gradient on similar classes set to zero, without a teacher.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdnb.losses import one_hot_targets
+from kdnb.spectral import gf_progress
+from kdnb.toys import Toy
+
+
+def alignment(lam: np.ndarray, a: np.ndarray, sigma2: float, f: np.ndarray) -> float:
+    """Cosine, in expectation of numerator and norm, between the direction f(X^T X) X^T y and the truth b*.
+
+    rho(f) = sum f lam a^2 / sqrt(sum a^2 sum f^2 (lam^2 a^2 + lam sigma^2)), for y = X b* + noise.
+
+    Args:
+        lam: (D,) eigenvalues of X^T X, > 0. a: (D,) coordinates of b* along its eigenvectors.
+        sigma2: variance of the noise, >= 0. f: (D,) filter, see `directions`.
+    Returns:
+        In [-1, 1].
+    Raises:
+        ValueError: shapes differ, or b* or the direction is zero.
+    """
+    lam, a, f = (np.asarray(value, dtype=float) for value in (lam, a, f))
+    if not lam.shape == a.shape == f.shape:
+        raise ValueError(f"lam, a and f must have one shape, got {lam.shape}, {a.shape} and {f.shape}")
+    length = np.sum(a**2) * np.sum(f**2 * (lam**2 * a**2 + lam * sigma2))
+    if not length > 0:
+        raise ValueError("the truth or the direction is zero: no angle between them")
+    return float(np.sum(f * lam * a**2) / np.sqrt(length))
+
+
+def directions(lam: np.ndarray, T: float) -> dict[str, np.ndarray]:
+    """Filters f of what could tell a student, still at b = 0, the way; by name.
+
+    "one-hot" is X^T y, the gradient from the targets; "KD" is X^T X b(T), the gradient from a teacher stopped at
+    T; "teacher" is b(T), the teacher's weights.
+    """
+    progress = gf_progress(np.asarray(lam, dtype=float), T)
+    return {"one-hot": np.ones_like(progress), "KD": progress, "teacher": progress / lam}
+
+
+def sampled_cosines(
+    lam: np.ndarray, a: np.ndarray, sigma2: float, f: np.ndarray, draws: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Cosines (draws,) between f(X^T X) X^T y and b* for drawn noise: the Monte Carlo beside `alignment`."""
+    noise = rng.normal(size=(draws, len(lam))) * np.sqrt(sigma2 * lam)  # X^T noise in the eigenbasis
+    found = f * (lam * a + noise)
+    return found @ a / (np.linalg.norm(found, axis=1) * np.linalg.norm(a))
+
+
+@dataclass(frozen=True)
+class SimilarClasses:
+    """Examples x = phi_y + rho phi_s + noise: a label y, and a second class s that x resembles by rho."""
+
+    toy: Toy
+    similar: Tensor  # (N,) the class s of each train example
+    features: Tensor  # (K, D) orthonormal phi_k
+    rho: float
+
+
+def similar_classes(
+    seed: int = 0, rows: int = 1000, rho: float = 0.8, noise: float = 0.2, num_classes: int = 10, dim: int = 1000,
+    test_rows: int = 1000,
+) -> SimilarClasses:  # fmt: skip
+    """The simulation: K orthonormal features in R^dim, y uniform, s uniform over the other classes.
+
+    Args:
+        rho: size of the similar class's feature in x, 0 (none) to 1 (as large as the label's).
+        noise: standard deviation of each coordinate.
+    """
+    if not 0 <= rho <= 1:
+        raise ValueError(f"rho must be in [0, 1], got {rho}")
+    rng = np.random.default_rng(seed)
+    features = np.linalg.qr(rng.normal(size=(dim, num_classes)))[0].T
+
+    def draw(count: int) -> tuple[np.ndarray, ...]:
+        labels = rng.integers(num_classes, size=count)
+        similar = (labels + rng.integers(1, num_classes, size=count)) % num_classes
+        return features[labels] + rho * features[similar] + noise * rng.normal(size=(count, dim)), labels, similar
+
+    (x, y, s), (test_x, test_y, _) = draw(rows), draw(test_rows)
+    toy = Toy(*map(torch.from_numpy, (x, y, test_x, test_y)), num_classes)
+    return SimilarClasses(toy, torch.from_numpy(s), torch.from_numpy(np.ascontiguousarray(features)), rho)
+
+
+def first_gradient(toy: Toy, targets: Tensor) -> Tensor:
+    """Minus the gradient of the mean cross-entropy at W = 0, where p = 1/K: X^T (t - 1/K) / N; (N, K) -> (D, K)."""
+    return toy.inputs.T @ (targets - 1 / toy.num_classes) / len(toy.inputs)
+
+
+def similar_push(simulation: SimilarClasses, targets: Tensor) -> float:
+    """How a first step moves the similar class's logit along its own feature: mean of (t_s - 1/K) x . phi_s.
+
+    One-hot targets give -rho/K in expectation: they push the class that x truly contains *down*. A positive value
+    pushes it up.
+    """
+    every = torch.arange(len(targets))
+    along = (simulation.toy.inputs * simulation.features[simulation.similar]).sum(1)
+    return float(((targets[every, simulation.similar] - 1 / targets.shape[1]) * along).mean())
+
+
+def flipped_share(simulation: SimilarClasses, targets: Tensor) -> float:
+    """Share of examples whose target gives the similar class more than 1/K: there the push changes its sign."""
+    return float((targets[torch.arange(len(targets)), simulation.similar] > 1 / targets.shape[1]).double().mean())
+
+
+def cosine_to_features(weights: Tensor, features: Tensor) -> float:
+    """Cosine between weights (D, K), or a direction for them, and the centred features (K, D): the truth here.
+
+    Centred over classes, since adding a vector to every column changes no posterior.
+    """
+    truth, found = (part - part.mean(dim=1, keepdim=True) for part in (features.T, weights))
+    return float((truth * found).sum() / (truth.norm() * found.norm()))
+
+
+def confusion(posteriors: Tensor, labels: Tensor) -> Tensor:
+    """Mean posterior (K, K) by true class, the diagonal 0: how similar class j (column) looks to class i (row).
+
+    A class with no example has a row of zeros.
+    """
+    one_hot = one_hot_targets(labels, posteriors.shape[1], posteriors.dtype)
+    mean = one_hot.T @ posteriors / one_hot.sum(0).clamp(min=1)[:, None]
+    return mean.fill_diagonal_(0)
+
+
+def most_similar(similarity: Tensor, m: int) -> Tensor:
+    """Mask (K, K): the m classes most similar to each class, by `confusion`; never the class itself.
+
+    Raises:
+        ValueError: m is outside 0..K-1.
+    """
+    size = len(similarity)
+    if not 0 <= m < size:
+        raise ValueError(f"m must be in 0..{size - 1}, got {m}")
+    others = similarity.clone().fill_diagonal_(-torch.inf)
+    return torch.zeros(size, size, dtype=torch.bool).scatter_(1, others.topk(m, dim=1).indices, True)
+
+
+def without_gradient(logits: Tensor, mask: Tensor) -> Tensor:
+    """The same logits (N, K), but no gradient flows back where mask (N, K) is True.
+
+    Under cross-entropy the masked gradients are exactly 0 and the others stay p - q: the posterior is the same.
+    """
+    return torch.where(mask, logits.detach(), logits)
