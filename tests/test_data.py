@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hub_folder import parquet_mirror, tiny_bert
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -239,22 +240,11 @@ def test_real_sst2_is_about_balanced():
 # The hub's layout, in a local folder
 
 
-def parquet_mirror(root, labels=(0, 1)):
-    folder = root / "nyu-mll" / "glue" / "mrpc"
-    folder.mkdir(parents=True)
-    for split, rows in {"train": 10, "validation": 4, "test": 6}.items():
-        marks = [labels[i % 2] if split == "test" else i % 2 for i in range(rows)]
-        frame = pd.DataFrame({
-            "sentence1": [f"{split} first {i}" for i in range(rows)], "sentence2": [f"second {i}" for i in range(rows)],
-            "label": marks, "idx": range(rows),
-        })  # fmt: skip
-        frame.to_parquet(folder / f"{split}-00000-of-00001.parquet", index=False)
-
-
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """No GLUE files, and KDNB_HUB at an empty folder; models are loaded afresh."""
+    """No GLUE files, nothing fetched, and KDNB_HUB at an empty folder; models are loaded afresh."""
     monkeypatch.setattr(glue, "GLUE", tmp_path / "no-glue")
+    monkeypatch.setattr(paths, "HUB", tmp_path / "nothing-fetched")
     monkeypatch.setenv("KDNB_HUB", str(tmp_path / "hub"))
     models._pretrained.cache_clear()
     data.load.cache_clear()
@@ -280,24 +270,6 @@ def test_hidden_labels_of_the_hub_are_refused(hub):
 def test_no_files_and_no_hub_say_what_to_do(hub):
     with pytest.raises(glue.HubUnreachable, match=r"MRPC: no folder .*no-glue.*embedded task such as rt"):
         data.load("mrpc", "paper")
-
-
-def tiny_bert(root, kind="bert"):
-    """A random BERT or DistilBERT and its tokenizer, saved the way the hub stores them."""
-    from transformers import BertConfig, BertModel, BertTokenizerFast, DistilBertConfig, DistilBertModel
-
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "train", "test", "first", "second", *map(str, range(10))]
-    if kind == "bert":
-        config = BertConfig(
-            vocab_size=32, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
-        )  # fmt: skip
-        encoder, folder = BertModel(config), root / "google-bert" / "bert-base-uncased"
-    else:
-        config = DistilBertConfig(vocab_size=32, dim=16, n_layers=1, n_heads=2, hidden_dim=32)
-        encoder, folder = DistilBertModel(config), root / "distilbert" / "distilbert-base-uncased"
-    encoder.save_pretrained(folder)
-    BertTokenizerFast(vocab={word: i for i, word in enumerate(words)}).save_pretrained(folder)
-    return encoder, folder
 
 
 def paper_config(what, size, **changes):
