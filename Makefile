@@ -43,6 +43,12 @@ lint: $(READY)  ## ruff on code and notebooks
 report: $(READY)  ## the report of the stored runs
 	$(BIN)/kdnb report --profile $(PROFILE)
 
+reference: $(READY)  ## hours: the committed reference runs of profile cpu; goes on where it was stopped
+	for task in rt mrpc headline passage relation; do \
+	  KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb compare $$task --profile cpu --seeds $$([ $$task = rt ] && echo 0,1,2,3,4 || echo 0,1,2) || exit; \
+	done
+	for grid in search temperature ladder; do KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep $$grid --task rt --profile cpu || exit; done
+
 doctor: $(READY)  ## what this machine has
 	$(BIN)/kdnb doctor
 
