@@ -22,8 +22,7 @@ SEARCH = {
     "cpu": {"lr": (5e-5, 1e-4, 2e-4, 4e-4), "alpha": (0.1, 0.3, 0.5, 0.7, 0.9), "epochs": (1, 2, 4)},
     "paper": {"lr": (1e-5, 3e-5, 5e-5, 7e-5), "alpha": (0.1, 0.3, 0.5, 0.7, 0.9), "epochs": (1, 3, 5)},
 }
-TAUS = {"toy": (1.0, 4.0, 16.0)}  # of the temperature grid; the other profiles have TAUS_DEFAULT
-TAUS_DEFAULT = (1.0, 2.0, 4.0, 8.0, 16.0)
+TAUS, TOY_TAUS = (1.0, 2.0, 4.0, 8.0, 16.0), (1.0, 4.0, 16.0)  # of the temperature grid
 PAPER_ARMS = tuple(arm for arm in ARMS if ARMS[arm].paper_row)
 SOFT_ARMS = tuple(arm for arm in PAPER_ARMS if ARMS[arm].method != "erm")
 TEACHED = ("kd_standard", "kd_self", "kd_reverse")
@@ -92,7 +91,7 @@ def _search(arm: str, _task: str, profile: str) -> list[dict]:
 def _temperature(arm: str, _task: str, profile: str) -> list[dict]:
     if ARMS[arm].method == "erm":
         return [{}]
-    scaled = [(tau, scaling) for tau in TAUS.get(profile, TAUS_DEFAULT) for scaling in (True, False)]
+    scaled = [(tau, scaling) for tau in (TOY_TAUS if profile == "toy" else TAUS) for scaling in (True, False)]
     return [
         {"alpha": alpha, "tau": tau, "tau2_scaling": scaling, "history_points": 0}
         for alpha in (0.5, 1.0) for tau, scaling in scaled if scaling or tau != 1  # tau^2 is 1 at tau 1
@@ -142,6 +141,11 @@ def printed_optimum(table: int, arm: str, task: str) -> dict | None:
     if glue_task not in row:
         raise ValueError(f"Table {table} has no task {task!r}{nearest(task, [*row, *published.STAND_INS])}")
     return row[glue_task]
+
+
+def searched(task: str, arms: Iterable[str] = ()) -> list[str]:
+    """The arms of published7 that are searched, since Table 7 lacks their row for a task."""
+    return [arm for arm in tuple(arms) or PAPER_ARMS if printed_optimum(7, arm, task) is None]
 
 
 def seeds_of(name: str, profile: str) -> tuple[int, ...]:

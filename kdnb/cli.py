@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from kdnb import grid_cli, sweep_cli
 from kdnb.arms import ARMS
 from kdnb.config import METHODS, SCHEDULES, TFKD_FORMS
 from kdnb.options import Epochs, Json, Lr, ProfileName, TaskName, TrainRows, finish, numbers, words
@@ -17,6 +18,10 @@ app = typer.Typer(
 )  # fmt: skip
 runs_app = typer.Typer(help="The run store: list, show, verify.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(runs_app, name="runs")
+app.command()(grid_cli.plan)
+app.command()(grid_cli.select)
+app.command()(sweep_cli.sweep)
+app.command()(sweep_cli.status)
 
 
 @app.command()
@@ -180,7 +185,7 @@ def main() -> None:
         own = type(error).__module__.startswith("kdnb.")
         if os.environ.get("KDNB_DEBUG") or not (own or isinstance(error, ValueError | OSError)):
             raise
-        _fail(str(error), 1 if type(error).__name__ == "NotebookFailed" else 2)
+        _fail(str(error), 1 if type(error).__name__ in ("NotebookFailed", "Unfinished") else 2)
 
 
 def _fail(message: str, code: int = 2) -> None:

@@ -45,6 +45,7 @@ def stages(
     where: str = "",
     schedule: str = "",
     teachers: dict[tuple[str, int], str] | None = None,
+    erm_only: bool = False,
 ) -> Stages:
     """The points of a grid.
 
@@ -56,6 +57,7 @@ def stages(
         grid: a key of GRIDS. task, profile, data: as RunConfig's. seeds: () for `seeds_of` the grid.
         arms: keys of ARMS the grid has, () for all. where: an expression, see `kdnb.where`.
         schedule: "linear" or "constant", "" for the grid's. teachers: (model, seed) -> run_id.
+        erm_only: leave `soft` empty: what is needed to select the teachers, in a fraction of the time.
     Raises:
         ValueError: an unknown name, a value out of range, or nothing is left.
     """
@@ -66,10 +68,10 @@ def stages(
         fixed["schedule"] = schedule or GRIDS[grid].schedule
         soft = {cell: _fields(cell, fixed, keep) for cell in own if cell.method != "erm"}
         names = _erm(found, own, grid, keep, {cell.teacher for cell, kept in soft.items() if kept} - {""}, fixed)
-        for cell, kept in soft.items():
+        for cell, kept in soft.items() if not erm_only else ():
             teacher = known.get((cell.teacher, seed)) or names.get(cell.teacher, "")
             found.soft.extend(Point(cell.arm, RunConfig(**{**fields, "teacher_run": teacher})) for fields in kept)
-    if not found.points:
+    if not (found.points or erm_only):
         raise ValueError(f"no point of {grid} is left where {keep.text!r}{_values(own, fixed, keep)}")
     return found
 

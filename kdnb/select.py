@@ -42,26 +42,33 @@ def best(points: Iterable[Point], metric: str = "accuracy") -> Choice | None:
     """
     if metric not in METRICS:
         raise ValueError(f"unknown metric {metric!r}{nearest(metric, METRICS)}")
-    scored, wanted = [], list(points)
+    scored, damaged, wanted = [], [], list(points)
     for point in wanted:
         try:
             scored.append((runs.load_validation(point.config.run_id())[metric], point))
         except FileNotFoundError:
             continue
         except DamagedRun as error:
-            print(f"kdnb: {error}; left out. To redo it: kdnb runs verify --redo", file=sys.stderr)
+            damaged.append(str(error))
+    if damaged:
+        more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+        print(f"kdnb: {damaged[0]}{more}; left out. To redo: kdnb runs verify --redo", file=sys.stderr)
     if not scored:
         return None
     value, point = min(scored, key=lambda pair: (-METRICS[metric] * pair[0], *_order(pair[1].config)))
     return Choice(point, metric, value, len(scored), len(wanted))
 
 
-def teachers(stages: Stages, metric: str = "accuracy", partial: bool = False) -> dict[tuple[str, int], str]:
+def teachers(
+    stages: Stages, metric: str = "accuracy", partial: bool = False, stored: set[str] | None = None
+) -> dict[tuple[str, int], str]:
     """The selected teachers of a grid: (model, seed) -> run_id, for `kdnb.grids.stages`.
 
-    partial: select among those that have a run; else a teacher is left out until all its candidates have one.
+    Args:
+        partial: select among those that have a run; else a teacher is left out until all its candidates have one.
+        stored: names of all stored runs, where they are known.
     """
-    stored, found = set(runs.stored_ids()), {}
+    stored, found = set(runs.stored_ids()) if stored is None else stored, {}
     for key, points in stages.candidates.items():
         if partial or all(point.config.run_id() in stored for point in points):
             choice = best(points, metric)
