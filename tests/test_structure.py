@@ -15,10 +15,13 @@ from kdnb import paths
 ORDER = [
     "__init__",
     "paths",
+    "small_files",
+    "failures",
     "hub",
     "checkpoints",
     "config",
     "arms",
+    "running",
     "entropy",
     "losses",
     "theory",
@@ -64,6 +67,11 @@ ORDER = [
     "grids",
     "select",
     "probe",
+    "sweeps",
+    "engines",
+    "on_ray",
+    "sweeping",
+    "status",
     "plan",
     "verdicts",
     "kernels",
@@ -75,10 +83,27 @@ ORDER = [
     "store_commands",
     "grid_commands",
     "grid_cli",
+    "sweep_commands",
+    "sweep_cli",
     "cli",
 ]
 SOURCES = sorted((paths.ROOT / "kdnb").glob("*.py"))
-NO_TORCH = ["config", "data", "runs", "metrics", "printed", "results", "figures", "sweep", "verdicts", "runner", "report", "cli"]
+NO_TORCH = [
+    "config",
+    "data",
+    "runs",
+    "metrics",
+    "printed",
+    "results",
+    "figures",
+    "sweep",
+    "status",
+    "sweeping",
+    "verdicts",
+    "runner",
+    "report",
+    "cli",
+]
 
 
 def tree(path):
