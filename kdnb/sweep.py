@@ -93,7 +93,7 @@ def ensure_all(
         ValueError: data or teacher do not belong to the configs. FileNotFoundError: the teacher has no run.
         StoreError: the outputs folder cannot be written.
     """
-    found = {config.run_id(): (_whole(config), False) for config in configs}
+    found = {config.run_id(): (whole(config), False) for config in configs}
     if all(run for run, _ in found.values()):
         return found
     runs.check_writable()
@@ -116,6 +116,14 @@ def lock(config: RunConfig) -> FileLock:
     return FileLock(locks / f"{config.training()}.lock")
 
 
+def whole(config: RunConfig) -> Run | None:
+    """The stored run of a config; None if there is none or it is damaged, which is dealt with under the lock alone."""
+    try:
+        return runs.load(config.run_id())
+    except (FileNotFoundError, DamagedRun):
+        return None
+
+
 def trainings(points: Iterable[Point]) -> list[list[Point]]:
     """The points grouped by the training that gives them, each group where its first point stands."""
     groups = {}
@@ -128,7 +136,7 @@ def run_points(points: list[Point], data: TaskData, say: Callable[[str], None] =
     """All runs of a list: run_id -> Run, in its order. A line per run, a bar over the steps on a terminal."""
     done = {}
     for group in trainings(points):
-        with _Bar(f"{group[0].title} seed {group[0].config.seed}") as bar:
+        with Bar(f"{group[0].title} seed {group[0].config.seed}") as bar:
             found = ensure_all([point.config for point in group], data, bar.step)
         for point, (run, trained) in zip(group, found.values(), strict=True):
             done[run.run_id] = run
@@ -146,14 +154,6 @@ def told(point: Point, run: Run, trained: bool) -> str:
     )
 
 
-def _whole(config: RunConfig) -> Run | None:
-    """The stored run of a config; None if there is none or it is damaged, which is dealt with under the lock alone."""
-    try:
-        return runs.load(config.run_id())
-    except (FileNotFoundError, DamagedRun):
-        return None
-
-
 def _stored(config: RunConfig) -> Run | None:
     """The stored run of a config; None if there is none or it was damaged, which is then out of the way."""
     return _load_or_set_aside(config.run_id()) if runs.exists(config.run_id()) else None
@@ -168,7 +168,7 @@ def _load_or_set_aside(run_id: str) -> Run | None:
         return None
 
 
-class _Bar:
+class Bar:
     """A tqdm bar over the steps of one run, on terminals only."""
 
     def __init__(self, title: str):
