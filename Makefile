@@ -19,6 +19,7 @@ study: $(READY)  ## the whole study: notebooks through papermill, then the repor
 	$(BIN)/kdnb study --profile $(PROFILE)
 
 test: $(READY)  ## the tests, every notebook among them
+	@$(BIN)/python -c 'import ray' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cluster]' || echo 'no Ray here: its tests are skipped'
 	$(BIN)/python -m kdnb.assets
 	$(BIN)/python -m pytest
 
