@@ -4,10 +4,11 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from kdnb import results
+from kdnb import results, select
 from kdnb.claims import LARGE_ALPHA
 from kdnb.config import RunConfig
 from kdnb.studies import NoRuns, Study
+from kdnb.sweep import Point
 
 _VARIED = {  # what differs between the arms of one setting, or between its seeds
     "method", "student", "teacher_run", "alpha", "tau", "tau2_scaling", "confidence", "tfkd_form", "multiplier", "seed",
@@ -44,14 +45,10 @@ def smoothing(study: Study) -> Study | None:
 
 
 def selected(study: Study) -> Study:
-    """Per arm and seed the run with the best validation accuracy; the test split has no say.
-
-    Ties go to fewer epochs, then the smaller learning rate, alpha, tau.
-    """
-    order = ["validation_accuracy", "epochs", "lr", "alpha", "tau", "run_id"]
-    ranked = study.table.sort_values(order, ascending=[False, True, True, True, True, True])
-    best = ranked.groupby(["arm", "seed"], sort=False).run_id.first()
-    return study.only(study.table[study.table.run_id.isin(best)])
+    """Per arm and seed the run with the best validation accuracy, as `select.by_arm`; the test split has no say."""
+    points = [Point(row.arm, study.runs[row.run_id].config) for row in study.table.itertuples()]
+    chosen = {choice.point.config.run_id() for choice in select.by_arm(points)}
+    return study.only(study.table[study.table.run_id.isin(chosen)])
 
 
 def _data(study: Study) -> str:
