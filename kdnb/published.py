@@ -45,6 +45,27 @@ def optima(table: int) -> dict:
     return _content()["optima"][str(table)]
 
 
+def grids() -> dict[str, dict[str, list]]:
+    """The printed grids: "table1" (ERM without its alpha), "a3_kd" and "a3_ls"; RunConfig field -> values."""
+    return _content()["grids"]
+
+
+def caption(table: int) -> str:
+    """The caption of Table 1..12 as printed; KeyError for another number."""
+    return f"Table {table}: {_content()['captions'][str(table)]}"
+
+
+def teacher_free() -> pd.DataFrame:
+    """Yuan et al. 2020 on CIFAR-100, a row per model: test accuracies in percent and what their code was run with.
+
+    Columns: baseline, LSR, Tf-KD_reg, KD; alpha, tau and multiplier of Tf-KD_reg. attrs: source, note.
+    """
+    content = _content()["teacher_free"]
+    table = pd.DataFrame.from_dict(content["rows"], orient="index", columns=content["columns"])
+    table.attrs.update(source=content["source"], note=content["note"])
+    return table.rename_axis("model")
+
+
 def sizes(task: str) -> tuple[int, int, int]:
     """Table 6: examples in train, validation and test."""
     return tuple(_content()["sizes"][task])

@@ -59,17 +59,18 @@ def sign_test(differences, sign: int) -> tuple[int, int, float]:
     return agree, n, float(stats.binom.sf(agree - 1, n, 0.5)) if n else float("nan")
 
 
-def correlation_interval(x, y) -> tuple[float, float, float]:
+def correlation_interval(x, y, controls: int = 0) -> tuple[float, float, float]:
     """Pearson r and its 95 % interval by Fisher's z; the interval is (-1, 1) below four points.
 
-    r is nan where one side does not vary at all.
+    r is nan where one side does not vary at all. controls: free constants already taken out of x and y, such as
+    the means of k groups (k - 1 of them); each costs a point.
     """
     if len(x) < 2 or np.std(x) == 0 or np.std(y) == 0:
         return float("nan"), -1.0, 1.0
     r = float(np.corrcoef(x, y)[0, 1])
-    if len(x) < 4 or abs(r) >= 1:
+    if len(x) - controls < 4 or abs(r) >= 1:
         return r, -1.0, 1.0
-    half = stats.norm.ppf((1 + LEVEL) / 2) / np.sqrt(len(x) - 3)
+    half = stats.norm.ppf((1 + LEVEL) / 2) / np.sqrt(len(x) - controls - 3)
     return r, float(np.tanh(np.arctanh(r) - half)), float(np.tanh(np.arctanh(r) + half))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdnb import published, theory
+from kdnb import axes, printed, published, theory
 from kdnb.arms import ARMS
 from kdnb.tasks import TASKS
 
@@ -17,20 +17,19 @@ GLUE = ("mrpc", "qnli", "sst2", "mnli")
 CLASSES = {"mrpc": 2, "qnli": 2, "sst2": 2, "mnli": 3}
 
 
-def smoothing_cells():
-    """The sixteen LS cells: table, task, printed entropy minus the entropy of the smoothed target."""
-    for table, optima, student in ((2, 7, "small"), (4, 7, "large"), (8, 12, "small"), (10, 12, "large")):
-        for task in GLUE:
-            alpha = published.optima(optima)[student]["LS"][task]["alpha"]
-            floor = theory.ls_optimum_entropy(alpha, CLASSES[task])
-            yield table, task, published.value(table, "LS", task) - floor
-
-
 def test_one_ls_cell_of_sixteen_lies_below_the_entropy_of_its_target():
-    cells = list(smoothing_cells())
+    cells = printed.smoothing_floor()
     assert len(cells) == 16
-    assert [(table, task) for table, task, excess in cells if excess < 0] == [(2, "mnli")]
-    others = [excess for _, _, excess in cells if excess > 0]
+    for cell in cells.itertuples():
+        student = "small" if cell.table in (2, 8) else "large"
+        assert cell.alpha == published.optima(7 if cell.table in (2, 4) else 12)[student]["LS"][cell.task]["alpha"]
+        assert cell.floor == pytest.approx(theory.ls_optimum_entropy(cell.alpha, CLASSES[cell.task]), abs=1e-12)
+        assert cell.printed == published.value(cell.table, "LS", cell.task)
+    assert odd(cells) == [(2, "mnli")]
+    (violation,) = cells[cells.odd].itertuples()
+    assert (round(violation.floor, 4), violation.printed) == (1.0606, 0.8103)
+    assert violation.excess == pytest.approx(-0.2503, abs=5e-5)
+    others = cells[~cells.odd].excess
     assert min(others) == pytest.approx(0.0007, abs=5e-5)
     assert max(others) == pytest.approx(0.1859, abs=5e-5)
     assert ".8103" in published.notes()["N1"]
@@ -71,12 +70,126 @@ def test_counts_of_the_temperature_search(claim, table, more, less, count):
     assert sum(published.value(table, more, t) > published.value(table, less, t) for t in GLUE) == count
 
 
-def test_printed_oddities_are_quoted_as_printed():
-    assert (published.value(4, "ERM", "mnli"), published.value(10, "ERM", "mnli")) == (0.1845, 0.1844)
-    assert published.value(4, "Reverse KD", "mrpc") == published.value(4, "Reverse KD", "sst2") == 0.0954
-    above = [t for t in GLUE if published.value(8, "Standard KD", t) > published.value(8, "Self-KD", t)]
-    assert above == ["mrpc"]
-    assert set(published.notes()) == {"N1", "N2", "N3", "N4", "N5"}
+def odd(cells):
+    return list(cells[cells.odd][["table", "task"]].itertuples(index=False, name=None))
+
+
+def test_one_erm_model_has_two_entropies_in_print():
+    cells = printed.same_model()
+    assert len(cells) == 16
+    assert odd(cells) == [(4, "mnli")]
+    (other,) = cells[cells.odd].itertuples()
+    assert (other.printed, other.again_in, other.again) == (0.1845, 10, 0.1844)
+
+
+def test_one_pair_of_tasks_shares_an_entropy():
+    pairs = printed.equal_cells()
+    assert len(pairs) == (4 + 3) * 2 * 6
+    (equal,) = pairs[pairs.odd].itertuples()
+    assert (equal.table, equal.row, equal.task, equal.other_task) == (4, "Reverse KD", "mrpc", "sst2")
+    assert equal.printed == equal.other == 0.0954
+
+
+def test_standard_kd_lies_above_self_kd_in_one_cell():
+    cells = printed.kd_order()
+    assert len(cells) == 8
+    assert odd(cells) == [(8, "mrpc")]
+    (above,) = cells[cells.odd].itertuples()
+    assert (above.standard, above.self) == (0.1067, 0.0927)
+
+
+def test_reverse_kd_on_qnli_lies_below_both_erm_models():
+    """Table 4 with five times the epochs (N5); Table 10 again, and there at equal epochs."""
+    cells = printed.reverse_bracket()
+    assert len(cells) == 8
+    assert odd(cells) == [(4, "qnli"), (10, "qnli")]
+    first, again = cells[cells.odd].itertuples()
+    assert (first.printed, first.alone, first.teacher) == (0.0834, 0.1218, 0.1419)
+    assert (first.epochs, first.epochs_alone) == (10, 2)
+    assert (again.printed, again.epochs, again.epochs_alone) == (0.1140, 2, 2)
+
+
+def test_every_note_has_its_check():
+    assert list(published.notes()) == list(printed.CHECKS) == ["N1", "N2", "N3", "N4", "N5"]
+    found = printed.checks()
+    assert list(found.id) == list(printed.CHECKS)
+    assert list(found.cells) == [16, 16, 84, 8, 8]
+    assert list(found.odd) == [1, 1, 1, 1, 2]
+    assert found.set_index("id")["where"]["N5"] == "Table 4, QNLI; Table 10, QNLI"
+
+
+# Lines of the paper, typed from its text: table -> (row number, cells).
+LINES = {
+    1: (2, ["α (Eqs. 1 and 2)", "{.1, .2, .3, .4, .5, .6, .7, .8, .9}"]),
+    2: (1, ["LS", ".6896", ".6752", ".4447", ".8103"]), 3: (2, ["Standard KD", "82.0", "89.2", "94.6", "81.8"]),
+    4: (1, ["LS", ".5162", ".6528", ".4376", ".4770"]), 5: (2, ["Reverse KD", "83.4", "91.3", "94.9", "83.9"]),
+    6: (1, ["QNLI", "99,743", "5,000", "5,463"]),
+    7: (24, ["MNLI", "DistilBERT", "Self-KD", ".9", "3e-5", "9"]),
+    8: (2, ["Standard KD", ".1067", ".1024", ".0107", ".1481"]), 9: (1, ["LS", "78.4", "88.8", "95.2", "80.8"]),
+    10: (2, ["Reverse KD", ".1058", ".1140", ".0995", ".2163"]), 11: (0, ["ERM", "84.0", "91.0", "94.5", "83.7"]),
+    12: (5, ["MRPC", "DistilBERT", "Standard KD", "1", "16", "3e-5", "3"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("number", range(1, 13))
+def test_each_table_reads_as_printed(number):
+    place, cells = LINES[number]
+    assert list(printed.table(number).iloc[place]) == cells
+    assert published.caption(number).startswith(f"Table {number}: ")
+
+
+def test_tables_have_the_papers_lines_and_no_more():
+    lengths = {number: len(printed.table(number)) for number in range(1, 13)}
+    assert lengths == {1: 3, 2: 4, 3: 4, 4: 3, 5: 3, 6: 4, 7: 25, 8: 4, 9: 4, 10: 3, 11: 3, 12: 28}
+    assert list(printed.table(7).iloc[0]) == ["MRPC", "BERT", "ERM", "—", "7e-5", "4"]
+    assert list(printed.table(12).columns) == ["Task", "Model", "Training", "α", "τ", "Learning Rate", "# Epochs"]
+    assert list(printed.table(2).columns) == ["Method", "MRPC", "QNLI", "SST-2", "MNLI"]
+    with pytest.raises(KeyError, match="13"):
+        printed.table(13)
+
+
+def test_the_printed_grids_are_the_grids_that_run():
+    grids = published.grids()
+    sizes = {name: math.prod(map(len, axis.values())) for name, axis in grids.items()}
+    assert sizes == {"table1": 630, "a3_kd": 1960, "a3_ls": 1960}
+    assert set(grids["a3_ls"]["alpha"]) >= {0.1333, 0.1666, 0.2332, 0.3664, 0.6994, 0.8326, 0.9325}
+    for name, grid, arm in (("table1", "table1", "kd_self"), ("a3_kd", "a3", "kd_self"), ("a3_ls", "a3", "ls_small")):
+        points = axes.GRIDS[grid].fields(arm, "mrpc", "paper")
+        for field, values in grids[name].items():
+            assert sorted({point[field] for point in points}) == values
+
+
+def test_the_optima_of_a3_lie_on_its_grids():
+    for rows in published.optima(12).values():
+        for row, cells in rows.items():
+            grid = published.grids()[{"ERM": "table1", "LS": "a3_ls"}.get(row, "a3_kd")]
+            assert all(value in grid[field] for cell in cells.values() for field, value in cell.items())
+
+
+def test_inheritance_with_and_without_what_the_tasks_share():
+    table = printed.inheritance().set_index(["tables", "reading"])
+    assert len(table) == 6
+    for tables, r in (((2, 4), 0.915), ((8, 10), 0.964)):
+        assert table.r["{} and {}".format(*tables), "all cells"] == pytest.approx(r, abs=5e-4)
+        cells = published.teacher_student_entropies(tables)
+        dummies = pd.get_dummies(cells.task).to_numpy(float)
+        left = [y - dummies @ np.linalg.lstsq(dummies, y, rcond=None)[0] for y in cells.iloc[:, 2:4].to_numpy().T]
+        name = f"{tables[0]} and {tables[1]}"
+        row = table.loc[(name, "task means removed")]
+        assert row.r == pytest.approx(np.corrcoef(*left)[0, 1])  # the partial correlation, given the task
+        assert row.low < row.r < table.r[name, "all cells"]
+    assert table.low["2 and 4", "task means removed"] < 0 < table.low["8 and 10", "task means removed"]
+    assert table.slope["8 and 10", "change, no Self-KD"] == pytest.approx(0.88, abs=5e-3)
+    assert table.n["8 and 10", "change, no Self-KD"] == 8
+
+
+def test_teacher_free_kd_as_printed_is_hardly_better_than_the_ls_it_equals():
+    table = published.teacher_free()
+    assert table.loc["ResNet18", ["baseline", "LSR", "Tf-KD_reg"]].tolist() == [75.87, 77.26, 77.36]
+    same = theory.equivalent_ls_alpha(*table.loc["ResNet18", ["alpha"]], 100, table.multiplier["ResNet18"])
+    lsr = 0.1 * 100 / 99  # their LSR leaves the label out: alpha / (K - 1) on each other class
+    assert same == pytest.approx(lsr, abs=2e-3)
+    assert "Yuan" in table.attrs["source"]
 
 
 def test_no_printed_binary_entropy_exceeds_ln_2():

@@ -37,6 +37,18 @@ def test_p_values_are_scipys():
     assert (low, high) == pytest.approx(tuple(wanted.confidence_interval(0.95)))
 
 
+def test_a_correlation_within_groups_pays_for_their_means():
+    """Four groups of three without any correlation: 95 % of the intervals hold 0, if the means are paid for."""
+    rng, held = np.random.default_rng(0), {0: 0, 3: 0}
+    for _ in range(2000):
+        x, y = (values - values.mean(axis=1, keepdims=True) for values in rng.normal(size=(2, 4, 3)))
+        for controls in held:
+            _, low, high = statistics.correlation_interval(x.ravel(), y.ravel(), controls)
+            held[controls] += low < 0 < high
+    assert held[3] / 2000 == pytest.approx(0.95, abs=0.012)
+    assert held[0] / 2000 < 0.92
+
+
 def test_welchs_interval_is_scipys():
     ours, other = [0.3, 0.5, 0.1, 0.4], [0.2, 0.9, -0.3]
     low, high = stats.ttest_ind(ours, other, equal_var=False).confidence_interval()
