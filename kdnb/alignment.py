@@ -1,8 +1,7 @@
 """Gradient denoising: how well distillation's gradient points at the truth, in two models of our own; torch only.
 
 arXiv 2301.12923 is said to hold a theorem on class similarity whose setting we could not read. What stands here
-is our formalisation: an exact linear regression (9a), a simulation with similar classes (9b), and training with the
-gradient on similar classes set to zero, without a teacher.
+is our formalisation: an exact linear regression, and a simulation with similar classes.
 """
 
 from dataclasses import dataclass
@@ -69,22 +68,28 @@ class SimilarClasses:
 
 def similar_classes(
     seed: int = 0, rows: int = 1000, rho: float = 0.8, noise: float = 0.2, num_classes: int = 10, dim: int = 1000,
-    test_rows: int = 1000,
+    test_rows: int = 1000, group: int = 0,
 ) -> SimilarClasses:  # fmt: skip
     """The simulation: K orthonormal features in R^dim, y uniform, s uniform over the other classes.
 
     Args:
         rho: size of the similar class's feature in x, 0 (none) to 1 (as large as the label's).
         noise: standard deviation of each coordinate.
+        group: s comes from the label's group of this many neighbouring classes (2: pairs); 0 is all of them.
+    Raises:
+        ValueError: rho is outside [0, 1], or the classes do not divide into groups of 2 or more.
     """
+    group = group or num_classes
     if not 0 <= rho <= 1:
         raise ValueError(f"rho must be in [0, 1], got {rho}")
+    if group < 2 or num_classes % group:
+        raise ValueError(f"group must be 0 or divide {num_classes} classes into groups of 2 or more, got {group}")
     rng = np.random.default_rng(seed)
     features = np.linalg.qr(rng.normal(size=(dim, num_classes)))[0].T
 
     def draw(count: int) -> tuple[np.ndarray, ...]:
         labels = rng.integers(num_classes, size=count)
-        similar = (labels + rng.integers(1, num_classes, size=count)) % num_classes
+        similar = labels - labels % group + (labels + rng.integers(1, group, size=count)) % group
         return features[labels] + rho * features[similar] + noise * rng.normal(size=(count, dim)), labels, similar
 
     (x, y, s), (test_x, test_y, _) = draw(rows), draw(test_rows)
@@ -122,32 +127,20 @@ def cosine_to_features(weights: Tensor, features: Tensor) -> float:
     return float((truth * found).sum() / (truth.norm() * found.norm()))
 
 
-def confusion(posteriors: Tensor, labels: Tensor) -> Tensor:
-    """Mean posterior (K, K) by true class, the diagonal 0: how similar class j (column) looks to class i (row).
+def measures(simulation: SimilarClasses, weights: Tensor) -> dict[str, float]:
+    """What a teacher of the given weights (D, K) does to the first gradient, beside the labels.
 
-    A class with no example has a row of zeros.
+    The pushes on the similar class, the share of examples where the teacher flips the sign, and the cosines to the
+    features of four directions: KD's gradient, the labels', the labels' without the similar class, the weights.
     """
-    one_hot = one_hot_targets(labels, posteriors.shape[1], posteriors.dtype)
-    mean = one_hot.T @ posteriors / one_hot.sum(0).clamp(min=1)[:, None]
-    return mean.fill_diagonal_(0)
-
-
-def most_similar(similarity: Tensor, m: int) -> Tensor:
-    """Mask (K, K): the m classes most similar to each class, by `confusion`; never the class itself.
-
-    Raises:
-        ValueError: m is outside 0..K-1.
-    """
-    size = len(similarity)
-    if not 0 <= m < size:
-        raise ValueError(f"m must be in 0..{size - 1}, got {m}")
-    others = similarity.clone().fill_diagonal_(-torch.inf)
-    return torch.zeros(size, size, dtype=torch.bool).scatter_(1, others.topk(m, dim=1).indices, True)
-
-
-def without_gradient(logits: Tensor, mask: Tensor) -> Tensor:
-    """The same logits (N, K), but no gradient flows back where mask (N, K) is True.
-
-    Under cross-entropy the masked gradients are exactly 0 and the others stay p - q: the posterior is the same.
-    """
-    return torch.where(mask, logits.detach(), logits)
+    toy = simulation.toy
+    hard = one_hot_targets(toy.labels, toy.num_classes, torch.float64)
+    soft = (toy.inputs @ weights).softmax(dim=1)
+    similar = one_hot_targets(simulation.similar, toy.num_classes).bool()
+    steers = {
+        "KD": first_gradient(toy, soft), "one-hot": first_gradient(toy, hard), "teacher": weights,
+        "zeroed": first_gradient(toy, hard.masked_fill(similar, 1 / toy.num_classes)),
+    }  # fmt: skip
+    found = {f"cosine {name}": cosine_to_features(way, simulation.features) for name, way in steers.items()}
+    pushes = {"push one-hot": similar_push(simulation, hard), "push KD": similar_push(simulation, soft)}
+    return {**pushes, "flipped": flipped_share(simulation, soft), **found}

@@ -11,9 +11,11 @@ from torch import Tensor
 from kdnb.losses import check_alpha_tau, erm_loss, kd_loss
 from kdnb.theory import kd_gradient
 from kdnb.toys import Toy
+from kdnb.zeroing import without_gradient
 
 Alpha = float | Callable[[int], float]  # weight of the soft target: a number, or one per step (`schedule.switched`)
 Teacher = Tensor | Callable[[], Tensor] | None  # logits, or what computes them at the first step with alpha above 0
+Mask = Callable[[Tensor, Tensor], Tensor]  # (logits (..., N, K), labels (..., N)) -> (..., N, K) bool
 
 
 class _Teaching:
@@ -33,7 +35,7 @@ class _Teaching:
 
 def fit_linear(
     toy: Toy, steps: int, lr: float = 0.5, teacher: Teacher = None, alpha: Alpha = 1.0, tau: float = 1.0,
-    on_step: Callable[[int, Tensor], None] | None = None,
+    mask: Mask | None = None, on_step: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:  # fmt: skip
     """Linear softmax model without bias by full-batch gradient descent from 0: its weights (D, K), float64.
 
@@ -41,6 +43,7 @@ def fit_linear(
         steps: number of steps. lr: step size on the mean loss.
         teacher: logits (N, K) on the train inputs, or a function that computes them; None trains on the labels.
         alpha: weight of the soft target, 0..1. tau: temperature of both, with tau^2 on the soft term.
+        mask: from logits and labels, True where no gradient flows into a logit (`zeroing.without_gradient`).
         on_step: told (steps done, weights) after each step.
     """
     weights = torch.zeros(toy.inputs.shape[1], toy.num_classes, dtype=torch.float64)
@@ -49,6 +52,7 @@ def fit_linear(
         logits = toy.inputs @ weights
         share, teacher_logits = teaching.at(step)
         pull = kd_gradient(logits, toy.labels, logits if teacher_logits is None else teacher_logits, share, tau)
+        pull = pull if mask is None else pull.masked_fill(mask(logits, toy.labels), 0)
         weights = weights - lr * toy.inputs.T @ pull / len(logits)
         if on_step:
             on_step(step + 1, weights)
@@ -98,7 +102,7 @@ def network_logits(parameters: list[Tensor], inputs: Tensor) -> Tensor:
 def fit_networks(
     parameters: list[Tensor], inputs: Tensor, labels: Tensor, epochs: int, lr: float, batch_size: int = 32,
     seeds: Sequence[int] | None = None, teacher: Teacher = None, alpha: Alpha = 1.0, tau: float = 1.0,
-    optimizer: str = "adam", on_step: Callable[[int, list[Tensor]], None] | None = None,
+    optimizer: str = "adam", mask: Mask | None = None, on_step: Callable[[int, list[Tensor]], None] | None = None,
 ) -> list[Tensor]:  # fmt: skip
     """Train R networks side by side, each on its own examples and in its own order; as R trainings would go.
 
@@ -106,7 +110,7 @@ def fit_networks(
         parameters: where training starts; they are left as they are. inputs: (R, N, D) or (R, N, P, D) float32.
         labels: (R, N). batch_size: the last, short batch of an epoch is kept. seeds: of the orders; 0..R-1.
         teacher: logits (R, N, K), or a function that computes them; None trains on the labels.
-        alpha, tau: as `fit_linear`. optimizer: "adam" or "sgd".
+        alpha, tau, mask: as `fit_linear`. optimizer: "adam" or "sgd".
         on_step: told (steps done, parameters) after each step; training goes on in them, so copy what is kept.
     Returns:
         The trained parameters.
@@ -124,9 +128,10 @@ def fit_networks(
         order = torch.stack([torch.randperm(rows, generator=generator) for generator in generators])
         for batch in order.split(batch_size, dim=1):
             share, teacher_logits = teaching.at(step)
-            logits = network_logits(parameters, inputs[which, batch]).flatten(0, 1)
+            logits, told = network_logits(parameters, inputs[which, batch]), labels[which, batch]
+            logits = logits if mask is None else without_gradient(logits, mask(logits, told))
             against = None if teacher_logits is None else teacher_logits[which, batch].flatten(0, 1)
-            loss = _loss(logits, labels[which, batch].flatten(), against, share, tau)
+            loss = _loss(logits.flatten(0, 1), told.flatten(), against, share, tau)
             descent.zero_grad()
             (runs * loss).backward()
             descent.step()

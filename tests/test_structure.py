@@ -29,6 +29,7 @@ ORDER = [
     "spectral",
     "toys",
     "alignment",
+    "zeroing",
     "small_models",
     "curves",
     "assets",
