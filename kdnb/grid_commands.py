@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from kdnb import data, grids, plan, probe, runs, select
 from kdnb.assets import MissingAsset
 from kdnb.axes import HPARAMS, grid_named, searched, seeds_of
-from kdnb.config import PROFILES
+from kdnb.config import PROFILES, RunConfig
 from kdnb.hub import HubUnreachable
 from kdnb.tasks import nearest, task_named
 
@@ -138,7 +138,7 @@ def make_selection(what: Wanted, metric: str) -> dict:
     return {"grid": what.grid, "profile": what.profile, "metric": metric, "selected": found}
 
 
-def _opened(choice: select.Choice, matched) -> dict:
+def _opened(choice: select.Choice, matched: RunConfig) -> dict:
     """A choice as plain data, with the test metrics of its run and of the ERM run with the same training."""
     config = choice.point.config
     names = ("task", "seed", "student", "teacher_run", "lr", "epochs", "alpha", "tau", "tau2_scaling", "schedule")
@@ -146,10 +146,9 @@ def _opened(choice: select.Choice, matched) -> dict:
     told = {"arm": choice.point.arm, "name": choice.point.title, **{name: getattr(config, name) for name in names}}
     told |= {"run_id": config.run_id(), "validation": choice.value, "stored": choice.stored, "of": choice.wanted}
     told |= {"test": {name: test[name] for name in ("entropy", "accuracy", "nll")}, "matched_erm": None}
-    if matched and config.method != "erm" and runs.exists(matched.config.run_id()):
-        other = runs.load(matched.config.run_id()).metrics["test"]
-        entropies = {name: other[name] for name in ("entropy", "accuracy", "nll")}
-        told["matched_erm"] = {"run_id": matched.config.run_id(), **entropies}
+    if config.method != "erm" and runs.exists(matched.run_id()):
+        other = runs.load(matched.run_id()).metrics["test"]
+        told["matched_erm"] = {"run_id": matched.run_id(), **{name: other[name] for name in told["test"]}}
     return told
 
 

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 from kdnb import runs
 from kdnb.config import RunConfig
@@ -12,6 +12,16 @@ from kdnb.sweep import Point
 from kdnb.tasks import nearest
 
 METRICS = {"accuracy": 1, "nll": -1}  # sign: accuracy is to be large, the negative log-likelihood small
+
+SOFT_FIELDS = (
+    "teacher_run",
+    "alpha",
+    "tau",
+    "tau2_scaling",
+    "confidence",
+    "tfkd_form",
+    "multiplier",
+)  # of no use to ERM
 
 
 @dataclass(frozen=True)
@@ -89,16 +99,24 @@ def by_arm(points: Iterable[Point], metric: str = "accuracy") -> list[Choice]:
     return [choice for group in groups.values() if (choice := best(group, metric))]
 
 
-def matched_erm(config: RunConfig, points: Iterable[Point]) -> Point | None:
-    """The ERM point with a selected run's model, seed, learning rate and epochs: equal training, plain labels.
+def matched_erm(config: RunConfig, points: Iterable[Point] = ()) -> RunConfig:
+    """The ERM run with a selected run's model, seed, learning rate and epochs: equal training, plain labels.
 
-    Entropy falls with training time alone, so a selected KD run is held against this one. None if the grid lacks it.
+    Entropy falls with training time alone, so a selected KD run is held against this one.
+
+    Args:
+        points: where it is looked for first; else it is the run with the same config but for its target, which a
+            searched grid has among its ERM points.
     """
 
     def budget(c: RunConfig) -> tuple:
         return c.task, c.data, c.student, c.seed, c.lr, c.epochs, c.schedule, c.batch_size
 
-    return next((p for p in points if p.config.method == "erm" and budget(p.config) == budget(config)), None)
+    for point in points:
+        if point.config.method == "erm" and budget(point.config) == budget(config):
+            return point.config
+    plain = {field.name: field.default for field in fields(config) if field.name in SOFT_FIELDS}
+    return replace(config, method="erm", **plain)
 
 
 def _order(config: RunConfig) -> tuple:
