@@ -6,13 +6,13 @@ import re
 import nbformat
 import pytest
 
-from kdnb import paths, runner, runs
+from kdnb import kernels, paths, runner, runs
 from kdnb.runner import NotebookFailed, Step, check_parameters, run_notebook, study_steps
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 STUDY = study_steps("toy")
-TRAINING = [step for step in STUDY if step.notebook == "20_finetune"]
-READING = [step for step in STUDY if step.notebook != "20_finetune"]
+TRAINING = [step for step in STUDY if step.notebook.startswith("2")]
+READING = [step for step in STUDY if not step.notebook.startswith("2")]
 READING += [
     Step(path.stem, {"profile": "toy"}) for path in NOTEBOOKS if path.stem not in {step.notebook for step in STUDY}
 ]  # fmt: skip
@@ -245,6 +245,20 @@ def test_a_kernel_that_dies_is_told(tmp_path):
     path = made_notebook(tmp_path / "dying.ipynb", "import os; os._exit(1)")
     with pytest.raises(NotebookFailed, match="dying: the kernel died"):
         run_notebook(path, tmp_path / "copy.ipynb", {})
+
+
+def test_the_next_kernel_waits_with_its_imports_done(tmp_path):
+    source = "import os, sys\nprint(os.getpid(), 'seaborn' in sys.modules, 'kdnb' in sys.modules)"
+    path = made_notebook(tmp_path / "told.ipynb", source)
+    run_notebook(path, tmp_path / "first.ipynb", {}, more=True)
+    (waiting,) = kernels._waiting
+    run_notebook(path, tmp_path / "second.ipynb", {})
+    assert [output.text for _, output in outputs_of(tmp_path / "second.ipynb")] == [f"{waiting.pid} True False\n"]
+    assert kernels._waiting == []
+    kernels.get_ready()
+    (waiting,) = kernels._waiting
+    kernels.dismiss()
+    assert waiting.poll() is not None
 
 
 def test_a_kernel_has_no_network(tmp_path):
