@@ -107,9 +107,8 @@ def _bring(part: Part, origin, listed: dict[str, Listed], files: dict[str, dict]
     if total > free:
         raise OSError(f"{part.repo} needs {total / 1e6:.0f} MB, {paths.HUB} has {free / 1e6:.0f} MB free")
     say(f"{part.repo} at {part.revision[:12]}: {len(listed)} files, {total / 1e6:.1f} MB from the {origin.name} ...")
-    # All files stand in the manifest from the start: a fetch that was cut off is seen to be unfinished.
+    # All files stand in the first manifest: a fetch that was cut off is seen to be unfinished.
     files.update({name: {"bytes": one.size, "sha256": one.sha256} for name, one in listed.items()})
-    _write_manifest(part, origin.name, files)
     for name, one in listed.items():
         arrived = origin.get(part, name, scratch)
         files[name]["sha256"] = download.checked(arrived, one)
