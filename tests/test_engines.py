@@ -1,0 +1,373 @@
+"""A sweep ends with the same table whatever runs it and whatever dies on the way, and trains nothing twice."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kdnb import engines, failures, runs, sweep, sweeping, sweeps
+from kdnb.config import SPLITS
+from kdnb.sweep import trainings
+from kdnb.sweeping import How
+from kdnb.sweeps import Sweep
+
+WATCHED = Path(__file__).parent / "watched"
+SWEEP = ["sweep", "search", "--task", "rt", "--profile", "toy", "--threads", "1"]  # 16 points in 8 trainings
+TOY = Sweep(grid="search", tasks=("rt",), profile="toy")
+DEADLINE = 240  # seconds that a step of a test may take on a busy machine
+
+needs_ray = pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="Ray is not installed (extra [cluster])")
+
+
+class Watched:
+    """Sweeps in processes of their own, on one store, with a journal of their trainings."""
+
+    def __init__(self, folder: Path):
+        self.outputs, self.path, self.started = folder / "outputs", folder / "journal", []
+        self.path.touch()
+
+    def start(self, *words, pause=0.0, poison=None) -> subprocess.Popen:
+        """kdnb with these words."""
+        environment = {
+            **os.environ, "PYTHONPATH": str(WATCHED), "KDNB_OUTPUTS": str(self.outputs), "KDNB_JOURNAL": str(self.path),
+            "KDNB_PAUSE": str(pause), "KDNB_POISON": json.dumps(poison or {}),
+        }  # fmt: skip
+        code = "from kdnb.cli import main; main()"
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, start_new_session=True,
+        )  # fmt: skip
+        self.started.append(process)
+        return process
+
+    def run(self, *words, **options) -> str:
+        """The same, to its end, which must be a good one; what it told."""
+        return self.end(self.start(*words, **options))
+
+    def end(self, process: subprocess.Popen, code: int = 0) -> str:
+        """Wait for a process; what it told."""
+        told = process.communicate(timeout=DEADLINE)[0]
+        assert process.returncode == code, told
+        return told
+
+    def journal(self) -> list[list[str]]:
+        """(begin or end, training, process) of every training so far."""
+        return [line.split() for line in self.path.read_text().splitlines()]
+
+    def count(self, word: str) -> Counter:
+        """How often each training began or ended."""
+        return Counter(name for what, name, _ in self.journal() if what == word)
+
+    def wait_for(self, test, process: subprocess.Popen) -> None:
+        """Wait until a test of the journal is true."""
+        deadline = time.monotonic() + DEADLINE
+        while not test():
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < deadline, self.journal()
+            time.sleep(0.02)
+
+    def busy(self) -> list[int]:
+        """Processes that are in the middle of a training."""
+        last = {process: what for what, _, process in self.journal()}
+        return [int(process) for process, what in last.items() if what == "begin"]
+
+    def table(self) -> dict[str, bytes]:
+        """run_id -> the bytes of all its logits and of its curves."""
+        found = {}
+        for path in sorted((self.outputs / "runs").glob("[!.]*")):
+            with np.load(path / "logits.npz", allow_pickle=False) as arrays:
+                logits = b"".join(arrays[split].tobytes() for split in SPLITS)
+            found[path.name] = logits + (path / "history.csv").read_bytes()
+        return found
+
+
+@pytest.fixture
+def watched(tmp_path):
+    """An empty store for sweeps in processes; those still running at the end are stopped."""
+    found = Watched(tmp_path)
+    yield found
+    for process in found.started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The table of one inline sweep that nothing disturbed."""
+    found = Watched(tmp_path_factory.mktemp("undisturbed"))
+    found.run(*SWEEP)
+    assert len(found.table()) == 16
+    assert set(found.count("end").values()) == {1}
+    assert len(found.count("end")) == 8
+    return found.table()
+
+
+def spoil(path: Path) -> None:
+    """Flip a byte of a stored run."""
+    content = bytearray((path / "logits.npz").read_bytes())
+    content[len(content) // 2] ^= 1
+    (path / "logits.npz").write_bytes(content)
+
+
+def test_overlapping_shards_repeat_nothing_and_a_dead_one_is_made_up_for(watched, undisturbed):
+    shard = [*SWEEP, "--engine", "shard", "--shard"]
+    first = watched.start(*shard, "1/2", pause=0.2)
+    watched.wait_for(watched.busy, first)
+    os.kill(watched.busy()[0], signal.SIGKILL)
+    first.wait()
+    both = [watched.start(*shard, "1/2"), watched.start(*shard, "1/2"), watched.start(*shard, "2/2")]
+    told = [watched.end(process) for process in both]
+    assert all("shard" in text and "points done" in text for text in told)
+    assert watched.table() == undisturbed
+    assert set(watched.count("end").values()) == {1}
+    assert sorted(watched.count("begin").values()) == [1] * 7 + [2]
+
+
+@needs_ray
+def test_ray_survives_the_death_of_a_worker_of_the_driver_and_a_damaged_run(watched, undisturbed):
+    ray = [*SWEEP, "--engine", "ray", "--workers", "2"]
+    driver = watched.start(*ray, pause=0.3)
+    watched.wait_for(lambda: watched.count("end") and watched.busy(), driver)
+    os.kill(watched.busy()[0], signal.SIGKILL)
+    before = sum(watched.count("end").values())
+    watched.wait_for(lambda: sum(watched.count("end").values()) >= before + 2 and watched.busy(), driver)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    ended = set(watched.count("end"))
+    damaged = next(path for path in (watched.outputs / "runs").glob("[!.]*") if path.is_dir())
+    spoil(damaged)
+    told = watched.end(watched.start(*ray, poison={"how": "die", "method": "kd", "lr": 0.01, "alpha": 0.9}), code=1)
+    assert f"run {damaged.name} is damaged, training it again" in told
+    (error,) = {line.split(": ", 1)[1] for line in told.splitlines() if "FAILED" in line}
+    assert error.startswith("its worker died")
+    assert "2 points failed" in told.splitlines()[-1]
+    failed = [json.loads(path.read_text()) for path in (watched.outputs / "failed").glob("*.json")]
+    assert [(one["attempts"], bool(one["host"]), bool(one["time"])) for one in failed] == [(3, True, True)] * 2
+    assert set(watched.table()) == set(undisturbed) - {one["run_id"] for one in failed}
+    poisoned = watched.count("begin").most_common(1)[0]
+    assert poisoned[1] == 3
+    assert "2 points failed" in watched.end(watched.start(*SWEEP), code=1)  # it is not tried again unasked
+    watched.run(*SWEEP, "--retry-failed")
+    assert watched.table() == undisturbed
+    twice = {name for name, count in watched.count("end").items() if count > 1}
+    assert len(twice) == 1  # the training of the damaged run, and no other
+    assert twice <= ended
+    assert not list((watched.outputs / "failed").glob("*.json"))
+    assert not list((watched.outputs / "running").glob("*.json"))
+
+
+# Without processes: what an engine does with errors, shares and records
+
+
+@pytest.fixture
+def fit(store, monkeypatch):
+    """Trainings that take no time. fit.meet(config) may raise; fit.asked lists the configs that came."""
+    from test_runs import made_run
+
+    from kdnb import train
+
+    class Fit:
+        asked = ()
+
+        def meet(self, config):
+            """Nothing happens."""
+
+        def epochs(self, configs, data, teacher=None, on_step=None, on_run=None):
+            self.asked = [*self.asked, *configs]
+            on_step(1, 2, 0.5)
+            self.meet(configs[0])
+            found = [made_run(config) for config in configs]
+            for run in found:
+                on_run(run)
+            return found
+
+    fit = Fit()
+    monkeypatch.setattr(train, "fit_epochs", fit.epochs)
+    return fit
+
+
+def swept(say=lambda line: None, **how):
+    """The toy search, in this process."""
+    return sweeping.run(TOY, How(threads=1, **how), say)
+
+
+def test_a_sweep_started_again_trains_nothing(fit):
+    record, told = swept(), []
+    assert len(fit.asked) == 16
+    again = swept(told.append)
+    assert len(fit.asked) == 16
+    assert any("8 of 8 points are there" in line for line in told)
+    assert again.teachers == record.teachers
+    assert len(again.starts) == 2
+    assert [point.config.teacher_run for point in again.points("soft")] == [again.teachers["rt"][0][2]] * 8
+
+
+def test_a_damaged_run_is_trained_again_and_no_other(fit, store, capsys):
+    swept()
+    spoiled = next(path for path in sorted(store.glob("rt-kd-*")))
+    spoil(spoiled)
+    fit.asked = ()
+    swept()
+    assert [config.run_id() for config in fit.asked] == [spoiled.name]
+    assert "training it again" in capsys.readouterr().err
+    runs.load(spoiled.name)
+
+
+def test_a_lasting_error_is_recorded_once_and_the_sweep_goes_on(fit):
+    def meet(config):
+        if config.method == "kd" and config.alpha == 0.9:
+            raise ValueError("no\nway")
+
+    fit.meet, told = meet, []
+    with pytest.raises(engines.Unfinished, match="4 points failed"):
+        swept(told.append)
+    assert len(failures.names()) == 4
+    facts = failures.facts(sorted(failures.names())[0])
+    assert (facts["error"], facts["attempts"]) == ("ValueError: no way", 1)
+    assert "in meet" in facts["trace"]
+    assert sum("FAILED" in line for line in told) == 2
+    assert len(runs.stored_ids()) == 12
+    fit.meet, fit.asked = lambda config: None, ()
+    with pytest.raises(engines.Unfinished, match="4 points failed"):
+        swept()
+    assert fit.asked == ()
+    swept(retry_failed=True)
+    assert len(fit.asked) == 4
+    assert failures.names() == set()
+
+
+@pytest.mark.parametrize(("times", "attempts"), [(2, 3), (9, 3)])
+def test_a_passing_error_is_tried_three_times(fit, toy, times, attempts):
+    from torch import OutOfMemoryError
+
+    errors = [OutOfMemoryError("CUDA out of memory"), OSError("stale file handle"), *[OSError("again")] * 9][:times]
+
+    def meet(config):
+        if errors:
+            raise errors.pop(0)
+
+    fit.meet = meet
+    configs = [point.config for point in sweeps.begin(TOY, {"rt": toy}, 1).points("erm")[:1]]
+    outcome = engines.attempt(configs, toy, 1)
+    assert len(fit.asked) == attempts
+    assert outcome.error == ("" if times == 2 else "OSError: again")
+    assert [failures.facts(name)["attempts"] for name in failures.names()] == ([] if times == 2 else [3])
+
+
+def test_what_every_point_would_meet_ends_the_sweep(fit):
+    def meet(config):
+        raise runs.StoreError("the disk is full")
+
+    fit.meet = meet
+    with pytest.raises(runs.StoreError, match="full"):
+        swept()
+    assert len(fit.asked) == 2  # of one training
+    assert failures.names() == set()
+
+
+def test_students_wait_for_a_teacher_whose_candidates_failed(fit):
+    def meet(config):
+        if config.student == "large" and config.lr == 0.01:
+            raise ValueError("no")
+
+    fit.meet = meet
+    with pytest.raises(engines.Unfinished, match="2 points failed; 8 wait for a teacher whose candidates failed"):
+        swept()
+    assert len(runs.stored_ids()) == 6
+    fit.meet = lambda config: None
+    swept(retry_failed=True)
+    assert len(runs.stored_ids()) == 16
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 20])
+def test_shards_share_the_points_out(fit, n, store, monkeypatch):
+    monkeypatch.setattr(engines, "work", lambda groups, *rest: asked.append(groups))
+    shares = []
+    for i in range(1, n + 1):
+        asked = []
+        with pytest.raises(engines.Unfinished, match="wait for a teacher"):  # since nothing is trained
+            swept(engine="shard", shard=(i, n))
+        shares += asked[0]
+        if n > 1:
+            own = {point.config.run_id() for group in asked[0] for point in group}
+            rest = {point.config.run_id() for group in asked[1] for point in group}
+            assert not own & rest
+            assert len(own | rest) == 8  # after its own share, a shard helps with all teachers
+    names = [point.config.run_id() for group in shares for point in group]
+    assert len(names) == len(set(names)) == 8
+
+
+def test_a_held_training_is_waited_for_and_told(fit, toy):
+    groups, told = trainings(sweeps.begin(TOY, {"rt": toy}, 1).points("erm")), []
+    with sweep.lock(groups[0][0].config), pytest.raises(engines.Unfinished, match="no sign of life"):
+        engines.work(groups, {"rt": toy}, 1, lambda *_: None, told.append, wait=0.2)
+    assert len(told) == 1
+    assert groups[0][0].config.run_id() in told[0]
+    assert len(runs.stored_ids()) == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--engine", "rai"], "unknown engine 'rai'; did you mean 'ray'?"),
+        (["--shard", "1/2"], "goes with --engine shard"),
+        (["--engine", "shard", "--shard", "0/4"], "1 <= i <= n, got 0/4"),
+        (["--engine", "shard", "--shard", "5/4"], "1 <= i <= n, got 5/4"),
+        (["--engine", "shard", "--shard", "two"], "shard must be i/n, such as 3/16, got 'two'"),
+        (["--threads", "-1"], "threads must be >= 0, got -1"),
+        (["--engine", "ray", "--gpus-per-run", "-0.5"], "gpus_per_run must be >= 0"),
+    ],
+)
+def test_a_mistake_is_one_line(store, monkeypatch, capsys, options, words):
+    from kdnb.cli import main
+
+    monkeypatch.setattr(sys, "argv", ["kdnb", *SWEEP, *options])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert told.startswith("kdnb: ")
+    assert told.count("\n") == 1
+    assert words in told
+
+
+def test_another_number_of_threads_is_told(fit):
+    swept()
+    told = []
+    sweeping.run(TOY, How(), told.append)
+    assert not any("last bits" in line for line in told)  # it keeps the number it had
+    sweeping.run(TOY, How(threads=2), told.append)
+    assert any("1 threads per training so far: with 2, last bits of logits differ" in line for line in told)
+
+
+def test_a_sweep_is_named_by_what_is_asked_for():
+    assert Sweep(grid="search", tasks=["rt", "rt"], profile="toy").name == TOY.name
+    assert Sweep(grid="search", tasks=("rt",), profile="toy", seeds=(1,)).name != TOY.name
+    with pytest.raises(ValueError, match="name a task"):
+        Sweep(grid="search", tasks=())
+
+
+def test_threads_change_the_last_bits(toy, quick):
+    """Why the number of threads is part of a sweep's record. Should this fail, they may be left out of it."""
+    import torch
+
+    from kdnb.train import fit as train_one
+
+    before, logits = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 1):
+            torch.set_num_threads(threads)
+            logits.append(train_one(quick("erm_small"), toy).logits["test"])
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(logits[0], logits[2])
+    np.testing.assert_allclose(logits[0], logits[1], atol=1e-3)
