@@ -34,7 +34,7 @@ class Status:
 
 def of(record: Record) -> Status:
     """The status of a sweep, from names alone: no run is opened."""
-    points = [*record.points("erm"), *record.points("soft")]
+    points = record.points()
     ids = [point.config.run_id() for point in points]
     stored, failed, signs = set(runs.stored_ids()), failures.names(), running.alive()
     wanted, trained = set(ids), {run_id for sign in signs for run_id in sign["run_ids"]}
@@ -54,11 +54,11 @@ def of(record: Record) -> Status:
 
 def _seconds_left(record: Record, points: list[Point], ids: list[str], states: list[str]) -> float | None:
     """Seconds until the end at the pace of what was finished since the last start; None if nothing was."""
-    since, finished, left = record.starts[-1], 0.0, 0.0
+    since, finished, left, store = record.starts[-1], 0.0, 0.0, str(paths.RUNS)
     for work, run_id, state in zip(_work(record, points), ids, states, strict=True):
         if state in ("running", "left"):
             left += work
-        elif state == "done" and _written(run_id) >= since:
+        elif state == "done" and _written(store, run_id) >= since:
             finished += work
     return left / finished * (time.time() - since) if finished else None
 
@@ -68,22 +68,21 @@ def _work(record: Record, points: list[Point]) -> list[float]:
 
     Of several points on one training, each counts the epochs since the one before it.
     """
-    work, passed = [], {}
-    order = sorted(range(len(points)), key=lambda place: points[place].config.epochs)
-    for place in order:
+    work = [p.config.epochs * record.rows[p.config.task] * (1 + (p.config.student == "large")) for p in points]
+    shared = [place for place, point in enumerate(points) if point.config.schedule == "constant"]
+    passed = {}
+    for place in sorted(shared, key=lambda place: points[place].config.epochs):
         config = points[place].config
-        epochs = config.epochs
-        if config.schedule == "constant":
-            name = config.training()
-            epochs, passed[name] = epochs - passed.get(name, 0), epochs
-        work.append((place, epochs * record.rows[config.task] * (2 if config.student == "large" else 1)))
-    return [amount for _, amount in sorted(work)]
+        name = config.training()
+        work[place] *= 1 - passed.get(name, 0) / config.epochs
+        passed[name] = config.epochs
+    return work
 
 
-def _written(run_id: str) -> float:
-    """When a run was written [Unix time], 0 for a reference run."""
+def _written(store: str, run_id: str) -> float:
+    """When a run was written into a store [Unix time], 0 for a reference run."""
     try:
-        return os.stat(paths.RUNS / run_id).st_mtime
+        return os.stat(f"{store}/{run_id}").st_mtime
     except OSError:
         return 0.0
 

@@ -3,15 +3,18 @@
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
 from kdnb import paths, runs
 from kdnb.arms import ARMS, arm_config
 from kdnb.config import RunConfig
-from kdnb.data import TaskData
 from kdnb.runs import DamagedRun, Run
 from kdnb.tasks import nearest
+
+if TYPE_CHECKING:
+    from kdnb.data import TaskData  # it brings pandas, which names alone need not wait for
 
 
 @dataclass(frozen=True)
@@ -73,14 +76,14 @@ def with_teachers(arms: Iterable[str]) -> list[str]:
     return first + [arm for arm in ARMS if arm in needed and ARMS[arm].teacher]
 
 
-def ensure(config: RunConfig, data: TaskData, on_step: Callable | None = None) -> tuple[Run, bool]:
+def ensure(config: RunConfig, data: "TaskData", on_step: Callable | None = None) -> tuple[Run, bool]:
     """The run of a config and whether it was trained now: `ensure_all` for one."""
     (found,) = ensure_all([config], data, on_step).values()
     return found
 
 
 def ensure_all(
-    configs: list[RunConfig], data: TaskData, on_step: Callable | None = None
+    configs: list[RunConfig], data: "TaskData", on_step: Callable | None = None
 ) -> dict[str, tuple[Run, bool]]:
     """Runs that one training gives: run_id -> (run, whether it was trained now), in the order of the configs.
 
@@ -132,7 +135,7 @@ def trainings(points: Iterable[Point]) -> list[list[Point]]:
     return list(groups.values())
 
 
-def run_points(points: list[Point], data: TaskData, say: Callable[[str], None] = print) -> dict[str, Run]:
+def run_points(points: list[Point], data: "TaskData", say: Callable[[str], None] = print) -> dict[str, Run]:
     """All runs of a list: run_id -> Run, in its order. A line per run, a bar over the steps on a terminal."""
     done = {}
     for group in trainings(points):

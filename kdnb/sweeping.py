@@ -124,7 +124,7 @@ class _Progress:
 
     def __init__(self, record: Record, how: How, say: Callable):
         self.record, self.say, self.shard, self.count, self.failed = record, say, how.shard, 0, {}
-        points = [*record.points("erm"), *record.points("soft")]
+        points = record.points()
         values = {name: {getattr(point.config, name) for point in points} for name in VARIED}
         self.varied = [name for name in VARIED if len(values[name]) > 1]
         (i, n), groups = how.shard, trainings(points)

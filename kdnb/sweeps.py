@@ -4,13 +4,16 @@ import hashlib
 import json
 import time
 from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
 from kdnb import grids, paths, runs, select, small_files
-from kdnb.data import TaskData
 from kdnb.grids import Stages
 from kdnb.sweep import Point
+
+if TYPE_CHECKING:
+    from kdnb.data import TaskData  # it brings pandas, which names alone need not wait for
 
 STARTS = 50  # of the starts of a sweep, the latest are kept
 
@@ -64,12 +67,19 @@ class Record:
             what.grid, task, what.profile, self.data[task], what.seeds, what.arms, what.where, what.schedule, known
         )
 
-    def points(self, stage: str) -> list[Point]:
-        """The points of all tasks in stage "erm" or "soft"."""
-        return [point for task in self.sweep.tasks for point in getattr(self.stages(task), stage)]
+    def points(self, stage: str = "") -> list[Point]:
+        """The points of all tasks in stage "erm" or "soft", "" for those of "erm" and then those of "soft"."""
+        found = [self.stages(task) for task in self.sweep.tasks]
+        return [
+            point
+            for name in ("erm", "soft")
+            if name == (stage or name)
+            for one in found
+            for point in getattr(one, name)
+        ]
 
 
-def begin(sweep: Sweep, data: dict[str, TaskData], threads: int) -> Record:
+def begin(sweep: Sweep, data: "dict[str, TaskData]", threads: int) -> Record:
     """Take a sweep up, for the first time or again: its record, stored with this start.
 
     Args:
