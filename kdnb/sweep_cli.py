@@ -10,9 +10,15 @@ from kdnb.options import Json, ProfileName, finish, numbers, words
 Engine = Annotated[str, typer.Option(help="inline (this process), shard (a share of the points) or ray.")]
 Shard = Annotated[str, typer.Option(help="shard: i/n, the i-th of n shares, 1 <= i <= n.", metavar="I/N")]
 Threads = Annotated[
-    int, typer.Option(help="CPU threads of each training, >= 1; another number gives other last bits. [default: fair]")
+    int,
+    typer.Option(
+        help="CPU threads of each training; it decides the last bits. [default: as before, else the cores shared]",
+        show_default=False,
+    ),
 ]
-Workers = Annotated[int, typer.Option(help="ray: trainings at a time. [default: one for each core or GPU share]")]
+Workers = Annotated[
+    int, typer.Option(help="ray: trainings at a time. [default: one for each core or GPU share]", show_default=False)
+]
 Gpus = Annotated[float | None, typer.Option(help="ray: share of a GPU for each training, such as 0.25.")]
 Address = Annotated[str, typer.Option(help="ray: host:port of a running cluster, or auto. [default: start one here]")]
 Wait = Annotated[float, typer.Option(help="Seconds to wait for a training that a silent process holds, >= 0.")]
@@ -51,7 +57,9 @@ def sweep(
 
 def status(
     name: Annotated[str, typer.Argument(help="A sweep's name, or how it begins. [default: the latest]")] = "",
-    watch: Annotated[float, typer.Option(help="Tell again every so many seconds, until it is complete.")] = 0.0,
+    watch: Annotated[
+        float, typer.Option(help="Tell again every so many seconds, until it ends.", show_default=False)
+    ] = 0.0,
     as_json: Json = False,
 ) -> None:
     """Tell how far a sweep is: done, running, failed, left, expected end."""

@@ -222,6 +222,22 @@ def test_a_damaged_run_is_trained_again_and_no_other(fit, store, capsys):
     runs.load(spoiled.name)
 
 
+def test_a_damaged_run_is_trained_with_the_threads_of_its_sweep(fit, store):
+    import torch
+
+    before, threads = torch.get_num_threads(), []
+    fit.meet = lambda config: threads.append(torch.get_num_threads())
+    try:
+        torch.set_num_threads(2)
+        swept()
+        torch.set_num_threads(2)
+        spoil(next(store.glob("rt-kd-*")))
+        swept()
+    finally:
+        torch.set_num_threads(before)
+    assert threads == [1] * 9
+
+
 def test_a_lasting_error_is_recorded_once_and_the_sweep_goes_on(fit):
     def meet(config):
         if config.method == "kd" and config.alpha == 0.9:
