@@ -41,7 +41,7 @@ def session(threads: int, workers: int, address: str, gpus: float | None) -> Ite
     if not address:  # all on loopback, with a token that no file holds
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        scratch = tempfile.mkdtemp(prefix="kdnb-ray-", dir="/tmp" if os.path.isdir("/tmp") else None)
+        scratch = tempfile.mkdtemp(prefix=f"kdnb-ray-{os.getpid()}-", dir="/tmp" if os.path.isdir("/tmp") else None)
     try:
         import ray
     except ImportError:
