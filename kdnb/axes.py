@@ -17,7 +17,7 @@ A3_KD_ALPHAS = (0.25, 0.5, 0.75, 1.0)
 A3_LS_ALPHAS = tuple(round(0.1 + 0.0333 * i, 4) for i in range(28))
 MISSING = {"lr": (3e-5,), "alpha": (0.5, 0.9), "epochs": (3, 6, 9)}  # searched where Table 7 lacks a row
 SEARCH = {
-    "toy": {"lr": (5e-3, 1e-2), "alpha": (0.5, 0.9), "epochs": (2, 4)},
+    "toy": {"lr": (1e-2, 2e-2), "alpha": (0.5, 0.9), "epochs": (2, 4)},
     "demo": {"lr": (1e-4, 2e-4), "alpha": (0.3, 0.9), "epochs": (1, 2)},
     "cpu": {"lr": (5e-5, 1e-4, 2e-4, 4e-4), "alpha": (0.1, 0.3, 0.5, 0.7, 0.9), "epochs": (1, 2, 4)},
     "paper": {"lr": (1e-5, 3e-5, 5e-5, 7e-5), "alpha": (0.1, 0.3, 0.5, 0.7, 0.9), "epochs": (1, 3, 5)},

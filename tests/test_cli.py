@@ -15,7 +15,7 @@ from kdnb.cli import main
 KDNB = [sys.executable, "-c", "from kdnb.cli import main; main()"]
 COMMANDS = [
     [], ["doctor"], ["fetch"], ["train"], ["compare"], ["study"], ["run"], ["report"], ["runs"], ["runs", "list"],
-    ["runs", "show"], ["runs", "verify"], ["sweep"], ["status"],
+    ["runs", "show"], ["runs", "verify"], ["sweep"], ["status"], ["plan"], ["select"],
 ]  # fmt: skip
 TOY = ["--profile", "toy"]
 

@@ -49,7 +49,7 @@ def test_a3_counted_with_its_teachers_apart():
 def test_what_is_done_is_not_left_and_a_shared_training_goes_to_the_largest_missing():
     stages = grids.stages("search", "rt", "toy", "0" * 16, arms=("erm_small",))
     ids = {(p.config.lr, p.config.epochs): p.config.run_id() for p in stages.points}
-    (part,) = plan.count("rt", stages, {ids[5e-3, 4], ids[1e-2, 2], "rt-erm-small-s0-other"})
+    (part,) = plan.count("rt", stages, {ids[1e-2, 4], ids[2e-2, 2], "rt-erm-small-s0-other"})
     assert (part.runs, part.epochs, part.trained_epochs) == (4, 12, 8)
     assert (part.done, part.left_trainings, part.left_epochs) == (2, 2, 2 + 4)
     (part,) = plan.count("rt", stages, set(ids.values()))
