@@ -19,13 +19,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-HERE = Path(__file__).resolve()
-RESULTS = HERE.with_name("sweep.json")
+HERE, RESULTS = Path(__file__).resolve(), Path(__file__).resolve().with_name("sweep.json")
 SEARCH = {"grid": "search", "tasks": ["rt"], "profile": "cpu", "train_rows": 96}
-EQUAL = {
-    "grid": "table1", "tasks": ["rt"], "profile": "cpu", "train_rows": 96, "arms": ["ls_small"],
-    "where": "epochs == 1",
-}  # fmt: skip
+EQUAL = {**SEARCH, "grid": "table1", "arms": ["ls_small"], "where": "epochs == 1"}
 LONG = {**EQUAL, "train_rows": 2000, "where": "epochs == 1 and lr == 1e-5 and alpha <= 0.6"}
 
 
