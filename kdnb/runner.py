@@ -19,8 +19,12 @@ from kdnb.config import PROFILES, slug
 from kdnb.tasks import nearest
 
 DARK_ARMS = "erm_large,erm_small,kd_standard"  # what the dark-knowledge matrix of notebook 31 needs
-THEORY = ("10_entropy_of_targets", "11_rosetta")
-READING = ("00_start_here", "30_kd_vs_ls", "31_teacher_student_scatter", "40_reverse_kd")
+SEARCHED = {"demo": ("search",), "cpu": ("search", "temperature", "ladder")}  # grids of a profile's study
+THEORY = ("10_entropy_of_targets", "11_rosetta", "35_published_tables")
+READING = (
+    "00_start_here", "30_kd_vs_ls", "31_teacher_student_scatter", "33_seeds_and_verdicts", "34_calibration",
+    "40_reverse_kd",
+)  # fmt: skip
 TIMEOUT = 3600  # seconds that one cell may take before its kernel is ended
 
 
@@ -47,6 +51,7 @@ def study_steps(profile: str) -> list[Step]:
     tasks = [{"task": task, "profile": profile} for task in PROFILES[profile].tasks]
     dark = {"task": "section", "profile": profile, "seeds": "0", "arms": DARK_ARMS}
     steps = [Step("20_finetune", parameters) for parameters in [*tasks, dark]]
+    steps += [Step("21_grid_search", {"profile": profile, "grid": grid}) for grid in SEARCHED.get(profile, ())]
     steps += [Step(name, {"profile": profile}) for name in THEORY]
     return steps + [Step(name, parameters) for parameters in tasks for name in READING]
 
