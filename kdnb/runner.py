@@ -25,6 +25,7 @@ READING = (
     "00_start_here", "30_kd_vs_ls", "31_teacher_student_scatter", "33_seeds_and_verdicts", "34_calibration",
     "40_reverse_kd",
 )  # fmt: skip
+BEYOND = ("32_temperature", "41_capacity_ladder")  # of grids that take hours: read the reference runs of profile cpu
 TIMEOUT = 3600  # seconds that one cell may take before its kernel is ended
 
 
@@ -53,7 +54,8 @@ def study_steps(profile: str) -> list[Step]:
     steps = [Step("20_finetune", parameters) for parameters in [*tasks, dark]]
     steps += [Step("21_grid_search", {"profile": profile, "grid": grid}) for grid in SEARCHED.get(profile, ())]
     steps += [Step(name, {"profile": profile}) for name in THEORY]
-    return steps + [Step(name, parameters) for parameters in tasks for name in READING]
+    steps += [Step(name, parameters) for parameters in tasks for name in READING]
+    return steps + [Step(name, {"profile": "cpu"}) for name in BEYOND if profile in SEARCHED]
 
 
 def notebook_path(name: str) -> Path:
@@ -142,8 +144,8 @@ def signature(path: Path, parameters: dict) -> str:
             digest.update(source.read_bytes())
     digest.update(json.dumps(parameters, sort_keys=True).encode())
     own = f"{slug(parameters['task'])}-" if path.stem.startswith("2") and "task" in parameters else ""  # 20s: one task
-    if paths.RUNS.is_dir():
-        for run in sorted(paths.RUNS.glob(f"{own}*/metrics.json")):
+    for store in (paths.RUNS, paths.REFERENCE):
+        for run in sorted(store.glob(f"{own}*/metrics.json")):
             digest.update(f"{run.parent.name} {run.stat().st_mtime_ns}".encode())
     return digest.hexdigest()
 
