@@ -58,4 +58,4 @@ clean:  ## executed notebooks, figures, report and caches; runs and data stay
 	find kdnb tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
 
 clean-all: clean  ## runs, fetched data and the environment as well
-	rm -rf outputs/runs outputs/damaged data_cache/assets data_cache/built .venv .venv-bench
+	rm -rf outputs/runs outputs/damaged data_cache/assets data_cache/built data_cache/hub .venv .venv-bench

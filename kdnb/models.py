@@ -70,7 +70,7 @@ def encoder_name(profile: str, size: str) -> str:
     return {"large": PROFILES[profile].large, "small": PROFILES[profile].small}.get(size, size)
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)
 def _pretrained(name: str) -> tuple[nn.Module, nn.Linear]:
     """Encoder and dense layer as the checkpoint has them; callers copy before they train."""
     from transformers import AutoConfig, AutoModel, BertConfig, BertModel
