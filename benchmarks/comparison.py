@@ -1,6 +1,7 @@
 """One task's whole comparison, eight arms and some seeds: kdnb against tuned Trainer with cached logits.
 
-kdnb is one fresh process that trains every run, stores it, and reads teachers' logits from the store. Trainer is
+kdnb is one fresh process that trains every run with a worker for each core (`kdnb compare --workers`), stores it, and
+reads teachers' logits from the store. Trainer, on all cores as it comes, is
 measured twice: driven by one process that loads models, tokeniser and text once and keeps all logits in memory, and as
 its examples are used, a process per run ("scripts"; one seed, since every seed costs the same). Nobody samples entropy
 curves. Start-up is included.
@@ -46,11 +47,11 @@ def points(data, seeds: int) -> list:
 
 
 def with_kdnb(rows: int, seeds: int) -> dict:
-    """All runs with kdnb; accuracy per run."""
-    from kdnb import sweep
+    """All runs with kdnb, a worker for each core; accuracy per run."""
+    from kdnb import workers
 
     data = task_data(rows)
-    done = sweep.run_points(points(data, seeds), data, lambda line: print(line, file=sys.stderr))
+    done = workers.run_points(points(data, seeds), data, os.cpu_count(), lambda line: print(line, file=sys.stderr))
     return {name: run.metrics["test"]["accuracy"] for name, run in done.items()}
 
 

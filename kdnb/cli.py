@@ -99,6 +99,7 @@ def compare(
     tau: Annotated[float | None, typer.Option(help="KD: softmax temperature, > 0.")] = None,
     profile: ProfileName = "demo",
     train_rows: TrainRows = None,
+    workers: Annotated[int, typer.Option(help="Trainings at a time, each with its share of the cores.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Compare ERM, LS and KD (standard, self, reverse, teacher-free) on a task or on your own data."""
@@ -107,7 +108,7 @@ def compare(
     own = {"path": data, "text": text, "text2": text2, "label": label, "validation": valid, "test": test}
     common = {name: value for name, value in {"lr": lr, "epochs": epochs}.items() if value is not None}
     by_arm = commands.soft_changes(ls_alpha, kd_alpha, tau)
-    found = commands.compare(task, own, profile, numbers(seeds), words(arms), common, by_arm, train_rows)
+    found = commands.compare(task, own, profile, numbers(seeds), words(arms), common, by_arm, train_rows, workers)
     finish(as_json, found)
 
 

@@ -8,6 +8,7 @@ from kdnb.config import METHODS, PROFILES
 from kdnb.data import TaskData, load, make
 from kdnb.runs import Run
 from kdnb.tasks import nearest
+from kdnb.workers import run_points
 
 SOFT = ("alpha", "tau", "tau2_scaling", "tfkd_form", "multiplier", "student")  # a student's alone, not its teacher's
 
@@ -78,7 +79,7 @@ def soft_changes(ls_alpha: float | None, kd_alpha: float | None, tau: float | No
     return changes
 
 
-def compare(task, own, profile, seeds, arms, changes, arm_changes, train_rows) -> dict:
+def compare(task, own, profile, seeds, arms, changes, arm_changes, train_rows, workers=1) -> dict:
     """The whole comparison of one task; prints the table, returns it."""
     data = task_data(task, profile, train_rows, own)
     size = {split: len(part) for split, part in data.splits.items()}
@@ -88,7 +89,7 @@ def compare(task, own, profile, seeds, arms, changes, arm_changes, train_rows) -
         print(f"  of {data.available:,} train rows; --train-rows 0 takes all")
     seeds, arms = seeds or PROFILES[profile].seeds, arms or tuple(ARMS)
     points = sweep.compare_points(data.task.name, profile, data.fingerprint, seeds, arms, changes, arm_changes)
-    done = sweep.run_points(points, data)
+    done = run_points(points, data, workers)
     table = results.tidy(list(done.values()))
     _print_table(table)
     return {"task": data.task.name, "profile": profile, "rows": size, "arms": [facts(run) for run in done.values()]}

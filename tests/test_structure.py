@@ -64,6 +64,7 @@ ORDER = [
     "results",
     "figures",
     "sweep",
+    "workers",
     "axes",
     "grids",
     "select",
