@@ -98,9 +98,9 @@ def comparison(found: dict) -> str:
     """Eight arms and some seeds, start-up included."""
     return (
         f"## A whole comparison\n\n{found['arms']} arms, {found['seeds']} seeds, {found['rows']} training rows, "
-        f"{found['epochs']} epochs, start-up included: kdnb with a worker a core {found['kdnb_seconds']:.0f} s, the same runs "
-        f"with tuned Trainer and cached logits {found['trainer_seconds']:.0f} s in one process that loads everything once, "
-        f"ratio {found['ratio']:.2f}; with a process per run, as its examples are used, "
+        f"{found['epochs']} epochs, start-up included: kdnb with a worker a core {found['kdnb_seconds']:.0f} s, "
+        f"the same runs with tuned Trainer and cached logits {found['trainer_seconds']:.0f} s in one process that "
+        f"loads everything once, ratio {found['ratio']:.2f}; with a process per run, as its examples are used, "
         f"{found['scripts_seconds_a_seed']:.0f} s a seed, ratio {found['scripts_ratio']:.2f}."
     )
 
