@@ -13,83 +13,17 @@ import os
 import signal
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 
-HERE, RESULTS = Path(__file__).resolve(), Path(__file__).resolve().with_name("sweep.json")
+import machine
+from sweep_store import Store
+
+RESULTS = Path(__file__).resolve().with_name("sweep.json")
 SEARCH = {"grid": "search", "tasks": ["rt"], "profile": "cpu", "train_rows": 96}
 EQUAL = {**SEARCH, "grid": "table1", "arms": ["ls_small"], "where": "epochs == 1"}
 LONG = {**EQUAL, "train_rows": 2000, "where": "epochs == 1 and lr == 1e-5 and alpha <= 0.6"}
-
-
-def here(what: dict, how: dict) -> None:
-    """One sweep in this process; a JSON line with clock, CPU time and memory for every line it says."""
-    from kdnb.sweeping import How, run
-    from kdnb.sweeps import Sweep
-
-    def say(line: str) -> None:
-        clocks = {"time": time.time(), "cpu": time.process_time(), "rss_mib": _rss_mib()}
-        print(json.dumps({**clocks, "line": line}), flush=True)
-
-    run(Sweep(**what), How(**how), say)
-
-
-def _rss_mib() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)
-
-
-class Store:
-    """An empty store, and sweeps on it in processes of their own."""
-
-    def __init__(self, folder: Path):
-        self.outputs, self.journal = folder / "outputs", folder / "journal"
-        folder.mkdir()
-        self.journal.touch()
-
-    def start(self, what: dict, **how) -> subprocess.Popen:
-        """A sweep; its trainings begin and end in the journal (tests/watched)."""
-        watched = HERE.parents[1] / "tests" / "watched"
-        environment = {
-            **os.environ, "PYTHONPATH": str(watched), "KDNB_OUTPUTS": str(self.outputs),
-            "KDNB_JOURNAL": str(self.journal), "KDNB_REFERENCE": str(self.outputs / "none"),
-        }  # fmt: skip
-        command = [sys.executable, str(HERE), "--here", json.dumps([what, how])]
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-
-    def run(self, what: dict, **how) -> list[dict]:
-        """The same to its end; what it said."""
-        return self.end(self.start(what, **how))
-
-    def end(self, process: subprocess.Popen) -> list[dict]:
-        """What a process said until its end, which must be a good one."""
-        told = process.communicate()[0]
-        if process.returncode:
-            raise RuntimeError(f"a sweep ended with code {process.returncode}: {told[-2000:]}")
-        return [json.loads(line) for line in told.splitlines() if line.startswith("{")]
-
-    def count(self, word: str) -> Counter:
-        """How often each training began or ended."""
-        return Counter(line.split()[1] for line in self.journal.read_text().splitlines() if line.startswith(word))
-
-    def busy(self) -> list[int]:
-        """Processes in the middle of a training."""
-        last = {line.split()[2]: line.split()[0] for line in self.journal.read_text().splitlines()}
-        return [int(process) for process, word in last.items() if word == "begin"]
-
-    def table(self) -> dict[str, bytes]:
-        """run_id -> the bytes of its logits, labels and curves."""
-        import numpy as np
-
-        found = {}
-        for path in sorted((self.outputs / "runs").glob("[!.]*")):
-            with np.load(path / "logits.npz", allow_pickle=False) as arrays:
-                content = b"".join(arrays[name].tobytes() for name in sorted(arrays.files))
-            found[path.name] = content + (path / "history.csv").read_bytes()
-        return found
 
 
 def kills(folder: Path) -> dict:
@@ -148,24 +82,36 @@ def flat(folder: Path) -> dict:
 
 
 def overhead(folder: Path, rounds: int) -> dict:
-    """Seconds per point of Ray's one worker and of inline, from the second point on, in alternate rounds."""
-    times, starts = {"inline": [], "ray": []}, {"inline": [], "ray": []}
+    """What Ray's one worker adds to a point of inline, from the second point on, in alternate rounds.
+
+    inside: seconds that the training itself took, as its run has it. outside: the rest of the time between two
+    finished points. cpu: CPU seconds of all processes, Ray's own among them. The clock differs with what else the
+    machine does; outside and cpu hardly do.
+    """
+    points = {"inline": [], "ray": []}
+    first = {"inline": [], "ray": []}
     for number in range(rounds):
         for engine in ("inline", "ray") if number % 2 else ("ray", "inline"):
-            began = time.time()
-            more = {"engine": "ray", "workers": 1} if engine == "ray" else {}
-            said = Store(folder / f"{engine}-{number}").run(LONG, threads=2, **more)
-            marks = [one["time"] for one in said if one["line"].startswith("[")]
-            times[engine].append([round(b - a, 3) for a, b in itertools.pairwise(marks)])
-            starts[engine].append(round(marks[0] - began, 2))
-    means = {engine: statistics.mean(value for part in parts for value in part) for engine, parts in times.items()}
-    medians = {engine: statistics.median(value for part in parts for value in part) for engine, parts in times.items()}
+            began, store = time.time(), Store(folder / f"{engine}-{number}")
+            said = store.run(LONG, threads=2, **({"engine": "ray", "workers": 1} if engine == "ray" else {}))
+            marks = [one for one in said if one["line"].startswith("[")]
+            written = sorted((store.outputs / "runs").glob("[!.]*"), key=lambda path: path.stat().st_mtime)
+            costs = [json.loads((path / "metrics.json").read_text())["cost"]["seconds"] for path in written]
+            first[engine].append(marks[0]["time"] - began)
+            for (a, b), inside in zip(itertools.pairwise(marks), costs[1:], strict=True):
+                seconds = b["time"] - a["time"]
+                points[engine].append({"inside": inside, "outside": seconds - inside, "cpu": b["cpu"] - a["cpu"]})
+    mean = {
+        engine: {name: statistics.mean(one[name] for one in found) for name in found[0]}
+        for engine, found in points.items()
+    }
+    inside = statistics.mean(one["inside"] for found in points.values() for one in found)
     return {
-        "points_per_round": len(times["inline"][0]) + 1, "rounds": rounds, "seconds_per_point": means,
-        "median_seconds_per_point": medians, "overhead": means["ray"] / means["inline"] - 1,
-        "median_overhead": medians["ray"] / medians["inline"] - 1,
-        "seconds_to_the_first_point": {engine: statistics.median(found) for engine, found in starts.items()},
-        "times": times,
+        "points": {engine: len(found) for engine, found in points.items()}, "mean_seconds": mean,
+        "overhead": (mean["ray"]["outside"] - mean["inline"]["outside"]) / inside,
+        "cpu_overhead": mean["ray"]["cpu"] / mean["inline"]["cpu"] - 1,
+        "seconds_to_the_first_point": {engine: statistics.median(found) for engine, found in first.items()},
+        "times": points,
     }  # fmt: skip
 
 
@@ -176,13 +122,7 @@ def main() -> None:
         "--only", nargs="+", choices=("kills", "flat", "overhead"), default=["kills", "flat", "overhead"]
     )
     parser.add_argument("--rounds", type=int, default=2, help="of overhead, for each engine")
-    parser.add_argument("--here", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.here:
-        here(*json.loads(options.here))
-        return
-    import machine
-
     found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name in options.only:
         with tempfile.TemporaryDirectory(prefix="kdnb-sweep-") as folder:
@@ -193,6 +133,7 @@ def main() -> None:
             key: value for key, value in found[name].items() if key not in ("machine", "times", "rss_mib", "seconds")
         }
         print(json.dumps({name: told}, indent=1), flush=True)
+        found = json.loads(json.dumps(found), parse_float=lambda number: round(float(number), 4))
         RESULTS.write_text(json.dumps(found, indent=1) + "\n")
 
 
