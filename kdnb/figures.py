@@ -10,6 +10,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from kdnb import paths
 from kdnb.arms import ARMS
@@ -61,12 +62,16 @@ def save(figure: Figure, notebook: str, name: str, data: pd.DataFrame, alt: str,
 
     if not alt.strip():
         raise ValueError(f"figure {name}: alt text is missing")
+    figure.draw_without_rendering()  # lays it out, once; what savefig calls "tight" would do so twice more
+    figure.set_layout_engine(None)
+    seen = figure.get_tightbbox()  # [inches], tick labels included, however long they are
     if caption:
-        below = figure.get_tightbbox().y0 / figure.get_figheight()  # under tick labels, however long they are
-        figure.text(0.5, below - 0.03, caption, ha="center", va="top", fontsize=9, color="0.35")
+        below = seen.y0 / figure.get_figheight() - 0.03
+        text = figure.text(0.5, below, caption, ha="center", va="top", fontsize=9, color="0.35")
+        seen = Bbox.union([seen, text.get_window_extent().transformed(figure.dpi_scale_trans.inverted())])
     path = paths.FIGURES / f"{notebook}__{name}.png".replace(":", "-")
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150, bbox_inches="tight", metadata={"Description": alt})
+    figure.savefig(path, dpi=150, bbox_inches=seen.padded(0.1), metadata={"Description": alt})
     data.to_csv(Path(path).with_suffix(".csv"), index=False)
     plt.close(figure)
     return Image(filename=str(path), alt=alt, width=int(figure.get_figwidth() * 100))
