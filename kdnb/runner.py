@@ -103,6 +103,7 @@ def run_notebook(path: Path, output: Path, parameters: dict, timeout: int = TIME
             str(path), str(output), parameters, kernel_name="python3", progress_bar=False, log_output=False,
             execution_timeout=timeout, start_timeout=120, cwd=str(paths.NOTEBOOKS),
             stdout_file=_Progress(), kernel_manager_class=kernels.WaitingKernelManager, shutdown_kernel="immediate",
+            request_save_on_cell_execute=False,
             on_notebook_start=(lambda **_: kernels.get_ready()) if more else None,
         )  # fmt: skip
     except papermill.PapermillExecutionError as error:

@@ -45,12 +45,12 @@ def verdict(low: float, high: float, sign: int) -> str:
     return "holds" if low > 0 else "fails" if high < 0 else "undecided"
 
 
-def ledger(study: Study | None, **others: Study | None) -> pd.DataFrame:
+def ledger(study: Study | None, only: tuple[str, ...] = ("H",), **others: Study | None) -> pd.DataFrame:
     """Every claim on one task, a row each; a claim whose runs are missing has n 0 and the verdict "no runs".
 
     Args:
-        study: the fixed arms. others: further evidence by its names in `claims.EVIDENCE`, as `evidence.beyond`
-            gives it; None lists its claims with "no runs", evidence not named leaves them out.
+        study: the fixed arms. only: how the ids begin. others: further evidence by its names in
+            `claims.EVIDENCE`, as `evidence.beyond` gives it; None lists its claims with "no runs".
     Returns:
         id, statement, metric, unit, source, test, published; effect, low, high, n, p, signs, sign_p, run_ids of
         `Effect`; example_low, example_high, bootstrap (over test examples); degenerate (runs behind it that have
@@ -58,7 +58,9 @@ def ledger(study: Study | None, **others: Study | None) -> pd.DataFrame:
     """
     given = {"study": study, **others}
     claims = sorted(CLAIMS.values(), key=lambda claim: [int(x) for x in re.findall(r"\d+", claim.id)])
-    rows = [_row(claim, given[claim.evidence]) for claim in claims if claim.evidence in given]
+    rows = [
+        _row(claim, given[claim.evidence]) for claim in claims if claim.evidence in given and claim.id.startswith(only)
+    ]
     table = pd.DataFrame(rows)
     table["p_holm"] = table.groupby(table.id.str.split(".").str[0], sort=False).p.transform(statistics.holm)
     return table
@@ -191,9 +193,6 @@ def _closed_form(claim: Claim, study: Study | None) -> Effect:
 
 
 TESTS = {
-    "difference": _difference,
-    "inheritance": _inheritance,
-    "inherited change": _inheritance,
-    "trend": _trend,
+    "difference": _difference, "inheritance": _inheritance, "inherited change": _inheritance, "trend": _trend,
     "closed form": _closed_form,
-}
+}  # fmt: skip
