@@ -8,9 +8,10 @@ from hf import ALPHA, BATCH, LR, MAX_LENGTH, TAU, Work, synced
 
 from kdnb import models
 from kdnb.arms import arm_config
-from kdnb.config import PROFILES, RunConfig
+from kdnb.config import RunConfig
 from kdnb.data import Split, TaskData
 from kdnb.predict import device, precision
+from kdnb.profiles import PROFILES
 from kdnb.tasks import task_named
 from kdnb.tokens import Tokens, plan_batches
 from kdnb.train import _train

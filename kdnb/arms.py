@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from kdnb.config import PROFILES, RunConfig
+from kdnb.config import RunConfig
+from kdnb.profiles import PROFILES
 
 
 @dataclass(frozen=True, kw_only=True)

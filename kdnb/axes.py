@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kdnb.arms import ARMS
 from kdnb.checkpoints import SOURCES
-from kdnb.config import PROFILES
+from kdnb.profiles import PROFILES
 from kdnb.tasks import nearest
 
 LRS = tuple(float(f"{i}e-5") for i in range(1, 8))  # Table 1

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 from kdnb import results, runs, sweep
 from kdnb.arms import ARMS, arm_config
-from kdnb.config import METHODS, PROFILES
+from kdnb.config import METHODS
 from kdnb.data import TaskData, load, make
+from kdnb.profiles import PROFILES
 from kdnb.runs import Run
 from kdnb.tasks import nearest
 from kdnb.workers import run_points

@@ -1,4 +1,4 @@
-"""One run's configuration, the profiles and the arms of the comparison. Plain data: no torch here."""
+"""One run's configuration and its name. Plain data: no torch here."""
 
 import functools
 import hashlib
@@ -7,17 +7,25 @@ import math
 from dataclasses import dataclass, fields
 
 from kdnb.checkpoints import SOURCES
+from kdnb.profiles import PROFILES
 
 SPLITS = ("train", "validation", "test")
-METHODS = ("erm", "ls", "kd", "tfkd")
+METHODS = ("erm", "ls", "kd", "tfkd", "switch")
+PURE = METHODS[:-1]  # without "switch", which is one of them and then another
 SCHEDULES = ("linear", "constant")
 TFKD_FORMS = ("paper", "released")
-_FLOATS = ("alpha", "tau", "confidence", "multiplier", "lr", "warmup", "weight_decay", "clip", "dropout")
+_FLOATS = (
+    "alpha", "tau", "confidence", "multiplier", "lr", "warmup", "weight_decay", "clip", "dropout", "switch_at", "ramp",
+)  # fmt: skip
 _STUDENTS = ("large", "small", *SOURCES)
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",\n ", ": "))
 LATER = {
     "tfkd_form": "paper",
     "multiplier": 1.0,
+    "before": "",
+    "after": "",
+    "switch_at": 0.0,
+    "ramp": 0.0,
 }  # fields newer than the first stored runs: left out of a name while at this value
 
 
@@ -33,7 +41,11 @@ class RunConfig:
     data: str  # fingerprint of the three splits, from kdnb.data
     method: str  # one of METHODS
     student: str  # "large", "small", or a key of kdnb.checkpoints.SOURCES
-    teacher_run: str = ""  # run_id of the teacher; kd only
+    before: str = ""  # switch only: the method trained first, one of METHODS but switch
+    after: str = ""  # switch only: the method that takes over
+    switch_at: float = 0.0  # switch only: where `after` begins, share of the steps, 0..1 [-]
+    ramp: float = 0.0  # switch only: over which share of the steps it takes over, 0..1 [-]; 0 is at once
+    teacher_run: str = ""  # run_id of the teacher; kd only, or a switch with kd in it
     alpha: float = 0.0  # weight of the soft target, 0..1 [-]
     tau: float = 1.0  # softmax temperature, > 0 [-]
     tau2_scaling: bool = True  # multiply the soft term by tau^2
@@ -89,10 +101,16 @@ class RunConfig:
         """The run's name: what it is, for people, and the hash of its content, for the store."""
         return self._named(self.to_json())
 
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods whose losses this run uses: its own, or both sides of a switch."""
+        return (self.before, self.after) if self.method == "switch" else (self.method,)
+
     def training(self) -> str:
         """A name that all runs read off one training share: with a constant learning rate the number of epochs
-        does not show in it, since the first epochs of a longer training are a shorter one, step by step."""
-        shared = self.schedule == "constant" and not self.warmup
+        does not show in it, since the first epochs of a longer training are a shorter one, step by step. (Not so
+        where the loss switches at a share of the steps.)"""
+        shared = self.schedule == "constant" and not self.warmup and self.method != "switch"
         return self._named(self._json({"epochs": 1} if shared else {}))
 
     def _named(self, content: str) -> str:
@@ -106,55 +124,13 @@ def slug(task: str) -> str:
     return "".join(c if c.isascii() and c.isalnum() else "-" for c in task)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Profile:
-    """One size of the same study: models, rows and the fixed hyper-parameters of its arms."""
-
-    large: str  # key of kdnb.checkpoints.SOURCES
-    small: str  # key of kdnb.checkpoints.SOURCES
-    train_rows: int  # at most, 0 = all
-    validation_rows: int  # at most, 0 = all
-    test_rows: int  # at most, 0 = all
-    lr: float
-    epochs: int
-    ls_alpha: float
-    kd_alpha: float
-    seeds: tuple[int, ...]
-    history_rows: int = 64
-    max_length: int = 128
-    tasks: tuple[str, ...] = ("rt",)  # what `kdnb study` trains and reads
-
-
-# fmt: off
-PROFILES = {
-    "toy": Profile(
-        large="tiny-large", small="tiny-small", train_rows=64, validation_rows=32, test_rows=32, lr=1e-2, epochs=8,
-        ls_alpha=0.4, kd_alpha=0.7, seeds=(0, 1), history_rows=16, max_length=32,
-    ),
-    "demo": Profile(
-        large="minilm-6", small="minilm-3", train_rows=1000, validation_rows=200, test_rows=800, lr=2e-4, epochs=2,
-        ls_alpha=0.4, kd_alpha=0.9, seeds=(0, 1, 2), history_rows=32,
-    ),
-    "cpu": Profile(
-        large="minilm-6", small="minilm-3", train_rows=2000, validation_rows=500, test_rows=1000, lr=1e-4, epochs=3,
-        ls_alpha=0.4, kd_alpha=0.9, seeds=(0, 1, 2, 3, 4), history_rows=64,
-        tasks=("rt", "headline", "passage", "relation"),
-    ),
-    "paper": Profile(
-        large="bert-base", small="distilbert-base", train_rows=0, validation_rows=0, test_rows=0, lr=3e-5, epochs=3,
-        ls_alpha=0.4, kd_alpha=0.7, seeds=(0, 1, 2, 3, 4), history_rows=2000,
-        tasks=("mrpc", "qnli", "sst2", "mnli"),
-    ),
-}
-# fmt: on
-
 # fmt: off
 _CHECKS = (  # of a RunConfig: field, test, what is expected; the first that fails is told
     ("method", lambda c: c.method in METHODS, f"one of {', '.join(METHODS)}"),
     ("student", lambda c: c.student in _STUDENTS, f"large, small, {', '.join(SOURCES)}"),
     ("profile", lambda c: c.profile in PROFILES, f"one of {', '.join(PROFILES)}"),
     ("tfkd_form", lambda c: c.tfkd_form in TFKD_FORMS, f"one of {', '.join(TFKD_FORMS)}"),
-    ("tfkd_form", lambda c: c.method == "tfkd" or c.tfkd_form == "paper", "'paper' for every method but tfkd"),
+    ("tfkd_form", lambda c: "tfkd" in c.methods or c.tfkd_form == "paper", "'paper' for every method but tfkd"),
     ("multiplier", lambda c: 0 < c.multiplier < math.inf if c.tfkd_form == "released" else c.multiplier == 1,
      "> 0 and finite for tfkd's released form, 1 for everything else"),
     ("schedule", lambda c: c.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
@@ -173,8 +149,14 @@ _CHECKS = (  # of a RunConfig: field, test, what is expected; the first that fai
     ("history_rows", lambda c: c.history_rows >= 1, ">= 1"),
     ("seed", lambda c: c.seed >= 0, ">= 0"),
     ("order_seed", lambda c: c.order_seed >= 0, ">= 0"),
-    ("teacher_run", lambda c: bool(c.teacher_run) == (c.method == "kd"), "a run_id for kd, empty for the others"),
-    ("confidence", lambda c: 0 < c.confidence < 1 if c.method == "tfkd" else c.confidence == 0,
+    ("before", lambda c: c.method == "switch" or not (c.before or c.after), "'' for every method but switch"),
+    ("before", lambda c: c.method != "switch" or c.before in PURE, f"one of {', '.join(PURE)} for a switch"),
+    ("after", lambda c: c.method != "switch" or c.after in PURE, f"one of {', '.join(PURE)} for a switch"),
+    ("after", lambda c: c.method != "switch" or c.after != c.before, "another method than before"),
+    ("switch_at", lambda c: 0 <= c.switch_at <= (c.method == "switch"), "in [0, 1] for a switch, 0 for the others"),
+    ("ramp", lambda c: 0 <= c.ramp <= (c.method == "switch"), "in [0, 1] for a switch, 0 for the others"),
+    ("teacher_run", lambda c: bool(c.teacher_run) == ("kd" in c.methods), "a run_id for kd, empty for the others"),
+    ("confidence", lambda c: 0 < c.confidence < 1 if "tfkd" in c.methods else c.confidence == 0,
      "in (1/K, 1) for tfkd, 0 for the others"),
 )
 # fmt: on

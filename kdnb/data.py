@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from kdnb import embedded, glue
-from kdnb.config import PROFILES, SPLITS
+from kdnb.config import SPLITS
 from kdnb.paths import DATA_CACHE
+from kdnb.profiles import PROFILES
 from kdnb.tasks import Task, task_named
 
 BUILD = 4  # of the embedded tasks; raise it when kdnb.embedded changes what it makes

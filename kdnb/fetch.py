@@ -10,8 +10,8 @@ from filelock import FileLock
 
 from kdnb import assets, download, embedded, glue, hub, paths
 from kdnb.checkpoints import SOURCES
-from kdnb.config import PROFILES
 from kdnb.download import Listed, Part
+from kdnb.profiles import PROFILES
 from kdnb.tasks import Task, nearest, task_named
 
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from kdnb import data, grids, plan, probe, runs, select
 from kdnb.assets import MissingAsset
 from kdnb.axes import HPARAMS, grid_named, searched, seeds_of
-from kdnb.config import PROFILES, RunConfig
+from kdnb.config import RunConfig
 from kdnb.hub import HubUnreachable
+from kdnb.profiles import PROFILES
 from kdnb.tasks import nearest, task_named
 
 UNKNOWN = "unknown"  # the data's name in points that are only counted

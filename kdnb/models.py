@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from kdnb import hub
 from kdnb.assets import asset
 from kdnb.checkpoints import SOURCES
-from kdnb.config import PROFILES, RunConfig
+from kdnb.config import RunConfig
 from kdnb.data import TaskData
 from kdnb.dropout import Dropout
 from kdnb.encoder import Encoder
+from kdnb.profiles import PROFILES
 from kdnb.tokens import Tokens
 
 

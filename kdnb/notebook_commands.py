@@ -4,7 +4,7 @@ import json
 import time
 
 from kdnb import runner, runs
-from kdnb.config import PROFILES
+from kdnb.profiles import PROFILES
 from kdnb.tasks import nearest
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kdnb.config import PROFILES
+from kdnb.profiles import PROFILES
 from kdnb.tasks import TASKS
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]

@@ -15,8 +15,8 @@ import numpy as np
 
 from kdnb import paths
 from kdnb.arms import arm_config
-from kdnb.config import PROFILES
 from kdnb.data import Split, TaskData
+from kdnb.profiles import PROFILES
 
 STEPS = 20
 ROWS = 256  # of validation and of test, whose logits are computed

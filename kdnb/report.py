@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from kdnb import __version__, evidence, figures, paths, published, results, runner, verdicts
-from kdnb.config import PROFILES
+from kdnb.profiles import PROFILES
 from kdnb.tasks import TASKS, nearest
 
 _MATH = re.compile(r"(`[^`]*`)|\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.DOTALL)

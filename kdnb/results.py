@@ -10,7 +10,8 @@ import pandas as pd
 
 from kdnb import metrics, runs, statistics
 from kdnb.arms import ARMS, arm_config
-from kdnb.config import PROFILES, RunConfig, slug
+from kdnb.config import RunConfig, slug
+from kdnb.profiles import PROFILES
 from kdnb.runs import DamagedRun, Run
 from kdnb.studies import NoRuns, Study
 

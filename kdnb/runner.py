@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kdnb import paths
-from kdnb.config import PROFILES, slug
+from kdnb.config import slug
+from kdnb.profiles import PROFILES
 from kdnb.tasks import nearest
 
 DARK_ARMS = "erm_large,erm_small,kd_standard"  # what the dark-knowledge matrix of notebook 31 needs

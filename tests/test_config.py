@@ -8,7 +8,8 @@ from dataclasses import asdict, fields, replace
 import pytest
 
 from kdnb.arms import ARMS, arm_config
-from kdnb.config import LATER, PROFILES, RunConfig, slug
+from kdnb.config import LATER, RunConfig, slug
+from kdnb.profiles import PROFILES
 from kdnb.sweep import compare_points, with_teachers
 
 KD = RunConfig(task="rt", profile="toy", data="0" * 16, method="kd", student="small", teacher_run="rt-erm-large-s0-abc")
@@ -110,7 +111,10 @@ def test_the_quick_json_has_the_bytes_of_json(task, value):
     config = replace(KD, task=task, clip=value, seed=10**12, tau2_scaling=False)
     content = {name: value for name, value in asdict(config).items() if name not in LATER}
     assert config.to_json() == json.dumps(content, sort_keys=True, indent=1) + "\n"
-    later = replace(ERM, method="tfkd", confidence=0.9, tfkd_form="released", multiplier=2.0)
+    later = replace(
+        ERM, method="switch", before="erm", after="tfkd", switch_at=0.5, ramp=0.1, alpha=0.9, confidence=0.9,
+        tfkd_form="released", multiplier=2.0,
+    )  # fmt: skip
     assert later.to_json() == json.dumps(asdict(later), sort_keys=True, indent=1) + "\n"
 
 

@@ -19,8 +19,8 @@ from hub_folder import HubServer, whole_hub
 
 from kdnb import assets, checkpoints, data, doctor, download, fetch, glue, hub, models, paths
 from kdnb.cli import main
-from kdnb.config import PROFILES
 from kdnb.data import SPLITS
+from kdnb.profiles import PROFILES
 from kdnb.tasks import TASKS
 
 BERT, DISTILBERT = "google-bert/bert-base-uncased", "distilbert/distilbert-base-uncased"

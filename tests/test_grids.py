@@ -8,7 +8,8 @@ import pytest
 
 from kdnb import axes, grids, published
 from kdnb.arms import ARMS, arm_config
-from kdnb.config import PROFILES, RunConfig
+from kdnb.config import RunConfig
+from kdnb.profiles import PROFILES
 from kdnb.sweep import compare_points
 from kdnb.where import FIELDS, compile_where
 

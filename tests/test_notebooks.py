@@ -194,7 +194,7 @@ def test_a_training_notebook_runs_in_the_toy_profile(step, trained):
 
 def test_the_training_notebooks_leave_the_runs_of_the_study(trained):
     from kdnb.arms import ARMS
-    from kdnb.config import PROFILES
+    from kdnb.profiles import PROFILES
     from kdnb.results import study
 
     rt, section = study("rt", "toy"), study("section", "toy")

@@ -19,6 +19,7 @@ ORDER = [
     "failures",
     "hub",
     "checkpoints",
+    "profiles",
     "config",
     "arms",
     "running",
