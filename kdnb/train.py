@@ -13,7 +13,7 @@ from kdnb.config import RunConfig
 from kdnb.cost import keep_memory, release_memory, surroundings
 from kdnb.data import SPLITS, TaskData
 from kdnb.history import History
-from kdnb.losses import erm_loss, kd_loss, ls_loss, tfkd_released_loss, virtual_teacher_logits
+from kdnb.objective import batch_loss, learning_rate
 from kdnb.optimizer import Optimizer
 from kdnb.predict import autocast, device, precision, predict
 from kdnb.runs import Run
@@ -95,9 +95,9 @@ def check_inputs(configs: list[RunConfig], data: TaskData, teacher: Run | None) 
         raise ValueError(f"not on one training: {', '.join(config.run_id() for config in configs)}")
     if data.fingerprint != config.data:
         raise ValueError(f"run {config.run_id()} is for data {config.data}, got {data.fingerprint} ({data.task.name})")
-    if config.method == "tfkd" and not 1 / data.task.num_classes < config.confidence < 1:
+    if "tfkd" in config.methods and not 1 / data.task.num_classes < config.confidence < 1:
         raise ValueError(f"confidence must be in (1/{data.task.num_classes}, 1), got {config.confidence}")
-    if config.method != "kd":
+    if "kd" not in config.methods:
         return
     if teacher is None or teacher.run_id != config.teacher_run:
         raise ValueError(f"teacher run {config.teacher_run} is needed, got {teacher.run_id if teacher else 'none'}")
@@ -113,27 +113,6 @@ def encode(encoder: str, data: TaskData, max_length: int) -> dict[str, Tokens]:
     """Token ids of all splits for an encoder; kept, so that a process tokenises once."""
     tokenizer = models.load_tokenizer(encoder, data)
     return {name: tokenize(split, tokenizer, max_length) for name, split in data.splits.items()}
-
-
-def learning_rate(config: RunConfig, step: int, total: int) -> float:
-    """Learning rate of step 0..total-1: warm-up, then linear decay to 0 or constant."""
-    warmup = round(config.warmup * total)
-    if step < warmup:
-        return config.lr * step / warmup
-    return config.lr if config.schedule == "constant" else config.lr * (total - step) / max(1, total - warmup)
-
-
-def batch_loss(config: RunConfig, logits: Tensor, labels: Tensor, teacher_logits: Tensor | None) -> Tensor:
-    """The method's mean loss on a batch [nats]; logits and teacher_logits (B, K), labels (B,)."""
-    if config.method == "erm":
-        return erm_loss(logits, labels)
-    if config.method == "ls":
-        return ls_loss(logits, labels, config.alpha)
-    if config.tfkd_form == "released":
-        return tfkd_released_loss(logits, labels, config.alpha, config.confidence, config.tau, config.multiplier)
-    if config.method == "tfkd":
-        teacher_logits = virtual_teacher_logits(labels, logits.shape[1], config.confidence)
-    return kd_loss(logits, labels, teacher_logits, config.alpha, config.tau, config.tau2_scaling)
 
 
 def _train(model, configs, data, inputs, kind, teacher, on_step=None, finish=None, epochs=None) -> None:
@@ -166,7 +145,7 @@ def _train(model, configs, data, inputs, kind, teacher, on_step=None, finish=Non
 def _stepper(model, config, data, tokens, kind, teacher, total) -> Callable:
     """step(number, rows): one optimiser step on some rows; returns detached logits (B, K) and the mean loss."""
     labels = torch.from_numpy(data.splits["train"].labels).to(device())
-    teacher_logits = torch.from_numpy(teacher.logits["train"]).to(device()) if teacher else None
+    taught = functools.cache(lambda: torch.from_numpy(teacher.logits["train"]).to(device()))  # not before it is needed
     if not config.weight_decay:  # with it, words that never occur decay too
         model.restrict_to(tokens)
     optimizer = Optimizer(model, config, kind)
@@ -177,7 +156,7 @@ def _stepper(model, config, data, tokens, kind, teacher, total) -> Callable:
         index = inputs.pop("rows")
         with autocast(kind):
             logits = model(**inputs)
-        loss = batch_loss(config, logits, labels[index], teacher_logits[index] if teacher else None)
+        loss = batch_loss(config, logits, labels[index], lambda: taught()[index], number, total)
         loss.backward()
         optimizer.step(learning_rate(config, number, total))
         return logits.detach(), loss.detach()

@@ -47,6 +47,7 @@ ORDER = [
     "dropout",
     "encoder",
     "models",
+    "objective",
     "optimizer",
     "predict",
     "gpu",

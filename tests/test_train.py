@@ -9,8 +9,9 @@ import torch
 from scipy.stats import entropy as scipy_entropy
 
 from kdnb import data, losses, models, train
+from kdnb.objective import batch_loss, learning_rate
 from kdnb.runs import SPLITS
-from kdnb.train import batch_loss, fit, learning_rate
+from kdnb.train import fit
 
 
 def same_logits(one, other):
@@ -183,7 +184,7 @@ def test_a_student_sees_each_rows_own_teacher_logits(toy, quick, teacher, monkey
     """The soft targets of a batch are the stored train logits of the rows in it, in their order."""
     rows, seen, plan, loss = [], [], train.plan_batches, train.batch_loss
     monkeypatch.setattr(train, "plan_batches", lambda *a: rows.append(plan(*a)) or rows[-1])
-    monkeypatch.setattr(train, "batch_loss", lambda c, z, y, t: seen.append((y, t)) or loss(c, z, y, t))
+    monkeypatch.setattr(train, "batch_loss", lambda c, z, y, t, *at: seen.append((y, t())) or loss(c, z, y, t, *at))
     fit(quick("kd_self", batch_size=8, teacher_run=teacher.run_id), toy, teacher)
     for batch, (labels, soft) in zip(rows[0], seen, strict=True):
         np.testing.assert_array_equal(soft.numpy(), teacher.logits["train"][batch])
