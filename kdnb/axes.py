@@ -1,11 +1,10 @@
-"""What each named grid of the study varies: axes by arm, and the pairs of models of the ladder."""
+"""What each named grid of the study varies: its arms and their axes."""
 
 import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from kdnb.arms import ARMS
-from kdnb.checkpoints import SOURCES
 from kdnb.profiles import PROFILES
 from kdnb.tasks import nearest
 
@@ -22,6 +21,9 @@ SEARCH = {
     "cpu": {"lr": (5e-5, 1e-4, 2e-4, 4e-4), "alpha": (0.1, 0.3, 0.5, 0.7, 0.9), "epochs": (1, 2, 4)},
     "paper": {"lr": (1e-5, 3e-5, 5e-5, 7e-5), "alpha": (0.1, 0.3, 0.5, 0.7, 0.9), "epochs": (1, 3, 5)},
 }
+SWITCHES, TOY_SWITCHES = (0.1, 0.25, 0.5, 0.75, 0.9), (0.5,)  # 0 and 1 are the pure methods, bit for bit
+RAMP = 0.01  # of the steps
+PULL = {"alpha": (1.0,), "tau": (4.0,)}  # of KD on either side of a switch
 TAUS, TOY_TAUS = (1.0, 2.0, 4.0, 8.0, 16.0), (1.0, 4.0, 16.0)  # of the temperature grid
 PAPER_ARMS = tuple(arm for arm in ARMS if ARMS[arm].paper_row)
 SOFT_ARMS = tuple(arm for arm in PAPER_ARMS if ARMS[arm].method != "erm")
@@ -29,17 +31,6 @@ TEACHED = ("kd_standard", "kd_self", "kd_reverse")
 
 
 PLACEHOLDER = "unselected"  # ends the teacher's name of a point whose teacher is not selected yet
-
-
-@dataclass(frozen=True, eq=False)
-class Cell:
-    """Points of one student on one kind of target: `changes` holds the RunConfig fields of each."""
-
-    arm: str  # a key of ARMS, "" for a pair of models that is none of them
-    method: str
-    student: str  # as RunConfig.student
-    teacher: str  # the same of its teacher, "" for none
-    changes: list[dict]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +64,17 @@ def _a3(arm: str, task: str, profile: str) -> list[dict]:
         return _table1(arm, task, profile)
     kd = {"tau": A3_TAUS, "alpha": A3_KD_ALPHAS}
     return product({"lr": LRS, **(kd if ARMS[arm].method == "kd" else {"alpha": A3_LS_ALPHAS}), "epochs": EPOCHS})
+
+
+def _deviations(arm: str, _task: str, _profile: str) -> list[dict]:
+    """KD on the teacher alone, at tau 1 and at the tau 4 that the second paper uses for images."""
+    if ARMS[arm].method == "erm":
+        return [{}]
+    return product({"alpha": (1.0,), "tau": (1.0, 4.0)})
+
+
+def _switching(arm: str, _task: str, _profile: str) -> list[dict]:
+    return [{}] if ARMS[arm].method == "erm" else product(PULL)
 
 
 def _published(table: int) -> Callable:
@@ -114,6 +116,16 @@ GRIDS = {
         title="tau x alpha x tau^2 scaling, all else fixed", fields=_temperature,
         arms=("erm_large", "erm_small", "kd_standard"), allowed=("erm_large", "erm_small", *TEACHED), search=False,
     ),
+    "deviations": Grid(
+        title="KD at alpha 1, tau 1 and 4, beside ERM: who deviates from whom", fields=_deviations,
+        arms=("erm_large", "erm_small", "kd_standard", "kd_self"), allowed=("erm_large", "erm_small", *TEACHED),
+        search=False,
+    ),
+    "switching": Grid(
+        title="labels first, then the teacher, and the reverse, switched at a share of the steps", fields=_switching,
+        arms=("erm_large", "erm_small", "kd_standard"), allowed=("erm_large", "erm_small", "kd_standard"),
+        search=False,
+    ),
     "ladder": Grid(
         title="the small model taught by every size, and every size taught by it", fields=lambda *_: [{}],
         arms=(), allowed=(), search=False,
@@ -151,50 +163,3 @@ def searched(task: str, arms: Iterable[str] = ()) -> list[str]:
 def seeds_of(name: str, profile: str) -> tuple[int, ...]:
     """Seeds of a grid where none are asked for: one for a search, the profile's for what is compared."""
     return PROFILES[profile].seeds[:1] if grid_named(name).search else PROFILES[profile].seeds
-
-
-def ladder_sizes(profile: str) -> list[str]:
-    """The models of a profile's ladder as RunConfig.student names them: its large and small, and their relatives."""
-    size = PROFILES[profile]
-    family = [name for name, source in SOURCES.items() if source.kind == SOURCES[size.large].kind]
-    return [{size.large: "large", size.small: "small"}.get(name, name) for name in family]
-
-
-def cells(name: str, task: str, profile: str, arms: Iterable[str] = ()) -> list[Cell]:
-    """A grid's cells, those of ERM first; `arms` picks some of them.
-
-    Raises:
-        ValueError: unknown grid, profile or arm, or an arm that the grid does not have.
-    """
-    grid = grid_named(name)
-    if profile not in PROFILES:
-        raise ValueError(f"unknown profile {profile!r}{nearest(profile, PROFILES)}")
-    for arm in arms:
-        if arm not in grid.allowed:
-            raise ValueError(f"grid {name} has no arm {arm!r}{nearest(arm, grid.allowed)}")
-    if name == "ladder":
-        return _ladder(profile)
-    wanted = [arm for arm in ARMS if arm in (tuple(arms) or grid.arms)]
-    return [arm_cell(grid, arm, task, profile) for arm in sorted(wanted, key=lambda arm: ARMS[arm].method != "erm")]
-
-
-def arm_cell(grid: Grid, arm: str, task: str, profile: str) -> Cell:
-    """The cell of one arm."""
-    what = ARMS[arm]
-    teacher = ARMS[what.teacher].student if what.teacher else ""
-    return Cell(arm, what.method, what.student, teacher, grid.fields(arm, task, profile))
-
-
-def teacher_cells(name: str, models: Iterable[str], task: str, profile: str) -> list[Cell]:
-    """The ERM cells of some models, among whose points a grid's teachers are selected."""
-    of_model = {ARMS[arm].student: arm for arm in ("erm_large", "erm_small")}
-    return [arm_cell(GRIDS[name], of_model[model], task, profile) for model in of_model if model in models]
-
-
-def _ladder(profile: str) -> list[Cell]:
-    """ERM of every size; KD of the small student by every teacher, and of every student by the small teacher."""
-    sizes = ladder_sizes(profile)
-    named = {(a.method, a.student, ARMS[a.teacher].student if a.teacher else ""): arm for arm, a in ARMS.items()}
-    trios = [("erm", size, "") for size in sizes] + [("kd", "small", teacher) for teacher in sizes]
-    trios += [("kd", student, "small") for student in sizes if student != "small"]
-    return [Cell(named.get(trio, ""), *trio, [{}]) for trio in trios]

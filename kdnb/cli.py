@@ -57,6 +57,10 @@ def train(
     tau2_scaling: Annotated[bool | None, typer.Option(help="kd: tau^2 on the soft term. [default: on]")] = None,
     tfkd_form: Annotated[str | None, typer.Option(help=f"tfkd: {' or '.join(TFKD_FORMS)}. [default: paper]")] = None,
     multiplier: Annotated[float | None, typer.Option(help="tfkd released: on its soft term, > 0.")] = None,
+    before: Annotated[str | None, typer.Option(help="switch: the method trained first.")] = None,
+    after: Annotated[str | None, typer.Option(help="switch: the method that takes over.")] = None,
+    switch_at: Annotated[float | None, typer.Option(help="switch: where, share of the steps, 0..1.")] = None,
+    ramp: Annotated[float | None, typer.Option(help="switch: over which share of them. [default: 0, at once]")] = None,
     lr: Lr = None,
     epochs: Epochs = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples per step, >= 1.")] = None,
@@ -75,7 +79,8 @@ def train(
     given = {
         "alpha": alpha, "tau": tau, "lr": lr, "epochs": epochs, "batch_size": batch_size, "schedule": schedule,
         "dropout": dropout, "precision": precision, "order_seed": order_seed, "tau2_scaling": tau2_scaling,
-        "tfkd_form": tfkd_form, "multiplier": multiplier,
+        "tfkd_form": tfkd_form, "multiplier": multiplier, "before": before, "after": after, "switch_at": switch_at,
+        "ramp": ramp,
     }  # fmt: skip
     changes = {name: value for name, value in given.items() if value is not None}
     finish(as_json, commands.train(task, profile, method, student, teacher, seed, train_rows, changes))

@@ -11,7 +11,10 @@ from kdnb.runs import Run
 from kdnb.tasks import nearest
 from kdnb.workers import run_points
 
-SOFT = ("alpha", "tau", "tau2_scaling", "tfkd_form", "multiplier", "student")  # a student's alone, not its teacher's
+SOFT = (  # a student's alone, not its teacher's
+    "alpha", "tau", "tau2_scaling", "tfkd_form", "multiplier", "student", "method", "before", "after", "switch_at",
+    "ramp",
+)  # fmt: skip
 
 
 def task_data(task: str, profile: str, train_rows: int | None = None, own: dict | None = None) -> TaskData:
@@ -38,12 +41,15 @@ def train(task, profile, method, student, teacher, seed, train_rows, changes) ->
         raise ValueError(f"unknown method {method!r}{nearest(method, METHODS)}")
     if student not in ("large", "small"):
         raise ValueError(f"student must be large or small, got {student!r}")
-    if (method == "kd") != bool(teacher):
-        raise ValueError("method kd needs --teacher (large, small or a run_id), the other methods take none")
+    involved = (method, changes.get("before"), changes.get("after"))
+    if ("kd" in involved) != bool(teacher):
+        raise ValueError("kd needs --teacher (large, small or a run_id), the other methods take none")
     data = task_data(task, profile, train_rows)
     changes = {"order_seed": seed, "student": student, **changes}
-    arm = next(name for name, arm in ARMS.items() if arm.method == method)
+    basis = next((name for name in ("kd", "tfkd", "ls") if name in involved), "erm")
+    arm = next(name for name, arm in ARMS.items() if arm.method == basis)
     fields = {"task": data.task.name, "profile": profile, "data": data.fingerprint, "seed": seed}
+    changes |= {"method": "switch"} if method == "switch" else {}
     config = arm_config(arm, **fields, teacher_run=teacher, **changes)  # refuses bad values before any training
     if teacher:
         config = replace(config, teacher_run=_teacher(teacher, data, profile, seed, changes))

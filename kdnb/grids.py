@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from kdnb.arms import arm_config
-from kdnb.axes import GRIDS, PLACEHOLDER, Cell, cells, seeds_of, teacher_cells
+from kdnb.axes import GRIDS, PLACEHOLDER, seeds_of
+from kdnb.cells import Cell, cells, teacher_cells
 from kdnb.config import RunConfig, slug
 from kdnb.sweep import Point
 from kdnb.where import FIELDS, Where, compile_where
@@ -108,7 +109,7 @@ def _erm(found: Stages, own: list[Cell], grid: str, keep: Where, needed: set[str
 
 def _fields(cell: Cell, fixed: dict, keep: Where | None = None) -> list[dict]:
     """RunConfig's fields of a cell's points that an expression lets through; a teacher is filled in later."""
-    basis = cell.arm or {"erm": "erm_small", "kd": "kd_standard"}[cell.method]
+    basis = cell.arm or ("erm_small" if cell.method == "erm" else "kd_standard")
     base = vars(arm_config(basis, **fixed, student=cell.student, teacher_run=PLACEHOLDER if cell.teacher else ""))
     rows = [{**base, **changes} for changes in cell.changes]
     return [row for row in rows if keep(_seen(cell, row))] if keep and keep.names else rows

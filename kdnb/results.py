@@ -101,7 +101,10 @@ def tidy(found: list[Run]) -> pd.DataFrame:
     validation_accuracy, train_accuracy, train_entropy, the two curve entropies, seconds.
     """
     rows = []
-    keep = ("task", "profile", "method", "student", "seed", "alpha", "tau", "tau2_scaling", "lr", "epochs")
+    keep = (
+        "task", "profile", "method", "student", "seed", "alpha", "tau", "tau2_scaling", "lr", "epochs", "before",
+        "after", "switch_at",
+    )  # fmt: skip
     for run in found:
         config, arm, test = run.config, arm_of(run.config), run.metrics["test"]
         row = {"run_id": run.run_id, "arm": arm, "name": ARMS[arm].name if arm else run.run_id}

@@ -27,6 +27,8 @@ class Point:
     @property
     def title(self) -> str:
         """As printed."""
+        if self.config.method == "switch":
+            return f"{self.config.before.upper()} to {self.config.after.upper()} at {self.config.switch_at:g}"
         return ARMS[self.arm].name if self.arm else f"{self.config.method.upper()} {self.config.student}"
 
 

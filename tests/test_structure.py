@@ -68,6 +68,7 @@ ORDER = [
     "sweep",
     "workers",
     "axes",
+    "cells",
     "grids",
     "select",
     "evidence",
