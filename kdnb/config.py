@@ -72,7 +72,7 @@ class RunConfig:
             value = getattr(self, name)
             if type(value) is not float:
                 object.__setattr__(self, name, float(value))  # 1 and 1.0 are one value, hence one run
-        for name, fine, expected in _CHECKS:
+        for name, fine, expected in _SWITCH_CHECKS if self.method == "switch" else _CHECKS:
             if not fine(self):
                 raise ValueError(f"{name} must be {expected}, got {getattr(self, name)!r}")
 
@@ -149,14 +149,18 @@ _CHECKS = (  # of a RunConfig: field, test, what is expected; the first that fai
     ("history_rows", lambda c: c.history_rows >= 1, ">= 1"),
     ("seed", lambda c: c.seed >= 0, ">= 0"),
     ("order_seed", lambda c: c.order_seed >= 0, ">= 0"),
-    ("before", lambda c: c.method == "switch" or not (c.before or c.after), "'' for every method but switch"),
-    ("before", lambda c: c.method != "switch" or c.before in PURE, f"one of {', '.join(PURE)} for a switch"),
-    ("after", lambda c: c.method != "switch" or c.after in PURE, f"one of {', '.join(PURE)} for a switch"),
-    ("after", lambda c: c.method != "switch" or c.after != c.before, "another method than before"),
-    ("switch_at", lambda c: 0 <= c.switch_at <= (c.method == "switch"), "in [0, 1] for a switch, 0 for the others"),
-    ("ramp", lambda c: 0 <= c.ramp <= (c.method == "switch"), "in [0, 1] for a switch, 0 for the others"),
+    ("method", lambda c: c.method == "switch" or not (c.before or c.after or c.switch_at or c.ramp),
+     "'switch' where before, after, switch_at or ramp is given"),
     ("teacher_run", lambda c: bool(c.teacher_run) == ("kd" in c.methods), "a run_id for kd, empty for the others"),
     ("confidence", lambda c: 0 < c.confidence < 1 if "tfkd" in c.methods else c.confidence == 0,
      "in (1/K, 1) for tfkd, 0 for the others"),
+)
+_SWITCH_CHECKS = (
+    ("before", lambda c: c.before in PURE, f"one of {', '.join(PURE)}"),
+    ("after", lambda c: c.after in PURE, f"one of {', '.join(PURE)}"),
+    ("after", lambda c: c.after != c.before, "another method than before"),
+    ("switch_at", lambda c: 0 <= c.switch_at <= 1, "in [0, 1]"),
+    ("ramp", lambda c: 0 <= c.ramp <= 1, "in [0, 1]"),
+    *_CHECKS,
 )
 # fmt: on
