@@ -22,6 +22,9 @@ EVIDENCE = {
     "study": "the arms at the profile's fixed hyper-parameters",
     "temperature": "a grid with tau as an axis",
     "smoothing": f"LS at alpha {LARGE_ALPHA:g} or more",
+    "deviations": "KD at alpha 1, tau 1 and 4",
+    "switching": "losses switched in mid-training",
+    "simulation": "simulations, drawn anew for each seed",
 }
 
 
@@ -56,6 +59,9 @@ class Claim:
     test: str = "difference"  # a key of verdicts.TESTS
     evidence: str = "study"  # the runs that decide it: a key of EVIDENCE
     published: str = ""  # where the tables have no number to count: why
+    unit: str = "r"  # of the effect, where no part has one
+    side: int = 1  # where no part has a sign: +1, -1, or 0 for a claim that there is no effect
+    told: str = ""  # the test in words, where no part has any
 
     @property
     def family(self) -> str:
@@ -69,18 +75,13 @@ class Claim:
 
     @property
     def sign(self) -> int:
-        """+1 if a positive effect bears the claim out, -1 if a negative one."""
-        return self.parts[0].sign if len(self.parts) == 1 else -1 if self.test in ("trend", "closed form") else 1
+        """+1 if a positive effect bears the claim out, -1 if a negative one, 0 if none can."""
+        return self.parts[0].sign if len(self.parts) == 1 else self.side
 
     @property
     def words(self) -> str:
         """The test in words."""
-        return "; ".join(part.words for part in self.parts) or {
-            "inheritance": "correlation of teacher and student entropy over all KD runs > 0",
-            "inherited change": "the same without self-KD, both minus the ERM student's entropy > 0",
-            "trend": "slope of entropy in ln tau, mean over alpha < 0",
-            "closed form": "total variation between the targets, minus its bound < 0; no run needed",
-        }.get(self.test, self.test)
+        return self.told or "; ".join(part.words for part in self.parts)
 
 
 def _claim(id: str, metric: str, arm: str, sign: str, than: str, source: str, statement: str = "", **more) -> Claim:
@@ -99,10 +100,13 @@ def _searched(id: str, metric: str, arm: str, sign: str, than: str, source: str)
 
 NO_NUMBER = "no number"
 FIGURE = "figure only"
+INHERITED = "correlation of teacher and student entropy over all KD runs > 0"
+CHANGED = "the same without self-KD, both minus the ERM student's entropy > 0"
 _FIXED = [
     Claim(
         id="H1.1", statement="Teacher-free KD as released is LS, up to a constant and O(confidence / tau)",
-        source="Yuan et al. 2020, released code", test="closed form", published=NO_NUMBER,
+        source="Yuan et al. 2020, released code", test="closed form", published=NO_NUMBER, unit="mass over bound",
+        side=-1, told="total variation between the targets, minus its bound < 0; no run needed",
     ),
     _claim("H1.2", "entropy", "tfkd_small", ">", "erm_small", "section 4, on teacher-free KD", published=NO_NUMBER),
     _claim("H3.1", "entropy", "ls_small", ">", "erm_small", "Table 2"),
@@ -123,11 +127,11 @@ _FIXED = [
     _claim("H3.6f", "train_curve_entropy", "kd_self", "<", "erm_small", "Figure 1", published=FIGURE),
     Claim(
         id="H3.7", statement="A student's entropy follows its teacher's (correlation over all KD runs)",
-        source="Tables 2 and 4, derived", test="inheritance",
+        source="Tables 2 and 4, derived", test="inheritance", told=INHERITED,
     ),
     Claim(
         id="H3.7b", statement="A student's change of entropy follows its teacher's, self-KD left out",
-        source="Tables 2 and 4, derived", test="inherited change",
+        source="Tables 2 and 4, derived", test="inherited change", told=CHANGED,
     ),
     _claim("H4.1", "entropy", "ls_large", ">", "erm_large", "Table 4"),
     _claim("H4.2", "entropy", "kd_reverse", ">", "erm_large", "Table 4"),
@@ -154,14 +158,15 @@ _TEMPERATURE = [
     _searched("H5.4e", "accuracy", "kd_reverse", ">", "ls_large", "Table 11"),
     Claim(
         id="H5.5", statement="At fixed alpha, Standard KD's entropy at tau 1 falls as the tau of training rises",
-        source="Zheng & Yang 2024, App. A.1", test="trend", evidence="temperature", published=NO_NUMBER,
+        source="Zheng & Yang 2024, App. A.1", test="trend", evidence="temperature", published=NO_NUMBER, side=-1,
+        unit="nats per e-fold", told="slope of entropy in ln tau, mean over alpha < 0",
     ),
     Claim(
         id="H5.6", statement="With tau searched, a student's entropy follows its teacher's",
-        source="Tables 8 and 10, derived", test="inheritance", evidence="temperature",
+        source="Tables 8 and 10, derived", test="inheritance", told=INHERITED, evidence="temperature",
     ),
     Claim(
-        id="H5.6b", source="Tables 8 and 10, derived", test="inherited change", evidence="temperature",
+        id="H5.6b", source="Tables 8 and 10, derived", test="inherited change", told=CHANGED, evidence="temperature",
         statement="With tau searched, a student's change of entropy follows its teacher's, self-KD left out",
     ),
 ]  # fmt: skip

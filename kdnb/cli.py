@@ -22,6 +22,7 @@ app.command()(grid_cli.plan)
 app.command()(grid_cli.select)
 app.command()(sweep_cli.sweep)
 app.command()(sweep_cli.status)
+app.command()(sweep_cli.simulate)
 
 
 @app.command()

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from kdnb import results, select
+from kdnb import paths, results, select, small_files
 from kdnb.claims import LARGE_ALPHA
 from kdnb.config import RunConfig
 from kdnb.studies import NoRuns, Study
@@ -42,6 +42,12 @@ def smoothing(study: Study) -> Study | None:
         return config.data == data and config.method == "ls" and config.alpha >= LARGE_ALPHA
 
     return _study(study, keep)
+
+
+def simulated(claim: str) -> dict:
+    """What `kdnb simulate` kept for a claim, in the store or among the committed ones; {} if neither has it."""
+    stores = (paths.SIMULATIONS, paths.SIMULATIONS_REFERENCE)
+    return next((found for store in stores if (found := small_files.read(store / f"{claim}.json"))), {})
 
 
 def selected(study: Study) -> Study:

@@ -87,7 +87,7 @@ def _claim(row) -> dict:
     def span(low: float, high: float) -> str:
         return f"[{verdicts.shown(low, row.unit)}, {verdicts.shown(high, row.unit)}]"
 
-    over_seeds = "exact" if not row.run_ids else span(row.low, row.high) if row.n > 1 else "one seed"
+    over_seeds = "exact" if pd.isna(row.p) and not row.run_ids else span(row.low, row.high) if row.n > 1 else "one seed"
     over_examples = span(row.example_low, row.example_high) if row.bootstrap != "none" else "–"
     return {
         "id": row.id, "statement": row.statement, "test": row.test, "source": row.source, "published": row.published,

@@ -66,3 +66,14 @@ def status(
     from kdnb import sweep_commands
 
     finish(as_json, sweep_commands.show_status(name, watch))
+
+
+def simulate(
+    seeds: Annotated[str, typer.Option(help="Comma-separated; each is a draw of data, start and order.")] = "0,1,2,3,4",
+    only: Annotated[str, typer.Option(help="Comma-separated claims, such as H8.2. [default: all]")] = "",
+    as_json: Json = False,
+) -> None:
+    """Run what the second paper's claims need beside stored runs: toys and small networks, a minute in all."""
+    from kdnb.simulations import simulate as run
+
+    finish(as_json, run(numbers(seeds), words(only)))

@@ -5,44 +5,24 @@ it lies on the other side, and is undecided otherwise. Chance over test examples
 """
 
 import re
-from dataclasses import dataclass, field
 from itertools import product
 
 import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from kdnb import evidence, results, statistics
+from kdnb import evidence, statistics
 from kdnb.arms import ARMS
 from kdnb.claims import CLAIMS, METRICS, Claim, Part
+from kdnb.deviation_claims import DEVIATION_CLAIMS
+from kdnb.deviation_verdicts import DEVIATION_TESTS
+from kdnb.effects import NO_BOOTSTRAP, Effect, over_seeds, verdict
 from kdnb.statistics import Interval, correlation_interval
 from kdnb.studies import Study
 from kdnb.truth import published_count
 
 NAN = float("nan")
-NO_BOOTSTRAP = Interval(NAN, NAN, 0, "none")
-
-
-@dataclass(frozen=True)
-class Effect:
-    """A measured effect and its 95 % interval over n seeds (KD runs for a correlation, cases in closed form)."""
-
-    effect: float = NAN
-    low: float = NAN
-    high: float = NAN
-    n: int = 0
-    p: float = NAN  # two-sided
-    signs: str = ""  # seeds whose own effect has the claimed sign: "5/5"
-    sign_p: float = NAN  # one-sided
-    examples: Interval = NO_BOOTSTRAP  # over test examples
-    run_ids: list[str] = field(default_factory=list)
-
-
-def verdict(low: float, high: float, sign: int) -> str:
-    """ "holds", "fails" or "undecided": where the interval (low, high) of an effect lies; nan decides nothing."""
-    if sign < 0:
-        low, high = -high, -low
-    return "holds" if low > 0 else "fails" if high < 0 else "undecided"
+RUNLESS = ("closed form", "filters", "simulation")  # tests that read no run
 
 
 def ledger(study: Study | None, only: tuple[str, ...] = ("H",), **others: Study | None) -> pd.DataFrame:
@@ -57,7 +37,9 @@ def ledger(study: Study | None, only: tuple[str, ...] = ("H",), **others: Study 
         learnt nothing), verdict, p_holm (corrected over the claims of one section). Accuracies are shares.
     """
     given = {"study": study, **others}
-    claims = sorted(CLAIMS.values(), key=lambda claim: [int(x) for x in re.findall(r"\d+", claim.id)])
+    claims = sorted(
+        (CLAIMS | DEVIATION_CLAIMS).values(), key=lambda claim: [int(x) for x in re.findall(r"\d+", claim.id)]
+    )
     rows = [
         _row(claim, given[claim.evidence]) for claim in claims if claim.evidence in given and claim.id.startswith(only)
     ]
@@ -93,10 +75,10 @@ def inheritance(study: Study) -> pd.DataFrame:
 def _row(claim: Claim, study: Study | None) -> dict:
     """A claim's row of the ledger."""
     found = Effect()
-    if study is not None or claim.test == "closed form":
+    if study is not None or claim.test in RUNLESS:
         found = TESTS[claim.test](claim, study)
     units = {METRICS[part.metric][1] for part in claim.parts}
-    unit = units.pop() if units else {"trend": "nats per e-fold", "closed form": "mass over bound"}.get(claim.test, "r")
+    unit = units.pop() if units else claim.unit
     learnt = study.table.set_index("run_id").degenerate if study is not None else {}
     word = verdict(found.low, found.high, claim.sign) if found.n else "no runs"
     return {
@@ -134,16 +116,12 @@ def _part(part: Part, study: Study, turn: int) -> Effect:
         return Effect()
     seeds, arms = list(differences.index), [arm for arm in (part.arm, part.than) if arm]
     rows = study.table[study.table.arm.isin(arms) & study.table.seed.isin(seeds)]
-    agree, _, sign_p = statistics.sign_test(differences, turn * part.sign)
-    mean, low, high, n = results.interval(differences)
     examples = NO_BOOTSTRAP
     if set(rows.run_id) <= set(study.runs) and "curve" not in part.metric:  # curves are sampled, not stored by example
         ours, other = study.per_example(part.arm, part.metric, seeds), 0.0
         other = study.per_example(part.than, part.metric, seeds) if part.than else np.zeros_like(ours)
         examples = statistics.paired_bootstrap(turn * ours, turn * other)
-    return Effect(
-        mean, low, high, n, statistics.t_p_value(differences), f"{agree}/{n}", sign_p, examples, rows.run_id.tolist()
-    )
+    return over_seeds(differences, turn * part.sign, rows.run_id.tolist(), examples)
 
 
 def _inheritance(claim: Claim, study: Study) -> Effect:
@@ -169,10 +147,7 @@ def _trend(claim: Claim, study: Study) -> Effect:
         lambda group: np.polyfit(np.log(group.tau), group.entropy, 1)[0]
     )
     slopes = fits.groupby("seed").mean()
-    agree, _, sign_p = statistics.sign_test(slopes, claim.sign)
-    mean, low, high, n = results.interval(slopes)
-    p = statistics.t_p_value(slopes)
-    return Effect(mean, low, high, n, p, f"{agree}/{n}", sign_p, run_ids=groups.run_id.tolist())
+    return over_seeds(slopes, claim.sign, groups.run_id.tolist())
 
 
 def _closed_form(claim: Claim, study: Study | None) -> Effect:
@@ -194,5 +169,5 @@ def _closed_form(claim: Claim, study: Study | None) -> Effect:
 
 TESTS = {
     "difference": _difference, "inheritance": _inheritance, "inherited change": _inheritance, "trend": _trend,
-    "closed form": _closed_form,
+    "closed form": _closed_form, **DEVIATION_TESTS,
 }  # fmt: skip
