@@ -5,7 +5,7 @@ import re
 import nbformat
 import pytest
 
-from kdnb import data, paths, report, results, runner, sweep, verdicts
+from kdnb import data, ledger_text, paths, report, results, runner, sweep, verdicts
 
 NOTEBOOK = "10_entropy_of_targets"
 
@@ -87,7 +87,7 @@ def test_degenerate_runs_are_counted_in_the_page(page):
 def test_a_degenerate_run_is_part_of_the_mean_and_counted(page):
     study = results.study("rt", "toy")
     study.table["degenerate"] = study.table.run_id == study.table.run_id[0]
-    first, second, *_ = report._rows(study, "entropy", 1, 3)
+    first, second, *_ = ledger_text.rows(study, "entropy", 1, 3)
     assert first["n"] == "2 (1 degenerate)"
     assert second["n"] == 2
     assert first["ours"] == f"{study.table.entropy[:2].mean():.3f}"

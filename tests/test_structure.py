@@ -89,6 +89,7 @@ ORDER = [
     "verdicts",
     "kernels",
     "runner",
+    "ledger_text",
     "report",
     "doctor",
     "commands",
