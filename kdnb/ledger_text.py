@@ -24,7 +24,7 @@ def claim(row) -> dict:
         "effect": f"{verdicts.shown(row.effect, row.unit)} {row.unit}", "seeds": over_seeds, "n": row.n,
         "signs": row.signs, "examples": over_examples + ("*" if row.bootstrap == "percentile" else ""),
         "degenerate": row.degenerate, "verdict": row.verdict, "run_ids": row.run_ids,
-        "corrected": f"{row.p_holm:.3f}" if pd.notna(row.p_holm) else "–",
+        "corrected": "–" if pd.isna(row.p_holm) else f"{row.p_holm:.3f}" if row.p_holm >= 0.0005 else "< .001",
     }  # fmt: skip
 
 
