@@ -48,7 +48,10 @@ reference: $(READY)  ## hours: the committed reference runs of profile cpu; goes
 	for task in rt mrpc headline passage relation; do \
 	  KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb compare $$task --profile cpu --seeds $$([ $$task = rt ] && echo 0,1,2,3,4 || echo 0,1,2) || exit; \
 	done
-	for grid in search temperature ladder; do KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep $$grid --task rt --profile cpu || exit; done
+	for grid in search temperature ladder deviations switching; do KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep $$grid --task rt --profile cpu || exit; done
+	for grid in deviations switching; do KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep $$grid --task digits --profile cpu || exit; done
+	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb compare rt --profile cpu --arms ls_small --ls-alpha 0.7
+	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb simulate
 
 doctor: $(READY)  ## what this machine has
 	$(BIN)/kdnb doctor
