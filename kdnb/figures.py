@@ -14,7 +14,7 @@ from matplotlib.transforms import Bbox
 
 from kdnb import paths
 from kdnb.arms import ARMS
-from kdnb.metrics import posterior
+from kdnb.deviations import teacher_class_pair
 
 METHOD_COLORS = {
     "ERM": "#0173B2", "LS": "#DE8F05", "KD": "#029E73", "Self-KD": "#56B4E9", "Reverse KD": "#CC78BC",
@@ -150,26 +150,6 @@ def confidence_scatter(
     kind = "log odds" if transform else "probability"
     ax.set(xlabel=f"teacher's {kind} of its own class", ylabel=f"student's {kind} of that class")
     return ax
-
-
-def teacher_class_pair(
-    teacher_logits: np.ndarray, logits: np.ndarray, transform: bool = True
-) -> tuple[np.ndarray, np.ndarray]:
-    """(X, Y) of the scatter: phi (or the probability) of the teacher's argmax class, by teacher and by student.
-
-    phi is computed as z_k - logsumexp of the other logits, so nothing saturates; (N, K) twice -> (N,) twice.
-    """
-    from scipy.special import logsumexp
-
-    chosen = np.argmax(teacher_logits, axis=1)[:, None]
-    pair = []
-    for z in (np.asarray(teacher_logits, dtype=np.float64), np.asarray(logits, dtype=np.float64)):
-        if transform:
-            others = np.where(np.arange(z.shape[1]) == chosen, -np.inf, z)
-            pair.append(np.take_along_axis(z, chosen, axis=1)[:, 0] - logsumexp(others, axis=1))
-        else:
-            pair.append(np.take_along_axis(posterior(z), chosen, axis=1)[:, 0])
-    return pair[0], pair[1]
 
 
 def inheritance(cells: pd.DataFrame, ax: Axes) -> Axes:

@@ -10,7 +10,8 @@ from batches import logits_batches, random_batch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdnb.figures import confidence_scatter, teacher_class_pair
+from kdnb.deviations import teacher_class_pair
+from kdnb.figures import confidence_scatter
 
 
 def line(x, y):
