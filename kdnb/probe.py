@@ -15,7 +15,7 @@ import numpy as np
 
 from kdnb import paths
 from kdnb.arms import arm_config
-from kdnb.data import Split, TaskData
+from kdnb.data import TaskData
 from kdnb.profiles import PROFILES
 
 STEPS = 20
@@ -107,8 +107,7 @@ def _sample(data: TaskData, rows: int) -> TaskData:
     splits = {}
     for name, split in data.splits.items():
         chosen = np.random.default_rng(0).permutation(len(split))[: rows if name == "train" else ROWS]
-        second = [split.text2[i] for i in chosen] if split.text2 is not None else None
-        splits[name] = Split([split.text[i] for i in chosen], second, split.labels[chosen])
+        splits[name] = split.take(chosen)
     return TaskData(data.task, splits, "probe")
 
 

@@ -1,7 +1,7 @@
 """The tasks: what each asks, its labels, its texts, its official sizes. Data only."""
 
 import difflib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,13 +12,15 @@ class Task:
     title: str
     question: str
     labels: tuple[str, ...]  # in label order 0..K-1
-    source: str  # "glue", "embedded" or "own"
+    source: str  # "glue", "embedded", "image" or "own"
     pair: bool = False  # two texts per example
     stands_in_for: str = ""  # the GLUE task of the same shape
     glue_folder: str = ""  # GLUE's own folder name
     hub_name: str = ""  # config of nyu-mll/glue
     columns: tuple[str, ...] = ()  # text columns on the hub and in GLUE's files, where they agree
     sizes: tuple[int, ...] = field(default=())
+    shape: tuple[int, ...] = ()  # images only: channels, height, width [pixels]
+    label_noise: float = 0.0  # share of the train labels drawn anew from all classes, 0..1 [-]; see `task_named`
 
     @property
     def num_classes(self) -> int:
@@ -28,7 +30,8 @@ class Task:
     @property
     def caption(self) -> str:
         """What every figure says of the task."""
-        return f"{self.title} (stand-in for {self.stands_in_for})" if self.stands_in_for else self.title
+        told = f"{self.title} (stand-in for {self.stands_in_for})" if self.stands_in_for else self.title
+        return f"{told}, {100 * self.label_noise:g} % of the train labels drawn anew" if self.label_noise else told
 
 
 _GLUE = [
@@ -75,7 +78,44 @@ _EMBEDDED = [
         labels=("business", "entertainment", "politics", "sport", "tech"),
     ),
 ]  # fmt: skip
-TASKS = {task.name: task for task in _EMBEDDED + _GLUE}
+_DIGITS, _DIGIT = tuple("0123456789"), "Which digit is it?"
+_CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_CIFAR100 = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
+caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish
+forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle
+mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine
+possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar
+sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle wardrobe whale
+willow_tree wolf woman worm
+"""
+_IMAGES = [  # the first two need no hub; where they come from is in kdnb.images
+    Task(
+        name="digits", title="Digits", question=_DIGIT, source="image", labels=_DIGITS, shape=(1, 8, 8),
+        sizes=(1000, 200, 597),
+    ),
+    Task(
+        name="mnist5k", title="MNIST, 5,000 images", question=_DIGIT, source="image", labels=_DIGITS,
+        shape=(1, 28, 28), sizes=(3500, 500, 1000),
+    ),
+    Task(
+        name="mnist", title="MNIST", question=_DIGIT, source="image", labels=_DIGITS, shape=(1, 28, 28),
+        sizes=(55000, 5000, 10000),
+    ),
+    Task(
+        name="cifar10", title="CIFAR-10", question="What is in the picture?", source="image", labels=_CIFAR10,
+        shape=(3, 32, 32), sizes=(45000, 5000, 10000),
+    ),
+    Task(
+        name="cifar100", title="CIFAR-100", question="What is in the picture?", source="image",
+        labels=tuple(_CIFAR100.split()), shape=(3, 32, 32), sizes=(45000, 5000, 10000),
+    ),
+    Task(
+        name="tinyimagenet", title="Tiny ImageNet", question="What is in the picture?", source="image",
+        labels=tuple(map(str, range(200))), shape=(3, 64, 64), sizes=(90000, 10000, 10000),
+    ),
+]  # fmt: skip
+TASKS = {task.name: task for task in _EMBEDDED + _GLUE + _IMAGES}
 
 
 def nearest(name: str, known) -> str:
@@ -87,7 +127,27 @@ def nearest(name: str, known) -> str:
 
 
 def task_named(name: str) -> Task:
-    """The task of a name; ValueError with the nearest name otherwise."""
-    if name not in TASKS:
-        raise ValueError(f"unknown task {name!r}{nearest(name, TASKS)}")
-    return TASKS[name]
+    """The task of a name, or, for "digits@0.2", that task with 20 % of its train labels drawn anew from all classes.
+
+    Raises ValueError, with the nearest name, if there is none, and for a share that is not in (0, 1].
+    """
+    base, at, share = name.partition("@")
+    if base not in TASKS:
+        raise ValueError(f"unknown task {name!r}{nearest(base, TASKS)}")
+    if not at:
+        return TASKS[base]
+    try:
+        noise = float(share)
+    except ValueError:
+        noise = 0.0
+    if not 0 < noise <= 1:
+        raise ValueError(f"{name}: label noise must be a share in (0, 1], as in {base}@0.2, got {share!r}")
+    if share != f"{noise:g}":
+        raise ValueError(f"{name}: one amount of label noise has one name, write {base}@{noise:g}")
+    return replace(TASKS[base], name=name, label_noise=noise, stands_in_for="")
+
+
+def is_image(name: str) -> bool:
+    """Whether a task's examples are images; False for the user's own, which are texts."""
+    base = name.partition("@")[0]
+    return base in TASKS and bool(TASKS[base].shape)

@@ -15,6 +15,7 @@ from kdnb.data import SPLITS, TaskData
 from kdnb.history import History
 from kdnb.objective import batch_loss, learning_rate
 from kdnb.optimizer import Optimizer
+from kdnb.pixels import Pixels, normalized
 from kdnb.predict import autocast, device, precision, predict
 from kdnb.runs import Run
 from kdnb.tokens import Tokens, plan_batches, tokenize
@@ -59,7 +60,7 @@ def fit_epochs(
     check_inputs(configs, data, teacher)
     longest = configs[-1]
     started, kind, found = time.perf_counter(), precision(longest.precision), []
-    inputs = encode(models.encoder_name(longest.profile, longest.student), data, longest.max_length)
+    inputs = encode(models.encoder_name(longest.profile, longest.student, longest.task), data, longest.max_length)
 
     def finish(config: RunConfig, model: nn.Module, history: list[dict], train_seconds: float) -> None:
         logits = {split: predict(model, inputs[split], kind).numpy() for split in SPLITS}
@@ -109,8 +110,10 @@ def check_inputs(configs: list[RunConfig], data: TaskData, teacher: Run | None) 
 
 
 @functools.lru_cache(maxsize=8)
-def encode(encoder: str, data: TaskData, max_length: int) -> dict[str, Tokens]:
-    """Token ids of all splits for an encoder; kept, so that a process tokenises once."""
+def encode(encoder: str, data: TaskData, max_length: int) -> dict[str, Tokens] | dict[str, Pixels]:
+    """Token ids of all splits for an encoder, or their images; kept, so that a process tokenises once."""
+    if data.task.shape:
+        return normalized(data.splits)
     tokenizer = models.load_tokenizer(encoder, data)
     return {name: tokenize(split, tokenizer, max_length) for name, split in data.splits.items()}
 

@@ -339,7 +339,8 @@ def test_every_task_has_a_toy_version(name):
     what = data.load(name, "toy")
     assert [len(what.splits[split]) for split in data.SPLITS] == [64, 32, 32]
     for split in what.splits.values():
-        assert set(split.labels) == set(range(what.task.num_classes))
+        classes = set(range(what.task.num_classes))
+        assert set(split.labels) == classes if len(classes) <= len(split) else set(split.labels) < classes
         assert (split.text2 is not None) == what.task.pair
     assert data.load(name, "toy") is what
 
