@@ -16,17 +16,17 @@ def _claim(id: str, statement: str, told: str, source: str = _PAPER, **more) -> 
 _DEVIATIONS = [
     _claim(
         "H6.1", "A self-distilled student (tau 4) is less sure than chance makes it where its teacher is unsure",
-        "train, teacher's least sure quarter: mean of Y - X, self-KD's minus the control's < 0",
+        "train, teacher's least sure quarter: the larger of mean Y - X and of that minus the control's < 0",
         test="underfit", evidence="deviations", unit="log-odds", side=-1,
     ),
     _claim(
         "H6.2", "Across sizes the underfit is weaker than in self-distillation",
-        "the same, standard KD's beyond its control minus self-KD's beyond its own > 0",
+        "the same mean, standard KD's minus its control's, less self-KD's minus its control's > 0",
         test="underfit across", evidence="deviations", unit="log-odds",
     ),
     _claim(
         "H6.3", "How far a student deviates does not by itself predict what it gains",
-        "r of deviation beyond control and accuracy minus ERM's, over students; an interval without 0 contradicts",
+        "r of depth below the control and accuracy over a seed's students; an interval without 0 contradicts",
         _OURS, test="deviation and gain", evidence="deviations", side=0,
     ),
 ]  # fmt: skip

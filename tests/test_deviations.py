@@ -75,7 +75,7 @@ def test_equal_examples_are_all_at_the_end():
         (lambda x: x + 0.5, lambda x: x, "high-confidence overfit, low end above: no exaggeration"),
         (lambda x: 2 - (2 - x) / 2, lambda x: x, "low end above, high end below: no exaggeration"),
         (lambda x: 2 * x - 2, lambda x: 2 * x - 2, "nothing beyond the control"),  # far off, as any model is
-        (lambda x: x - 0.5 * (x < 1.5), lambda x: x - (x < 1.5), "nothing beyond the control"),  # nearer than a stranger
+        (lambda x: x - 0.5 * (x < 1.5), lambda x: x - (x < 1.5), "nothing beyond the control"),  # and nearer
     ],
 )
 def test_verdicts_of_what_is_built_in(student, control, word):

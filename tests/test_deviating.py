@@ -1,0 +1,122 @@
+"""Which stored students deviate beyond their controls: on runs made by hand, whose deviations are known."""
+
+import numpy as np
+import pytest
+
+from kdnb import deviating, grids, results, runs
+from kdnb.runs import SPLITS, Run
+
+ROWS = 40
+SEEDS = (0, 1, 2)
+PATTERN = np.linspace(1, 5, ROWS)  # a teacher's X
+SHIFTS = {  # of Y from X at the low end, by arm and tau; everywhere else students lie on the line
+    ("kd_standard", 1.0): -0.1, ("kd_standard", 4.0): -0.3, ("kd_self", 1.0): -0.6, ("kd_self", 4.0): -0.8,
+}  # fmt: skip
+CONTROL = -0.2  # every small ERM model's, held against any teacher but itself
+
+
+def two_classes(x):
+    """Logits of class 1 by their log-odds: (N,) -> (N, 2)."""
+    return np.stack([np.zeros_like(x), x], axis=1).astype(np.float32)
+
+
+def run_of(point, accuracy=0.5):
+    """A run whose log-odds are the pattern, shifted at its low quarter as SHIFTS says."""
+    config = point.config
+    shift = {"erm_large": 0.0, "erm_small": CONTROL}.get(point.arm, SHIFTS.get((point.arm, config.tau)))
+    low = np.quantile(PATTERN, 0.25) >= PATTERN
+    logits = {split: two_classes(PATTERN + shift * low) for split in SPLITS}
+    metrics = {split: {"accuracy": accuracy, "entropy": 0.3, "confidence": 0.7} for split in SPLITS}
+    labels = {split: (np.arange(ROWS) % 2).astype(np.int64) for split in SPLITS}
+    return Run(config, logits, labels, metrics | {"cost": {"seconds": 1.0}}, [])
+
+
+@pytest.fixture
+def kept(store):
+    """keep(seeds, arms, accuracy): runs of the grid in an empty store."""
+
+    def keep(seeds=SEEDS, arms=(), accuracy=lambda point: 0.5):
+        for point in grids.stages("deviations", "rt", "toy", "data", seeds, arms).points:
+            runs.save(run_of(point, accuracy(point)))
+        return deviating.study("rt", "toy")
+
+    return keep
+
+
+def test_no_runs_no_study(store):
+    assert deviating.study("rt", "toy") is None
+    rows = deviating.table(None)
+    assert rows.empty
+    assert all(effect(rows).empty for effect in deviating.EFFECTS.values())
+
+
+def test_every_student_stands_beside_its_control(kept):
+    found = kept()
+    rows = deviating.table(found)
+    assert len(rows) == 4 * 3 * 2
+    assert list(rows.columns) == list(deviating.COLUMNS)
+    across, own = rows[rows.arm == "kd_standard"], rows[rows.arm == "kd_self"]
+    assert (across.control_seed == across.seed).all()  # another size taught it: the same seed, without the teacher
+    assert dict(zip(own.seed, own.control_seed, strict=True)) == {0: 1, 1: 2, 2: 0}
+    for case in deviating.cases(found):
+        assert case.student.config.teacher_run == case.teacher.run_id
+        assert case.control.config.method == "erm"
+        assert case.control.run_id != case.teacher.run_id
+
+
+def test_gaps_are_those_built_in(kept):
+    rows = deviating.table(kept())
+    for row in rows[rows.arm == "kd_standard"].itertuples():
+        shift = SHIFTS[row.arm, row.tau]
+        assert (row.low_gap, row.control_low_gap) == pytest.approx((shift, CONTROL), abs=1e-6)
+        assert (row.low_beyond, row.high_gap) == pytest.approx((shift - CONTROL, 0), abs=1e-6)
+        assert row.low_below == 1
+    for row in rows[rows.arm == "kd_self"].itertuples():  # its teacher is shifted as the control is
+        assert row.control_low_gap == pytest.approx(0, abs=1e-6)
+        assert row.low_beyond == pytest.approx(SHIFTS[row.arm, row.tau] - CONTROL, abs=1e-6)
+
+
+def test_claims_have_their_effects(kept):
+    rows = deviating.table(kept())
+    assert deviating.underfit(rows).to_dict() == pytest.approx(dict.fromkeys(SEEDS, -0.6), abs=1e-6)
+    assert deviating.underfit_across(rows).to_dict() == pytest.approx(dict.fromkeys(SEEDS, -0.1 + 0.6), abs=1e-6)
+
+
+def test_underfit_needs_both_the_line_and_the_control(kept):
+    rows = deviating.table(kept())
+    for gap, beyond in ((0.3, -0.2), (-0.2, 0.3)):
+        effect = deviating.underfit(rows.assign(low_gap=gap, low_beyond=beyond))
+        assert (effect == 0.3).all()
+
+
+def test_the_correlation_is_within_a_seed(kept):
+    """Accuracies by seed: one where depth pays, one where it costs, one where nothing differs."""
+
+    def accuracy(point):
+        shift = SHIFTS.get((point.arm, point.config.tau), 0)
+        return 0.5 + {0: -0.1, 1: 0.1, 2: 0.0}[point.config.seed] * shift
+
+    rows = deviating.table(kept(accuracy=accuracy))
+    train = rows[(rows.split == "train") & (rows.seed == 0)]
+    assert deviating.deviation_and_gain(rows).to_dict() == pytest.approx({0: 1, 1: -1}, abs=1e-9)
+    assert train.gain.to_numpy() == pytest.approx([-0.1 * SHIFTS[row.arm, row.tau] for row in train.itertuples()])
+
+
+def test_one_seed_has_no_control_for_self_distillation(kept):
+    rows = deviating.table(kept(seeds=(4,)))
+    assert set(rows.arm) == {"kd_standard"}
+    assert deviating.underfit(rows).empty
+    assert deviating.underfit_across(rows).empty
+
+
+def test_a_student_without_its_control_is_left_out(kept):
+    assert deviating.table(kept(arms=("erm_large", "kd_standard"))).empty
+
+
+def test_runs_outside_the_grid_are_not_read(kept, quick):
+    found = kept()
+    (point,) = grids.stages("deviations", "rt", "toy", "data", (0,), ("erm_small",)).points
+    other = run_of(point)
+    runs.save(Run(quick("erm_small"), other.logits, other.labels, other.metrics, []))
+    assert len(results.stored_configs("rt", "toy")) == len(found.runs) + 1
+    assert set(deviating.study("rt", "toy").runs) == set(found.runs)
