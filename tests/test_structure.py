@@ -33,6 +33,7 @@ ORDER = [
     "alignment",
     "zeroing",
     "small_models",
+    "constrained",
     "curves",
     "assets",
     "options",
