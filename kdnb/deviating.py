@@ -12,7 +12,7 @@ import pandas as pd
 
 from kdnb import grids, results
 from kdnb.arms import ARMS
-from kdnb.deviations import deviation, teacher_class_pair
+from kdnb.deviations import SHARE, deviation, teacher_class_pair
 from kdnb.runs import Run
 from kdnb.studies import NoRuns, Study
 
@@ -85,27 +85,35 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def table(found: Study | None) -> pd.DataFrame:
+def beside(x: np.ndarray, y: np.ndarray, control: np.ndarray, share: float = SHARE) -> dict[str, float]:
+    """What `deviation` finds for a student and for its control, by the names of COLUMNS; (N,) three times."""
+    ours, theirs = deviation(x, y, share), deviation(x, control, share)
+    return {
+        "slope": ours.slope, "low_gap": ours.low.gap, "low_below": ours.low.below, "low_slope": ours.low.slope,
+        "high_gap": ours.high.gap, "high_below": ours.high.below, "control_slope": theirs.slope,
+        "control_low_gap": theirs.low.gap, "control_low_below": theirs.low.below,
+        "control_high_gap": theirs.high.gap, "low_beyond": ours.low.gap - theirs.low.gap,
+        "high_beyond": ours.high.gap - theirs.high.gap,
+    }  # fmt: skip
+
+
+def table(found: Study | None, share: float = SHARE) -> pd.DataFrame:
     """A row per KD student and split, with its control's statistics beside its own.
 
-    Columns: COLUMNS. Gaps are means of Y - X [log-odds] where the teacher is least and most sure, below the share
-    of examples there with Y < X; beyond is student minus control. gain: test accuracy minus that of the small ERM
-    model of the student's seed [share], nan without one.
+    Columns: COLUMNS. Gaps are means of Y - X [log-odds] where the teacher is least and most sure (`share` of the
+    examples each), below is the share of examples there with Y < X; beyond is student minus control. gain: test
+    accuracy minus that of the small ERM model of the student's seed [share], nan without one.
     """
     rows = []
     erm = found.per_seed(CONTROL, "accuracy") if found else {}
     for case in cases(found):
-        config, gain = case.student.config, case.student.metrics["test"]["accuracy"]
-        gain -= erm.get(config.seed, np.nan)
-        for split in SPLITS:
-            x, y, control = case.columns(split)
-            ours, theirs = deviation(x, y), deviation(x, control)
-            rows.append((
-                case.name, case.arm, config.tau, config.seed, case.control.config.seed, split, ours.slope,
-                ours.low.gap, ours.low.below, ours.low.slope, ours.high.gap, ours.high.below, theirs.slope,
-                theirs.low.gap, theirs.low.below, theirs.high.gap, ours.low.gap - theirs.low.gap,
-                ours.high.gap - theirs.high.gap, gain, case.student.run_id, case.control.run_id,
-            ))  # fmt: skip
+        config, accuracy = case.student.config, case.student.metrics["test"]["accuracy"]
+        same = {
+            "name": case.name, "arm": case.arm, "tau": config.tau, "seed": config.seed,
+            "control_seed": case.control.config.seed, "gain": accuracy - erm.get(config.seed, np.nan),
+            "run_id": case.student.run_id, "control_id": case.control.run_id,
+        }  # fmt: skip
+        rows += [same | {"split": split} | beside(*case.columns(split), share) for split in SPLITS]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

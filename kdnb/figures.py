@@ -22,6 +22,7 @@ METHOD_COLORS = {
 }  # fmt: skip
 METHOD_MARKERS = {"ERM": "o", "LS": "s", "KD": "^", "Self-KD": "v", "Reverse KD": "D", "Teacher-free KD": "P"}
 TEACHER_COLOR = "#949494"
+MANY = 500  # points of a scatter, above which it becomes a density
 
 
 def theme() -> None:
@@ -149,6 +150,25 @@ def confidence_scatter(
     ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     kind = "log odds" if transform else "probability"
     ax.set(xlabel=f"teacher's {kind} of its own class", ylabel=f"student's {kind} of that class")
+    return ax
+
+
+def deviation_panel(x: np.ndarray, y: np.ndarray, ax: Axes, arm: str, ends: tuple[float, float], share: float) -> Axes:
+    """Y against X as from `deviations.teacher_class_pair`, on square axes with the diagonal; density for many points.
+
+    Above MANY examples hexagons stand for them, the darker the more (log scale). Dotted: where the lowest and the
+    highest `share` of X end and begin. ends: of both axes [log-odds].
+    """
+    look = style(arm)
+    if len(x) > MANY:
+        shades = sns.light_palette(look["color"], as_cmap=True)
+        ax.hexbin(x, y, gridsize=45, extent=(*ends, *ends), bins="log", mincnt=1, cmap=shades, linewidths=0)
+    else:
+        ax.scatter(x, y, s=9, alpha=0.35, linewidths=0, **look)
+    for edge in np.quantile(x, [share, 1 - share]):
+        ax.axvline(edge, color="0.4", linestyle=":", linewidth=1)
+    ax.axline((ends[0], ends[0]), slope=1, color="0.3", linewidth=1, linestyle="--")
+    ax.set(xlim=ends, ylim=ends, aspect="equal")
     return ax
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdnb.deviations import teacher_class_pair
-from kdnb.figures import confidence_scatter
+from kdnb.figures import MANY, confidence_scatter, deviation_panel
 
 
 def line(x, y):
@@ -76,3 +76,19 @@ def test_the_figure_is_square_and_shows_every_example():
         assert low <= points.min()
         assert points.max() <= high
         plt.close(figure)
+
+
+@pytest.mark.parametrize("rows", [MANY, MANY + 1])
+def test_many_points_become_a_density_that_counts_them_all(rows):
+    x, y = np.random.default_rng(0).normal(size=(2, rows))
+    figure, ax = plt.subplots()
+    deviation_panel(x, y, ax, "kd_self", (-5, 5), share=0.25)
+    (drawn,) = ax.collections
+    if rows > MANY:
+        assert drawn.get_array().sum() == rows
+    else:
+        np.testing.assert_allclose(np.asarray(drawn.get_offsets()), np.stack([x, y], axis=1))
+    assert ax.get_xlim() == ax.get_ylim() == (-5, 5)
+    edges = sorted(line.get_xdata()[0] for line in ax.lines[:2])
+    np.testing.assert_allclose(edges, np.quantile(x, [0.25, 0.75]))
+    plt.close(figure)
