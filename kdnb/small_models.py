@@ -35,18 +35,19 @@ class _Teaching:
 
 def fit_linear(
     toy: Toy, steps: int, lr: float = 0.5, teacher: Teacher = None, alpha: Alpha = 1.0, tau: float = 1.0,
-    mask: Mask | None = None, on_step: Callable[[int, Tensor], None] | None = None,
+    mask: Mask | None = None, on_step: Callable[[int, Tensor], None] | None = None, start: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """Linear softmax model without bias by full-batch gradient descent from 0: its weights (D, K), float64.
+    """Linear softmax model without bias by full-batch gradient descent: its weights (D, K), float64.
 
     Args:
         steps: number of steps. lr: step size on the mean loss.
         teacher: logits (N, K) on the train inputs, or a function that computes them; None trains on the labels.
         alpha: weight of the soft target, 0..1. tau: temperature of both, with tau^2 on the soft term.
         mask: from logits and labels, True where no gradient flows into a logit (`zeroing.without_gradient`).
-        on_step: told (steps done, weights) after each step.
+        on_step: told (steps done, weights) after each step. start: weights (D, K) to start from; None is 0.
     """
-    weights = torch.zeros(toy.inputs.shape[1], toy.num_classes, dtype=torch.float64)
+    shape = toy.inputs.shape[1], toy.num_classes
+    weights = torch.zeros(shape, dtype=torch.float64) if start is None else start
     teaching = _Teaching(teacher, alpha)
     for step in range(steps):
         logits = toy.inputs @ weights
