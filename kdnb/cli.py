@@ -51,8 +51,8 @@ def fetch(
 def train(
     task: TaskName,
     method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "erm",
-    student: Annotated[str, typer.Option(help="large or small, as the profile defines them.")] = "small",
-    teacher: Annotated[str, typer.Option(help="kd: large or small (its ERM model, same seed), or a run_id.")] = "",
+    student: Annotated[str, typer.Option(help="large or small, as the profile has them, or a model.")] = "small",
+    teacher: Annotated[str, typer.Option(help="kd: large or small or a model (ERM, same seed), or a run_id.")] = "",
     alpha: Annotated[float | None, typer.Option(help="Weight of the soft target, 0..1; 0 is ERM.")] = None,
     tau: Annotated[float | None, typer.Option(help="Softmax temperature, > 0.")] = None,
     tau2_scaling: Annotated[bool | None, typer.Option(help="kd: tau^2 on the soft term. [default: on]")] = None,

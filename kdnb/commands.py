@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from kdnb import results, runs, sweep
-from kdnb.arms import ARMS, arm_config
+from kdnb.arms import ARMS, arm_config, model_name
+from kdnb.checkpoints import SOURCES
 from kdnb.config import METHODS
 from kdnb.data import TaskData, load, make
 from kdnb.profiles import PROFILES
@@ -15,6 +16,7 @@ SOFT = (  # a student's alone, not its teacher's
     "alpha", "tau", "tau2_scaling", "tfkd_form", "multiplier", "student", "method", "before", "after", "switch_at",
     "ramp",
 )  # fmt: skip
+SIZES = ("large", "small", *SOURCES)
 
 
 def task_data(task: str, profile: str, train_rows: int | None = None, own: dict | None = None) -> TaskData:
@@ -36,14 +38,14 @@ def task_data(task: str, profile: str, train_rows: int | None = None, own: dict 
 
 
 def train(task, profile, method, student, teacher, seed, train_rows, changes) -> dict:
-    """One run, and before it its teacher if that is named by size; returns the run's facts."""
+    """One run, and before it its teacher if that is named by size or model; returns the run's facts."""
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}{nearest(method, METHODS)}")
-    if student not in ("large", "small"):
-        raise ValueError(f"student must be large or small, got {student!r}")
+    if student not in SIZES:
+        raise ValueError(f"student must be large, small or a model, got {student!r}{nearest(student, SIZES)}")
     involved = (method, changes.get("before"), changes.get("after"))
     if ("kd" in involved) != bool(teacher):
-        raise ValueError("kd needs --teacher (large, small or a run_id), the other methods take none")
+        raise ValueError("kd needs --teacher (large, small, a model or a run_id), the other methods take none")
     data = task_data(task, profile, train_rows)
     changes = {"order_seed": seed, "student": student, **changes}
     basis = next((name for name in ("kd", "tfkd", "ls") if name in involved), "erm")
@@ -51,6 +53,8 @@ def train(task, profile, method, student, teacher, seed, train_rows, changes) ->
     fields = {"task": data.task.name, "profile": profile, "data": data.fingerprint, "seed": seed}
     changes |= {"method": "switch"} if method == "switch" else {}
     config = arm_config(arm, **fields, teacher_run=teacher, **changes)  # refuses bad values before any training
+    if teacher in SIZES:
+        model_name(data.task.name, profile, teacher)  # so is a teacher that cannot read the task
     if teacher:
         config = replace(config, teacher_run=_teacher(teacher, data, profile, seed, changes))
     found = sweep.run_points([sweep.Point(results.arm_of(config), config)], data)
@@ -58,12 +62,13 @@ def train(task, profile, method, student, teacher, seed, train_rows, changes) ->
 
 
 def _teacher(teacher: str, data: TaskData, profile: str, seed: int, changes: dict) -> str:
-    """run_id of the teacher: the ERM model of a size, trained if need be, or a stored run, checked."""
-    if teacher not in ("large", "small"):
+    """run_id of the teacher: the ERM model of a size or name, trained if need be, or a stored run, checked."""
+    if teacher not in SIZES:
         try:
             found = runs.load(teacher)
         except FileNotFoundError:
-            raise ValueError(f"teacher must be large, small or a run_id{nearest(teacher, runs.stored_ids())}") from None
+            known = nearest(teacher, [*SIZES, *runs.stored_ids()])
+            raise ValueError(f"teacher must be large, small, a model or a run_id{known}") from None
         if found.config.data != data.fingerprint:
             raise ValueError(
                 f"teacher {teacher} was trained on {found.config.task} (data {found.config.data}), not on "
@@ -71,8 +76,10 @@ def _teacher(teacher: str, data: TaskData, profile: str, seed: int, changes: dic
             )
         return teacher
     shared = {name: value for name, value in changes.items() if name not in SOFT}
-    points = sweep.compare_points(data.task.name, profile, data.fingerprint, [seed], [f"erm_{teacher}"], shared)
-    sweep.run_points(points, data)
+    arm = f"erm_{teacher}" if f"erm_{teacher}" in ARMS else "erm_small"
+    shared |= {"student": teacher} if teacher in SOURCES else {}
+    points = sweep.compare_points(data.task.name, profile, data.fingerprint, [seed], [arm], shared)
+    sweep.run_points([sweep.Point(results.arm_of(point.config), point.config) for point in points], data)
     return points[0].config.run_id()
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from kdnb import metrics, runs, statistics
 from kdnb.arms import ARMS, arm_config
-from kdnb.config import RunConfig, slug
+from kdnb.config import METHODS, RunConfig, slug
 from kdnb.profiles import PROFILES
 from kdnb.runs import DamagedRun, Run
 from kdnb.studies import NoRuns, Study
@@ -18,7 +18,9 @@ from kdnb.studies import NoRuns, Study
 
 def arm_of(config: RunConfig) -> str:
     """The key of ARMS a config belongs to, whatever its hyper-parameters; "" for none."""
-    teacher = config.teacher_run.rsplit("-", 3)[1] if config.teacher_run else ""
+    method, teacher = config.teacher_run.rsplit("-", 4)[1:3] if config.teacher_run else ("", "")
+    if teacher and method not in METHODS:
+        return ""  # the model's name has a dash in it, as mlp-small: none of the arms' teachers
     for name, arm in ARMS.items():
         of_teacher = ARMS[arm.teacher].student if arm.teacher else ""
         if (arm.method, arm.student, of_teacher) == (config.method, config.student, teacher):

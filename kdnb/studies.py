@@ -7,7 +7,7 @@ import pandas as pd
 
 from kdnb import metrics
 from kdnb.runs import Run
-from kdnb.tasks import TASKS
+from kdnb.tasks import TASKS, is_image, task_named
 
 
 class NoRuns(LookupError):
@@ -34,8 +34,10 @@ class Study:
     @property
     def caption(self) -> str:
         """What stands below every figure: task, profile, rows, seeds."""
-        title = TASKS[self.task].caption if self.task in TASKS else self.task.removeprefix("own:")
-        words = "TOY PROFILE, generated text, says nothing about language: " if self.profile == "toy" else ""
+        named = self.task.partition("@")[0] in TASKS
+        title = task_named(self.task).caption if named else self.task.removeprefix("own:")
+        toy = ("images", "vision") if is_image(self.task) else ("text", "language")
+        words = "TOY PROFILE, generated {}, says nothing about {}: ".format(*toy) if self.profile == "toy" else ""
         first, seeds = self.table.iloc[0], self.table.seed.nunique()
         return (
             f"{words}{title}, profile {self.profile}: {first.n_train:,} train and {first.n_test:,} test examples, "

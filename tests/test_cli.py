@@ -92,7 +92,7 @@ MISTAKES = {
     "unknown option": (["compare", "rt", "--sedes", "0"], ["--sedes", "--seeds"]),
     "unknown command": (["comparee"], ["comparee"]),
     "unknown notebook": (["run", "20_finetun"], ["unknown notebook '20_finetun'", "20_finetune"]),
-    "unknown student": (["train", "rt", *TOY, "--student", "huge"], ["student must be large or small", "huge"]),
+    "unknown student": (["train", "rt", *TOY, "--student", "huge"], ["student must be large, small or", "huge"]),
     "alpha too large": (["train", "rt", *TOY, "--method", "ls", "--alpha", "1.5"], ["alpha must be in [0, 1]", "1.5"]),
     "alpha below 0": (["compare", "rt", *TOY, "--kd-alpha", "-0.1"], ["alpha must be in [0, 1]", "-0.1"]),
     "released kd": (
