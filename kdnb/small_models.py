@@ -35,19 +35,18 @@ class _Teaching:
 
 def fit_linear(
     toy: Toy, steps: int, lr: float = 0.5, teacher: Teacher = None, alpha: Alpha = 1.0, tau: float = 1.0,
-    mask: Mask | None = None, on_step: Callable[[int, Tensor], None] | None = None, start: Tensor | None = None,
+    mask: Mask | None = None, on_step: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:  # fmt: skip
-    """Linear softmax model without bias by full-batch gradient descent: its weights (D, K), float64.
+    """Linear softmax model without bias by full-batch gradient descent from 0: its weights (D, K), float64.
 
     Args:
         steps: number of steps. lr: step size on the mean loss.
         teacher: logits (N, K) on the train inputs, or a function that computes them; None trains on the labels.
         alpha: weight of the soft target, 0..1. tau: temperature of both, with tau^2 on the soft term.
         mask: from logits and labels, True where no gradient flows into a logit (`zeroing.without_gradient`).
-        on_step: told (steps done, weights) after each step. start: weights (D, K) to start from; None is 0.
+        on_step: told (steps done, weights) after each step.
     """
-    shape = toy.inputs.shape[1], toy.num_classes
-    weights = torch.zeros(shape, dtype=torch.float64) if start is None else start
+    weights = torch.zeros(toy.inputs.shape[1], toy.num_classes, dtype=torch.float64)
     teaching = _Teaching(teacher, alpha)
     for step in range(steps):
         logits = toy.inputs @ weights
@@ -58,6 +57,24 @@ def fit_linear(
         if on_step:
             on_step(step + 1, weights)
     return weights
+
+
+def fit_linears(toy: Toy, steps: int, teachers: Tensor, starts: Tensor, lr: float = 0.5) -> Tensor:
+    """A linear students of one toy side by side, as A times `fit_linear` at alpha 1 and tau 1 would go.
+
+    Args:
+        teachers: logits (A, N, K) on the train inputs. starts: weights (A, D, K), where each student starts.
+        steps, lr: as `fit_linear`.
+    Returns:
+        The weights (A, D, K), float64.
+    """
+    arms, x = len(teachers), toy.inputs
+    targets = teachers.transpose(0, 1).softmax(dim=-1)
+    weights = starts.transpose(0, 1).flatten(1)  # (D, A K): one product with the inputs for all students
+    for _ in range(steps):
+        pull = (x @ weights).unflatten(1, (arms, -1)).softmax(dim=-1) - targets
+        weights = weights - lr * x.T @ pull.flatten(1) / len(x)
+    return weights.unflatten(1, (arms, -1)).transpose(0, 1)
 
 
 def stacked(toys: Sequence[Toy]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

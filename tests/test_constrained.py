@@ -9,7 +9,7 @@ import torch
 from kdnb import constrained, toys
 from kdnb.deviations import deviation, teacher_class_pair
 from kdnb.entropy import kl_divergence, posterior
-from kdnb.small_models import fit_linear, fit_networks, init_networks, network_logits, stacked
+from kdnb.small_models import fit_linear, fit_linears, fit_networks, init_networks, network_logits, stacked
 
 SEEDS = range(2)
 
@@ -180,11 +180,13 @@ def test_the_ends_of_lambda_are_start_and_teacher(digits):
     assert quarter[0].tolist() == [[2.0] * 3] * 2
 
 
-def test_the_linear_student_starts_where_it_is_told():
-    toy = toys.toy_b(rows=40, test_rows=1)
-    halfway = fit_linear(toy, 10)
-    torch.testing.assert_close(fit_linear(toy, 5, start=halfway), fit_linear(toy, 15))
-    assert torch.equal(fit_linear(toy, 0, start=halfway), halfway)
+def test_linear_students_side_by_side_train_as_they_would_alone():
+    toy, teachers = toys.toy_b(rows=40, test_rows=1), random_teacher(3, 40, 5)
+    nought = torch.zeros(3, 200, 5, dtype=torch.float64)
+    alone = [fit_linear(toy, 15, teacher=teacher) for teacher in teachers]
+    torch.testing.assert_close(fit_linears(toy, 15, teachers, nought), torch.stack(alone))
+    halfway = fit_linears(toy, 10, teachers, nought)
+    torch.testing.assert_close(fit_linears(toy, 5, teachers, halfway), torch.stack(alone))
 
 
 def test_unlabelled_inputs_teach_by_their_teacher_alone():

@@ -83,6 +83,7 @@ ORDER = [
     "sweeps",
     "switching",
     "switched_toys",
+    "constrained_toys",
     "simulations",
     "engines",
     "on_ray",
