@@ -75,7 +75,7 @@ def lowered(teacher_logits: Tensor, where: Tensor, delta: float | Tensor) -> Ten
 
     Args:
         teacher_logits: (..., N, K). where: (..., N) bool. delta: >= 0 [nats], a number or one per student (R,);
-            0 changes no bit. From delta > X on, the largest class may be another one.
+            0 changes no bit. Beyond z_y's lead over the second largest logit, the largest is another class.
     Raises:
         ValueError: delta is negative, or the shapes differ.
     """

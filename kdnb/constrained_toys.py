@@ -109,7 +109,8 @@ def constrained_students(
 
     Args:
         deltas, slopes: of the forced arms, in the conditions of KD. shares: lambda of match. longer: times as many
-            epochs in the conditions of match. main: the delta of the arms forced in them.
+            epochs in the conditions of match. main: the delta of the arms forced in them; their m is the
+            last of slopes.
     Returns:
         A row per arm, conditions, strength (delta, m or lambda) and seed: accuracy, and on train and test
         kl [nats] and agreement with the teacher, gap and below (mean of Y - X [nats] and share with Y < X in the
@@ -133,7 +134,8 @@ def constrained_students(
     train("KD", [("ERM", 0.0, None, 0.0)], bench.toys)
     plain = [("KD", 0.0, teacher, 0.0), *(("slope", m, sloped(teacher, m), 0.0) for m in slopes)]
     train("KD", plain + [arm for delta in deltas for arm in force(delta, 0.0)], bench.toys)
-    train("match", [("match", share, teacher, share) for share in shares] + force(main, shares[-1]), bench.toys)
+    alike = [("match", share, teacher, share) for share in shares] + force(main, shares[-1])
+    train("match", [*alike, ("slope", slopes[-1], sloped(teacher, slopes[-1]), shares[-1])], bench.toys)
     more = [with_unlabelled(toy, extra) for toy, extra in zip(bench.toys, bench.extra, strict=True)]
     train("match", [(MORE, shares[-1], bench.logits(taught, "train", more), shares[-1])], more)
     return pd.DataFrame(found, columns=["arm", "conditions", "strength", "seed", *COLUMNS])

@@ -48,7 +48,7 @@ def test_without_noise_the_labels_are_the_clean_ones():
 def test_every_arm_is_there_once_for_every_seed(table, digits_table):
     count = table.groupby(["arm", "conditions", "strength"]).size()
     assert (count == len(SEEDS)).all()
-    assert len(count) == 3 + 3 + 3 * 3 + 3 + 1 + 3  # teacher, ERM, KD; slopes; forced; match; more inputs; forced again
+    assert len(count) == 3 + 3 + 3 * 3 + 3 + 1 + 3 + 1  # teacher, ERM, KD; slopes; forced; match; more inputs; forced
     assert set(digits_table.arm) == set(table.arm)
     assert not table.isna().any(axis=None)
 
