@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from kdnb import grids, results
+from kdnb import evidence
 from kdnb.arms import ARMS
 from kdnb.deviations import SHARE, deviation, teacher_class_pair
 from kdnb.runs import Run
-from kdnb.studies import NoRuns, Study
+from kdnb.studies import Study
 
 TAU = 4.0  # of the students that the claims speak of
 SELF, ACROSS = "kd_self", "kd_standard"
@@ -44,14 +44,7 @@ class Case:
 
 def study(task: str, profile: str) -> Study | None:
     """The stored runs of the grid "deviations", its teachers among them; None where there are none."""
-    stored = results.stored_configs(task, profile).values()
-    data, seeds = {config.data for config in stored}, sorted({config.seed for config in stored})
-    points = [point for cut in data for point in grids.stages("deviations", task, profile, cut, seeds).points]
-    wanted = {point.config.run_id() for point in points}
-    try:
-        return results.study(task, profile, lambda config: config.run_id() in wanted)
-    except NoRuns:
-        return None
+    return evidence.of_grid("deviations", task, profile)
 
 
 def control_seed(found: Study, arm: str, seed: int) -> int | None:

@@ -46,6 +46,11 @@ _SWITCHING = [
 ]  # fmt: skip
 _SIMULATED = [
     _claim(
+        "H7.4", "Labels in the last quarter beat KD alone only if the teacher does not fit the train labels",
+        "accuracy of KD -> one-hot at .75 minus KD's, teachers of noisy minus of clean digits > 0",
+        test="simulation", evidence="simulation", unit="points",
+    ),
+    _claim(
         "H8.1", "At equal progress along the top direction a linear student is behind its teacher along every other",
         "largest S_2 - A_2 over a grid of eigenvalues and times < 0; no run needed", "arXiv 2301.12923, our proof",
         test="filters", evidence="simulation", unit="of progress", side=-1,

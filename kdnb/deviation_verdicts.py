@@ -1,9 +1,11 @@
 """How the second paper's claims are tested; the first paper's tests stand in `kdnb.verdicts`."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
-from kdnb import evidence, spectral
+from kdnb import deviating, evidence, spectral, switching
 from kdnb.claims import Claim
 from kdnb.effects import Effect, over_seeds
 from kdnb.studies import Study
@@ -26,4 +28,26 @@ def _simulation(claim: Claim, _study: Study | None) -> Effect:
     return over_seeds(pd.Series(kept["effects"], kept["seeds"], dtype=float), claim.sign) if kept else Effect()
 
 
-DEVIATION_TESTS = {"filters": _filters, "simulation": _simulation}
+def _deviating(claim: Claim, study: Study | None) -> Effect:
+    """H6.*: one value per seed of the stored students and their controls."""
+    rows = deviating.table(study)
+    found = over_seeds(deviating.EFFECTS[claim.test](rows), claim.sign, _ids(rows, "run_id", "control_id"))
+    if claim.unit == "r":  # the t interval of a few r may reach beyond what an r can be
+        found = replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0)) if found.n else found
+    return found
+
+
+def _switching(claim: Claim, study: Study | None) -> Effect:
+    """H7.1-H7.3: one value per seed of the stored trainings whose loss switches."""
+    rows = switching.table(study)
+    return switching.effect(switching.EFFECTS[claim.test](rows), claim.sign, _ids(rows, "run_id"))
+
+
+def _ids(rows: pd.DataFrame, *columns: str) -> list[str]:
+    return list(dict.fromkeys(run_id for column in columns for run_id in rows[column]))
+
+
+DEVIATION_TESTS = {
+    "filters": _filters, "simulation": _simulation, **dict.fromkeys(deviating.EFFECTS, _deviating),
+    **dict.fromkeys(switching.EFFECTS, _switching),
+}  # fmt: skip

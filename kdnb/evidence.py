@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from kdnb import paths, results, select, small_files
+from kdnb import grids, paths, results, select, small_files
 from kdnb.claims import LARGE_ALPHA
 from kdnb.config import RunConfig
 from kdnb.studies import NoRuns, Study
@@ -18,7 +18,19 @@ _VARIED = {  # what differs between the arms of one setting, or between its seed
 
 def beyond(study: Study) -> dict[str, Study | None]:
     """The other evidence on a study's task, by the names of `claims.EVIDENCE`; None where its runs are missing."""
-    return {"temperature": temperature(study), "smoothing": smoothing(study)}
+    named = {grid: of_grid(grid, study.task, study.profile) for grid in ("deviations", "switching")}
+    return {"temperature": temperature(study), "smoothing": smoothing(study), **named}
+
+
+def of_grid(grid: str, task: str, profile: str) -> Study | None:
+    """The stored runs of a grid with fixed hyper-parameters, its teachers among them; None where all are ERM's."""
+    stored = results.stored_configs(task, profile)
+    data, seeds = {config.data for config in stored.values()}, sorted({config.seed for config in stored.values()})
+    points = [point for cut in data for point in grids.stages(grid, task, profile, cut, seeds).points]
+    wanted = {point.config.run_id() for point in points} & set(stored)
+    if all(stored[name].method == "erm" for name in wanted):
+        return None
+    return results.study(task, profile, lambda config: config.run_id() in wanted)
 
 
 def temperature(study: Study) -> Study | None:

@@ -14,6 +14,7 @@ from kdnb import alignment, curves, paths, small_files
 from kdnb.alignment import similar_classes
 from kdnb.cost import surroundings
 from kdnb.small_models import fit_linear
+from kdnb.switched_toys import labels_last_by_teacher
 from kdnb.tasks import nearest
 from kdnb.zeroing import RunningSimilarity
 
@@ -85,6 +86,7 @@ def _zeroing(seeds: Sequence[int]) -> np.ndarray:
 
 
 SIMULATIONS = {
+    "H7.4": Simulation("MLP on noisy and on clean digits, labels in the last quarter", labels_last_by_teacher),
     "H8.2": Simulation("MLP and CNN on clean and noisy digits, 600 rows", _more_below),
     "H8.3": Simulation("MLP on noisy and on clean digits, 600 rows", _noisy_gain),
     "H9.1": Simulation(f"similar classes, 400 rows, teachers of {EARLY} and of {LATE} steps", _early_flips),

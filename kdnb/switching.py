@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from kdnb import grids, results, statistics
+from kdnb import evidence, statistics
 from kdnb.deviations import deviation, recovered_gains, teacher_class_pair
 from kdnb.effects import NAN, Effect, over_seeds
-from kdnb.studies import NoRuns, Study
+from kdnb.studies import Study
 
 LATE, EARLY = "one-hot -> KD", "KD -> one-hot"  # the teacher comes late, or leaves early
 WAYS = {LATE: ("erm", "kd"), EARLY: ("kd", "erm")}
@@ -21,14 +21,7 @@ COLUMNS = ("way", "switch_at", "seed", "accuracy", "entropy", "low_gap", "teache
 
 def study(task: str, profile: str) -> Study | None:
     """The stored runs of the grid "switching", its teachers among them; None where there are none."""
-    stored = results.stored_configs(task, profile).values()
-    data, seeds = {config.data for config in stored}, sorted({config.seed for config in stored})
-    points = [point for cut in data for point in grids.stages("switching", task, profile, cut, seeds).points]
-    wanted = {point.config.run_id() for point in points}
-    try:
-        return results.study(task, profile, lambda config: config.run_id() in wanted)
-    except NoRuns:
-        return None
+    return evidence.of_grid("switching", task, profile)
 
 
 def table(found: Study | None) -> pd.DataFrame:

@@ -77,7 +77,7 @@ def test_a_teacher_from_another_setting_comes_along(grid):
 def test_without_a_second_tau_there_is_no_temperature_evidence(store):
     store_run(config("erm_small"))
     study = results.study("rt", "toy")
-    assert evidence.beyond(study) == {"temperature": None, "smoothing": None}
+    assert evidence.beyond(study) == dict.fromkeys(("temperature", "smoothing", "deviations", "switching"))
     found = verdicts.ledger(study, **evidence.beyond(study)).set_index("id")
     assert found.verdict["H5.1a"] == found.verdict["H15.1b"] == "no runs"
     assert "H5.1a" not in set(verdicts.ledger(study).id)

@@ -20,7 +20,7 @@ def kept(store, tmp_path, monkeypatch):
 
 
 def ledger():
-    return verdicts.ledger(None, ("H8", "H9"), simulation=None).set_index("id")
+    return verdicts.ledger(None, ("H7", "H8", "H9"), simulation=None).set_index("id")
 
 
 def test_claims_are_whole():
