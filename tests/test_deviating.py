@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kdnb import deviating, grids, results, runs
+from kdnb import deviating, grids, results, runs, verdicts
 from kdnb.runs import SPLITS, Run
 
 ROWS = 40
@@ -120,3 +120,26 @@ def test_runs_outside_the_grid_are_not_read(kept, quick):
     runs.save(Run(quick("erm_small"), other.logits, other.labels, other.metrics, []))
     assert len(results.stored_configs("rt", "toy")) == len(found.runs) + 1
     assert set(deviating.study("rt", "toy").runs) == set(found.runs)
+
+
+def test_the_ledger_gives_them_their_verdicts(kept):
+    """Self-KD lies .8 - .2 below its teacher's low end, the control nowhere; standard KD .1 below its control."""
+    found = verdicts.ledger(None, ("H6",), deviations=kept()).set_index("id")
+    assert found.effect["H6.1"] == pytest.approx(-0.6, abs=1e-6)
+    assert found.effect["H6.2"] == pytest.approx(-0.1 + 0.6, abs=1e-6)
+    assert found.verdict[["H6.1", "H6.2"]].tolist() == ["holds", "holds"]
+    assert found.n["H6.1"] == 3
+    assert len(found.run_ids["H6.1"]) == 4 * 3 + 3  # the students and, each once, their controls
+    assert found.verdict["H6.3"] == "no runs"  # nobody gains anything here: there is nothing to correlate
+
+
+def test_a_mean_r_has_no_interval_beyond_what_an_r_can_be(kept):
+    gains = {("kd_standard", 1.0): 0.0, ("kd_standard", 4.0): 0.2, ("kd_self", 1.0): 0.1, ("kd_self", 4.0): 0.3}
+
+    def accuracy(point):
+        gain = gains.get((point.arm, point.config.tau), 0.0)
+        return 0.5 + (gain if point.config.seed else -gain)
+
+    row = verdicts.ledger(None, ("H6.3",), deviations=kept(accuracy=accuracy)).iloc[0]
+    assert (row.low, row.high) == (-1, 1)
+    assert row.verdict == "undecided"

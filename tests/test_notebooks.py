@@ -12,7 +12,10 @@ from kdnb.runner import NotebookFailed, Step, check_parameters, run_notebook, st
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 STUDY = study_steps("toy")
 OF_STUDY = [step for step in STUDY if step.notebook.startswith("2")]
-GRIDS = [Step("21_grid_search", {"profile": "toy", "grid": grid}) for grid in ("search", "temperature", "ladder")]
+GRIDS = [
+    Step("21_grid_search", {"profile": "toy", "grid": grid})
+    for grid in ("search", "temperature", "ladder", "deviations", "switching")
+]
 TRAINING = OF_STUDY + [step for step in GRIDS if step not in OF_STUDY]
 READING = [step for step in STUDY if not step.notebook.startswith("2")]
 READING += [

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdnb import runs, statistics, switched_toys, switching
+from kdnb import runs, statistics, switched_toys, switching, verdicts
 from kdnb.effects import verdict
 from kdnb.switching import EARLY, EFFECTS, LATE
 from kdnb.train import fit
@@ -190,3 +190,10 @@ def test_no_runs_no_table(store):
     assert list(empty) == list(switching.COLUMNS)
     assert switching.recovered(empty).empty
     assert all(switching.effect(effect(empty), 1).n == 0 for effect in EFFECTS.values())
+
+
+def test_one_seed_decides_nothing_in_the_ledger(stored):
+    found = verdicts.ledger(None, ("H7",), switching=switching.study("rt", "toy")).set_index("id")
+    assert set(found.index) == {"H7.1", "H7.2", "H7.3"}  # H7.4 is a simulation
+    assert set(found.verdict) <= {"undecided", "no runs"}
+    assert set(found.run_ids["H7.1"]) <= set(stored)
