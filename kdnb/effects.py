@@ -45,5 +45,5 @@ def over_seeds(values: pd.Series, sign: int, run_ids: list[str] = (), examples: 
         return Effect()
     mean, half = statistics.t_interval(values.to_numpy())
     (agree, _, sign_p), n = statistics.sign_test(values, sign), len(values)
-    p = statistics.t_p_value(values)
-    return Effect(mean, mean - half, mean + half, n, p, f"{agree}/{n}", sign_p, examples, list(run_ids))
+    p, signs = statistics.t_p_value(values), f"{agree}/{n}" if sign else ""
+    return Effect(mean, mean - half, mean + half, n, p, signs, sign_p if sign else NAN, examples, list(run_ids))
