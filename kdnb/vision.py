@@ -102,18 +102,17 @@ def _resnet(depths: tuple[int, ...], shape: tuple[int, int, int]) -> tuple[nn.Mo
 
 
 def _mobilenetv2(percent: tuple[int, ...], shape: tuple[int, int, int]) -> tuple[nn.Module, int]:
-    """MobileNetV2 at some percentage of its channels; up to 32 pixels its stem keeps the image's size."""
+    """MobileNetV2 at some percentage of its channels. Up to 32 pixels its stem keeps the image's size and its last
+    map is a fourth of it a side, above that a sixteenth."""
     from transformers import MobileNetV2Config, MobileNetV2Model
 
+    small = shape[1] <= 32
     config = MobileNetV2Config(
-        num_channels=shape[0], image_size=shape[1], depth_multiplier=percent[0] / 100, output_stride=16
+        num_channels=shape[0], image_size=shape[1], depth_multiplier=percent[0] / 100, output_stride=8 if small else 16
     )
     model = MobileNetV2Model(config)
-    if shape[1] <= 32:
+    if small:
         model.conv_stem.first_conv.convolution.stride = (1, 1)
-    for part in model.modules():
-        if isinstance(part, nn.Conv2d):  # as its paper's code trains from nothing; transformers only loads weights
-            nn.init.kaiming_normal_(part.weight, mode="fan_out")
     return Features(model), model.conv_1x1.convolution.out_channels
 
 
