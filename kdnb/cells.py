@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from kdnb.arms import ARMS
 from kdnb.axes import GRIDS, PULL, RAMP, SWITCHES, TOY_SWITCHES, Grid, grid_named, product
 from kdnb.checkpoints import SOURCES
-from kdnb.profiles import PROFILES
-from kdnb.tasks import nearest
+from kdnb.profiles import PROFILES, model_of
+from kdnb.tasks import is_image, nearest
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,11 +21,14 @@ class Cell:
     changes: list[dict]
 
 
-def ladder_sizes(profile: str) -> list[str]:
-    """The models of a profile's ladder as RunConfig.student names them: its large and small, and their relatives."""
-    size = PROFILES[profile]
-    family = [name for name, source in SOURCES.items() if source.kind == SOURCES[size.large].kind]
-    return [{size.large: "large", size.small: "small"}.get(name, name) for name in family]
+def ladder_sizes(profile: str, task: str = "") -> list[str]:
+    """The models of a profile's ladder as RunConfig.student names them: its large and small, and their relatives.
+
+    task: decides whether they read images; any task of texts for "".
+    """
+    own = {model_of(profile, size, is_image(task)): size for size in ("large", "small")}
+    kinds = {SOURCES[name].kind for name in own}
+    return [own.get(name, name) for name, source in SOURCES.items() if source.kind in kinds]
 
 
 def cells(name: str, task: str, profile: str, arms: Iterable[str] = ()) -> list[Cell]:
@@ -41,7 +44,7 @@ def cells(name: str, task: str, profile: str, arms: Iterable[str] = ()) -> list[
         if arm not in grid.allowed:
             raise ValueError(f"grid {name} has no arm {arm!r}{nearest(arm, grid.allowed)}")
     if name == "ladder":
-        return _ladder(profile)
+        return _ladder(profile, task)
     wanted = [arm for arm in ARMS if arm in (tuple(arms) or grid.arms)]
     found = [arm_cell(grid, arm, task, profile) for arm in sorted(wanted, key=lambda arm: ARMS[arm].method != "erm")]
     return found + (_switched(profile) if name == "switching" and not arms else [])
@@ -71,9 +74,9 @@ def _switched(profile: str) -> list[Cell]:
     ]  # fmt: skip
 
 
-def _ladder(profile: str) -> list[Cell]:
+def _ladder(profile: str, task: str) -> list[Cell]:
     """ERM of every size; KD of the small student by every teacher, and of every student by the small teacher."""
-    sizes = ladder_sizes(profile)
+    sizes = ladder_sizes(profile, task)
     named = {(a.method, a.student, ARMS[a.teacher].student if a.teacher else ""): arm for arm, a in ARMS.items()}
     trios = [("erm", size, "") for size in sizes] + [("kd", "small", teacher) for teacher in sizes]
     trios += [("kd", student, "small") for student in sizes if student != "small"]

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from kdnb import cli, data, fetch, images, models, paths, pixels, results, runs, vision
+from kdnb import cells, cli, data, fetch, images, models, paths, pixels, results, runs, vision
 from kdnb.arms import arm_config
 from kdnb.checkpoints import SOURCES
 from kdnb.data import SPLITS
@@ -318,6 +318,13 @@ def test_large_and_small_are_other_models_for_images_than_for_texts(toy):
         text = arm_config("erm_small", task="rt", profile=profile, data="0" * 16, seed=0)
         assert (text.lr, text.epochs, text.dropout) == (size.lr, size.epochs, 0.1)
     assert not is_image("own:digits")
+
+
+def test_the_ladder_of_images_is_made_of_image_models():
+    sizes = cells.ladder_sizes("demo", "digits@0.2")
+    assert [model_of("demo", size, images=True) for size in sizes] == MODELS
+    assert {"large", "small"} < set(sizes)
+    assert {cell.student for cell in cells.cells("ladder", "digits", "demo")} == set(sizes)
 
 
 def test_a_teacher_with_a_dash_in_its_name_is_not_taken_for_the_small_model(toy):
