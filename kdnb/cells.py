@@ -27,8 +27,11 @@ def ladder_sizes(profile: str, task: str = "") -> list[str]:
     task: decides whether they read images; any task of texts for "".
     """
     own = {model_of(profile, size, is_image(task)): size for size in ("large", "small")}
-    kinds = {SOURCES[name].kind for name in own}
-    return [own.get(name, name) for name, source in SOURCES.items() if source.kind in kinds]
+    kinds, wheres = ({getattr(SOURCES[name], part) for name in own} for part in ("kind", "where"))
+    return [
+        own.get(name, name) for name, source in SOURCES.items()
+        if source.kind in kinds and (source.kind != "hub" or source.where in wheres)
+    ]  # fmt: skip
 
 
 def cells(name: str, task: str, profile: str, arms: Iterable[str] = ()) -> list[Cell]:

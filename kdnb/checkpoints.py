@@ -15,6 +15,7 @@ class Source:
 
 
 _BERT = ("hub", "google-bert/bert-base-uncased", "86b5e0934494bd15c9632b12f734a8a67f723594")
+_ROBERTA = ("hub", "FacebookAI/roberta-base", "e2da8e2f811d1448a5b465c236feacd80ffbac7b")
 
 # Cut as DistilBERT is from BERT: n layers of L at equal steps, the first and the last among them.
 SOURCES = {
@@ -31,6 +32,10 @@ SOURCES = {
     "bert-8": Source(*_BERT, layers=(0, 2, 3, 5, 6, 8, 9, 11)),
     "bert-4": Source(*_BERT, layers=(0, 4, 7, 11)),
     "bert-2": Source(*_BERT, layers=(0, 11)),
+    "roberta-base": Source(*_ROBERTA),
+    "distilroberta-base": Source("hub", "distilbert/distilroberta-base", "fb53ab8802853c8e4fbdbcd0529f21fc6f459b2b"),
+    "roberta-8": Source(*_ROBERTA, layers=(0, 2, 3, 5, 6, 8, 9, 11)),
+    "roberta-4": Source(*_ROBERTA, layers=(0, 4, 7, 11)),
     "mlp": Source("image", "mlp", layers=(256,)),  # hidden widths
     "mlp-small": Source("image", "mlp", layers=(32,)),
     "cnn": Source("image", "cnn", layers=(16, 32, 64)),  # channels, halving the image after each

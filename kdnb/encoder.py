@@ -1,4 +1,4 @@
-"""The encoder of BERT and DistilBERT, computing only what a classifier of the first token needs."""
+"""The encoder of BERT, RoBERTa and DistilBERT, computing only what a classifier of the first token needs."""
 
 import copy
 
@@ -17,7 +17,7 @@ class Encoder(nn.Module):
     """
 
     def __init__(self, pretrained: nn.Module, dropout: Dropout):
-        """pretrained: a transformers BertModel or DistilBertModel; its weights are copied."""
+        """pretrained: a transformers BertModel, RobertaModel or DistilBertModel; its weights are copied."""
         super().__init__()
         names = _DISTILBERT if pretrained.config.model_type == "distilbert" else _BERT
         embeddings, config = pretrained.embeddings, pretrained.config
@@ -26,6 +26,7 @@ class Encoder(nn.Module):
         self.width, self.dropout = config.hidden_size, dropout
         self.words = nn.Parameter(embeddings.word_embeddings.weight.detach().clone())
         self.positions = nn.Parameter(embeddings.position_embeddings.weight.detach().clone())
+        self.first = config.pad_token_id + 1 if config.model_type == "roberta" else 0  # position of the first token
         self.types = None  # DistilBERT does not tell the two texts apart
         if hasattr(embeddings, "token_type_embeddings"):
             self.types = nn.Parameter(embeddings.token_type_embeddings.weight.detach().clone())
@@ -76,8 +77,10 @@ class Encoder(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
         """Hidden state (N, width) of the first token, from (N, L) token ids, mask and types."""
         ids = input_ids if self.row is None else self.row[input_ids]
-        hidden = self._look_up(ids) + self.positions[: ids.shape[1]]
-        if self.types is not None:
+        hidden = self._look_up(ids) + self.positions[self.first : self.first + ids.shape[1]]
+        if self.types is not None and len(self.types) == 1:  # RoBERTa tells two texts apart by its separators alone
+            hidden = hidden + self.types[0]
+        elif self.types is not None:
             hidden = hidden + nn.functional.embedding(token_type_ids, self.types)
         hidden = self.dropout(self.norm(hidden))
         bias = torch.zeros_like(attention_mask, dtype=hidden.dtype).masked_fill_(attention_mask == 0, -torch.inf)

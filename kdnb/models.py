@@ -22,17 +22,20 @@ class ModelUnavailable(RuntimeError):
 
 
 class Classifier(nn.Module):
-    """Encoder, then dense - activation - dropout - linear on the first token; the head runs in float32."""
+    """Encoder, then dense - activation - dropout - linear on the first token; the head runs in float32.
+
+    As transformers' own classifiers: DistilBERT's activation is ReLU, RoBERTa has dropout before the dense layer too.
+    """
 
     def __init__(self, pretrained: nn.Module, dense: nn.Linear, num_classes: int, dropout: float, seed: int):
         super().__init__()
-        self.distilbert = pretrained.config.model_type == "distilbert"
+        self.kind = pretrained.config.model_type
         self.dropout = Dropout(dropout, seed)
         self.encoder, self.dense = Encoder(pretrained, self.dropout), dense
         self.classifier = nn.Linear(dense.out_features, num_classes)
         generator = torch.Generator().manual_seed(seed)
-        new = [self.classifier, dense] if self.distilbert else [self.classifier]
-        for layer in new:  # DistilBERT has no pretrained pooler: its dense layer is new as well
+        new = [self.classifier] if self.kind == "bert" else [self.classifier, dense]
+        for layer in new:  # BERT alone comes with a pretrained pooler: elsewhere the dense layer is new as well
             nn.init.normal_(layer.weight, std=0.02, generator=generator)
             nn.init.zeros_(layer.bias)
 
@@ -45,8 +48,8 @@ class Classifier(nn.Module):
         """Logits (N, K) float32 from (N, L) token ids, mask and types."""
         hidden = self.encoder(input_ids, attention_mask, token_type_ids)
         with torch.autocast(hidden.device.type, enabled=False):  # bf16 logits would have 8 bits
-            hidden = self.dense(hidden.float())
-            hidden = torch.relu(hidden) if self.distilbert else torch.tanh(hidden)
+            hidden = self.dense(self.dropout(hidden.float()) if self.kind == "roberta" else hidden.float())
+            hidden = torch.relu(hidden) if self.kind == "distilbert" else torch.tanh(hidden)
             return self.classifier(self.dropout(hidden))
 
 
@@ -92,15 +95,16 @@ def _pretrained(name: str) -> tuple[nn.Module, nn.Linear]:
         where, pin = location(name)
         try:
             config = AutoConfig.from_pretrained(where, **pin)
-            encoder = AutoModel.from_pretrained(where, config=config, use_safetensors=True, **pin)
+            more = {"add_pooling_layer": False} if config.model_type == "roberta" else {}  # its checkpoint has none
+            encoder = AutoModel.from_pretrained(where, config=config, use_safetensors=True, **more, **pin)
         except (OSError, ValueError) as error:
             reason = f"no weights here and none from the hub ({_first_line(error)})"
             raise ModelUnavailable(f"{source.where}: {reason}") from None
     if source.layers and source.kind != "tiny":
         encoder.encoder.layer = nn.ModuleList([encoder.encoder.layer[i] for i in source.layers])
         encoder.config.num_hidden_layers = len(source.layers)
-    if encoder.config.model_type == "distilbert":
-        return encoder, nn.Linear(encoder.config.dim, encoder.config.dim)
+    if encoder.config.model_type in ("distilbert", "roberta"):
+        return encoder, nn.Linear(encoder.config.hidden_size, encoder.config.hidden_size)
     dense, encoder.pooler = encoder.pooler.dense, None
     return encoder, dense
 

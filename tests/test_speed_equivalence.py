@@ -18,17 +18,18 @@ KEY_BIAS = "a key bias shifts all scores of a query alike: its gradient is round
 
 
 def pretrained(kind: str) -> nn.Module:
-    """A small BERT or DistilBERT with random weights and no dropout."""
-    from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel
+    """A small BERT, RoBERTa or DistilBERT with random weights and no dropout."""
+    from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel, RobertaConfig, RobertaModel
 
     torch.manual_seed(0)
-    if kind == "bert":
-        config = BertConfig(
+    if kind in ("bert", "roberta"):
+        types = {} if kind == "bert" else {"type_vocab_size": 1, "pad_token_id": 1}
+        config = (BertConfig if kind == "bert" else RobertaConfig)(
             vocab_size=97, hidden_size=48, num_hidden_layers=3, num_attention_heads=4, intermediate_size=96,
             max_position_embeddings=40, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-            initializer_range=0.2,
+            initializer_range=0.2, **types,
         )  # fmt: skip
-        return BertModel(config, add_pooling_layer=False)
+        return (BertModel if kind == "bert" else RobertaModel)(config, add_pooling_layer=False)
     config = DistilBertConfig(
         vocab_size=97, dim=48, n_layers=3, n_heads=4, hidden_dim=96, max_position_embeddings=40, dropout=0.0,
         attention_dropout=0.0, initializer_range=0.2,
@@ -44,13 +45,15 @@ def inputs(lengths: list[int]) -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
 
 
-@pytest.mark.parametrize("kind", ["bert", "distilbert"])
+@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert"])
 @pytest.mark.parametrize("lengths", [[9, 9, 9], [17, 5, 1, 12]], ids=["full", "padded"])
 def test_the_encoder_agrees_with_transformers_in_values_and_gradients(kind, lengths):
     theirs, batch = pretrained(kind), inputs(lengths)
     ours = Encoder(theirs, Dropout(0.0, seed=0))
+    if kind == "roberta":  # pads are 1, and no word is: positions count the others
+        batch["input_ids"] = torch.where(batch["attention_mask"] == 1, batch["input_ids"].clamp(min=2), 1)
     mine = ours(**batch)
-    if kind == "distilbert":
+    if kind != "bert":  # these two see no types
         batch = {name: batch[name] for name in ("input_ids", "attention_mask")}
     reference = theirs(**batch).last_hidden_state[:, 0]
     torch.testing.assert_close(mine, reference, rtol=0, atol=1e-5)
@@ -75,7 +78,7 @@ def shared(ours: Encoder, theirs: nn.Module) -> dict:
     for name, part in same.items():
         pairs[name] = (lambda of, name=name: of(getattr(ours, name)), part.weight)
     modules = [("norm", ours.norm, embeddings.LayerNorm)]
-    bert = theirs.config.model_type == "bert"
+    bert = theirs.config.model_type != "distilbert"
     for i, layer in enumerate(theirs.encoder.layer if bert else theirs.transformer.layer):
         mine = ours.layers[i]
         names = "attention.output.dense attention.output.LayerNorm intermediate.dense output.dense output.LayerNorm"
