@@ -1,4 +1,7 @@
-"""GLUE as the paper splits it (arXiv 2301.12609, A.1, Table 6): from GLUE's own files, else from the hub."""
+"""GLUE as the paper splits it (arXiv 2301.12609, A.1, Table 6), and QQP, which it has not, in the same way.
+
+Read from GLUE's own files, else from the hub.
+"""
 
 import hashlib
 import json
@@ -17,14 +20,18 @@ from kdnb.tasks import Task
 HUB_REPO = "nyu-mll/glue"
 HUB_REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
 HOLDOUT_SEED = 42
-# What the paper cuts out of GLUE's train split, and which GLUE split serves as the third one.
-HELD_OUT = {"mrpc": None, "qnli": ("validation", 5000), "sst2": ("test", 1800), "mnli": ("validation", 9815)}
+# What is cut out of GLUE's train split, and which GLUE split serves as the third one.
+HELD_OUT = {
+    "mrpc": None, "qnli": ("validation", 5000), "sst2": ("test", 1800), "mnli": ("validation", 9815),
+    "qqp": ("validation", 10000),
+}  # fmt: skip
 
 # sha256 of the held-out row numbers (ascending, little-endian int64) at GLUE's official sizes.
 HELD_OUT_SHA256 = {
     "qnli": "e4881998e6056eedd02dcbc6c1c03799fd10a1517593d2a1a9fd58b23b865253",
     "sst2": "8958ad6163f76b26a825f1e24d98181119559ef80264a1820708744e839f05bd",
     "mnli": "7d219754c3d41253b00e4594377f6c57d1af95fb1f4bf7cee3494dbdeded840d",
+    "qqp": "c16b440eac1f9291cdd14b0e226556f081e95141e33e970e3b132596a357d104",
 }
 
 
@@ -40,7 +47,7 @@ def holdout(rows: int, held: int, seed: int = HOLDOUT_SEED) -> tuple[np.ndarray,
 
 
 def read(task: Task) -> pd.DataFrame:
-    """All examples of a GLUE task, cut as in Table 6: columns split, text, text2, label.
+    """All examples of a GLUE task, cut as in `HELD_OUT`: columns split, text, text2, label.
 
     Raises:
         HubUnreachable: neither GLUE's files nor the hub are to be had.
@@ -61,7 +68,7 @@ def read(task: Task) -> pd.DataFrame:
 
 def hub_files(task: Task) -> dict[str, str]:
     """Our split -> pattern of its Parquet files on the hub. Other splits carry hidden labels and are never scored."""
-    test = {"mrpc": "test", "qnli": "validation", "mnli": "validation_matched"}.get(task.name)
+    test = {"mrpc": "test", "qnli": "validation", "mnli": "validation_matched", "qqp": "validation"}.get(task.name)
     wanted = {"train": "train", "validation": "validation" if task.name in ("mrpc", "sst2") else None, "test": test}
     return {ours: f"{task.hub_name}/{theirs}-*.parquet" for ours, theirs in wanted.items() if theirs}
 
@@ -94,17 +101,20 @@ def _from_files(task: Task, folder: Path) -> dict[str, pd.DataFrame]:
         "qnli": {"test": "dev.tsv"},
         "sst2": {"validation": "dev.tsv"},
         "mnli": {"test": "dev_matched.tsv"},
+        "qqp": {"test": "dev.tsv"},
     }[task.name]
     columns = {"mrpc": ("#1 String", "#2 String"), "mnli": ("sentence1", "sentence2")}.get(task.name, task.columns)
-    label = {"mrpc": "Quality", "mnli": "gold_label"}.get(task.name, "label")
+    label = {"mrpc": "Quality", "mnli": "gold_label", "qqp": "is_duplicate"}.get(task.name, "label")
+    skip_short = task.name == "qqp"  # GLUE's files hold a few rows without a label; the hub has left them out
     return {
-        split: _tidy(_read_tsv(folder / file), task, columns, label, folder / file)
+        split: _tidy(_read_tsv(folder / file, skip_short), task, columns, label, folder / file)
         for split, file in {"train": "train.tsv", **other}.items()
     }
 
 
-def _read_tsv(path: Path) -> pd.DataFrame:
-    """Tabs separate, quotes are text; "null" and the like are words, not gaps."""
+def _read_tsv(path: Path, skip_short: bool = False) -> pd.DataFrame:
+    """Tabs separate, quotes are text; "null" and the like are words, not gaps. A row with too few fields is an error,
+    or is left out (skip_short)."""
     try:
         # Lines are cut by hand: some of GLUE's rows carry more fields than the header names.
         with open(path, encoding="utf-8-sig", newline="\n") as file:
@@ -116,6 +126,8 @@ def _read_tsv(path: Path) -> pd.DataFrame:
     if len(rows) < 2:
         raise ValueError(f"{path}: no rows, expected GLUE's own file")
     header, *rows = rows
+    if skip_short:
+        rows = [row for row in rows if len(row) >= len(header)]
     for number, row in enumerate(rows, 1):
         if len(row) < len(header):
             raise ValueError(f"{path}: row {number} has {len(row)} fields, expected {len(header)}")

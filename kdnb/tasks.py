@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One classification task. Sizes are (train, validation, test); GLUE's are those of Table 6."""
+    """One classification task. Sizes are (train, validation, test); GLUE's first four are those of Table 6."""
 
     name: str
     title: str
@@ -54,6 +54,11 @@ _GLUE = [
         name="mnli", title="MNLI", question="Does the premise entail the hypothesis?", source="glue", pair=True,
         labels=("entailment", "neutral", "contradiction"), glue_folder="MNLI", hub_name="mnli",
         columns=("premise", "hypothesis"), sizes=(382887, 9815, 9815),
+    ),
+    Task(
+        name="qqp", title="QQP", question="Do the two questions ask the same?", source="glue", pair=True,
+        labels=("not_duplicate", "duplicate"), glue_folder="QQP", hub_name="qqp",
+        columns=("question1", "question2"), sizes=(353846, 10000, 40430),
     ),
 ]  # fmt: skip
 _EMBEDDED = [

@@ -72,7 +72,8 @@ def test_a_holdout_keeps_and_holds_something(held):
 
 
 @pytest.mark.parametrize(
-    ("task", "rows", "held"), [("qnli", 104_743, 5000), ("sst2", 67_349, 1800), ("mnli", 392_702, 9815)]
+    ("task", "rows", "held"),
+    [("qnli", 104_743, 5000), ("sst2", 67_349, 1800), ("mnli", 392_702, 9815), ("qqp", 363_846, 10_000)],
 )
 def test_the_holdout_leaves_table_6s_train_rows(task, rows, held):
     kept, out = glue.holdout(rows, glue.HELD_OUT[task][1])
@@ -103,6 +104,10 @@ def generated(folder, name, rows=12, second=6):
     elif name == "sst2":
         header, files = ["sentence", "label"], ("train.tsv", "dev.tsv")
         made = [(t, i % 2) for i, t in enumerate(text)]
+    elif name == "qqp":
+        header = ["id", "qid1", "qid2", "question1", "question2", "is_duplicate"]
+        made = [(i, 2 * i, 2 * i + 1, t, f"other {i}", i % 2) for i, t in enumerate(text)]
+        files = ("train.tsv", "dev.tsv")
     else:
         header = ["index", "genre", "sentence1", "sentence2", "label1", "gold_label"]
         made = [(i, "fiction", t, f"other {i}", "neutral", task.labels[i % 3]) for i, t in enumerate(text)]
@@ -120,21 +125,21 @@ def small_cut(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["mrpc", "qnli", "sst2", "mnli"])
+@pytest.mark.parametrize("name", ["mrpc", "qnli", "sst2", "mnli", "qqp"])
 def test_glues_own_layout_is_read_row_by_row(small_cut, name):
     made, task = generated(small_cut, name), TASKS[name]
     table = glue.read(task)
-    counts = {"mrpc": (12, 6, 6), "qnli": (8, 4, 6), "sst2": (8, 6, 4), "mnli": (8, 4, 6)}[name]
+    counts = {"mrpc": (12, 6, 6), "qnli": (8, 4, 6), "sst2": (8, 6, 4), "mnli": (8, 4, 6), "qqp": (8, 4, 6)}[name]
     assert tuple(table.split.value_counts()[list(data.SPLITS)]) == counts
-    text, label = {"mrpc": (3, 0), "qnli": (1, 3), "sst2": (0, 1), "mnli": (2, 5)}[name]
+    text, label = {"mrpc": (3, 0), "qnli": (1, 3), "sst2": (0, 1), "mnli": (2, 5), "qqp": (3, 5)}[name]
     wanted = {row[text]: row[label] if isinstance(row[label], int) else task.labels.index(row[label]) for row in made}
-    from_train = table[table.split != {"mrpc": "", "qnli": "test", "sst2": "validation", "mnli": "test"}[name]]
+    from_train = table[table.split != {"mrpc": "", "sst2": "validation"}.get(name, "test")]
     assert dict(zip(from_train.text, from_train.label, strict=True)) == wanted
     assert {'say "no', "null", "NA"} <= set(table.text)
     assert (table.text2 == "").all() == (not task.pair)
 
 
-@pytest.mark.parametrize("name", ["qnli", "sst2", "mnli"])
+@pytest.mark.parametrize("name", ["qnli", "sst2", "mnli", "qqp"])
 def test_held_out_rows_are_no_train_rows(small_cut, name):
     generated(small_cut, name)
     table, held = glue.read(TASKS[name]), glue.HELD_OUT[name][0]
@@ -158,6 +163,14 @@ def test_a_glue_row_with_more_fields_than_the_header_keeps_its_label(small_cut):
         file.write("12\tfiction\tlong\tother\tneutral\textra\tcontradiction\n")
     table = glue.read(TASKS["mnli"])
     assert table[table.text == "long"].label.tolist() == [2]
+
+
+def test_qqps_rows_without_a_label_are_left_out_as_on_the_hub(small_cut):
+    generated(small_cut, "qqp")
+    before = glue.read(TASKS["qqp"])
+    with open(small_cut / "QQP" / "train.tsv", "a", encoding="utf-8") as file:
+        file.write("12\t24\t25\tis this row\ncut in two?\n")
+    pd.testing.assert_frame_equal(glue.read(TASKS["qqp"]), before)
 
 
 def spoil(path, old, new):
@@ -200,7 +213,7 @@ def test_an_empty_or_missing_glue_file_is_named(small_cut):
 # GLUE's own files, real
 
 
-@pytest.mark.parametrize("name", ["mrpc", "qnli", "sst2", "mnli"])
+@pytest.mark.parametrize("name", [name for name, task in TASKS.items() if task.source == "glue"])
 def test_real_glue_has_the_sizes_of_table_6(name):
     task = TASKS[name]
     if not (paths.GLUE / task.glue_folder).is_dir():

@@ -114,12 +114,13 @@ def test_every_profile_asks_for_its_own_models_and_texts():
 
 def test_only_splits_with_labels_are_asked_for():
     """GLUE's test splits carry -1, but for MRPC's (T2.4)."""
-    asked = {name: set(glue.hub_files(TASKS[name]).values()) for name in PROFILES["paper"].tasks}
+    asked = {name: set(glue.hub_files(task).values()) for name, task in TASKS.items() if task.source == "glue"}
     assert asked == {
         "mrpc": {"mrpc/train-*.parquet", "mrpc/validation-*.parquet", "mrpc/test-*.parquet"},
         "qnli": {"qnli/train-*.parquet", "qnli/validation-*.parquet"},
         "sst2": {"sst2/train-*.parquet", "sst2/validation-*.parquet"},
         "mnli": {"mnli/train-*.parquet", "mnli/validation_matched-*.parquet"},
+        "qqp": {"qqp/train-*.parquet", "qqp/validation-*.parquet"},
     }
 
 
@@ -352,7 +353,8 @@ def test_the_command_tells_people_and_programs(mirror, kdnb):
     assert f"{BERT} at {COMMITS[BERT][:12]}: {len(MODEL)} files fetched" in out
     assert f"{BERT} at {COMMITS[BERT][:12]}: whole" in kdnb("fetch", "--profile", "paper", "--tasks", "mrpc")[1]
     facts = json.loads(kdnb("doctor", "--json")[1].splitlines()[-1])
-    assert facts["fetched"] == {"mrpc": True, "qnli": False, "sst2": False, "mnli": False, BERT: True, DISTILBERT: True}
+    absent = dict.fromkeys(("qnli", "sst2", "mnli", "qqp"), False)
+    assert facts["fetched"] == {"mrpc": True, **absent, BERT: True, DISTILBERT: True}
 
 
 def test_where_glues_own_files_lie_the_command_says_that_they_are_read(mirror, kdnb):
@@ -538,19 +540,21 @@ OFFICIAL = {  # EXPERIMENTS 2: the hub's rows
     "qnli": {"train": 104_743, "validation": 5463, "test": 5463},
     "sst2": {"train": 67_349, "validation": 872, "test": 1821},
     "mnli": {"train": 392_702, "validation_matched": 9815, "validation_mismatched": 9832, "test_matched": 9796},
+    "qqp": {"train": 363_846, "validation": 40_430, "test": 390_965},
 }
-CUT = {"mrpc": [], "qnli": ["validation"], "sst2": ["test"], "mnli": ["validation"]}  # our splits out of train
+CUT = {name: [cut[0]] if cut else [] for name, cut in glue.HELD_OUT.items()}  # our splits out of train
 TAKEN = {  # our splits that are one of the hub's
     "mrpc": {"validation": "validation", "test": "test"},
     "qnli": {"test": "validation"},
     "sst2": {"validation": "validation"},
     "mnli": {"test": "validation_matched"},
+    "qqp": {"test": "validation"},
 }
 
 
 @pytest.fixture(scope="session")
 def official(hub_once, tmp_path_factory):
-    """The small hub with GLUE's four tasks at their official sizes: "<split> <row>" for a text."""
+    """The small hub with GLUE's tasks at their official sizes: "<split> <row>" for a text."""
     root = shutil.copytree(hub_once, tmp_path_factory.mktemp("official") / "hub")
     shutil.rmtree(root / glue.HUB_REPO)
     for name, splits in OFFICIAL.items():
