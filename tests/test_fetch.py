@@ -25,7 +25,9 @@ from kdnb.tasks import TASKS
 
 BERT, DISTILBERT = "google-bert/bert-base-uncased", "distilbert/distilbert-base-uncased"
 COMMITS = {glue.HUB_REPO: glue.HUB_REVISION}
-COMMITS |= {source.where: source.revision for source in checkpoints.SOURCES.values() if source.kind == "hub"}
+COMMITS |= {
+    source.where: source.revision for source in checkpoints.SOURCES.values() if source.where in (BERT, DISTILBERT)
+}
 MODEL = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
 MRPC = {f"mrpc/{split}-00000-of-00001.parquet" for split in SPLITS}
 WANTED = {f"{repo}/{name}" for repo in (BERT, DISTILBERT) for name in MODEL}
@@ -88,7 +90,7 @@ def test_layers_are_cut_at_equal_steps_as_distilberts_are(name):
     assert rule(6, 12) == (0, 2, 4, 7, 9, 11)
     layers = checkpoints.SOURCES[name].layers
     if layers:
-        assert layers == rule(len(layers), {"minilm": 6, "bert": 12}[name.split("-")[0]])
+        assert layers == rule(len(layers), {"minilm": 6, "bert": 12, "roberta": 12}[name.split("-")[0]])
         assert len(layers) == int(name.split("-")[1])
 
 
