@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from kdnb import embedded, glue, images
+from kdnb import embedded, glue, hub_texts, images
 from kdnb.config import SPLITS
 from kdnb.paths import DATA_CACHE
 from kdnb.profiles import PROFILES
@@ -70,6 +70,8 @@ def load(task: str, profile: str, train_rows: int | None = None) -> TaskData:
         table = _toy_table(what)
     elif what.source == "glue":
         table = glue.read(clean)
+    elif what.source == "hub":
+        table = hub_texts.read(clean)
     else:
         table = _built(clean)
     return make(what, table, profile, train_rows)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from filelock import FileLock
 
-from kdnb import assets, download, embedded, glue, hub, images, paths
+from kdnb import assets, download, embedded, glue, hub, hub_texts, images, paths
 from kdnb.checkpoints import SOURCES
 from kdnb.download import Listed, Part
 from kdnb.profiles import PROFILES
@@ -57,6 +57,8 @@ def needs(profile: str, tasks: Iterable[Task]) -> tuple[list[str], list[Part]]:
     packaged = [*text, *(source.where for source in sources if source.kind == "asset")]
     wanted = [pattern for task in tasks if task.source == "glue" for pattern in glue.hub_files(task).values()]
     parts = [Part(glue.HUB_REPO, "dataset", glue.HUB_REVISION, tuple(wanted))] if wanted else []
+    texts = [hub_texts.HUB_TEXTS[task.name] for task in tasks if task.source == "hub"]
+    parts += [Part(one.repo, "dataset", one.revision, tuple(one.files.values())) for one in texts]
     sets = [images.HUB_SETS[task.name] for task in tasks if task.name in images.HUB_SETS]
     parts += [Part(one.repo, "dataset", one.revision, (one.train, one.test)) for one in sets]
     parts += [Part(s.where, "model", s.revision, hub.MODEL_FILES) for s in sources if s.kind == "hub"]

@@ -107,7 +107,7 @@ def _from_files(task: Task, folder: Path) -> dict[str, pd.DataFrame]:
     label = {"mrpc": "Quality", "mnli": "gold_label", "qqp": "is_duplicate"}.get(task.name, "label")
     skip_short = task.name == "qqp"  # GLUE's files hold a few rows without a label; the hub has left them out
     return {
-        split: _tidy(_read_tsv(folder / file, skip_short), task, columns, label, folder / file)
+        split: tidy(_read_tsv(folder / file, skip_short), task, columns, label, folder / file)
         for split, file in {"train": "train.tsv", **other}.items()
     }
 
@@ -134,7 +134,8 @@ def _read_tsv(path: Path, skip_short: bool = False) -> pd.DataFrame:
     return pd.DataFrame([row[: len(header) - 1] + row[-1:] for row in rows], columns=header, dtype=object)
 
 
-def _tidy(table: pd.DataFrame, task: Task, columns: tuple[str, ...], label: str, where) -> pd.DataFrame:
+def tidy(table: pd.DataFrame, task: Task, columns: tuple[str, ...], label: str, where) -> pd.DataFrame:
+    """A file's table as columns text, text2, label; ValueError for a missing column or an unknown label."""
     missing = [column for column in (*columns, label) if column not in table]
     if missing:
         raise ValueError(f"{where}: no column {missing[0]!r}, found {', '.join(map(str, table.columns))}")
@@ -152,19 +153,19 @@ def _from_hub(task: Task) -> dict[str, pd.DataFrame]:
     patterns = hub_files(task)
     folder = hub.local(HUB_REPO, HUB_REVISION, tuple(patterns.values()))
     try:
-        tables = _parquet(folder, patterns) if folder else _downloaded(task, patterns)
+        tables = parquet(folder, patterns) if folder else _downloaded(task, patterns)
     except (OSError, ValueError, RuntimeError) as error:
         raise HubUnreachable(
             f"{task.title}: no folder {GLUE / task.glue_folder} and nothing from the hub "
             f"({str(error).splitlines()[0]}); put GLUE's own files there, or take an embedded task such as rt"
         ) from None
     return {
-        split: _tidy(table, task, task.columns, "label", f"{HUB_REPO}/{patterns[split]}")
+        split: tidy(table, task, task.columns, "label", f"{HUB_REPO}/{patterns[split]}")
         for split, table in tables.items()
     }
 
 
-def _parquet(folder: Path, patterns: dict[str, str]) -> dict[str, pd.DataFrame]:
+def parquet(folder: Path, patterns: dict[str, str]) -> dict[str, pd.DataFrame]:
     """split -> table, from a local folder laid out as the hub's."""
     files = {split: sorted(folder.glob(pattern)) for split, pattern in patterns.items()}
     if missing := [split for split in files if not files[split]]:

@@ -12,7 +12,7 @@ class Task:
     title: str
     question: str
     labels: tuple[str, ...]  # in label order 0..K-1
-    source: str  # "glue", "embedded", "image" or "own"
+    source: str  # "glue", "embedded", "hub" (other texts from there), "image" or "own"
     pair: bool = False  # two texts per example
     stands_in_for: str = ""  # the GLUE task of the same shape
     glue_folder: str = ""  # GLUE's own folder name
@@ -87,6 +87,12 @@ _EMBEDDED = [
         labels=("business", "entertainment", "politics", "sport", "tech"),
     ),
 ]  # fmt: skip
+_HUB = [
+    Task(
+        name="agnews", title="AG News", question="What is the news about?", source="hub",
+        labels=("World", "Sports", "Business", "Sci/Tech"), columns=("text",), sizes=(115000, 5000, 7600),
+    ),
+]  # fmt: skip
 _DIGITS, _DIGIT = tuple("0123456789"), "Which digit is it?"
 _CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _CIFAR100 = """
@@ -124,7 +130,7 @@ _IMAGES = [  # the first two need no hub; where they come from is in kdnb.images
         labels=tuple(map(str, range(200))), shape=(3, 64, 64), sizes=(90000, 10000, 10000),
     ),
 ]  # fmt: skip
-TASKS = {task.name: task for task in _EMBEDDED + _GLUE + _IMAGES}
+TASKS = {task.name: task for task in _EMBEDDED + _GLUE + _HUB + _IMAGES}
 
 
 def nearest(name: str, known) -> str:

@@ -21,6 +21,16 @@ def parquet_mirror(root, labels=(0, 1)):
         frame.to_parquet(folder / f"{split}-00000-of-00001.parquet", index=False)
 
 
+def topics_mirror(root, rows=(12, 6), label="label", first=0):
+    """A small AG News: labels 0, 1, 2, 3, 0, ... in a column of a name, the first of each file as given."""
+    folder = root / "fancyzhx" / "ag_news" / "data"
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, count in zip(("train", "test"), rows, strict=True):
+        marks = [first, *(i % 4 for i in range(1, count))]
+        frame = pd.DataFrame({"text": [f"{split} {i}" for i in range(count)], label: marks})
+        frame.to_parquet(folder / f"{split}-00000-of-00001.parquet", index=False)
+
+
 def tiny_bert(root, kind="bert"):
     """A random BERT or DistilBERT and its tokenizer, saved the way the hub stores them."""
     from transformers import BertConfig, BertModel, BertTokenizerFast, DistilBertConfig, DistilBertModel

@@ -40,6 +40,7 @@ ORDER = [
     "where",
     "embedded",
     "glue",
+    "hub_texts",
     "images",
     "own",
     "data",

@@ -1,0 +1,105 @@
+"""AG News from a local folder laid out as the hub's: rows, cut, what is fetched, and what a broken file says."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hub_folder import topics_mirror
+
+from kdnb import data, fetch, glue, hub_texts, paths
+from kdnb.tasks import TASKS
+
+OFFICIAL = hub_texts.HUB_TEXTS
+
+
+@pytest.fixture
+def mirror(tmp_path, monkeypatch):
+    """A hub folder and an empty data cache of the test's own; validation takes 4 rows instead of thousands."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    for name in ("HUB", "GLUE", "ASSETS"):
+        monkeypatch.setattr(paths, name, cache / name.lower())
+    monkeypatch.setattr(paths, "DATA_CACHE", cache)
+    monkeypatch.setenv("KDNB_HUB", str(tmp_path / "hub"))
+    small = {name: replace(one, held=4) for name, one in hub_texts.HUB_TEXTS.items()}
+    monkeypatch.setattr(hub_texts, "HUB_TEXTS", small)
+    data.load.cache_clear()
+    yield tmp_path / "hub"
+    data.load.cache_clear()
+
+
+def test_rows_are_read_one_by_one_and_validation_is_cut_out_of_train(mirror):
+    topics_mirror(mirror)
+    splits = data.load("agnews", "paper").splits
+    held = glue.holdout(12, 4)[1]
+    rows = {"train": np.setdiff1d(np.arange(12), held), "validation": held, "test": np.arange(6)}
+    for split, part in splits.items():
+        assert part.text == [f"{'test' if split == 'test' else 'train'} {row}" for row in rows[split]]
+        assert part.text2 is None
+        np.testing.assert_array_equal(part.labels, rows[split] % 4)
+
+
+def test_the_official_sizes_give_the_tasks_sizes(mirror, monkeypatch):
+    """Zhang, Zhao and LeCun 2015, Table 3: 120,000 train and 7,600 test articles; every one is used once."""
+    monkeypatch.setattr(hub_texts, "HUB_TEXTS", OFFICIAL)
+    topics_mirror(mirror, rows=(120_000, 7600))
+    splits = data.load("agnews", "paper").splits
+    assert tuple(map(len, splits.values())) == TASKS["agnews"].sizes
+    texts = [set(part.text) for part in splits.values()]
+    assert len(set.union(*texts)) == sum(map(len, texts)) == 127_600
+
+
+def test_the_set_is_pinned():
+    for name, one in hub_texts.HUB_TEXTS.items():
+        assert len(one.revision) == 40
+        assert int(one.revision, 16)
+        assert TASKS[name].sizes[1] == one.held
+    assert set(hub_texts.HUB_TEXTS) == {name for name, task in TASKS.items() if task.source == "hub"}
+
+
+def test_label_noise_changes_train_labels_only(mirror):
+    topics_mirror(mirror, rows=(200, 40))
+    clean, noisy = (data.load(name, "paper").splits for name in ("agnews", "agnews@0.5"))
+    changed = {split: int((clean[split].labels != noisy[split].labels).sum()) for split in data.SPLITS}
+    assert 0 < changed["train"] <= 98  # half of 196
+    assert changed["validation"] == changed["test"] == 0
+
+
+def test_what_was_fetched_is_read_without_any_hub(mirror, monkeypatch):
+    topics_mirror(mirror)
+    before = data.load("agnews", "demo").fingerprint
+    (part,) = fetch.needs("demo", [TASKS["agnews"]])[1]
+    assert (part.repo, part.patterns) == ("fancyzhx/ag_news", ("data/train-*.parquet", "data/test-*.parquet"))
+    monkeypatch.setattr(fetch, "_package", lambda *_: {})  # the demo's model comes in a package
+    found = fetch.fetch("demo", ["agnews"], lambda _: None)
+    assert set(found["files"]) == {
+        f"fancyzhx/ag_news/data/{split}-00000-of-00001.parquet" for split in ("train", "test")
+    }
+    shutil.rmtree(mirror)
+    monkeypatch.delenv("KDNB_HUB")
+    data.load.cache_clear()
+    assert data.load("agnews", "demo").fingerprint == before
+
+
+BROKEN = {
+    "no column": ({"label": "topic"}, r"data/train-\*\.parquet: no column 'label', found text, topic"),
+    "hidden label": ({"first": -1}, r"label '-1' is none of World, Sports, Business, Sci/Tech"),
+    "few rows": ({"rows": (4, 2)}, r"train has 4 rows, 4 of them are for validation"),
+}
+
+
+@pytest.mark.parametrize(("harm", "told"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_file_is_one_clear_line(mirror, harm, told):
+    topics_mirror(mirror, **harm)
+    with pytest.raises(ValueError, match=told) as error:
+        data.load("agnews", "paper")
+    assert "\n" not in str(error.value)
+
+
+def test_without_the_hub_the_way_out_is_told(mirror, monkeypatch):
+    monkeypatch.delenv("KDNB_HUB")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    told = r"AG News: nothing of fancyzhx/ag_news here .*`kdnb fetch --tasks agnews`, or take an embedded task"
+    with pytest.raises(glue.HubUnreachable, match=told):
+        data.load("agnews", "demo")
