@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kdnb.arms import ARMS
 from kdnb.profiles import PROFILES
-from kdnb.tasks import nearest
+from kdnb.tasks import is_image, nearest
 
 LRS = tuple(float(f"{i}e-5") for i in range(1, 8))  # Table 1
 EPOCHS = tuple(range(1, 11))  # Table 1
@@ -21,6 +21,7 @@ SEARCH = {
     "cpu": {"lr": (5e-5, 1e-4, 2e-4, 4e-4), "alpha": (0.1, 0.3, 0.5, 0.7, 0.9), "epochs": (1, 2, 4)},
     "paper": {"lr": (1e-5, 3e-5, 5e-5, 7e-5), "alpha": (0.1, 0.3, 0.5, 0.7, 0.9), "epochs": (1, 3, 5)},
 }
+SEARCH_IMAGES = {"lr": (5e-4, 1e-3, 2e-3, 4e-3), "epochs": (4, 8, 16)}  # nothing there is pretrained
 SWITCHES, TOY_SWITCHES = (0.1, 0.25, 0.5, 0.75, 0.9), (0.5,)  # 0 and 1 are the pure methods, bit for bit
 RAMP = 0.01  # of the steps
 PULL = {"alpha": (1.0,), "tau": (4.0,)}  # of KD on either side of a switch
@@ -85,8 +86,8 @@ def _published(table: int) -> Callable:
     return fields
 
 
-def _search(arm: str, _task: str, profile: str) -> list[dict]:
-    axes = SEARCH[profile]
+def _search(arm: str, task: str, profile: str) -> list[dict]:
+    axes = SEARCH[profile] | (SEARCH_IMAGES if is_image(task) and profile != "toy" else {})
     return product({name: axes[name] for name in axes if name != "alpha" or ARMS[arm].method != "erm"})
 
 

@@ -9,7 +9,9 @@ from kdnb.profiles import PROFILES
 from kdnb.tasks import TASKS
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
-TaskName = Annotated[str, typer.Argument(help=f"One of {', '.join(TASKS)}.", show_default=False)]
+TaskName = Annotated[
+    str, typer.Argument(help=f"One of {', '.join(TASKS)}; @0.2 behind it is label noise.", show_default=False)
+]
 ProfileName = Annotated[str, typer.Option(help=f"Models and rows: {', '.join(PROFILES)}.")]
 Lr = Annotated[float | None, typer.Option(help="Peak learning rate, in (0, 1). [default: the profile's]")]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the train split, >= 1. [default: the profile's]")]

@@ -156,6 +156,13 @@ def test_the_searches_are_as_large_as_they_are_said_to_be():
     assert len(made("temperature", "rt", "demo", seeds=(0,)).soft) == 2 * (1 + 4 * 2)
 
 
+def test_images_are_searched_at_rates_for_models_that_start_from_nothing():
+    images, texts = (made("search", task, "cpu").soft for task in ("digits", "rt"))
+    assert values(images, "lr") == [5e-4, 1e-3, 2e-3, 4e-3]
+    assert max(values(texts, "lr")) < min(values(images, "lr"))
+    assert values(images, "alpha") == values(texts, "alpha")
+
+
 def test_tau_1_is_not_run_twice():
     """tau^2 is 1 there: with scaling or without, it is the same loss."""
     soft = made("temperature", "rt", "cpu", seeds=(0,)).soft
