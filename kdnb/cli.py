@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kdnb import grid_cli, sweep_cli
+from kdnb import grid_cli, runs_cli, sweep_cli
 from kdnb.arms import ARMS
 from kdnb.config import METHODS, SCHEDULES, TFKD_FORMS
 from kdnb.options import Epochs, Json, Lr, ProfileName, TaskName, TrainRows, finish, numbers, words
@@ -16,8 +16,7 @@ app = typer.Typer(
     help="Is knowledge distillation just label smoothing? Train, compare, read. Entropies are in nats.",
     no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
 )  # fmt: skip
-runs_app = typer.Typer(help="The run store: list, show, verify.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(runs_app, name="runs")
+app.add_typer(runs_cli.app, name="runs")
 app.command()(grid_cli.plan)
 app.command()(grid_cli.select)
 app.command()(sweep_cli.sweep)
@@ -39,12 +38,15 @@ def doctor(as_json: Json = False) -> None:
 def fetch(
     profile: ProfileName = "demo",
     tasks: Annotated[str, typer.Option(help=f"Comma-separated: {', '.join(TASKS)}. [default: the profile's]")] = "",
+    models: Annotated[
+        str, typer.Option(help="Comma-separated, beside the profile's two: roberta-base, bert-4, ...")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Bring a profile's texts and models into data_cache, pinned and checked; later no network is needed."""
     from kdnb.fetch import fetch as bring
 
-    finish(as_json, bring(profile, words(tasks)))
+    finish(as_json, bring(profile, words(tasks), words(models)))
 
 
 @app.command()
@@ -146,34 +148,6 @@ def report(profile: ProfileName = "demo", as_json: Json = False) -> None:
     path = write(profile)
     print(f"report: {path}")
     finish(as_json, {"report": str(path)})
-
-
-@runs_app.command("list")
-def runs_list(task: Annotated[str, typer.Option(help="Only this task's.")] = "", as_json: Json = False) -> None:
-    """List the stored runs with their test entropy [nats] and accuracy."""
-    from kdnb import store_commands
-
-    finish(as_json, store_commands.list_runs(task))
-
-
-@runs_app.command("show")
-def runs_show(run_id: str, as_json: Json = False) -> None:
-    """Show one run: its config, metrics and cost."""
-    from kdnb import store_commands
-
-    finish(as_json, store_commands.show_run(run_id))
-
-
-@runs_app.command("verify")
-def runs_verify(
-    redo: Annotated[bool, typer.Option("--redo", help="Train the damaged runs again.")] = False, as_json: Json = False
-) -> None:
-    """Check every byte of every run; set damaged ones aside. Exit code 1 if any was found and not redone."""
-    from kdnb import store_commands
-
-    found = store_commands.verify_runs(redo)
-    finish(as_json, found)
-    raise typer.Exit(1 if set(found["damaged"]) - set(found["redone"]) else 0)
 
 
 def main() -> None:

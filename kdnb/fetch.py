@@ -15,20 +15,26 @@ from kdnb.profiles import PROFILES
 from kdnb.tasks import Task, nearest, task_named
 
 
-def fetch(profile: str, tasks: Iterable[str] = (), say: Callable[[str], None] = print) -> dict:
+def fetch(
+    profile: str, tasks: Iterable[str] = (), models: Iterable[str] = (), say: Callable[[str], None] = print
+) -> dict:
     """Have everything a profile needs on this machine; what is whole is kept, what is damaged is fetched again.
 
     Args:
-        profile: a key of PROFILES. tasks: keys of TASKS, () for the profile's. say: hears a line per repository.
+        profile: a key of PROFILES. tasks: keys of TASKS, () for the profile's. models: keys of SOURCES, beside the
+            profile's two. say: hears a line per repository.
     Returns:
         {"profile", "tasks", "data_cache", "files": {name: {"bytes", "sha256", "fetched"}}, "fetched", "kept"}.
     Raises:
-        ValueError: an unknown profile or task. HubUnreachable, MissingAsset: something cannot be had.
+        ValueError: an unknown profile, task or model. HubUnreachable, MissingAsset: something cannot be had.
     """
     if profile not in PROFILES:
         raise ValueError(f"unknown profile {profile!r}{nearest(profile, PROFILES)}")
+    for model in models:
+        if model not in SOURCES:
+            raise ValueError(f"unknown model {model!r}{nearest(model, SOURCES)}")
     names = tuple(tasks) or PROFILES[profile].tasks
-    packaged, parts = needs(profile, [task_named(name) for name in names])
+    packaged, parts = needs(profile, [task_named(name) for name in names], models)
     for name in names:
         own = paths.GLUE / (task_named(name).glue_folder or name)
         if own.is_dir() and profile != "toy":
@@ -45,13 +51,16 @@ def fetch(profile: str, tasks: Iterable[str] = (), say: Callable[[str], None] = 
     return {**where, "files": files, "fetched": new, "kept": len(files) - new}
 
 
-def needs(profile: str, tasks: Iterable[Task]) -> tuple[list[str], list[Part]]:
-    """Packaged assets and hub files that a profile's models and some tasks are made of; nothing for `toy`."""
-    if profile == "toy":
-        return [], []
-    tasks = [task_named(task.name.partition("@")[0]) for task in tasks]  # noise is made here
+def needs(profile: str, tasks: Iterable[Task], models: Iterable[str] = ()) -> tuple[list[str], list[Part]]:
+    """Packaged assets and hub files that a profile's models, some tasks and more models are made of.
+
+    The tasks and models of `toy` are generated: nothing for them.
+    """
+    made = profile == "toy"
+    tasks = [task_named(task.name.partition("@")[0]) for task in tasks if not made]  # noise is made here
     reads = any(not task.shape for task in tasks)  # image models have no weights to fetch
     sources = [SOURCES[name] for name in (PROFILES[profile].large, PROFILES[profile].small) if reads]
+    sources += [SOURCES[name] for name in models]
     text = [embedded.text_of(task.name) for task in tasks if task.source == "embedded"]
     text += [task.name for task in tasks if task.name in assets.PACKAGED]  # mnist5k is called as its task
     packaged = [*text, *(source.where for source in sources if source.kind == "asset")]

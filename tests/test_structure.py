@@ -103,6 +103,7 @@ ORDER = [
     "commands",
     "notebook_commands",
     "store_commands",
+    "runs_cli",
     "grid_commands",
     "grid_cli",
     "sweep_commands",

@@ -463,7 +463,7 @@ def test_without_the_hub_the_way_out_is_told(mirror, monkeypatch):
 def test_a_fetch_brings_the_image_files_and_no_models(mirror, monkeypatch):
     for name in ("cifar10", "cifar100"):
         write(mirror, name)
-    found = fetch.fetch("paper", ["cifar10", "cifar100@0.2", "digits"], lambda _: None)
+    found = fetch.fetch("paper", ["cifar10", "cifar100@0.2", "digits"], say=lambda _: None)
     assert sorted(found["files"]) == [
         "uoft-cs/cifar10/plain_text/test-00000-of-00001.parquet",
         "uoft-cs/cifar10/plain_text/train-00000-of-00001.parquet",
