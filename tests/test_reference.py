@@ -81,7 +81,10 @@ def test_readmes_summary_is_what_the_verdicts_say(studies):
     assert (words.loc["H3.5a"] == "undecided").all()
 
 
-def test_the_grids_are_there(studies):
+def test_the_grids_are_there_and_readme_has_the_temperatures_effect(studies):
     found = evidence.beyond(studies["rt"])
+    row = verdicts.ledger(None, temperature=found["temperature"]).set_index("id").loc["H5.5"]
+    mean, low, high = (verdicts.shown(x, row.unit) for x in (row.effect, row.low, row.high))
+    assert f"ends surer:\n  {mean} [{low}, {high}] nats per e-fold of tau" in (paths.ROOT / "README.md").read_text()
     assert found["temperature"].table.tau.nunique() == 5
     assert found["smoothing"].table.alpha.min() >= 0.7
