@@ -129,6 +129,19 @@ def test_spread_is_mean_and_sd_over_the_seeds():
     assert row.run_ids == ["erm_large-0", "erm_large-1", "erm_large-2"]
 
 
+def test_every_soft_arm_stands_beside_erm_on_its_own_model():
+    whole = study()
+    found = results.against_erm(whole).set_index(["arm", "metric"])
+    assert set(found.index.get_level_values("arm")) == {arm for arm in ARMS if ARMS[arm].method != "erm"}
+    for (arm, metric), row in found.iterrows():
+        change = whole.difference(arm, f"erm_{ARMS[arm].student}", metric)
+        assert row.effect == pytest.approx(change.mean())
+        assert row.high - row.effect == pytest.approx(4.303 * change.std(ddof=1) / math.sqrt(3), rel=1e-3)
+        assert row.n == 3
+    without = results.against_erm(study(arms=("erm_small", "ls_small", "ls_large")))
+    assert set(without.arm) == {"ls_small"}
+
+
 def configs(seed=0, **changes):
     """The default config of every arm, teachers named rightly."""
     made, base = {}, {"task": "rt", "profile": "toy", "data": "d" * 16, "seed": seed}
