@@ -128,13 +128,13 @@ class _Progress:
         values = {name: {getattr(point.config, name) for point in points} for name in VARIED}
         self.varied = [name for name in VARIED if len(values[name]) > 1]
         (i, n), groups = how.shard, trainings(points)
-        self.total = sum(
-            len(group) for stage in ("erm", "soft") for group in trainings(record.points(stage))[i - 1 :: n]
-        )
-        part = f", shard {i} of {n}: {self.total:,} points" if n > 1 else ""
+        own = {stage: trainings(record.points(stage))[i - 1 :: n] for stage in ("erm", "soft")}
+        sizes = {stage: sum(map(len, share)) for stage, share in own.items()}
+        self.total = len(record.points("erm")) + sizes["soft"]  # the other shares' ERM runs are seen to as well
+        part = f", shard {i} of {n}: {sum(sizes.values()):,} points" if n > 1 else ""
         say(
             f"sweep {record.sweep.name}: {len(points):,} points in {len(groups):,} trainings of "
-            f"{record.threads} threads{part}"
+            f"{record.threads} thread{'s' if record.threads > 1 else ''}{part}"
         )
 
     def expect(self, share: list[list[Point]]) -> None:

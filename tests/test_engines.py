@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -326,6 +327,16 @@ def test_shards_share_the_points_out(fit, n, store, monkeypatch):
             assert len(own | rest) == 8  # after its own share, a shard helps with all teachers
     names = [point.config.run_id() for group in shares for point in group]
     assert len(names) == len(set(names)) == 8
+
+
+def test_a_shard_counts_the_teachers_it_helps_with(fit):
+    told = []
+    swept(told.append, engine="shard", shard=(1, 2))
+    assert "16 points in 8 trainings of 1 thread, shard 1 of 2: 8 points" in told[0]
+    places = re.findall(r"\[(\d+)/(\d+)\]", "\n".join(told))
+    assert {int(total) for _, total in places} == {8 + 4}  # all ERM points, half of the others
+    assert int(places[-1][0]) == 12
+    assert len(fit.asked) == 12
 
 
 def test_a_held_training_is_waited_for_and_told(fit, toy):
