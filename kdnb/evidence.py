@@ -34,14 +34,19 @@ def of_grid(grid: str, task: str, profile: str) -> Study | None:
 
 
 def temperature(study: Study) -> Study | None:
-    """Every stored run at a setting (learning rate, epochs, ...) where KD was trained at more than one tau.
+    """The runs of every seed at a setting (learning rate, epochs, ...) where an arm of KD has more than one tau.
 
-    All on the study's data; ERM and LS at the same setting and the KD runs' teachers stand beside them.
+    All on the study's data; ERM and LS of these settings and seeds and the KD runs' teachers stand beside them. An
+    arm of KD that has one tau at a setting and seed was not searched there: its runs are left out.
     """
     data, configs = _data(study), results.stored_configs(study.task, study.profile)
     configs = {name: config for name, config in configs.items() if config.data == data}
-    settings = {_setting(config) for config in configs.values() if config.method == "kd" and config.tau != 1}
-    inside = {name: config for name, config in configs.items() if _setting(config) in settings}
+    searched = {_searched(config) for config in configs.values() if config.method == "kd" and config.tau != 1}
+    places = {place for place, _ in searched}
+    inside = {
+        name: config for name, config in configs.items()
+        if (_searched(config) in searched if config.method == "kd" else _searched(config)[0] in places)
+    }  # fmt: skip
     wanted = {config.teacher_run for config in inside.values()} | set(inside)
     return _study(study, lambda config: config.run_id() in wanted and config.method != "tfkd")
 
@@ -74,8 +79,10 @@ def _data(study: Study) -> str:
     return next((run.config.data for run in study.runs.values()), "")
 
 
-def _setting(config: RunConfig) -> tuple:
-    return tuple(sorted((name, value) for name, value in asdict(config).items() if name not in _VARIED))
+def _searched(config: RunConfig) -> tuple[tuple, str]:
+    """Where a run stands in a search over tau: its setting and seed, and its arm."""
+    setting = tuple(sorted((name, value) for name, value in asdict(config).items() if name not in _VARIED))
+    return (*setting, config.seed), results.arm_of(config)
 
 
 def _study(study: Study, keep) -> Study | None:

@@ -65,6 +65,14 @@ def test_a_searched_learning_rate_belongs_to_the_grid(grid):
     assert set(found.table.run_id) == grid | ids
 
 
+def test_an_arm_or_a_seed_with_one_tau_was_not_searched(grid):
+    for arm in ("erm_large", "erm_small", "ls_small", "kd_standard"):
+        store_run(config(arm, seed=2))  # a seed without any other tau
+    store_run(config("kd_reverse", seed=0))  # an arm without any other tau
+    found = evidence.beyond(results.study("rt", "toy"))["temperature"]
+    assert set(found.table.run_id) == grid
+
+
 def test_a_teacher_from_another_setting_comes_along(grid):
     teacher = store_run(config("erm_large", lr=3e-3), gap=5.0)
     student = store_run(config("kd_standard", teacher=teacher.config, tau=2.0))
