@@ -167,7 +167,7 @@ def against_erm(found: Study) -> pd.DataFrame:
     Paired by seed with the ERM runs of the same model; arms without such a pair are left out.
 
     Returns:
-        task, arm, name, metric; effect, low, high (95 % t interval over seeds; nan for one seed) and n.
+        task, arm, name, metric; effect, low, high (95 % t interval over seeds, infinite for one seed) and n.
     """
     rows = []
     for arm in sorted((arm for arm in ARMS if ARMS[arm].method != "erm"), key=lambda arm: ARMS[arm].student != "small"):
