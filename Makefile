@@ -20,7 +20,7 @@ study: $(READY)  ## the whole study: notebooks through papermill, then the repor
 
 test: $(READY)  ## the tests, every notebook among them
 	@$(BIN)/python -c 'import ray' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cluster]' || echo 'no Ray here: its tests are skipped'
-	$(BIN)/python -m kdnb.assets
+	$(BIN)/python -m kdnb.data.assets
 	$(BIN)/python -m pytest
 
 .venv-bench/.ready: pyproject.toml constraints.txt benchmarks/requirements.txt

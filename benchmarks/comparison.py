@@ -22,8 +22,9 @@ def task_data(rows: int):
     """The task with all splits cut alike, to `rows` training rows."""
     import numpy as np
 
-    from kdnb import data, paths
-    from kdnb.data import Split, TaskData
+    from kdnb import paths
+    from kdnb.data import splits as data
+    from kdnb.data.splits import Split, TaskData
 
     task = "mrpc" if (paths.GLUE / "MRPC").is_dir() else "headline"
     whole = data.load(task, "cpu")
@@ -38,17 +39,17 @@ def task_data(rows: int):
 
 def points(data, seeds: int) -> list:
     """kdnb's list of runs, teachers first."""
-    from kdnb import sweep
-    from kdnb.arms import ARMS
+    from kdnb.experiment import obtain
+    from kdnb.experiment.arms import ARMS
 
-    return sweep.compare_points(
+    return obtain.compare_points(
         data.task.name, "cpu", data.fingerprint, range(seeds), tuple(ARMS)[:8], {"history_points": 0}
     )
 
 
 def with_kdnb(rows: int, seeds: int) -> dict:
     """All runs with kdnb, a worker for each core; accuracy per run."""
-    from kdnb import workers
+    from kdnb.experiment import workers
 
     data = task_data(rows)
     done = workers.run_points(points(data, seeds), data, os.cpu_count(), lambda line: print(line, file=sys.stderr))

@@ -33,14 +33,14 @@ def weights(work: hf.Work) -> dict:
     import with_kdnb
     import with_trainer
 
-    from kdnb import models
-    from kdnb.predict import device
-    from kdnb.train import _train
+    from kdnb.core.loop import _train
+    from kdnb.core.predict import device
+    from kdnb.models import text
 
     rows = np.arange(STEPS * hf.BATCH)
     config = with_kdnb.config_of(work, dropout=0.0, precision="fp32")
     data, tokens, teacher = with_kdnb.inputs(work, rows)
-    ours = models.build(config, data).to(device())
+    ours = text.build(config, data).to(device())
     off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout": 0.0}
     theirs = hf.model(work, "student", **off)
     theirs.classifier.load_state_dict(ours.classifier.state_dict())
@@ -89,19 +89,19 @@ def over_seeds(count: int, rows: int) -> dict:
     import comparison
     import seeds as trained
 
-    from kdnb import train
-    from kdnb.arms import arm_config
+    from kdnb.core import loop
+    from kdnb.experiment.arms import arm_config
 
     data = comparison.task_data(rows)
     shared = {"task": data.task.name, "profile": "cpu", "data": data.fingerprint}
-    teacher = train.fit(arm_config("erm_large", **shared, seed=0, history_points=0), data)
+    teacher = loop.fit(arm_config("erm_large", **shared, seed=0, history_points=0), data)
     config = arm_config("kd_standard", **shared, seed=0, teacher_run=teacher.run_id, alpha=0.5, history_points=0)
     examples, collator, fresh = trained.encoded(data)
     found = {"kdnb": [], "Trainer": []}
     for seed in range(count):
         config = replace(config, seed=seed, order_seed=seed)
         theirs = trained.run(config, examples, collator, fresh(config), teacher.logits["train"])
-        for name, logits in (("kdnb", train.fit(config, data, teacher).logits), ("Trainer", theirs)):
+        for name, logits in (("kdnb", loop.fit(config, data, teacher).logits), ("Trainer", theirs)):
             found[name].append(_outcome(logits, data, teacher.logits["train"]))
     return found
 

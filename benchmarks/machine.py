@@ -71,7 +71,7 @@ def flops(lengths, shape: dict, first_token_only: bool = False) -> float:
     def layer(length):
         return length * 2 * (4 * width**2 + 2 * width * inner) + 4 * length**2 * width
 
-    def last(length):  # one query per head, folded with the keys: see kdnb.encoder.Layer.first_token
+    def last(length):  # one query per head, folded with the keys: see kdnb.models.encoder.Layer.first_token
         return 2 * (4 * width**2 + 2 * width * inner) + 4 * length * width * shape["heads"]
 
     if first_token_only:

@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kdnb import data, models, paths, train
+from kdnb import paths
+from kdnb.core import loop
+from kdnb.data import splits as data
+from kdnb.models import text
 
 
 def main() -> None:
@@ -22,12 +25,12 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     task = "mrpc" if options.profile == "toy" or (paths.GLUE / "MRPC").is_dir() else "headline"
     splits = data.load(task, options.profile)
-    name = {size: models.encoder_name(options.profile, size) for size in ("large", "small")}
+    name = {size: text.encoder_name(options.profile, size) for size in ("large", "small")}
     limit = min(128, data.PROFILES[options.profile].max_length)
-    tokens = train.encode(name["small"], splits, limit)
+    tokens = loop.encode(name["small"], splits, limit)
     logits = np.random.default_rng(0).normal(size=(len(splits.splits["train"]), splits.task.num_classes))
     if options.models:
-        tokenizer = models.load_tokenizer(name["small"], splits)
+        tokenizer = text.load_tokenizer(name["small"], splits)
         tokenizer.save_pretrained(options.folder / "tokenizer")
         teacher = classifier(name["large"], splits.task.num_classes)
         teacher.save_pretrained(options.folder / "teacher")
@@ -36,7 +39,7 @@ def main() -> None:
     arrays = {part: getattr(tokens["train"], part) for part in ("ids", "starts", "second")}
     labels = splits.splits["train"].labels
     np.savez(options.folder / "work.npz", **arrays, labels=labels, teacher_logits=logits.astype(np.float32))
-    shape = models._pretrained(name["small"])[0].config
+    shape = text._pretrained(name["small"])[0].config
     facts = {
         "task": task, "profile": options.profile, "data": splits.fingerprint, "pad_id": tokens["train"].pad_id,
         "num_classes": splits.task.num_classes, "rows": len(labels),
@@ -50,7 +53,7 @@ def classifier(name: str, num_classes: int) -> torch.nn.Module:
     """transformers' classifier from kdnb's pretrained weights; the head is new, from seed 0."""
     from transformers import BertForSequenceClassification
 
-    encoder, dense = models._pretrained(name)
+    encoder, dense = text._pretrained(name)
     config = copy.deepcopy(encoder.config)
     config.num_labels = num_classes
     torch.manual_seed(0)
@@ -64,7 +67,7 @@ def classifier(name: str, num_classes: int) -> torch.nn.Module:
 
 def teacher_logits(teacher: torch.nn.Module, tokens) -> np.ndarray:
     """(N, K) logits of the teacher in float32."""
-    from kdnb.predict import device, predict
+    from kdnb.core.predict import device, predict
 
     teacher = teacher.to(device())
 

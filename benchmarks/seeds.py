@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from hf import DEVICE
 from transformers import BertForSequenceClassification, DataCollatorWithPadding, logging
 
-from kdnb import models
-from kdnb.config import RunConfig
-from kdnb.data import TaskData
+from kdnb.core.config import RunConfig
+from kdnb.data.splits import TaskData
+from kdnb.models import text
 
 logging.set_verbosity_error()
 
@@ -20,7 +20,7 @@ def encoded(data: TaskData):
     """Examples of every split, the collator, and a function that gives a run its untrained model."""
     from prepare import classifier
 
-    tokenizer = models.load_tokenizer(models.encoder_name("cpu", "small"), data)
+    tokenizer = text.load_tokenizer(text.encoder_name("cpu", "small"), data)
     examples = {}
     for name, split in data.splits.items():
         found = tokenizer(split.text, split.text2, truncation=True, max_length=128)
@@ -32,7 +32,7 @@ def encoded(data: TaskData):
 
     @functools.cache
     def loaded(size: str) -> BertForSequenceClassification:
-        return classifier(models.encoder_name("cpu", size), data.task.num_classes)
+        return classifier(text.encoder_name("cpu", size), data.task.num_classes)
 
     def fresh(config: RunConfig) -> BertForSequenceClassification:
         model = copy.deepcopy(loaded(config.student))

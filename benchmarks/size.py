@@ -16,8 +16,9 @@ def repeated(count: int):
     """The task's training text, its rows repeated to `count`."""
     import numpy as np
 
-    from kdnb import data, paths
-    from kdnb.data import Split, TaskData
+    from kdnb import paths
+    from kdnb.data import splits as data
+    from kdnb.data.splits import Split, TaskData
 
     task = "mrpc" if (paths.GLUE / "MRPC").is_dir() else "headline"
     whole = data.load(task, "cpu", 0)
@@ -31,11 +32,11 @@ def measure(count: int) -> dict:
     """One size in this process: tokenising, planning, then STEPS steps."""
     import kdnb  # noqa: F401, I001  # before torch, as its users do
     import numpy as np
-    from kdnb import models
-    from kdnb.tokens import plan_batches, tokenize
+    from kdnb.models import text
+    from kdnb.data.tokens import plan_batches, tokenize
 
     data = repeated(count)
-    tokenizer = models.load_tokenizer(models.encoder_name("cpu", "small"), data)
+    tokenizer = text.load_tokenizer(text.encoder_name("cpu", "small"), data)
     started = time.perf_counter()
     tokens = tokenize(data.splits["train"], tokenizer, 128)
     tokenised = time.perf_counter()
@@ -61,16 +62,16 @@ def spread(batches: list, lengths) -> list:
 
 def train(data, tokens, chosen: list) -> float:
     """Seconds per example over the chosen batches, after WARM steps."""
-    from kdnb import models
-    from kdnb.arms import arm_config
-    from kdnb.predict import device, precision
-    from kdnb.train import _train
+    from kdnb.core.loop import _train
+    from kdnb.core.predict import device, precision
+    from kdnb.experiment.arms import arm_config
+    from kdnb.models import text
 
     config = arm_config(
         "ls_small", task=data.task.name, profile="cpu", data=data.fingerprint, seed=0, batch_size=BATCH, lr=5e-5,
         history_points=0,
     )  # fmt: skip
-    times, model = {}, models.build(config, data).to(device())
+    times, model = {}, text.build(config, data).to(device())
     both, kind = {"train": tokens, "test": tokens}, precision(config.precision)
 
     def clock(step, _total, loss):

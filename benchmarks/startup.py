@@ -10,12 +10,14 @@ import time
 from pathlib import Path
 
 TRAIN = """
-from kdnb import data, sweep
+from kdnb.data import splits as data; from kdnb.experiment import obtain as sweep
 for task in ("rt",):
     toy = data.load(task, "toy")
     sweep.run_points(sweep.compare_points(task, "toy", toy.fingerprint, (0, 1)), toy, lambda line: None)
 """
-NOTEBOOK = "import sys; sys.argv = 'kdnb run 30_kd_vs_ls -p profile=toy'.split(); from kdnb.cli import main; main()"
+NOTEBOOK = (
+    "import sys; sys.argv = 'kdnb run 30_kd_vs_ls -p profile=toy'.split(); from kdnb.cli.main import main; main()"
+)
 EMPTY = """
 import sys
 import nbformat, papermill
@@ -25,7 +27,7 @@ nbformat.write(notebook, sys.argv[1] + ".in.ipynb")
 papermill.execute_notebook(sys.argv[1] + ".in.ipynb", sys.argv[1], kernel_name="python3", progress_bar=False)
 """
 IMPORT = "import time; t = time.perf_counter(); import kdnb; print(time.perf_counter() - t)"
-HELP = "import sys; sys.argv = ['kdnb', '--help']; from kdnb.cli import main; main()"
+HELP = "import sys; sys.argv = ['kdnb', '--help']; from kdnb.cli.main import main; main()"
 
 
 def main() -> None:

@@ -6,15 +6,15 @@ import types
 import numpy as np
 from hf import ALPHA, BATCH, LR, MAX_LENGTH, TAU, Work, synced
 
-from kdnb import models
-from kdnb.arms import arm_config
-from kdnb.config import RunConfig
-from kdnb.data import Split, TaskData
-from kdnb.predict import device, precision
+from kdnb.catalog import task_named
+from kdnb.core.config import RunConfig
+from kdnb.core.loop import _train
+from kdnb.core.predict import device, precision
+from kdnb.data.splits import Split, TaskData
+from kdnb.data.tokens import Tokens, plan_batches
+from kdnb.experiment.arms import arm_config
+from kdnb.models import text
 from kdnb.profiles import PROFILES
-from kdnb.tasks import task_named
-from kdnb.tokens import Tokens, plan_batches
-from kdnb.train import _train
 
 
 def config_of(work: Work, **changes) -> RunConfig:
@@ -41,7 +41,7 @@ def train(work: Work, rows, around=contextlib.nullcontext()) -> tuple[float, flo
     """Train the student on some rows once; seconds (batch planning and set-up included) and share of padding."""
     config = config_of(work)
     data, tokens, teacher = inputs(work, rows)
-    model = models.build(config, data).to(device())
+    model = text.build(config, data).to(device())
     with around:
         started = synced()
         _train(model, [config], data, tokens, precision(config.precision), teacher)

@@ -9,7 +9,7 @@ class Source:
     read images)."""
 
     kind: str  # "asset", "hub", "tiny" or "image"
-    where: str = ""  # asset name, hub repository, or a key of kdnb.vision.BODIES
+    where: str = ""  # asset name, hub repository, or a key of kdnb.models.vision.BODIES
     revision: str = ""  # 40-hex commit, hub only
     layers: tuple[int, ...] = ()  # encoder layers kept, () = all; of an image model, its size
 

@@ -15,7 +15,7 @@ os.environ.update({
     "HF_HOME": str(SCRATCH / "huggingface"),  # nothing is read from, or left in, the user's own cache
     "HF_HUB_OFFLINE": "1",
     "OMP_NUM_THREADS": "1",  # tiny models are faster on one core, and the machine may be shared
-    "PIP_NO_INDEX": "1",  # pip, which kdnb.assets runs as a process, stays offline too
+    "PIP_NO_INDEX": "1",  # pip, which kdnb.data.assets runs as a process, stays offline too
     "PYTHONPATH": os.pathsep.join([str(OFFLINE), *filter(None, [os.environ.get("PYTHONPATH")])]),
 })  # fmt: skip
 for name in ("KDNB_HUB", "KDNB_DEBUG"):
@@ -66,7 +66,7 @@ def store(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def toy():
     """The toy profile's data of task rt."""
-    from kdnb.data import load
+    from kdnb.data.splits import load
 
     return load("rt", "toy")
 
@@ -74,7 +74,7 @@ def toy():
 @pytest.fixture(scope="session")
 def quick(toy):
     """quick(arm, **changes): the config of a toy run of a second, in float32, without the entropy curves."""
-    from kdnb.arms import arm_config
+    from kdnb.experiment.arms import arm_config
 
     def config(arm="erm_small", data=toy, **changes):
         base = arm_config(
@@ -89,6 +89,6 @@ def quick(toy):
 @pytest.fixture(scope="session")
 def teacher(toy, quick):
     """A finished ERM run of the small model, to be taught by."""
-    from kdnb.train import fit
+    from kdnb.core.loop import fit
 
     return fit(quick("erm_small"), toy)

@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from batches import random_batch
 
-from kdnb import alignment as al
-from kdnb import zeroing
-from kdnb.losses import one_hot_targets
-from kdnb.small_models import fit_linear, fit_networks, init_networks
-from kdnb.spectral import gradient_flow
+from kdnb.core.losses import one_hot_targets
+from kdnb.studies.deviations import similar_classes as al
+from kdnb.studies.deviations import zeroing
+from kdnb.studies.deviations.spectral import gradient_flow
+from kdnb.studies.deviations.trainers import fit_linear, fit_networks, init_networks
 
 LAM = np.r_[np.full(10, 10.0), np.full(2000, 0.2)]
 TRUTH = np.r_[np.ones(10), np.zeros(2000)]

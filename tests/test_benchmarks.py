@@ -22,7 +22,7 @@ def imported(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("path", sorted((paths.ROOT / "kdnb").glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((paths.ROOT / "kdnb").rglob("*.py")), ids=str)
 def test_kdnb_imports_no_contestant(path):
     for name in imported(path):
         assert name.split(".")[0] not in CONTESTANTS

@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 from batches import random_batch
 
-from kdnb import claims, theory, truth, verdicts
-from kdnb.arms import ARMS
-from kdnb.claims import CLAIMS, METRICS
-from kdnb.truth import GLUE, published_count
+from kdnb.core import theory
+from kdnb.experiment.arms import ARMS
+from kdnb.studies.label_smoothing import claims, truth, verdicts
+from kdnb.studies.label_smoothing.claims import CLAIMS, METRICS
+from kdnb.studies.label_smoothing.truth import GLUE, published_count
 
 # Worked out by hand from Tables 2-5 and 8-11, and Tables 3 and 7 for H15.1.
 COUNTS = {
@@ -101,9 +102,9 @@ def test_the_closed_form_claim_needs_no_runs():
 
 def test_the_ls_optimum_of_mrpc_has_an_ece_of_a_quarter():
     """H15.1: confidence .55 at the accuracy .803 that Table 3 prints for LS at Table 7's alpha."""
-    from kdnb import published
+    from kdnb.studies.label_smoothing import paper
 
-    alpha = published.optima(7)["small"]["LS"]["mrpc"]["alpha"]
-    gap = published.value(3, "LS", "mrpc") / 100 - truth.smoothed_confidence(alpha, 2)
+    alpha = paper.optima(7)["small"]["LS"]["mrpc"]["alpha"]
+    gap = paper.value(3, "LS", "mrpc") / 100 - truth.smoothed_confidence(alpha, 2)
     assert gap == pytest.approx(0.253)
     assert math.isclose(alpha, 0.9)

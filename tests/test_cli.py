@@ -8,11 +8,12 @@ import time
 
 import pytest
 
-from kdnb import paths, runs
-from kdnb.arms import ARMS
-from kdnb.cli import main
+from kdnb import paths
+from kdnb.cli.main import main
+from kdnb.core import store as runs
+from kdnb.experiment.arms import ARMS
 
-KDNB = [sys.executable, "-c", "from kdnb.cli import main; main()"]
+KDNB = [sys.executable, "-c", "from kdnb.cli.main import main; main()"]
 COMMANDS = [
     [], ["doctor"], ["fetch"], ["train"], ["compare"], ["study"], ["run"], ["report"], ["runs"], ["runs", "list"],
     ["runs", "show"], ["runs", "verify"], ["sweep"], ["status"], ["plan"], ["select"],
@@ -63,7 +64,8 @@ def test_help_names_units_and_ranges(kdnb):
 
 def test_help_imports_no_torch_and_is_there_at_once():
     code = (
-        "import sys; sys.argv = ['kdnb', '--help']\nfrom kdnb.cli import main\ntry: main()\nexcept SystemExit: pass\n"
+        "import sys; sys.argv = ['kdnb', '--help']\nfrom kdnb.cli.main import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
         "print({'torch', 'transformers', 'pandas', 'numpy', 'papermill'} & set(sys.modules), file=sys.stderr)"
     )
     seconds = []

@@ -50,8 +50,8 @@ def calls(script: Path, folder: Path, **variables) -> list[list[str]]:
 @pytest.fixture
 def asked(monkeypatch, store):
     """asked(words): what a `kdnb sweep` command line asks for, as the real command line reads it."""
-    from kdnb import sweeping
-    from kdnb.cli import main
+    from kdnb.cli.main import main
+    from kdnb.sweeps import sweeping
 
     class Asked(Exception):
         pass
@@ -149,7 +149,7 @@ def test_the_rayjob_is_whole(asked):
 def test_the_commands_of_the_page_are_real():
     import typer
 
-    from kdnb.cli import app
+    from kdnb.cli.main import app
 
     lines = [line.split("#")[0].strip() for line in (DOCS / "cluster.md").read_text().splitlines()]
     commands = [shlex.split(line)[1:] for line in lines if line.startswith("kdnb ")]

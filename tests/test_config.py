@@ -7,10 +7,10 @@ from dataclasses import asdict, fields, replace
 
 import pytest
 
-from kdnb.arms import ARMS, arm_config
-from kdnb.config import LATER, RunConfig, slug
+from kdnb.core.config import LATER, RunConfig, slug
+from kdnb.experiment.arms import ARMS, arm_config
+from kdnb.experiment.obtain import compare_points, with_teachers
 from kdnb.profiles import PROFILES
-from kdnb.sweep import compare_points, with_teachers
 
 KD = RunConfig(task="rt", profile="toy", data="0" * 16, method="kd", student="small", teacher_run="rt-erm-large-s0-abc")
 ERM = replace(KD, method="erm", teacher_run="")
@@ -174,9 +174,10 @@ def test_reverse_kd_is_kd_with_the_models_exchanged():
 def test_the_code_that_trains_knows_no_direction():
     import inspect
 
-    from kdnb import losses, models, predict, train
+    from kdnb.core import loop, losses, predict
+    from kdnb.models import text
 
-    for module in (losses, models, predict, train):
+    for module in (losses, text, predict, loop):
         assert "reverse" not in inspect.getsource(module).lower()
 
 

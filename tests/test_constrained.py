@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from kdnb import constrained, toys
-from kdnb.deviations import deviation, teacher_class_pair
-from kdnb.entropy import kl_divergence, posterior
-from kdnb.small_models import fit_linear, fit_linears, fit_networks, init_networks, network_logits, stacked
+from kdnb.core.entropy import kl_divergence, posterior
+from kdnb.studies.deviations import constrained, toys
+from kdnb.studies.deviations.scatter import deviation, teacher_class_pair
+from kdnb.studies.deviations.trainers import (
+    fit_linear,
+    fit_linears,
+    fit_networks,
+    init_networks,
+    network_logits,
+    stacked,
+)
 
 SEEDS = range(2)
 

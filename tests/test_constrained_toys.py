@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 import torch
 
-from kdnb import constrained_toys as made
-from kdnb.constrained import log_odds, lowest
-from kdnb.small_models import fit_linear
+from kdnb.studies.deviations import constrained_toys as made
+from kdnb.studies.deviations.constrained import log_odds, lowest
+from kdnb.studies.deviations.trainers import fit_linear
 
 SEEDS = (0, 1, 2)
 

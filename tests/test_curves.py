@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from kdnb import curves
+from kdnb.studies.deviations import eigendirections
 
 
 @pytest.fixture(scope="module")
 def noisy():
-    return curves.network_curves("MLP", 0.4, seeds=(0, 1), rows=300, epochs=30)
+    return eigendirections.network_curves("MLP", 0.4, seeds=(0, 1), rows=300, epochs=30)
 
 
 def test_three_trainings_a_seed_from_one_start(noisy):
@@ -23,8 +23,8 @@ def test_three_trainings_a_seed_from_one_start(noisy):
 
 
 def test_the_student_lies_below_its_teacher_on_noisy_digits(noisy):
-    assert min(curves.shares_below(noisy, "student").values()) >= curves.ENOUGH
-    assert set(curves.shares_below(noisy, "control")) == {0, 1}
+    assert min(eigendirections.shares_below(noisy, "student").values()) >= eigendirections.ENOUGH
+    assert set(eigendirections.shares_below(noisy, "control")) == {0, 1}
 
 
 def test_the_student_is_taught_by_its_teacher_alone(noisy):
@@ -35,7 +35,7 @@ def test_the_student_is_taught_by_its_teacher_alone(noisy):
 
 def test_a_start_of_its_own_changes_student_and_control_but_no_teacher():
     shared, own = (
-        curves.network_curves("CNN", 0.0, seeds=(3,), rows=60, epochs=2, every=1, shared_start=start)
+        eigendirections.network_curves("CNN", 0.0, seeds=(3,), rows=60, epochs=2, every=1, shared_start=start)
         for start in (True, False)
     )
     same = [np.array_equal(a.bottom, b.bottom) for a, b in zip(shared, own, strict=True)]
@@ -44,4 +44,4 @@ def test_a_start_of_its_own_changes_student_and_control_but_no_teacher():
 
 def test_an_unknown_network_is_told():
     with pytest.raises(ValueError, match=r"network must be one of MLP, CNN, got 'RNN'"):
-        curves.network_curves("RNN", 0.0, seeds=(0,))
+        eigendirections.network_curves("RNN", 0.0, seeds=(0,))

@@ -12,9 +12,12 @@ from hub_folder import parquet_mirror, tiny_bert
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdnb import data, embedded, glue, models, paths, tokens
-from kdnb.config import RunConfig
-from kdnb.tasks import TASKS, nearest, task_named
+from kdnb import paths
+from kdnb.catalog import TASKS, nearest, task_named
+from kdnb.core.config import RunConfig
+from kdnb.data import embedded, glue, tokens
+from kdnb.data import splits as data
+from kdnb.models import text as models
 
 EMBEDDED = [name for name, task in TASKS.items() if task.source == "embedded"]
 PAIRS = list(itertools.combinations(data.SPLITS, 2))
@@ -120,7 +123,7 @@ def generated(folder, name, rows=12, second=6):
 @pytest.fixture
 def small_cut(tmp_path, monkeypatch):
     """GLUE read from tmp_path, four rows held out."""
-    monkeypatch.setattr(glue, "GLUE", tmp_path)
+    monkeypatch.setattr(paths, "GLUE", tmp_path)
     monkeypatch.setattr(glue, "HELD_OUT", {name: cut and (cut[0], 4) for name, cut in glue.HELD_OUT.items()})
     return tmp_path
 
@@ -149,7 +152,7 @@ def test_held_out_rows_are_no_train_rows(small_cut, name):
 
 @pytest.mark.parametrize(("name", "rows", "second"), [("sst2", 67_349, 872), ("qnli", 104_743, 5463)])
 def test_full_sized_files_give_table_6(tmp_path, monkeypatch, name, rows, second):
-    monkeypatch.setattr(glue, "GLUE", tmp_path)
+    monkeypatch.setattr(paths, "GLUE", tmp_path)
     generated(tmp_path, name, rows, second)
     counts = glue.read(TASKS[name]).split.value_counts()
     assert tuple(counts[list(data.SPLITS)]) == TASKS[name].sizes
@@ -256,7 +259,7 @@ def test_real_sst2_is_about_balanced():
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """No GLUE files, nothing fetched, and KDNB_HUB at an empty folder; models are loaded afresh."""
-    monkeypatch.setattr(glue, "GLUE", tmp_path / "no-glue")
+    monkeypatch.setattr(paths, "GLUE", tmp_path / "no-glue")
     monkeypatch.setattr(paths, "HUB", tmp_path / "nothing-fetched")
     monkeypatch.setenv("KDNB_HUB", str(tmp_path / "hub"))
     models._pretrained.cache_clear()
@@ -313,7 +316,7 @@ def test_a_pretrained_encoder_keeps_its_weights_and_gets_a_new_head(hub, kind, s
 
 
 def test_the_paper_profile_trains_from_the_mirror(hub):
-    from kdnb.train import fit
+    from kdnb.core.loop import fit
 
     parquet_mirror(hub)
     tiny_bert(hub, "bert")

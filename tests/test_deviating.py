@@ -3,8 +3,12 @@
 import numpy as np
 import pytest
 
-from kdnb import deviating, grids, results, runs, verdicts
-from kdnb.runs import SPLITS, Run
+from kdnb.core import store as runs
+from kdnb.core.store import SPLITS, Run
+from kdnb.experiment import tables
+from kdnb.studies.deviations import stored
+from kdnb.studies.label_smoothing import verdicts
+from kdnb.sweeps import grids
 
 ROWS = 40
 SEEDS = (0, 1, 2)
@@ -38,34 +42,34 @@ def kept(store):
     def keep(seeds=SEEDS, arms=(), accuracy=lambda point: 0.5):
         for point in grids.stages("deviations", "rt", "toy", "data", seeds, arms).points:
             runs.save(run_of(point, accuracy(point)))
-        return deviating.study("rt", "toy")
+        return stored.study("rt", "toy")
 
     return keep
 
 
 def test_no_runs_no_study(store):
-    assert deviating.study("rt", "toy") is None
-    rows = deviating.table(None)
+    assert stored.study("rt", "toy") is None
+    rows = stored.table(None)
     assert rows.empty
-    assert all(effect(rows).empty for effect in deviating.EFFECTS.values())
+    assert all(effect(rows).empty for effect in stored.EFFECTS.values())
 
 
 def test_every_student_stands_beside_its_control(kept):
     found = kept()
-    rows = deviating.table(found)
+    rows = stored.table(found)
     assert len(rows) == 4 * 3 * 2
-    assert list(rows.columns) == list(deviating.COLUMNS)
+    assert list(rows.columns) == list(stored.COLUMNS)
     across, own = rows[rows.arm == "kd_standard"], rows[rows.arm == "kd_self"]
     assert (across.control_seed == across.seed).all()  # another size taught it: the same seed, without the teacher
     assert dict(zip(own.seed, own.control_seed, strict=True)) == {0: 1, 1: 2, 2: 0}
-    for case in deviating.cases(found):
+    for case in stored.cases(found):
         assert case.student.config.teacher_run == case.teacher.run_id
         assert case.control.config.method == "erm"
         assert case.control.run_id != case.teacher.run_id
 
 
 def test_gaps_are_those_built_in(kept):
-    rows = deviating.table(kept())
+    rows = stored.table(kept())
     for row in rows[rows.arm == "kd_standard"].itertuples():
         shift = SHIFTS[row.arm, row.tau]
         assert (row.low_gap, row.control_low_gap) == pytest.approx((shift, CONTROL), abs=1e-6)
@@ -77,15 +81,15 @@ def test_gaps_are_those_built_in(kept):
 
 
 def test_claims_have_their_effects(kept):
-    rows = deviating.table(kept())
-    assert deviating.underfit(rows).to_dict() == pytest.approx(dict.fromkeys(SEEDS, -0.6), abs=1e-6)
-    assert deviating.underfit_across(rows).to_dict() == pytest.approx(dict.fromkeys(SEEDS, -0.1 + 0.6), abs=1e-6)
+    rows = stored.table(kept())
+    assert stored.underfit(rows).to_dict() == pytest.approx(dict.fromkeys(SEEDS, -0.6), abs=1e-6)
+    assert stored.underfit_across(rows).to_dict() == pytest.approx(dict.fromkeys(SEEDS, -0.1 + 0.6), abs=1e-6)
 
 
 def test_underfit_needs_both_the_line_and_the_control(kept):
-    rows = deviating.table(kept())
+    rows = stored.table(kept())
     for gap, beyond in ((0.3, -0.2), (-0.2, 0.3)):
-        effect = deviating.underfit(rows.assign(low_gap=gap, low_beyond=beyond))
+        effect = stored.underfit(rows.assign(low_gap=gap, low_beyond=beyond))
         assert (effect == 0.3).all()
 
 
@@ -96,21 +100,21 @@ def test_the_correlation_is_within_a_seed(kept):
         shift = SHIFTS.get((point.arm, point.config.tau), 0)
         return 0.5 + {0: -0.1, 1: 0.1, 2: 0.0}[point.config.seed] * shift
 
-    rows = deviating.table(kept(accuracy=accuracy))
+    rows = stored.table(kept(accuracy=accuracy))
     train = rows[(rows.split == "train") & (rows.seed == 0)]
-    assert deviating.deviation_and_gain(rows).to_dict() == pytest.approx({0: 1, 1: -1}, abs=1e-9)
+    assert stored.deviation_and_gain(rows).to_dict() == pytest.approx({0: 1, 1: -1}, abs=1e-9)
     assert train.gain.to_numpy() == pytest.approx([-0.1 * SHIFTS[row.arm, row.tau] for row in train.itertuples()])
 
 
 def test_one_seed_has_no_control_for_self_distillation(kept):
-    rows = deviating.table(kept(seeds=(4,)))
+    rows = stored.table(kept(seeds=(4,)))
     assert set(rows.arm) == {"kd_standard"}
-    assert deviating.underfit(rows).empty
-    assert deviating.underfit_across(rows).empty
+    assert stored.underfit(rows).empty
+    assert stored.underfit_across(rows).empty
 
 
 def test_a_student_without_its_control_is_left_out(kept):
-    assert deviating.table(kept(arms=("erm_large", "kd_standard"))).empty
+    assert stored.table(kept(arms=("erm_large", "kd_standard"))).empty
 
 
 def test_runs_outside_the_grid_are_not_read(kept, quick):
@@ -118,8 +122,8 @@ def test_runs_outside_the_grid_are_not_read(kept, quick):
     (point,) = grids.stages("deviations", "rt", "toy", "data", (0,), ("erm_small",)).points
     other = run_of(point)
     runs.save(Run(quick("erm_small"), other.logits, other.labels, other.metrics, []))
-    assert len(results.stored_configs("rt", "toy")) == len(found.runs) + 1
-    assert set(deviating.study("rt", "toy").runs) == set(found.runs)
+    assert len(tables.stored_configs("rt", "toy")) == len(found.runs) + 1
+    assert set(stored.study("rt", "toy").runs) == set(found.runs)
 
 
 def test_the_ledger_gives_them_their_verdicts(kept):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from batches import random_batch
 
-from kdnb import toys
-from kdnb.beyond import beyond_control
-from kdnb.deviations import deviation, recovered_gain, recovered_gains, teacher_class_pair
-from kdnb.small_models import fit_linear, fit_networks, init_networks, network_logits, stacked
+from kdnb.studies.deviations import toys
+from kdnb.studies.deviations.beyond import beyond_control
+from kdnb.studies.deviations.scatter import deviation, recovered_gain, recovered_gains, teacher_class_pair
+from kdnb.studies.deviations.trainers import fit_linear, fit_networks, init_networks, network_logits, stacked
 
 SEEDS = range(3)
 

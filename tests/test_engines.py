@@ -16,11 +16,14 @@ import numpy as np
 import psutil
 import pytest
 
-from kdnb import engines, failures, runs, sweep, sweeping, sweeps
-from kdnb.config import SPLITS
-from kdnb.sweep import trainings
-from kdnb.sweeping import How
-from kdnb.sweeps import Sweep
+from kdnb.core import store as runs
+from kdnb.core.config import SPLITS
+from kdnb.experiment import obtain
+from kdnb.experiment.obtain import trainings
+from kdnb.sweeps import engines, failures, sweeping
+from kdnb.sweeps import record as sweeps
+from kdnb.sweeps.record import Sweep
+from kdnb.sweeps.sweeping import How
 
 WATCHED = Path(__file__).parent / "watched"
 SWEEP = ["sweep", "search", "--task", "rt", "--profile", "toy", "--threads", "1"]  # 16 points in 8 trainings
@@ -43,7 +46,7 @@ class Watched:
             **os.environ, "PYTHONPATH": str(WATCHED), "KDNB_OUTPUTS": str(self.outputs), "KDNB_JOURNAL": str(self.path),
             "KDNB_PAUSE": str(pause), "KDNB_POISON": json.dumps(poison or {}),
         }  # fmt: skip
-        code = "from kdnb.cli import main; main()"
+        code = "from kdnb.cli.main import main; main()"
         process = subprocess.Popen(
             [sys.executable, "-c", code, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, start_new_session=True,
@@ -180,7 +183,7 @@ def fit(store, monkeypatch):
     """Trainings that take no time. fit.meet(config) may raise; fit.asked lists the configs that came."""
     from test_runs import made_run
 
-    from kdnb import train
+    from kdnb.core import loop
 
     class Fit:
         asked = ()
@@ -198,7 +201,7 @@ def fit(store, monkeypatch):
             return found
 
     fit = Fit()
-    monkeypatch.setattr(train, "fit_epochs", fit.epochs)
+    monkeypatch.setattr(loop, "fit_epochs", fit.epochs)
     return fit
 
 
@@ -341,7 +344,7 @@ def test_a_shard_counts_the_teachers_it_helps_with(fit):
 
 def test_a_held_training_is_waited_for_and_told(fit, toy):
     groups, told = trainings(sweeps.begin(TOY, {"rt": toy}, 1).points("erm")), []
-    with sweep.lock(groups[0][0].config), pytest.raises(engines.Unfinished, match="no sign of life"):
+    with obtain.lock(groups[0][0].config), pytest.raises(engines.Unfinished, match="no sign of life"):
         engines.work(groups, {"rt": toy}, 1, lambda *_: None, told.append, wait=0.2)
     assert len(told) == 1
     assert groups[0][0].config.run_id() in told[0]
@@ -361,7 +364,7 @@ def test_a_held_training_is_waited_for_and_told(fit, toy):
     ],
 )
 def test_a_mistake_is_one_line(store, monkeypatch, capsys, options, words):
-    from kdnb.cli import main
+    from kdnb.cli.main import main
 
     monkeypatch.setattr(sys, "argv", ["kdnb", *SWEEP, *options])
     with pytest.raises(SystemExit) as ended:
@@ -393,7 +396,7 @@ def test_threads_change_the_last_bits(toy, quick):
     """Why the number of threads is part of a sweep's record. Should this fail, they may be left out of it."""
     import torch
 
-    from kdnb.train import fit as train_one
+    from kdnb.core.loop import fit as train_one
 
     before, logits = torch.get_num_threads(), []
     try:

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import entropy as scipy_entropy
 
-from kdnb.entropy import cross_entropy, entropy, kl_divergence, log_posterior, posterior, posterior_entropy
-from kdnb.metrics import check_entropy, mean_entropy, summary
+from kdnb.core.entropy import cross_entropy, entropy, kl_divergence, log_posterior, posterior, posterior_entropy
+from kdnb.core.metrics import check_entropy, mean_entropy, summary
 
 TAUS = st.floats(0.05, 50)
 
@@ -141,7 +141,7 @@ def test_an_entropy_in_bits_is_refused():
 
 
 def test_the_guard_stands_where_runs_are_measured(monkeypatch):
-    from kdnb import metrics
+    from kdnb.core import metrics
 
     logits = np.zeros((4, 2))
     assert mean_entropy(logits) == pytest.approx(math.log(2))

@@ -17,11 +17,15 @@ import pandas as pd
 import pytest
 from hub_folder import HubServer, whole_hub
 
-from kdnb import assets, checkpoints, data, doctor, download, fetch, glue, hub, models, paths
-from kdnb.cli import main
-from kdnb.data import SPLITS
+from kdnb import checkpoints, paths
+from kdnb.catalog import TASKS
+from kdnb.cli import doctor
+from kdnb.cli.main import main
+from kdnb.data import assets, download, fetch, glue, hub
+from kdnb.data import splits as data
+from kdnb.data.splits import SPLITS
+from kdnb.models import text as models
 from kdnb.profiles import PROFILES
-from kdnb.tasks import TASKS
 
 BERT, DISTILBERT = "google-bert/bert-base-uncased", "distilbert/distilbert-base-uncased"
 COMMITS = {glue.HUB_REPO: glue.HUB_REVISION}
@@ -54,7 +58,6 @@ def mirror(hub_once, tmp_path, monkeypatch):
     for name in ("HUB", "GLUE"):
         monkeypatch.setattr(paths, name, cache / name.lower())
     monkeypatch.setattr(paths, "DATA_CACHE", cache)
-    monkeypatch.setattr(glue, "GLUE", cache / "glue")
     monkeypatch.setenv("KDNB_HUB", str(tmp_path / "hub"))
     for cached in (models._pretrained, data.load):
         cached.cache_clear()
@@ -321,9 +324,9 @@ OFFLINE = """
 import socket, sys
 asked, resolve = [], socket.getaddrinfo
 socket.getaddrinfo = lambda host, *rest, **options: asked.append(host) or resolve(host, *rest, **options)
-from kdnb import data, models
-from kdnb.arms import arm_config
-from kdnb.train import fit
+from kdnb.data import splits as data; from kdnb.models import text as models
+from kdnb.experiment.arms import arm_config
+from kdnb.core.loop import fit
 what = data.load("mrpc", "paper")
 fields = dict(task="mrpc", profile="paper", data=what.fingerprint, seed=0, epochs=1, precision="fp32", history_points=0)
 teacher = fit(arm_config("erm_large", **fields), what)
@@ -438,7 +441,7 @@ def served(hub_once, tmp_path):
     }  # fmt: skip
 
     def run():
-        command = [sys.executable, "-c", "from kdnb.cli import main; main()", "fetch", "--profile", "paper"]
+        command = [sys.executable, "-c", "from kdnb.cli.main import main; main()", "fetch", "--profile", "paper"]
         words = [*command, "--tasks", "mrpc", "--json"]
         return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
 
@@ -529,8 +532,9 @@ def wheel(folder, files):
 
 def test_a_packaged_asset_is_checked_and_mended(tmp_path, monkeypatch):
     what = wheel(tmp_path, {"one.txt": "1", "b/two.txt": "22"})
-    for name, value in {"PACKAGED": {"text": what}, "ASSETS": tmp_path / "assets", "DATA_CACHE": tmp_path}.items():
-        monkeypatch.setattr(assets, name, value)
+    monkeypatch.setattr(assets, "PACKAGED", {"text": what})
+    monkeypatch.setattr(paths, "ASSETS", tmp_path / "assets")
+    monkeypatch.setattr(paths, "DATA_CACHE", tmp_path)
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     entry = {"bytes": 3, "sha256": what.tree}
     assert fetch._package("text", silent) == {"assets/text": {**entry, "fetched": True}}

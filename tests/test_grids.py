@@ -6,12 +6,13 @@ from dataclasses import fields, replace
 
 import pytest
 
-from kdnb import axes, cells, grids, published
-from kdnb.arms import ARMS, arm_config
-from kdnb.config import RunConfig
+from kdnb.core.config import RunConfig
+from kdnb.experiment.arms import ARMS, arm_config
+from kdnb.experiment.obtain import compare_points
 from kdnb.profiles import PROFILES
-from kdnb.sweep import compare_points
-from kdnb.where import FIELDS, compile_where
+from kdnb.studies.label_smoothing import paper
+from kdnb.sweeps import axes, cells, grids
+from kdnb.sweeps.where import FIELDS, compile_where
 
 DATA = "0" * 16
 GLUE = ("mrpc", "qnli", "sst2", "mnli")
@@ -87,7 +88,7 @@ def test_every_selected_point_of_the_paper_lies_in_its_grid():
             stages = made(grid, task)
             names = {replace(point.config, teacher_run="x" * bool(point.config.teacher_run)) for point in stages.points}
             for arm in axes.PAPER_ARMS:
-                printed = published.optima(table)[ARMS[arm].student][ARMS[arm].paper_row][task]
+                printed = paper.optima(table)[ARMS[arm].student][ARMS[arm].paper_row][task]
                 if printed:
                     basis = of(stages, arm)[0].config
                     tau = {"tau": printed["tau"]} if printed.get("tau") else {}

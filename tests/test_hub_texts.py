@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from hub_folder import topics_mirror
 
-from kdnb import data, fetch, glue, hub_texts, paths
-from kdnb.tasks import TASKS
+from kdnb import paths
+from kdnb.catalog import TASKS
+from kdnb.data import fetch, glue, hub_sets
+from kdnb.data import splits as data
 
-OFFICIAL = hub_texts.HUB_TEXTS
+OFFICIAL = hub_sets.HUB_TEXTS
 
 
 @pytest.fixture
@@ -22,8 +24,8 @@ def mirror(tmp_path, monkeypatch):
         monkeypatch.setattr(paths, name, cache / name.lower())
     monkeypatch.setattr(paths, "DATA_CACHE", cache)
     monkeypatch.setenv("KDNB_HUB", str(tmp_path / "hub"))
-    small = {name: replace(one, held=4) for name, one in hub_texts.HUB_TEXTS.items()}
-    monkeypatch.setattr(hub_texts, "HUB_TEXTS", small)
+    small = {name: replace(one, held=4) for name, one in hub_sets.HUB_TEXTS.items()}
+    monkeypatch.setattr(hub_sets, "HUB_TEXTS", small)
     data.load.cache_clear()
     yield tmp_path / "hub"
     data.load.cache_clear()
@@ -42,7 +44,7 @@ def test_rows_are_read_one_by_one_and_validation_is_cut_out_of_train(mirror):
 
 def test_the_official_sizes_give_the_tasks_sizes(mirror, monkeypatch):
     """Zhang, Zhao and LeCun 2015, Table 3: 120,000 train and 7,600 test articles; every one is used once."""
-    monkeypatch.setattr(hub_texts, "HUB_TEXTS", OFFICIAL)
+    monkeypatch.setattr(hub_sets, "HUB_TEXTS", OFFICIAL)
     topics_mirror(mirror, rows=(120_000, 7600))
     splits = data.load("agnews", "paper").splits
     assert tuple(map(len, splits.values())) == TASKS["agnews"].sizes
@@ -51,11 +53,11 @@ def test_the_official_sizes_give_the_tasks_sizes(mirror, monkeypatch):
 
 
 def test_the_set_is_pinned():
-    for name, one in hub_texts.HUB_TEXTS.items():
+    for name, one in hub_sets.HUB_TEXTS.items():
         assert len(one.revision) == 40
         assert int(one.revision, 16)
         assert TASKS[name].sizes[1] == one.held
-    assert set(hub_texts.HUB_TEXTS) == {name for name, task in TASKS.items() if task.source == "hub"}
+    assert set(hub_sets.HUB_TEXTS) == {name for name, task in TASKS.items() if task.source == "hub"}
 
 
 def test_label_noise_changes_train_labels_only(mirror):

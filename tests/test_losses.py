@@ -13,8 +13,8 @@ from batches import logits_batches, random_batch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdnb import theory
-from kdnb.losses import (
+from kdnb.core import theory
+from kdnb.core.losses import (
     check_alpha_tau,
     erm_loss,
     kd_loss,

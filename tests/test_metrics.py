@@ -1,4 +1,4 @@
-"""What is read off logits, by hand, by scikit-learn and against kdnb.entropy (EXPERIMENTS T15.1-T15.2, T2.3-T2.4)."""
+"""What is read off logits, by hand, by scikit-learn, by kdnb.core.entropy (EXPERIMENTS T15.1-T15.2, T2.3-T2.4)."""
 
 import math
 
@@ -10,7 +10,7 @@ from batches import logits_batches, random_batch
 from hypothesis import given
 from sklearn import metrics as sklearn_metrics
 
-from kdnb import entropy, metrics
+from kdnb.core import entropy, metrics
 
 POSTERIORS = np.array([[0.8, 0.2], [0.4, 0.6], [0.3, 0.7], [0.9, 0.1]])
 LOGITS, LABELS = np.log(POSTERIORS), np.array([0, 0, 1, 1])

@@ -6,8 +6,10 @@ import re
 import nbformat
 import pytest
 
-from kdnb import kernels, paths, runner, runs
-from kdnb.runner import NotebookFailed, Step, check_parameters, run_notebook, study_steps
+from kdnb import paths
+from kdnb.core import store
+from kdnb.report import kernels, notebooks
+from kdnb.report.notebooks import NotebookFailed, Step, check_parameters, run_notebook, study_steps
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 STUDY = study_steps("toy")
@@ -35,7 +37,7 @@ def tagged(notebook, tag):
 
 
 def output_path(step):
-    return runner.notebook_path(step.notebook), step.output
+    return notebooks.notebook_path(step.notebook), step.output
 
 
 def test_every_notebook_of_the_study_is_there():
@@ -142,11 +144,11 @@ def test_a_parameter_that_is_no_plain_value_is_refused(path):
 
 def test_an_unknown_notebook_gets_the_nearest_name():
     with pytest.raises(ValueError, match=r"unknown notebook '20_finetun'; did you mean '20_finetune'\?"):
-        runner.notebook_path("20_finetun")
-    assert runner.notebook_path("20_finetune.ipynb") == runner.notebook_path("20_finetune")
+        notebooks.notebook_path("20_finetun")
+    assert notebooks.notebook_path("20_finetune.ipynb") == notebooks.notebook_path("20_finetune")
     for name in ("../conftest", "/etc/passwd", ""):
         with pytest.raises(ValueError, match="unknown notebook"):
-            runner.notebook_path(name)
+            notebooks.notebook_path(name)
 
 
 def test_executed_copies_lie_in_outputs_whatever_the_parameters():
@@ -184,9 +186,9 @@ def trained():
     The grids come after it: their runs are new to the study's notebooks of the same task.
     """
     said = []
-    runner.run_steps(OF_STUDY, lambda line: None)
-    runner.run_steps(OF_STUDY, said.append)
-    runner.run_steps([step for step in TRAINING if step not in OF_STUDY], lambda line: None)
+    notebooks.run_steps(OF_STUDY, lambda line: None)
+    notebooks.run_steps(OF_STUDY, said.append)
+    notebooks.run_steps([step for step in TRAINING if step not in OF_STUDY], lambda line: None)
     return said
 
 
@@ -196,9 +198,9 @@ def test_a_training_notebook_runs_in_the_toy_profile(step, trained):
 
 
 def test_the_training_notebooks_leave_the_runs_of_the_study(trained):
-    from kdnb.arms import ARMS
+    from kdnb.experiment.arms import ARMS
+    from kdnb.experiment.tables import study
     from kdnb.profiles import PROFILES
-    from kdnb.results import study
 
     rt, section = study("rt", "toy"), study("section", "toy")
     assert rt.seeds(*ARMS) == list(PROFILES["toy"].seeds)
@@ -213,18 +215,18 @@ def test_a_second_study_executes_nothing(trained):
 
 @pytest.mark.parametrize("step", READING, ids=lambda step: step.notebook)
 def test_a_reading_notebook_runs_in_the_toy_profile(step, trained):
-    before = runs.stored_ids()
-    run_notebook(runner.notebook_path(step.notebook), step.output, step.parameters)
+    before = store.stored_ids()
+    run_notebook(notebooks.notebook_path(step.notebook), step.output, step.parameters)
     check_executed(step.output)
-    assert runs.stored_ids() == before  # it trains nothing
+    assert store.stored_ids() == before  # it trains nothing
 
 
 def test_a_changed_parameter_shows_in_the_saved_run(tmp_path, monkeypatch):
     monkeypatch.setenv("KDNB_OUTPUTS", str(tmp_path))
     parameters = {"task": "rt", "profile": "toy", "seeds": "5", "arms": "erm_small,ls_small"}
-    run_notebook(runner.notebook_path("20_finetune"), tmp_path / "copy.ipynb", parameters)
+    run_notebook(notebooks.notebook_path("20_finetune"), tmp_path / "copy.ipynb", parameters)
     monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
-    configs = [runs.load(run_id).config for run_id in runs.stored_ids()]
+    configs = [store.load(run_id).config for run_id in store.stored_ids()]
     assert {(config.method, config.seed, config.task) for config in configs} == {("erm", 5, "rt"), ("ls", 5, "rt")}
 
 

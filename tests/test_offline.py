@@ -58,7 +58,8 @@ def test_the_hub_is_offline_and_outputs_are_the_tests_own():
 
     from huggingface_hub import constants
 
-    from kdnb import doctor, paths
+    from kdnb import paths
+    from kdnb.cli import doctor
 
     assert constants.HF_HUB_OFFLINE
     assert str(paths.OUTPUTS) == os.environ["KDNB_OUTPUTS"]

@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from kdnb import own
-from kdnb.data import make
+from kdnb.data import own
+from kdnb.data.splits import make
 
 ROWS = [(f"sentence number {i}", "good" if i % 2 else "bad") for i in range(20)]
 

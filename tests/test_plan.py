@@ -8,8 +8,12 @@ import pytest
 from test_cli import kdnb, last_json, process  # noqa: F401
 from test_select import store_run
 
-from kdnb import data, grids, paths, plan, probe, runs, select, sweep
-from kdnb.probe import Probe
+from kdnb import paths
+from kdnb.core import store as runs
+from kdnb.data import splits
+from kdnb.experiment import obtain
+from kdnb.sweeps import grids, plan, probe, select
+from kdnb.sweeps.probe import Probe
 
 ONE = Probe(
     step_seconds=0.5, row_seconds=0.01, start_seconds=2.0, peak_memory_mib=700, device="cpu", precision="fp32"
@@ -117,7 +121,7 @@ def test_a_spoiled_file_of_measurements_is_measured_again(store):
 
 def test_a_probe_tells_what_training_takes(toy, quick):
     """Within a factor of three, on a machine that others use: enough to tell minutes from days."""
-    from kdnb.train import fit
+    from kdnb.core.loop import fit
 
     config = quick("erm_small", epochs=30, precision="auto")
     fit(config, toy)
@@ -142,7 +146,7 @@ def test_the_command_counts_the_papers_grids(kdnb):  # noqa: F811
 
 
 def test_the_command_follows_a_search_from_nothing_to_done(kdnb):  # noqa: F811
-    toy = data.load("rt", "toy")
+    toy = splits.load("rt", "toy")
     words = ("plan", "search", "--profile", "toy", "--json")
     code, out, _ = kdnb(*words)
     found = last_json(out)
@@ -194,7 +198,7 @@ def test_a_mistake_is_one_line(kdnb, words, told):  # noqa: F811
 
 def test_a_plan_over_forty_thousand_runs_is_quick(tmp_path):
     """Names of folders are all that is looked at. Wall time of the whole command, a loose bound: some 2 s here."""
-    count, toy = 0, {task: data.load(task, "toy").fingerprint for task in ("rt", "headline", "passage", "relation")}
+    count, toy = 0, {task: splits.load(task, "toy").fingerprint for task in ("rt", "headline", "passage", "relation")}
     for task, fingerprint in toy.items():
         for point in grids.stages("a3", task, "toy", fingerprint).soft:
             os.makedirs(tmp_path / "runs" / point.config.run_id())
@@ -211,7 +215,8 @@ def test_a_plan_over_forty_thousand_runs_is_quick(tmp_path):
 
 
 def test_plans_and_selections_need_no_torch():
-    code = "import sys, kdnb.grid_commands, kdnb.grid_cli; sys.exit('torch' in sys.modules or 'scipy' in sys.modules)"
+    names = "kdnb.cli.grid_commands, kdnb.cli.grid_cli"
+    code = f"import sys, {names}; sys.exit('torch' in sys.modules or 'scipy' in sys.modules)"
     import subprocess
     import sys
 
@@ -221,7 +226,7 @@ def test_plans_and_selections_need_no_torch():
 def test_the_list_that_is_planned_is_the_list_that_is_run(store, toy):
     """What `plan` counts as done is what `run_points` stores, training by training."""
     stages = grids.stages("search", "rt", "toy", toy.fingerprint, arms=("erm_small",), where="lr == 1e-2")
-    stored = sweep.run_points(stages.points, toy, say=lambda line: None)
+    stored = obtain.run_points(stages.points, toy, say=lambda line: None)
     assert set(stored) == set(runs.stored_ids()) == {point.config.run_id() for point in stages.points}
     (part,) = plan.count("rt", stages, set(runs.stored_ids()))
     assert (part.done, part.runs, part.left_epochs) == (2, 2, 0)

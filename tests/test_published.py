@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdnb import axes, printed, published, theory
-from kdnb.arms import ARMS
-from kdnb.tasks import TASKS
+from kdnb.catalog import TASKS
+from kdnb.core import theory
+from kdnb.experiment.arms import ARMS
+from kdnb.studies.label_smoothing import paper, printed
+from kdnb.sweeps import axes
 
 GLUE = ("mrpc", "qnli", "sst2", "mnli")
 CLASSES = {"mrpc": 2, "qnli": 2, "sst2": 2, "mnli": 3}
@@ -22,9 +24,9 @@ def test_one_ls_cell_of_sixteen_lies_below_the_entropy_of_its_target():
     assert len(cells) == 16
     for cell in cells.itertuples():
         student = "small" if cell.table in (2, 8) else "large"
-        assert cell.alpha == published.optima(7 if cell.table in (2, 4) else 12)[student]["LS"][cell.task]["alpha"]
+        assert cell.alpha == paper.optima(7 if cell.table in (2, 4) else 12)[student]["LS"][cell.task]["alpha"]
         assert cell.floor == pytest.approx(theory.ls_optimum_entropy(cell.alpha, CLASSES[cell.task]), abs=1e-12)
-        assert cell.printed == published.value(cell.table, "LS", cell.task)
+        assert cell.printed == paper.value(cell.table, "LS", cell.task)
     assert odd(cells) == [(2, "mnli")]
     (violation,) = cells[cells.odd].itertuples()
     assert (round(violation.floor, 4), violation.printed) == (1.0606, 0.8103)
@@ -32,24 +34,24 @@ def test_one_ls_cell_of_sixteen_lies_below_the_entropy_of_its_target():
     others = cells[~cells.odd].excess
     assert min(others) == pytest.approx(0.0007, abs=5e-5)
     assert max(others) == pytest.approx(0.1859, abs=5e-5)
-    assert ".8103" in published.notes()["N1"]
+    assert ".8103" in paper.notes()["N1"]
 
 
 def test_ls_multiplies_entropy():
-    ratios = [published.value(2, "LS", task) / published.value(2, "ERM", task) for task in GLUE]
+    ratios = [paper.value(2, "LS", task) / paper.value(2, "ERM", task) for task in GLUE]
     np.testing.assert_allclose(ratios, [6.14, 4.76, 4.04, 3.00], atol=5e-3)
 
 
 @pytest.mark.parametrize(("tables", "r"), [((2, 4), 0.915), ((8, 10), 0.964)])
 def test_students_inherit_their_teachers_entropy(tables, r):
-    cells = published.teacher_student_entropies(tables)
+    cells = paper.teacher_student_entropies(tables)
     assert len(cells) == 12
     assert np.corrcoef(cells.teacher_entropy, cells.student_entropy)[0, 1] == pytest.approx(r, abs=5e-4)
 
 
 @pytest.mark.parametrize(("tables", "r", "slope"), [((2, 4), 0.89, 0.65), ((8, 10), 0.93, 0.88)])
 def test_inheritance_is_not_the_self_kd_cells_doing(tables, r, slope):
-    cells = published.teacher_student_entropies(tables)
+    cells = paper.teacher_student_entropies(tables)
     cells = cells[cells.row != "Self-KD"]
     x, y = cells.teacher_entropy - cells.erm_entropy, cells.student_entropy - cells.erm_entropy
     assert np.corrcoef(x, y)[0, 1] == pytest.approx(r, abs=5e-3)
@@ -67,7 +69,7 @@ def test_inheritance_is_not_the_self_kd_cells_doing(tables, r, slope):
     ],
 )  # fmt: skip
 def test_counts_of_the_temperature_search(claim, table, more, less, count):
-    assert sum(published.value(table, more, t) > published.value(table, less, t) for t in GLUE) == count
+    assert sum(paper.value(table, more, t) > paper.value(table, less, t) for t in GLUE) == count
 
 
 def odd(cells):
@@ -110,7 +112,7 @@ def test_reverse_kd_on_qnli_lies_below_both_erm_models():
 
 
 def test_every_note_has_its_check():
-    assert list(published.notes()) == list(printed.CHECKS) == ["N1", "N2", "N3", "N4", "N5"]
+    assert list(paper.notes()) == list(printed.CHECKS) == ["N1", "N2", "N3", "N4", "N5"]
     found = printed.checks()
     assert list(found.id) == list(printed.CHECKS)
     assert list(found.cells) == [16, 16, 84, 8, 8]
@@ -135,7 +137,7 @@ LINES = {
 def test_each_table_reads_as_printed(number):
     place, cells = LINES[number]
     assert list(printed.table(number).iloc[place]) == cells
-    assert published.caption(number).startswith(f"Table {number}: ")
+    assert paper.caption(number).startswith(f"Table {number}: ")
 
 
 def test_tables_have_the_papers_lines_and_no_more():
@@ -149,7 +151,7 @@ def test_tables_have_the_papers_lines_and_no_more():
 
 
 def test_the_printed_grids_are_the_grids_that_run():
-    grids = published.grids()
+    grids = paper.grids()
     sizes = {name: math.prod(map(len, axis.values())) for name, axis in grids.items()}
     assert sizes == {"table1": 630, "a3_kd": 1960, "a3_ls": 1960}
     assert set(grids["a3_ls"]["alpha"]) >= {0.1333, 0.1666, 0.2332, 0.3664, 0.6994, 0.8326, 0.9325}
@@ -160,9 +162,9 @@ def test_the_printed_grids_are_the_grids_that_run():
 
 
 def test_the_optima_of_a3_lie_on_its_grids():
-    for rows in published.optima(12).values():
+    for rows in paper.optima(12).values():
         for row, cells in rows.items():
-            grid = published.grids()[{"ERM": "table1", "LS": "a3_ls"}.get(row, "a3_kd")]
+            grid = paper.grids()[{"ERM": "table1", "LS": "a3_ls"}.get(row, "a3_kd")]
             assert all(value in grid[field] for cell in cells.values() for field, value in cell.items())
 
 
@@ -171,7 +173,7 @@ def test_inheritance_with_and_without_what_the_tasks_share():
     assert len(table) == 6
     for tables, r in (((2, 4), 0.915), ((8, 10), 0.964)):
         assert table.r["{} and {}".format(*tables), "all cells"] == pytest.approx(r, abs=5e-4)
-        cells = published.teacher_student_entropies(tables)
+        cells = paper.teacher_student_entropies(tables)
         dummies = pd.get_dummies(cells.task).to_numpy(float)
         left = [y - dummies @ np.linalg.lstsq(dummies, y, rcond=None)[0] for y in cells.iloc[:, 2:4].to_numpy().T]
         name = f"{tables[0]} and {tables[1]}"
@@ -184,7 +186,7 @@ def test_inheritance_with_and_without_what_the_tasks_share():
 
 
 def test_teacher_free_kd_as_printed_is_hardly_better_than_the_ls_it_equals():
-    table = published.teacher_free()
+    table = paper.teacher_free()
     assert table.loc["ResNet18", ["baseline", "LSR", "Tf-KD_reg"]].tolist() == [75.87, 77.26, 77.36]
     same = theory.equivalent_ls_alpha(*table.loc["ResNet18", ["alpha"]], 100, table.multiplier["ResNet18"])
     lsr = 0.1 * 100 / 99  # their LSR leaves the label out: alpha / (K - 1) on each other class
@@ -193,14 +195,14 @@ def test_teacher_free_kd_as_printed_is_hardly_better_than_the_ls_it_equals():
 
 
 def test_no_printed_binary_entropy_exceeds_ln_2():
-    table = published.results().query("metric == 'entropy'")
+    table = paper.results().query("metric == 'entropy'")
     limits = table.task.map(CLASSES).map(math.log)
     assert (table.value <= limits).all()
-    assert (published.results().query("metric == 'accuracy'").value.between(50, 100)).all()
+    assert (paper.results().query("metric == 'accuracy'").value.between(50, 100)).all()
 
 
 def test_no_cell_is_missing():
-    counts = published.results().groupby("table").size()
+    counts = paper.results().groupby("table").size()
     assert dict(counts) == {2: 16, 3: 16, 4: 12, 5: 12, 8: 16, 9: 16, 10: 12, 11: 12}
 
 
@@ -208,7 +210,7 @@ def test_table_7_lacks_three_self_kd_cells_and_table_12_none():
     missing = {
         (number, student, row, task)
         for number in (7, 12)
-        for student, rows in published.optima(number).items()
+        for student, rows in paper.optima(number).items()
         for row, cells in rows.items()
         for task in GLUE
         if cells[task] is None
@@ -217,7 +219,7 @@ def test_table_7_lacks_three_self_kd_cells_and_table_12_none():
 
 
 def test_the_optima_lie_on_the_grid_of_table_1():
-    for rows in published.optima(7).values():
+    for rows in paper.optima(7).values():
         for row, cells in rows.items():
             for cell in filter(None, cells.values()):
                 assert round(cell["lr"] * 1e5, 6) in range(1, 8)
@@ -227,32 +229,32 @@ def test_the_optima_lie_on_the_grid_of_table_1():
 
 @pytest.mark.parametrize(("task", "total"), [("qnli", 104_743), ("sst2", 67_349), ("mnli", 392_702)])
 def test_table_6_cuts_glues_train_split_in_two(task, total):
-    train, validation, test = published.sizes(task)
+    train, validation, test = paper.sizes(task)
     assert train + {"qnli": validation, "sst2": test, "mnli": validation}[task] == total
-    assert TASKS[task].sizes == published.sizes(task)
+    assert TASKS[task].sizes == paper.sizes(task)
 
 
 def test_mrpc_is_used_as_it_is():
-    assert published.sizes("mrpc") == TASKS["mrpc"].sizes == (3668, 408, 1725)
+    assert paper.sizes("mrpc") == TASKS["mrpc"].sizes == (3668, 408, 1725)
 
 
 def test_an_unknown_cell_is_a_key_error():
     with pytest.raises(KeyError, match="Table 2 has no Reverse KD on mrpc"):
-        published.value(2, "Reverse KD", "mrpc")
+        paper.value(2, "Reverse KD", "mrpc")
 
 
 def test_a_stand_in_stands_beside_its_glue_task():
     table = pd.DataFrame({"arm": list(ARMS)})
-    shown = published.printed_as(table, "rt", "accuracy").set_index("arm")
+    shown = paper.printed_as(table, "rt", "accuracy").set_index("arm")
     assert shown.published["kd_reverse"] == pytest.approx(0.949)  # Table 5, SST-2
     assert shown.source["kd_reverse"] == "Table 5, SST-2"
     assert math.isnan(shown.published["tfkd_small"])
-    assert published.printed_as(table, "section", "entropy").published.isna().all()  # stands in for nothing
+    assert paper.printed_as(table, "section", "entropy").published.isna().all()  # stands in for nothing
 
 
 def test_ours_stand_beside_published_with_their_difference():
     one = {"arm": "ls_small", "name": "LS small", "mean": 0.5, "sd": 0.01, "n": 3, "run_ids": ["a"]}
     ours = pd.DataFrame([one])
-    row = published.beside(ours, "mrpc", "entropy").iloc[0]
+    row = paper.beside(ours, "mrpc", "entropy").iloc[0]
     assert (row.ours, row.published, row.source) == (0.5, 0.6896, "Table 2, MRPC")
     assert row.difference == pytest.approx(0.5 - 0.6896)

@@ -7,8 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdnb import evidence, paths, results, runs, verdicts
-from kdnb.arms import ARMS
+from kdnb import paths
+from kdnb.core import store as runs
+from kdnb.experiment import tables
+from kdnb.experiment.arms import ARMS
+from kdnb.studies.label_smoothing import evidence, verdicts
 
 RUNS = paths.ROOT / "outputs" / "reference" / "runs"
 TASKS = {"rt": 5, "mrpc": 3, "headline": 3, "passage": 3, "relation": 3}
@@ -27,7 +30,7 @@ def studies():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paths, "RUNS", paths.ROOT / "none")
         patch.setattr(paths, "REFERENCE", RUNS)
-        return {task: results.study(task, "cpu") for task in TASKS}
+        return {task: tables.study(task, "cpu") for task in TASKS}
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -56,7 +59,7 @@ def test_no_run_holds_text():
 
 def readme_row(study):
     """A task's row of README's table: entropy minus ERM on the same model, its 95 % interval."""
-    changes = results.against_erm(study)
+    changes = tables.against_erm(study)
     found = changes[changes.metric == "entropy"].set_index("arm")
     cells = [[verdicts.shown(x, "nats") for x in found.loc[arm, ["effect", "low", "high"]]] for arm in SHOWN]
     told = [f"{mean} [{low}, {high}]" for mean, low, high in cells]

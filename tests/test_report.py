@@ -5,7 +5,11 @@ import re
 import nbformat
 import pytest
 
-from kdnb import data, ledger_text, paths, report, results, runner, sweep, verdicts
+from kdnb import paths
+from kdnb.data import splits as data
+from kdnb.experiment import obtain, tables
+from kdnb.report import ledger_text, notebooks, report
+from kdnb.studies.label_smoothing import verdicts
 
 NOTEBOOK = "10_entropy_of_targets"
 
@@ -14,8 +18,8 @@ NOTEBOOK = "10_entropy_of_targets"
 def page(tmp_path_factory):
     splits = data.load("rt", "toy")
     arms = ["erm_large", "erm_small", "ls_small", "kd_standard"]
-    done = sweep.run_points(sweep.compare_points("rt", "toy", splits.fingerprint, (0, 1), arms), splits)
-    step = next(step for step in runner.study_steps("toy") if step.notebook == NOTEBOOK)
+    done = obtain.run_points(obtain.compare_points("rt", "toy", splits.fingerprint, (0, 1), arms), splits)
+    step = next(step for step in notebooks.study_steps("toy") if step.notebook == NOTEBOOK)
     kept = step.output.read_bytes() if step.output.exists() else None
     cells = [
         nbformat.v4.new_markdown_cell(
@@ -51,18 +55,18 @@ def test_every_link_inside_the_page_lands(page):
 
 
 def test_every_run_of_the_study_stands_in_the_appendix(page):
-    for run_id in results.study("rt", "toy").runs:
+    for run_id in tables.study("rt", "toy").runs:
         assert f'<tr id="{run_id}">' in page
 
 
 def test_every_mean_of_the_tables_is_shown_and_linked(page):
-    for row in results.spread(results.study("rt", "toy").table, "entropy").itertuples():
+    for row in tables.spread(tables.study("rt", "toy").table, "entropy").itertuples():
         assert f'<a href="#{row.run_ids[0]}">{row.mean:.3f}</a>' in page
 
 
 def test_the_ledger_stands_in_the_page(page):
     """Every claim with runs has its row, with the bootstrap beside the seed interval; the others are named."""
-    study = results.study("rt", "toy")
+    study = tables.study("rt", "toy")
     ledger = verdicts.ledger(study, **report.evidence.beyond(study))
     for row in ledger.itertuples():
         if row.verdict == "no runs":
@@ -78,14 +82,14 @@ def test_the_ledger_stands_in_the_page(page):
 
 
 def test_degenerate_runs_are_counted_in_the_page(page):
-    table = results.study("rt", "toy").table
+    table = tables.study("rt", "toy").table
     nothing = table[table.degenerate].run_id
     told = f"{len(nothing)} of {len(table)} runs learnt nothing" if len(nothing) else f"None of the {len(table)} runs"
     assert told in page
 
 
 def test_a_degenerate_run_is_part_of_the_mean_and_counted(page):
-    study = results.study("rt", "toy")
+    study = tables.study("rt", "toy")
     study.table["degenerate"] = study.table.run_id == study.table.run_id[0]
     first, second, *_ = ledger_text.rows(study, "entropy", 1, 3)
     assert first["n"] == "2 (1 degenerate)"
@@ -123,5 +127,5 @@ def test_the_toy_profile_says_so(page):
 
 def test_without_runs_it_says_what_to_run(monkeypatch, tmp_path):
     monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
-    with pytest.raises(results.NoRuns, match="kdnb study --profile demo"):
+    with pytest.raises(tables.NoRuns, match="kdnb study --profile demo"):
         report.write("demo")

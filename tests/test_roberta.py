@@ -4,10 +4,13 @@ import pytest
 import torch
 from hub_folder import parquet_mirror
 
-from kdnb import cells, data, glue, models, paths
+from kdnb import paths
 from kdnb.checkpoints import SOURCES
-from kdnb.config import RunConfig
-from kdnb.train import encode, fit
+from kdnb.core.config import RunConfig
+from kdnb.core.loop import encode, fit
+from kdnb.data import splits
+from kdnb.models import text
+from kdnb.sweeps import cells
 
 WORDS = ["train", "test", "validation", "first", "second", *map(str, range(10))]
 
@@ -29,13 +32,13 @@ def roberta(tmp_path, monkeypatch):
     saved.save_pretrained(folder)
     RobertaTokenizerFast(vocab=vocab, merges=[]).save_pretrained(folder)
     parquet_mirror(tmp_path / "hub")
-    monkeypatch.setattr(glue, "GLUE", tmp_path / "no-glue")
+    monkeypatch.setattr(paths, "GLUE", tmp_path / "no-glue")
     monkeypatch.setattr(paths, "HUB", tmp_path / "nothing-fetched")
     monkeypatch.setenv("KDNB_HUB", str(tmp_path / "hub"))
-    for cached in (models._pretrained, data.load, encode):
+    for cached in (text._pretrained, splits.load, encode):
         cached.cache_clear()
     yield saved
-    for cached in (models._pretrained, data.load, encode):
+    for cached in (text._pretrained, splits.load, encode):
         cached.cache_clear()
 
 
@@ -52,8 +55,8 @@ def test_logits_are_those_of_transformers_own_classifier(roberta):
     """The saved encoder under RobertaForSequenceClassification with our new head, padding and all."""
     from transformers import RobertaForSequenceClassification
 
-    what = data.load("mrpc", "paper")
-    ours = models.build(config_of(what), what).eval()
+    what = splits.load("mrpc", "paper")
+    ours = text.build(config_of(what), what).eval()
     theirs = RobertaForSequenceClassification(roberta.config).eval()
     theirs.roberta.load_state_dict(roberta.roberta.state_dict())
     for own, other in ((ours.dense, theirs.classifier.dense), (ours.classifier, theirs.classifier.out_proj)):
@@ -67,10 +70,10 @@ def test_logits_are_those_of_transformers_own_classifier(roberta):
 
 
 def test_two_texts_are_told_apart_by_separators_alone(roberta):
-    what = data.load("mrpc", "paper")
+    what = splits.load("mrpc", "paper")
     tokens = encode("distilroberta-base", what, 64)["train"]
     batch = tokens.batch(torch.arange(3).numpy())
-    model = models.build(config_of(what), what).eval()
+    model = text.build(config_of(what), what).eval()
     with torch.inference_mode():
         changed = {**batch, "token_type_ids": 1 - batch["token_type_ids"]}
         assert torch.equal(model(**batch), model(**changed))
@@ -79,8 +82,8 @@ def test_two_texts_are_told_apart_by_separators_alone(roberta):
 
 def test_its_head_is_new_and_its_dropout_twofold(roberta):
     """Before the dense layer and before the output, as RobertaClassificationHead has it; a BERT has one."""
-    what = data.load("mrpc", "paper")
-    models_of = [models.build(config_of(what, seed=seed, dropout=0.5), what) for seed in (0, 0, 1)]
+    what = splits.load("mrpc", "paper")
+    models_of = [text.build(config_of(what, seed=seed, dropout=0.5), what) for seed in (0, 0, 1)]
     assert torch.equal(models_of[0].dense.weight, models_of[1].dense.weight)
     assert not torch.equal(models_of[0].dense.weight, models_of[2].dense.weight)
     seen = []
@@ -91,7 +94,7 @@ def test_its_head_is_new_and_its_dropout_twofold(roberta):
 
 
 def test_a_roberta_teaches_and_learns(roberta):
-    what = data.load("mrpc", "paper")
+    what = splits.load("mrpc", "paper")
     teacher = fit(config_of(what), what)
     student = config_of(what, method="kd", teacher_run=teacher.run_id, alpha=0.5, seed=1)
     run = fit(student, what, teacher)

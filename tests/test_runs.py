@@ -11,9 +11,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kdnb import metrics, paths, run_files, runs, store_commands, sweep
-from kdnb.config import RunConfig
-from kdnb.runs import DamagedRun, Run, StoreError
+from kdnb import paths
+from kdnb.cli import store_commands
+from kdnb.core import metrics, run_files
+from kdnb.core import store as runs
+from kdnb.core.config import RunConfig
+from kdnb.core.store import DamagedRun, Run, StoreError
+from kdnb.experiment import obtain
 
 CONFIG = RunConfig(task="rt", profile="toy", data="0" * 16, method="erm", student="small")
 EVERY_FILE = (*runs.FILES, "metrics.json")
@@ -165,7 +169,7 @@ def test_an_outputs_folder_that_cannot_be_made_is_refused_before_training(tmp_pa
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setattr(paths, "RUNS", tmp_path / "file" / "runs")
     with pytest.raises(StoreError, match="set KDNB_OUTPUTS to another folder"):
-        sweep.ensure(CONFIG, None)  # data would be needed to train
+        obtain.ensure(CONFIG, None)  # data would be needed to train
 
 
 def test_a_second_writer_changes_nothing(saved):
@@ -198,7 +202,7 @@ def test_the_config_of_a_damaged_run_is_saved_where_it_is_whole(saved, name):
 @pytest.fixture
 def trained(monkeypatch):
     """The list of configs that were trained; training itself takes no time."""
-    from kdnb import train
+    from kdnb.core import loop
 
     asked = []
 
@@ -209,12 +213,12 @@ def trained(monkeypatch):
             on_run(run)
         return made
 
-    monkeypatch.setattr(train, "fit_epochs", fit_epochs)
+    monkeypatch.setattr(loop, "fit_epochs", fit_epochs)
     return asked
 
 
 def test_a_run_that_exists_is_loaded_not_trained(store, trained):
-    first, again = sweep.ensure(CONFIG, None), sweep.ensure(CONFIG, None)
+    first, again = obtain.ensure(CONFIG, None), obtain.ensure(CONFIG, None)
     assert (first[1], again[1]) == (True, False)
     assert trained == [(CONFIG, None)]
     np.testing.assert_array_equal(first[0].logits["test"], again[0].logits["test"])
@@ -226,7 +230,7 @@ def test_a_damaged_run_is_set_aside_told_and_redone(saved, trained, capsys, name
     (saved / name).unlink()
     if damage == "altered":
         (saved / name).write_bytes(b"odd")
-    _, now = sweep.ensure(CONFIG, None)
+    _, now = obtain.ensure(CONFIG, None)
     assert now
     assert len(trained) == 1
     runs.load(CONFIG.run_id())
@@ -234,30 +238,30 @@ def test_a_damaged_run_is_set_aside_told_and_redone(saved, trained, capsys, name
     told = capsys.readouterr().err
     assert CONFIG.run_id() in told
     assert "set aside" in told
-    assert not sweep.ensure(CONFIG, None)[1]
+    assert not obtain.ensure(CONFIG, None)[1]
 
 
 def test_a_student_gets_its_teachers_stored_run(store, trained):
-    teacher, _ = sweep.ensure(CONFIG, None)
+    teacher, _ = obtain.ensure(CONFIG, None)
     student = replace(CONFIG, method="kd", teacher_run=teacher.run_id)
-    sweep.ensure(student, None)
+    obtain.ensure(student, None)
     assert trained[-1] == (student, teacher.run_id)
 
 
 def test_a_student_without_its_teachers_run_is_refused(store, trained):
     with pytest.raises(FileNotFoundError, match="rt-erm-large-s0-0123456789ab"):
-        sweep.ensure(replace(CONFIG, method="kd", teacher_run="rt-erm-large-s0-0123456789ab"), None)
+        obtain.ensure(replace(CONFIG, method="kd", teacher_run="rt-erm-large-s0-0123456789ab"), None)
     assert trained == []
     assert leftovers(store) == []
 
 
 def test_of_one_training_only_what_is_missing_is_trained(store, trained):
-    points = [sweep.Point("erm_small", replace(CONFIG, schedule="constant", epochs=epochs)) for epochs in (3, 1, 2)]
-    other = sweep.Point("", replace(CONFIG, seed=1))
-    sweep.ensure(points[1].config, None)
+    points = [obtain.Point("erm_small", replace(CONFIG, schedule="constant", epochs=epochs)) for epochs in (3, 1, 2)]
+    other = obtain.Point("", replace(CONFIG, seed=1))
+    obtain.ensure(points[1].config, None)
     trained.clear()
     said = []
-    done = sweep.run_points([points[0], other, *points[1:]], None, said.append)
+    done = obtain.run_points([points[0], other, *points[1:]], None, said.append)
     assert list(done) == [point.config.run_id() for point in [points[0], other, *points[1:]]]
     assert [config.epochs for config, _ in trained] == [3, 2, CONFIG.epochs]
     assert [line[:5] for line in said] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
@@ -269,20 +273,23 @@ def test_a_reference_run_is_read_and_never_touched(saved, trained, capsys):
     paths.REFERENCE.mkdir()
     saved.rename(reference)
     assert runs.stored_ids() == [CONFIG.run_id()]
-    assert not sweep.ensure(CONFIG, None)[1]
+    assert not obtain.ensure(CONFIG, None)[1]
     (reference / "history.csv").write_bytes(b"odd")
-    assert sweep.ensure(CONFIG, None)[1]
+    assert obtain.ensure(CONFIG, None)[1]
     assert "training it again" in capsys.readouterr().err
     assert (reference / "history.csv").read_bytes() == b"odd"
     assert runs.folder(CONFIG.run_id()) == saved
-    assert not sweep.ensure(CONFIG, None)[1]
+    assert not obtain.ensure(CONFIG, None)[1]
 
 
 ASK = """
 import sys, time
 from pathlib import Path
-from kdnb import data, paths, sweep, train  # all that is slow to import comes before the start
-from kdnb.arms import arm_config
+from kdnb import paths  # all that is slow to import comes before the start
+from kdnb.core import loop as train
+from kdnb.data import splits as data
+from kdnb.experiment import obtain as sweep
+from kdnb.experiment.arms import arm_config
 what = data.load("rt", "toy")
 config = arm_config("erm_small", task="rt", profile="toy", data=what.fingerprint, seed=0, epochs=1, history_points=0)
 Path(sys.argv[1], f"ready-{sys.argv[2]}").touch()
@@ -314,7 +321,7 @@ import resource, sys
 from pathlib import Path
 sys.path.insert(0, str(Path(sys.argv[1])))
 import test_runs
-from kdnb import paths, runs
+from kdnb import paths; from kdnb.core import store as runs
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
 try:
     runs.save(test_runs.made_run())

@@ -10,8 +10,8 @@ from batches import logits_batches, random_batch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdnb.deviations import teacher_class_pair
-from kdnb.figures import MANY, confidence_scatter, deviation_panel
+from kdnb.analysis.figures import MANY, confidence_scatter, deviation_panel
+from kdnb.studies.deviations.scatter import teacher_class_pair
 
 
 def line(x, y):

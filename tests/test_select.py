@@ -10,9 +10,15 @@ import numpy as np
 import pytest
 from test_cli import kdnb, last_json  # noqa: F401
 
-from kdnb import axes, data, grid_commands, grids, metrics, paths, runs, select, sweep
-from kdnb.runs import Run
-from kdnb.sweep import Point
+from kdnb import paths
+from kdnb.cli import grid_commands
+from kdnb.core import metrics
+from kdnb.core import store as runs
+from kdnb.core.store import Run
+from kdnb.data import splits
+from kdnb.experiment import obtain
+from kdnb.experiment.obtain import Point
+from kdnb.sweeps import axes, grids, select
 
 OPENED = []
 
@@ -182,7 +188,7 @@ def test_the_matched_erm_run_has_the_same_training_and_lies_in_the_grid():
 
 def test_a_fixed_grid_has_its_matched_erm_among_the_runs_of_the_comparison(store):
     stages = grids.stages("temperature", "rt", "toy", "0" * 16)
-    usual = {p.config.run_id() for p in sweep.compare_points("rt", "toy", "0" * 16, (0, 1), ("erm_small",))}
+    usual = {p.config.run_id() for p in obtain.compare_points("rt", "toy", "0" * 16, (0, 1), ("erm_small",))}
     assert {select.matched_erm(p.config, stages.erm).run_id() for p in stages.soft} == usual
 
 
@@ -238,7 +244,7 @@ def test_validation_is_all_that_a_selection_is_given(store):
 
 
 def test_test_is_read_only_when_every_choice_is_made(store, monkeypatch):
-    task_data = {task: data.load(task, "toy") for task in ("rt", "section")}
+    task_data = {task: splits.load(task, "toy") for task in ("rt", "section")}
     for task, what in task_data.items():
         filled(grids.stages("search", task, "toy", what.fingerprint).erm)
     events, choose, load = [], select.best, runs.load
@@ -255,13 +261,13 @@ def test_test_is_read_only_when_every_choice_is_made(store, monkeypatch):
 
 def test_the_command_tells_the_selected_runs_and_their_matched_erm(kdnb):  # noqa: F811
     """A real search in the toy profile, both stages, from nothing."""
-    toy = data.load("rt", "toy")
+    toy = splits.load("rt", "toy")
     code, _, err = kdnb("select", "search", "--profile", "toy")
     assert (code, err) == (2, "kdnb: no run of search is stored: make them with `kdnb sweep search`\n")
     first = grids.stages("search", "rt", "toy", toy.fingerprint)
-    sweep.run_points(first.erm, toy, say=lambda line: None)
+    obtain.run_points(first.erm, toy, say=lambda line: None)
     second = grids.stages("search", "rt", "toy", toy.fingerprint, teachers=select.teachers(first))
-    sweep.run_points(second.soft, toy, say=lambda line: None)
+    obtain.run_points(second.soft, toy, say=lambda line: None)
     code, out, err = kdnb("select", "search", "--profile", "toy", "--json")
     assert (code, err) == (0, "")
     found = last_json(out)

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kdnb import cli, evidence, paths, simulations, verdicts
-from kdnb.claims import CLAIMS, EVIDENCE
-from kdnb.deviation_claims import DEVIATION_CLAIMS
-from kdnb.effects import verdict
-from kdnb.simulations import SIMULATIONS, simulate
+from kdnb import paths
+from kdnb.analysis.effects import verdict
+from kdnb.cli import main
+from kdnb.studies.deviations import simulations
+from kdnb.studies.deviations.claims import DEVIATION_CLAIMS
+from kdnb.studies.deviations.simulations import SIMULATIONS, simulate
+from kdnb.studies.label_smoothing import evidence, verdicts
+from kdnb.studies.label_smoothing.claims import CLAIMS, EVIDENCE
 
 
 @pytest.fixture
@@ -127,7 +130,7 @@ def test_zeroing_is_compared_with_erm_on_the_same_draw(monkeypatch):
 def test_mistakes_are_one_line(kept, monkeypatch, capsys, arguments, told):
     monkeypatch.setattr("sys.argv", ["kdnb", "simulate", *arguments])
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        main.main()
     err = capsys.readouterr().err
     assert end.value.code == 2
     assert told in err

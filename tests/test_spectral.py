@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdnb import spectral
-from kdnb.spectral import gf_progress, matched_time, student_progress
+from kdnb.studies.deviations import spectral
+from kdnb.studies.deviations.spectral import gf_progress, matched_time, student_progress
 
 LAM = np.geomspace(1, 0.01, 6)
 DRAWS = 10_000

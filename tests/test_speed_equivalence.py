@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from kdnb import data, gpu, models, train
-from kdnb.arms import arm_config
-from kdnb.dropout import Dropout
-from kdnb.encoder import Encoder
-from kdnb.optimizer import Optimizer
+from kdnb.core import device, loop
+from kdnb.core.optimizer import Optimizer
+from kdnb.data import splits as data
+from kdnb.experiment.arms import arm_config
+from kdnb.models import text
+from kdnb.models.dropout import Dropout
+from kdnb.models.encoder import Encoder
 
 KEY_BIAS = "a key bias shifts all scores of a query alike: its gradient is rounding noise, which AdamW enlarges"
 
@@ -160,12 +162,12 @@ def toy(arm: str = "erm_large", **changes):
 
 def trained(config, splits, epochs, restrict: bool = True):
     """A classifier after the given batches, and the one it started from."""
-    tokens = train.encode(models.encoder_name(config.profile, config.student), splits, config.max_length)
-    model = models.build(config, splits)
+    tokens = loop.encode(text.encoder_name(config.profile, config.student), splits, config.max_length)
+    model = text.build(config, splits)
     start = copy.deepcopy(model)
     if not restrict:
         model.encoder.restrict = lambda vocabulary: None
-    train._train(model, [config], splits, tokens, "fp32", None, epochs=epochs)
+    loop._train(model, [config], splits, tokens, "fp32", None, epochs=epochs)
     return model, start, tokens["train"]
 
 
@@ -232,10 +234,10 @@ def test_leaving_out_words_that_never_occur_changes_nothing():
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_equal_seeds_give_identical_logits_whatever_the_global_generator_does(precision):
     config, splits = toy(precision=precision)
-    first = train.fit(config, splits)
+    first = loop.fit(config, splits)
     torch.rand(7)
-    again = train.fit(config, splits)
-    other = train.fit(replace(config, seed=1), splits)
+    again = loop.fit(config, splits)
+    other = loop.fit(replace(config, seed=1), splits)
     for split, logits in first.logits.items():
         np.testing.assert_array_equal(logits, again.logits[split])
         assert not np.array_equal(logits, other.logits[split])
@@ -245,10 +247,10 @@ def test_equal_seeds_give_identical_logits_whatever_the_global_generator_does(pr
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_alpha_zero_is_erm_to_the_bit(precision):
     config, splits = toy(precision=precision)
-    erm = train.fit(config, splits)
-    ls = train.fit(toy("ls_large", precision=precision, alpha=0.0)[0], splits)
+    erm = loop.fit(config, splits)
+    ls = loop.fit(toy("ls_large", precision=precision, alpha=0.0)[0], splits)
     kd_config = toy("kd_reverse", precision=precision, alpha=0.0, teacher_run=erm.run_id)[0]
-    kd = train.fit(kd_config, splits, erm)
+    kd = loop.fit(kd_config, splits, erm)
     for split, logits in erm.logits.items():
         np.testing.assert_array_equal(logits, ls.logits[split])
         np.testing.assert_array_equal(logits, kd.logits[split])
@@ -258,22 +260,22 @@ def test_nothing_is_compiled_on_a_cpu_and_the_run_says_why():
     config, splits = toy(epochs=1)
     if torch.cuda.is_available():
         pytest.skip("about CPUs")
-    assert train.fit(config, splits).metrics["cost"]["compiled"].startswith("no: on a CPU")
+    assert loop.fit(config, splits).metrics["cost"]["compiled"].startswith("no: on a CPU")
 
 
 def test_long_trainings_on_a_gpu_are_compiled(monkeypatch):
-    monkeypatch.setattr(gpu, "device", lambda: torch.device("cuda"))
-    assert gpu.whether_to_compile(gpu.COMPILE_STEPS)[0]
-    assert not gpu.whether_to_compile(gpu.COMPILE_STEPS - 1)[0]
+    monkeypatch.setattr(device, "device", lambda: torch.device("cuda"))
+    assert device.whether_to_compile(device.COMPILE_STEPS)[0]
+    assert not device.whether_to_compile(device.COMPILE_STEPS - 1)[0]
 
 
 def test_compiled_layers_compute_the_same(monkeypatch):
     """The graphs that a GPU would compile, traced and run here without code generation."""
-    monkeypatch.setattr(gpu, "whether_to_compile", lambda steps: (True, "yes"))
+    monkeypatch.setattr(device, "whether_to_compile", lambda steps: (True, "yes"))
     config, splits = toy(dropout=0.0)
-    tokens = train.encode("tiny-large", splits, config.max_length)["train"]
-    plain, traced = models.build(config, splits), models.build(config, splits)
-    gpu.compile_layers(traced, 1, backend="aot_eager")
+    tokens = loop.encode("tiny-large", splits, config.max_length)["train"]
+    plain, traced = text.build(config, splits), text.build(config, splits)
+    device.compile_layers(traced, 1, backend="aot_eager")
     for rows in (np.arange(8), np.arange(20, 33)):
         losses = [model(**tokens.batch(rows)).logsumexp(-1).sum() for model in (plain, traced)]
         torch.testing.assert_close(*losses)
@@ -288,15 +290,15 @@ def test_compiled_layers_compute_the_same(monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_gives_equal_logits_for_equal_seeds():
     config, splits = toy(precision="bf16")
-    first, again = train.fit(config, splits), train.fit(config, splits)
+    first, again = loop.fit(config, splits), loop.fit(config, splits)
     np.testing.assert_array_equal(first.logits["test"], again.logits["test"])
 
 
 def test_masters_give_the_weights_of_a_step_in_which_autocast_casts(monkeypatch):
     """bf16 weights copied from float32 masters against torch's AdamW on float32 weights under autocast."""
     config, splits = toy(precision="bf16", dropout=0.0, lr=1e-3)
-    tokens = train.encode("tiny-large", splits, config.max_length)["train"]
-    ours, theirs = models.build(config, splits), models.build(config, splits)
+    tokens = loop.encode("tiny-large", splits, config.max_length)["train"]
+    ours, theirs = text.build(config, splits), text.build(config, splits)
     optimizer = Optimizer(ours, config, "bf16")
     assert ours.encoder.layers[0].up.weight.dtype == torch.bfloat16
     reference = torch.optim.AdamW(theirs.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
@@ -311,7 +313,7 @@ def test_masters_give_the_weights_of_a_step_in_which_autocast_casts(monkeypatch)
         reference.step()
         reference.zero_grad()
         optimizer.step(1e-3)
-    moved = dict(models.build(config, splits).named_parameters())
+    moved = dict(text.build(config, splits).named_parameters())
     masters = {id(p): master for p, master in zip(optimizer.halves, optimizer.masters, strict=True)}
     for (name, a), (_, b) in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
         mine = masters.get(id(a), a).detach()

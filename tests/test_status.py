@@ -9,9 +9,11 @@ import time
 
 import pytest
 
-from kdnb import failures, paths, running, small_files, status, sweeps
-from kdnb.running import Sign
-from kdnb.sweeps import Record, Sweep
+from kdnb import files, paths
+from kdnb.sweeps import failures, running, status
+from kdnb.sweeps import record as sweeps
+from kdnb.sweeps.record import Record, Sweep
+from kdnb.sweeps.running import Sign
 
 TOY = Sweep(grid="search", tasks=("rt",), profile="toy")
 
@@ -108,13 +110,13 @@ def test_a_dead_process_is_not_running(record):
     facts = {"host": platform.node(), "pid": int(ended.stdout), "run_ids": [erm[0].config.run_id()], "step": 1}
     mine = paths.RUNNING / f"{erm[0].config.training()}.json"
     far = paths.RUNNING / f"{erm[2].config.training()}.json"
-    small_files.write(mine, {**facts, "total": 2})
-    small_files.write(far, {**facts, "total": 2, "host": "elsewhere"})
+    files.write(mine, {**facts, "total": 2})
+    files.write(far, {**facts, "total": 2, "host": "elsewhere"})
     assert [sign["host"] for sign in running.alive()] == ["elsewhere"]
     os.utime(far, (time.time() - 2 * running.SILENCE,) * 2)
     assert running.alive() == []
     running.clear()
-    assert small_files.names(paths.RUNNING) == set()
+    assert files.names(paths.RUNNING) == set()
 
 
 def test_a_sign_is_written_now_and_then_and_never_stops_a_training(record, monkeypatch):
@@ -135,21 +137,21 @@ def test_a_sign_is_written_now_and_then_and_never_stops_a_training(record, monke
 
 def test_readers_see_whole_files_only(tmp_path):
     path = tmp_path / "some" / "file.json"
-    assert small_files.read(path) == {}
-    small_files.write(path, {"a": 1})
-    assert small_files.read(path) == {"a": 1}
+    assert files.read(path) == {}
+    files.write(path, {"a": 1})
+    assert files.read(path) == {"a": 1}
     assert os.listdir(path.parent) == ["file.json"]
     for odd in ("", "[1]", "{", "\udcff".encode("utf-8", "surrogateescape").decode("latin-1")):
         path.write_text(odd, encoding="latin-1")
-        assert small_files.read(path) == {}
-    assert small_files.names(tmp_path / "none") == set()
+        assert files.read(path) == {}
+    assert files.names(tmp_path / "none") == set()
 
 
 MANY = """
 import os, sys, time
 from dataclasses import replace
-from kdnb import paths, sweeps
-from kdnb.sweeps import Record, Sweep
+from kdnb import paths; from kdnb.sweeps import record as sweeps
+from kdnb.sweeps.record import Record, Sweep
 tasks = ("mrpc", "qnli", "sst2", "mnli")
 what = Sweep(grid="a3", tasks=tasks, profile="paper", seeds=(0,))
 record = Record(sweep=what, data=dict.fromkeys(tasks, "0" * 16), rows=dict.fromkeys(tasks, 1000), threads=1,
@@ -161,7 +163,7 @@ points = [*record.points("erm"), *record.points("soft")]
 paths.RUNS.mkdir(parents=True)
 for point in points[:-1000]:
     os.mkdir(paths.RUNS / point.config.run_id())
-from kdnb.running import Sign
+from kdnb.sweeps.running import Sign
 config = points[-1].config
 with Sign([config]) as sign:
     sign.step(1, 9, None)
@@ -177,7 +179,7 @@ def test_forty_thousand_points_are_told_at_once(tmp_path):
         [sys.executable, "-c", MANY], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     count, seconds = int(maker.stdout.readline()), []
-    command = [sys.executable, "-c", "from kdnb.cli import main; main()", "status", "--json"]
+    command = [sys.executable, "-c", "from kdnb.cli.main import main; main()", "status", "--json"]
     for _ in range(3):
         started = time.perf_counter()
         told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from kdnb import grids, train
-from kdnb.config import RunConfig
-from kdnb.objective import batch_loss, losses_at
-from kdnb.runs import SPLITS, Run
-from kdnb.train import fit
+from kdnb.core import loop
+from kdnb.core.config import RunConfig
+from kdnb.core.loop import fit
+from kdnb.core.methods import batch_loss, losses_at
+from kdnb.core.store import SPLITS, Run
+from kdnb.sweeps import grids
 
 STEPS = 8  # of a quick run: two epochs of four batches
 
@@ -104,7 +105,7 @@ def test_the_teachers_logits_are_not_touched_before_the_switch(toy, teacher, swi
     """T7.3, by counting: nothing is read until the first step of KD, and then once."""
     logits, seen = Watched(teacher.logits), []
     watched = Run(teacher.config, logits, teacher.labels, teacher.metrics, teacher.history)
-    monkeypatch.setattr(train, "_run", lambda *_: watched)  # the metrics at the end read the teacher for themselves
+    monkeypatch.setattr(loop, "_run", lambda *_: watched)  # the metrics at the end read the teacher for themselves
     fit(switched("erm", "kd", at), toy, watched, lambda step, *_: seen.append((step, logits.asked)))
     assert [step for step, asked in seen if asked] == list(range(first, STEPS + 1))
     assert logits.asked == 1

@@ -4,10 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdnb import runs, statistics, switched_toys, switching, verdicts
-from kdnb.effects import verdict
-from kdnb.switching import EARLY, EFFECTS, LATE
-from kdnb.train import fit
+from kdnb.analysis import statistics
+from kdnb.analysis.effects import verdict
+from kdnb.core import store as runs
+from kdnb.core.loop import fit
+from kdnb.studies.deviations import switched_toys, switching
+from kdnb.studies.deviations.switching import EARLY, EFFECTS, LATE
+from kdnb.studies.label_smoothing import verdicts
 
 SEEDS = range(3)
 AT = (0.25, 0.5, 0.75)
@@ -154,7 +157,7 @@ def test_labels_last_compares_a_teacher_of_noisy_digits_with_one_of_clean(monkey
 @pytest.fixture
 def stored(store, toy, quick):
     """One seed of the grid at a toy size, saved: teacher, small ERM, KD, a switch each way, and a stranger."""
-    from kdnb import grids
+    from kdnb.sweeps import grids
 
     found = {}
     for point in grids.stages("switching", "rt", "toy", toy.fingerprint, (0,)).points:

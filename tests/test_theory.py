@@ -11,9 +11,9 @@ from batches import logits_batches, random_batch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdnb import theory
-from kdnb.entropy import entropy, kl_divergence, posterior_entropy
-from kdnb.losses import kd_loss, ls_loss
+from kdnb.core import theory
+from kdnb.core.entropy import entropy, kl_divergence, posterior_entropy
+from kdnb.core.losses import kd_loss, ls_loss
 
 SHARES = st.floats(0.01, 1.0)
 

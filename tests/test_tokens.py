@@ -6,9 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdnb import data, models
-from kdnb.predict import predict
-from kdnb.tokens import BUCKET, Tokens, plan_batches, sorted_batches, tokenize
+from kdnb.core.predict import predict
+from kdnb.data import splits
+from kdnb.data.tokens import BUCKET, Tokens, plan_batches, sorted_batches, tokenize
+from kdnb.models import text
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=200).map(np.array)
 
@@ -90,8 +91,8 @@ def test_taken_rows_stand_in_the_order_asked_for():
 @pytest.mark.parametrize("task", ["rt", "mrpc"])
 @pytest.mark.parametrize("max_length", [8, 32])
 def test_tokens_are_the_tokenizers_own(task, max_length):
-    what = data.load(task, "toy")
-    tokenizer, split = models.load_tokenizer("tiny-small", what), what.splits["test"]
+    what = splits.load(task, "toy")
+    tokenizer, split = text.load_tokenizer("tiny-small", what), what.splits["test"]
     tokens = tokenize(split, tokenizer, max_length)
     wanted = tokenizer(
         split.text, split.text2, truncation=True, max_length=max_length, padding=True, return_tensors="pt",
@@ -105,10 +106,10 @@ def test_tokens_are_the_tokenizers_own(task, max_length):
 
 
 def test_chunks_leave_no_seam(monkeypatch):
-    from kdnb import tokens as module
+    from kdnb.data import tokens as module
 
-    what = data.load("mrpc", "toy")
-    tokenizer = models.load_tokenizer("tiny-small", what)
+    what = splits.load("mrpc", "toy")
+    tokenizer = text.load_tokenizer("tiny-small", what)
     whole = tokenize(what.splits["train"], tokenizer, 32)
     monkeypatch.setattr(module, "CHUNK", 7)
     pieces = tokenize(what.splits["train"], tokenizer, 32)
@@ -117,10 +118,10 @@ def test_chunks_leave_no_seam(monkeypatch):
 
 
 def test_logits_come_in_the_splits_order_whatever_the_batches(toy, quick, monkeypatch):
-    from kdnb import predict as module
+    from kdnb.core import predict as module
 
     config = quick("erm_small", dropout=0.5)
-    model, tokenizer = models.build(config, toy), models.load_tokenizer("tiny-small", toy)
+    model, tokenizer = text.build(config, toy), text.load_tokenizer("tiny-small", toy)
     tokens = tokenize(toy.splits["test"], tokenizer, 32)
     model.train()
     together = predict(model, tokens, "fp32")
@@ -137,9 +138,9 @@ def test_logits_come_in_the_splits_order_whatever_the_batches(toy, quick, monkey
 
 
 def test_half_precision_logits_are_float32(toy, quick):
-    tokenizer = models.load_tokenizer("tiny-small", toy)
+    tokenizer = text.load_tokenizer("tiny-small", toy)
     tokens = tokenize(toy.splits["test"], tokenizer, 32)
-    model = models.build(quick("erm_small"), toy)
+    model = text.build(quick("erm_small"), toy)
     exact, half = (predict(model, tokens, kind) for kind in ("fp32", "bf16"))
     assert half.dtype == torch.float32
     torch.testing.assert_close(half, exact, atol=0.05, rtol=0.05)

@@ -5,11 +5,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kdnb import toys
-from kdnb.deviations import recovered_gain
-from kdnb.entropy import posterior_entropy
-from kdnb.schedule import share_after, switched
-from kdnb.small_models import fit_linear, fit_networks, init_networks, network_logits, patches, stacked
+from kdnb.core.entropy import posterior_entropy
+from kdnb.core.schedule import share_after, switched
+from kdnb.studies.deviations import toys
+from kdnb.studies.deviations.scatter import recovered_gain
+from kdnb.studies.deviations.trainers import fit_linear, fit_networks, init_networks, network_logits, patches, stacked
 
 SEEDS = range(3)
 

@@ -8,10 +8,12 @@ import pytest
 import torch
 from scipy.stats import entropy as scipy_entropy
 
-from kdnb import data, losses, models, train
-from kdnb.objective import batch_loss, learning_rate
-from kdnb.runs import SPLITS
-from kdnb.train import fit
+from kdnb.core import loop, losses
+from kdnb.core.loop import fit
+from kdnb.core.methods import batch_loss, learning_rate
+from kdnb.core.store import SPLITS
+from kdnb.data import splits
+from kdnb.models import text
 
 
 def same_logits(one, other):
@@ -21,14 +23,14 @@ def same_logits(one, other):
 @pytest.fixture
 def built(monkeypatch):
     """Every model that is built: (weights at the start, the model itself)."""
-    seen, real = [], models.build
+    seen, real = [], text.build
 
     def build(config, what):
         model = real(config, what)
         seen.append((copy.deepcopy(model.state_dict()), model))
         return model
 
-    monkeypatch.setattr(models, "build", build)
+    monkeypatch.setattr(text, "build", build)
     return seen
 
 
@@ -112,13 +114,13 @@ def test_the_callers_random_state_is_left_alone(toy, quick):
 
 
 def test_another_seed_gives_another_start_and_the_same_order(toy, quick, built, monkeypatch):
-    orders, real = [], train.plan_batches
+    orders, real = [], loop.plan_batches
 
     def plan(*args):
         orders.append(real(*args))
         return orders[-1]
 
-    monkeypatch.setattr(train, "plan_batches", plan)
+    monkeypatch.setattr(loop, "plan_batches", plan)
     runs = [fit(quick(seed=seed, order_seed=5, batch_size=8), toy) for seed in (0, 1)]
     assert not same_logits(*runs)
     assert not torch.equal(built[0][0]["classifier.weight"], built[1][0]["classifier.weight"])
@@ -126,13 +128,13 @@ def test_another_seed_gives_another_start_and_the_same_order(toy, quick, built, 
 
 
 def test_another_order_seed_changes_the_order_and_not_the_start(toy, quick, built, monkeypatch):
-    orders, real = [], train.plan_batches
+    orders, real = [], loop.plan_batches
 
     def plan(*args):
         orders.append(real(*args))
         return orders[-1]
 
-    monkeypatch.setattr(train, "plan_batches", plan)
+    monkeypatch.setattr(loop, "plan_batches", plan)
     runs = [fit(quick(order_seed=seed, batch_size=8), toy) for seed in (0, 1)]
     assert not same_logits(*runs)
     for name, weight in built[0][0].items():
@@ -182,9 +184,9 @@ def test_a_student_never_runs_its_teacher(toy, quick, teacher, built):
 
 def test_a_student_sees_each_rows_own_teacher_logits(toy, quick, teacher, monkeypatch):
     """The soft targets of a batch are the stored train logits of the rows in it, in their order."""
-    rows, seen, plan, loss = [], [], train.plan_batches, train.batch_loss
-    monkeypatch.setattr(train, "plan_batches", lambda *a: rows.append(plan(*a)) or rows[-1])
-    monkeypatch.setattr(train, "batch_loss", lambda c, z, y, t, *at: seen.append((y, t())) or loss(c, z, y, t, *at))
+    rows, seen, plan, loss = [], [], loop.plan_batches, loop.batch_loss
+    monkeypatch.setattr(loop, "plan_batches", lambda *a: rows.append(plan(*a)) or rows[-1])
+    monkeypatch.setattr(loop, "batch_loss", lambda c, z, y, t, *at: seen.append((y, t())) or loss(c, z, y, t, *at))
     fit(quick("kd_self", batch_size=8, teacher_run=teacher.run_id), toy, teacher)
     for batch, (labels, soft) in zip(rows[0], seen, strict=True):
         np.testing.assert_array_equal(soft.numpy(), teacher.logits["train"][batch])
@@ -209,21 +211,21 @@ def test_a_missing_or_wrong_teacher_is_refused(toy, quick, teacher):
 
 
 def test_a_teacher_of_another_task_is_refused(quick, teacher):
-    other = data.load("headline", "toy")
+    other = splits.load("headline", "toy")
     with pytest.raises(ValueError, match=r"was trained on rt .* the student on headline .*must be the same"):
         fit(quick("kd_self", data=other, teacher_run=teacher.run_id), other, teacher)
 
 
 def test_a_teacher_of_another_label_order_is_refused(toy, quick, teacher):
     turned = replace(toy.task, labels=toy.task.labels[::-1])
-    other = data.TaskData(turned, toy.splits, data._fingerprint(turned, toy.splits))
+    other = splits.TaskData(turned, toy.splits, splits._fingerprint(turned, toy.splits))
     with pytest.raises(ValueError, match="label order must be the same"):
         fit(quick("kd_self", data=other, teacher_run=teacher.run_id), other, teacher)
 
 
 def test_data_of_another_config_are_refused(toy, quick):
     with pytest.raises(ValueError, match=f"is for data {'0' * 16}, got {toy.fingerprint}"):
-        fit(quick(data=data.TaskData(toy.task, toy.splits, "0" * 16)), toy)
+        fit(quick(data=splits.TaskData(toy.task, toy.splits, "0" * 16)), toy)
 
 
 def test_a_virtual_teacher_below_chance_is_refused(toy, quick):
@@ -283,12 +285,12 @@ def test_one_training_serves_every_epoch_count_bit_for_bit(toy, quick, teacher):
     kd = {"teacher_run": teacher.run_id, "schedule": "constant", "history_points": 3, "precision": "bf16"}
     configs = [quick("kd_self", epochs=epochs, **kd) for epochs in (3, 1, 4)]
     told, steps = [], []
-    shared = train.fit_epochs(configs, toy, teacher, lambda step, total, loss: steps.append(step), told.append)
+    shared = loop.fit_epochs(configs, toy, teacher, lambda step, total, loss: steps.append(step), told.append)
     assert [run.config.epochs for run in shared] == [1, 3, 4]
     assert told == shared
     assert len(steps) == 4 * 2  # 64 rows in batches of 32, once to the longest
     for run in shared:
-        alone = train.fit(run.config, toy, teacher)
+        alone = loop.fit(run.config, toy, teacher)
         for split, logits in alone.logits.items():
             np.testing.assert_array_equal(logits, run.logits[split])
         assert [row["test_entropy"] for row in alone.history] == [row["test_entropy"] for row in run.history]
@@ -299,7 +301,7 @@ def test_one_training_serves_every_epoch_count_bit_for_bit(toy, quick, teacher):
 
 def test_epoch_counts_of_a_decaying_learning_rate_share_no_training(toy, quick):
     with pytest.raises(ValueError, match="not on one training"):
-        train.fit_epochs([quick(epochs=1), quick(epochs=2)], toy)
+        loop.fit_epochs([quick(epochs=1), quick(epochs=2)], toy)
 
 
 def test_the_step_callback_counts_every_step(toy, quick):
@@ -311,7 +313,7 @@ def test_the_step_callback_counts_every_step(toy, quick):
 
 
 def test_the_head_is_new_from_the_seed_and_the_tiny_encoder_too(toy, quick):
-    first, again, other = (models.build(quick(seed=seed), toy).state_dict() for seed in (0, 0, 1))
+    first, again, other = (text.build(quick(seed=seed), toy).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first if "classifier" not in name)
     assert first["classifier.weight"].std() == pytest.approx(0.02, rel=0.3)
@@ -328,8 +330,8 @@ def test_training_one_model_leaves_the_next_ones_start_alone(toy, quick, built):
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_dropout_is_on_in_training_and_off_in_evaluation(toy, quick, dropout):
 
-    model = models.build(quick(dropout=dropout), toy)
-    tokens = train.encode("tiny-small", toy, 32)
+    model = text.build(quick(dropout=dropout), toy)
+    tokens = loop.encode("tiny-small", toy, 32)
     inputs = tokens["test"].batch(np.arange(8))
     with torch.inference_mode():
         model.train()

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdnb import results, verdicts
-from kdnb.arms import ARMS, arm_config
-from kdnb.claims import CLAIMS
+from kdnb.experiment import tables
+from kdnb.experiment.arms import ARMS, arm_config
+from kdnb.studies.label_smoothing import verdicts
+from kdnb.studies.label_smoothing.claims import CLAIMS
 
 # Mean entropy and accuracy of each arm such that every claim of the paper is true.
 AS_PUBLISHED = {
@@ -33,7 +34,7 @@ def study(values=AS_PUBLISHED, seeds=(0, 1, 2), arms=tuple(ARMS)):
                 "train_curve_entropy": entropy + 0.05 + noise, "nll": 1 - accuracy + noise, "degenerate": False,
                 "overconfidence": (1 - entropy) - accuracy + noise,
             })  # fmt: skip
-    return results.Study("rt", "demo", pd.DataFrame(rows), {})
+    return tables.Study("rt", "demo", pd.DataFrame(rows), {})
 
 
 def ledger(*args, **kwargs):
@@ -98,7 +99,7 @@ def test_a_missing_arm_is_a_gap_and_never_a_zero():
 def test_seeds_that_one_side_lacks_are_left_out():
     whole = study()
     table = whole.table[~((whole.table.arm == "ls_small") & (whole.table.seed == 2))]
-    row = verdicts.ledger(results.Study("rt", "demo", table, {})).set_index("id").loc["H3.1"]
+    row = verdicts.ledger(tables.Study("rt", "demo", table, {})).set_index("id").loc["H3.1"]
     assert row.n == 2
 
 
@@ -122,7 +123,7 @@ def test_inheritance_is_the_correlation_over_all_kd_runs():
 
 
 def test_spread_is_mean_and_sd_over_the_seeds():
-    row = results.spread(study().table, "entropy").set_index("arm").loc["erm_large"]
+    row = tables.spread(study().table, "entropy").set_index("arm").loc["erm_large"]
     assert row["mean"] == pytest.approx(0.10 + np.mean(NOISE))
     assert row.sd == pytest.approx(np.std(NOISE, ddof=1))
     assert row.n == 3
@@ -131,14 +132,14 @@ def test_spread_is_mean_and_sd_over_the_seeds():
 
 def test_every_soft_arm_stands_beside_erm_on_its_own_model():
     whole = study()
-    found = results.against_erm(whole).set_index(["arm", "metric"])
+    found = tables.against_erm(whole).set_index(["arm", "metric"])
     assert set(found.index.get_level_values("arm")) == {arm for arm in ARMS if ARMS[arm].method != "erm"}
     for (arm, metric), row in found.iterrows():
         change = whole.difference(arm, f"erm_{ARMS[arm].student}", metric)
         assert row.effect == pytest.approx(change.mean())
         assert row.high - row.effect == pytest.approx(4.303 * change.std(ddof=1) / math.sqrt(3), rel=1e-3)
         assert row.n == 3
-    without = results.against_erm(study(arms=("erm_small", "ls_small", "ls_large")))
+    without = tables.against_erm(study(arms=("erm_small", "ls_small", "ls_large")))
     assert set(without.arm) == {"ls_small"}
 
 
@@ -153,13 +154,13 @@ def configs(seed=0, **changes):
 
 def test_an_arm_is_read_off_its_config():
     for arm, config in configs().items():
-        assert results.arm_of(config) == arm
-        assert results.is_default(config)
+        assert tables.arm_of(config) == arm
+        assert tables.is_default(config)
 
 
 def test_other_hyper_parameters_are_no_default_runs():
     for config in configs(lr=1e-3).values():
-        assert not results.is_default(config)
+        assert not tables.is_default(config)
 
 
 @pytest.mark.parametrize("other", ["seed", "lr", "method"])
@@ -171,12 +172,13 @@ def test_a_student_of_another_teacher_is_no_default_run(other):
     student = arm_config(
         "kd_standard", task="rt", profile="toy", data="d" * 16, seed=0, teacher_run=teachers[other].run_id()
     )  # fmt: skip
-    assert not results.is_default(student)
+    assert not tables.is_default(student)
 
 
 def stored_run(config, entropy_scale=1.0):
     """A run without training, in the store."""
-    from kdnb import metrics, runs
+    from kdnb.core import metrics
+    from kdnb.core import store as runs
 
     rng = np.random.default_rng(config.seed)
     labels = {split: np.arange(n) % 2 for split, n in zip(runs.SPLITS, (8, 4, 6), strict=True)}
@@ -193,7 +195,7 @@ def test_a_study_is_the_default_runs_of_one_cut_of_the_data(store):
     wanted = [stored_run(config) for config in configs().values()] + [stored_run(configs(seed=1)["erm_small"])]
     stored_run(configs(lr=1e-3)["erm_small"])
     stored_run(replace(configs()["erm_small"], data="e" * 16))
-    found = results.study("rt", "toy")
+    found = tables.study("rt", "toy")
     assert set(found.table.run_id) == {run.run_id for run in wanted}
     assert found.num_classes == 2
     assert found.seeds("erm_small", "erm_large") == [0]
@@ -202,20 +204,20 @@ def test_a_study_is_the_default_runs_of_one_cut_of_the_data(store):
     assert list(found.table.arm) == sorted(found.table.arm, key=list(ARMS).index)
     for row in found.table.itertuples():
         assert row.entropy == found.runs[row.run_id].metrics["test"]["entropy"]
-    with pytest.raises(results.NoRuns, match="ls_small with seed 5"):
+    with pytest.raises(tables.NoRuns, match="ls_small with seed 5"):
         found.run("ls_small", 5)
 
 
 def test_a_damaged_run_is_left_out_and_told(store, capsys):
     kept, lost = (stored_run(configs(seed=seed)["erm_small"]) for seed in (0, 1))
     (store / lost.run_id / "logits.npz").write_bytes(b"nothing")
-    found = results.study("rt", "toy")
+    found = tables.study("rt", "toy")
     assert list(found.table.run_id) == [kept.run_id]
     assert lost.run_id in capsys.readouterr().err
 
 
 def test_an_empty_store_says_what_to_run(store):
-    with pytest.raises(results.NoRuns, match="kdnb compare rt --profile toy"):
-        results.study("rt", "toy")
-    with pytest.raises(results.NoRuns, match="unknown profile 'tiny'"):
-        results.study("rt", "tiny")
+    with pytest.raises(tables.NoRuns, match="kdnb compare rt --profile toy"):
+        tables.study("rt", "toy")
+    with pytest.raises(tables.NoRuns, match="unknown profile 'tiny'"):
+        tables.study("rt", "tiny")

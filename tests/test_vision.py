@@ -13,13 +13,21 @@ import torch
 from PIL import Image
 from torch import nn
 
-from kdnb import cells, cli, data, fetch, images, models, paths, pixels, results, runs, vision
-from kdnb.arms import arm_config
+from kdnb import paths
+from kdnb.catalog import TASKS, is_image, task_named
 from kdnb.checkpoints import SOURCES
-from kdnb.data import SPLITS
+from kdnb.cli import main
+from kdnb.core import store as runs
+from kdnb.core.loop import encode, fit
+from kdnb.data import fetch, images, pixels
+from kdnb.data import splits as data
+from kdnb.data.splits import SPLITS
+from kdnb.experiment import tables
+from kdnb.experiment.arms import arm_config
+from kdnb.models import text as models
+from kdnb.models import vision
 from kdnb.profiles import PROFILES, model_of
-from kdnb.tasks import TASKS, is_image, task_named
-from kdnb.train import encode, fit
+from kdnb.sweeps import cells
 
 MODELS = [name for name, source in SOURCES.items() if source.kind == "image"]
 QUICK = [name for name in MODELS if not name.startswith("resnet-")]  # deep ones are only counted
@@ -286,7 +294,7 @@ def test_looking_at_the_entropy_changes_nothing(toy):
 
 
 def test_a_shorter_run_lies_on_the_longer_constant_training(toy):
-    from kdnb.train import fit_epochs
+    from kdnb.core.loop import fit_epochs
 
     configs = [config(toy, student="resnet", schedule="constant", epochs=n) for n in (1, 2)]
     assert all(same_logits(run, fit(run.config, toy)) for run in fit_epochs(configs, toy))
@@ -329,8 +337,8 @@ def test_the_ladder_of_images_is_made_of_image_models():
 
 def test_a_teacher_with_a_dash_in_its_name_is_not_taken_for_the_small_model(toy):
     named = config(toy, "kd_self", teacher_run="digits-erm-mlp-small-s0-0123456789ab")
-    assert results.arm_of(named) == ""
-    assert results.arm_of(replace(named, teacher_run="digits-erm-small-s0-0123456789ab")) == "kd_self"
+    assert tables.arm_of(named) == ""
+    assert tables.arm_of(replace(named, teacher_run="digits-erm-small-s0-0123456789ab")) == "kd_self"
 
 
 # The hub
@@ -495,7 +503,7 @@ def kdnb(monkeypatch, capsys, store):
     def call(*words):
         monkeypatch.setattr(sys, "argv", ["kdnb", *words])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main.main()
         done = capsys.readouterr()
         return ended.value.code, done.out, done.err
 
@@ -508,7 +516,7 @@ def test_a_comparison_of_images_from_the_command_line(kdnb):
     assert "20 % of the train labels drawn anew" in out
     table = json.loads(out.splitlines()[-1])
     assert len(table["arms"]) == 8
-    study = results.study("digits@0.2", "toy", lambda config: True)
+    study = tables.study("digits@0.2", "toy", lambda config: True)
     assert study.caption.startswith("TOY PROFILE, generated images, says nothing about vision: Digits, 20 %")
 
 

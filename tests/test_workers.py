@@ -7,7 +7,9 @@ import signal
 import numpy as np
 import pytest
 
-from kdnb import paths, runs, sweep, workers
+from kdnb import paths
+from kdnb.core import store
+from kdnb.experiment import obtain, workers
 
 ARMS = ("erm_small", "ls_small", "kd_self", "tfkd_small")
 
@@ -15,7 +17,7 @@ ARMS = ("erm_small", "ls_small", "kd_self", "tfkd_small")
 @pytest.fixture
 def points(toy):
     quick = {"epochs": 1, "history_points": 0}
-    return sweep.compare_points("rt", "toy", toy.fingerprint, (0, 1), ARMS, quick)
+    return obtain.compare_points("rt", "toy", toy.fingerprint, (0, 1), ARMS, quick)
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def test_two_workers_give_the_runs_of_one_process(points, toy, shared_store, tmp
     assert all("trained" in line for line in said)
     assert all("loaded" in line for line in _again(points, toy))
     monkeypatch.setattr(paths, "RUNS", tmp_path / "alone")
-    for run_id, run in sweep.run_points(points, toy, lambda line: None).items():
+    for run_id, run in obtain.run_points(points, toy, lambda line: None).items():
         np.testing.assert_array_equal(run.logits["test"], found[run_id].logits["test"])
 
 
@@ -45,7 +47,7 @@ def _again(points, data):
 
 
 def test_students_wait_for_their_teachers(points):
-    groups = sweep.trainings(points)
+    groups = obtain.trainings(points)
     assert {point.config.method for group in workers._ready(groups, {}) for point in group} == {"erm", "ls", "tfkd"}
     students = [group for group in groups if group[0].config.method == "kd"]
     assert workers._ready(students, {}) == students  # their teachers are stored, or will be missed by name
@@ -58,7 +60,7 @@ def test_a_worker_that_dies_is_told(points, toy, shared_store):
 
     with pytest.raises(workers.WorkerDied, match="a worker died"):
         workers.run_points(points, toy, 2, kill)
-    assert runs.stored_ids()  # what was finished is kept
+    assert store.stored_ids()  # what was finished is kept
 
 
 def test_no_worker_is_too_few(points, toy):

@@ -47,7 +47,7 @@ def _watch(module) -> None:
 
 class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name != "kdnb.train":
+        if name != "kdnb.core.loop":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)

@@ -1,0 +1,1 @@
+"""Statistics, figures and the machinery of the ledger of claims."""

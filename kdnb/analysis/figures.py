@@ -1,0 +1,193 @@
+"""The house's figures: DataFrame or logits in, Axes out; one color and one marker per method."""
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+
+from kdnb import paths
+from kdnb.experiment.arms import ARMS
+from kdnb.studies.deviations.scatter import teacher_class_pair
+
+METHOD_COLORS = {
+    "ERM": "#0173B2", "LS": "#DE8F05", "KD": "#029E73", "Self-KD": "#56B4E9", "Reverse KD": "#CC78BC",
+    "Teacher-free KD": "#CA9161",
+}  # fmt: skip
+METHOD_MARKERS = {"ERM": "o", "LS": "s", "KD": "^", "Self-KD": "v", "Reverse KD": "D", "Teacher-free KD": "P"}
+TEACHER_COLOR = "#949494"
+MANY = 500  # points of a scatter, above which it becomes a density
+
+
+def theme() -> None:
+    """seaborn's theme, the same everywhere."""
+    sns.set_theme(context="notebook", style="ticks", palette="colorblind")
+    plt.rcParams.update({"figure.dpi": 110, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 12})
+
+
+def start(profile: str) -> None:
+    """First line of every notebook: the theme, and one line with versions, profile and where runs lie."""
+    theme()
+    packages = " · ".join(f"{name} {version(name)}" for name in ("kdnb", "torch", "transformers", "pandas"))
+    print(f"{packages} · Python {platform.python_version()} · profile {profile} · runs in {paths.RUNS}")
+
+
+def method_of(arm: str) -> str:
+    """The key of METHOD_COLORS for an arm."""
+    name = ARMS[arm].name
+    return name if name in METHOD_COLORS else {"erm": "ERM", "ls": "LS", "kd": "KD"}[ARMS[arm].method]
+
+
+def style(arm: str) -> dict:
+    """Color and marker of an arm, as keyword arguments."""
+    method = method_of(arm)
+    return {"color": METHOD_COLORS[method], "marker": METHOD_MARKERS[method]}
+
+
+def save(figure: Figure, notebook: str, name: str, data: pd.DataFrame, alt: str, caption: str = ""):
+    """Save as PNG with the plotted data as CSV beside it; returns the picture with its alt text for the cell.
+
+    Files: outputs/figures/<notebook>__<name>.png and .csv.
+
+    Args:
+        data: what is plotted. alt: what is seen, in a sentence or two. caption: printed below the figure:
+            task, profile, rows and seeds (`results.Study.caption`), or a word on where the data come from.
+    """
+    from IPython.display import Image
+
+    if not alt.strip():
+        raise ValueError(f"figure {name}: alt text is missing")
+    figure.draw_without_rendering()  # lays it out, once; what savefig calls "tight" would do so twice more
+    figure.set_layout_engine(None)
+    seen = figure.get_tightbbox()  # [inches], tick labels included, however long they are
+    if caption:
+        below = seen.y0 / figure.get_figheight() - 0.03
+        text = figure.text(0.5, below, caption, ha="center", va="top", fontsize=9, color="0.35")
+        seen = Bbox.union([seen, text.get_window_extent().transformed(figure.dpi_scale_trans.inverted())])
+    path = paths.FIGURES / f"{notebook}__{name}.png".replace(":", "-")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150, bbox_inches=seen.padded(0.1), metadata={"Description": alt})
+    data.to_csv(Path(path).with_suffix(".csv"), index=False)
+    plt.close(figure)
+    return Image(filename=str(path), alt=alt, width=int(figure.get_figwidth() * 100))
+
+
+def entropy_axis(ax: Axes, num_classes: int, which: str = "y", label: str = "mean posterior entropy [nats]") -> None:
+    """0 to log K, with log K dashed: the largest entropy there is."""
+    top = np.log(num_classes)
+    line, limits, name = (
+        (ax.axhline, ax.set_ylim, ax.set_ylabel) if which == "y" else (ax.axvline, ax.set_xlim, ax.set_xlabel)
+    )
+    line(top, color="0.4", linestyle="--", linewidth=1)
+    limits(0, top * 1.08)
+    name(f"{label}\n(dashed: log {num_classes} = {top:.3f})")
+
+
+def seed_dots(
+    table: pd.DataFrame, metric: str, ax: Axes, published: pd.DataFrame | None = None, scale: float = 1
+) -> Axes:
+    """Per arm: a dot per seed, mean ± sd beside them, and the published value as a hollow diamond.
+
+    A degenerate run (see `metrics.is_degenerate`) is a dot like the others, crossed out.
+
+    table: columns arm, seed, the metric, and degenerate if known. published: columns arm, published. scale: 100
+    for percent.
+    """
+    arms = list(dict.fromkeys(table.arm))
+    printed = published.set_index("arm").published if published is not None else {}
+    for place, arm in enumerate(arms):
+        values = table[table.arm == arm][metric].to_numpy() * scale
+        spots = place + (np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else np.zeros(1)) - 0.12
+        ax.scatter(spots, values, s=26, alpha=0.75, linewidths=0, **style(arm))
+        if "degenerate" in table and (crossed := table[table.arm == arm].degenerate.to_numpy(bool)).any():
+            ax.scatter(spots[crossed], values[crossed], s=60, color="black", marker="x", linewidths=1.2, zorder=3)
+        sd = values.std(ddof=1) if len(values) > 1 else 0
+        ax.errorbar(place + 0.18, values.mean(), yerr=sd, capsize=4, markersize=8, **style(arm))
+        if np.isfinite(printed.get(arm, np.nan)):
+            ax.scatter(place + 0.36, printed[arm] * scale, marker="D", s=50, facecolors="none", edgecolors="black")
+    names = [f"{ARMS[arm].name}\nn = {int((table.arm == arm).sum())}" for arm in arms]
+    ax.set_xticks(range(len(arms)), names, rotation=30, ha="right")
+    ax.set_xlim(-0.6, len(arms) - 0.3)
+    return ax
+
+
+def entropy_curves(curves: pd.DataFrame, ax: Axes, column: str = "test_entropy") -> Axes:
+    """Entropy over training (the paper's Figures 1 and 2): mean over seeds with a band of one sd.
+
+    curves: columns arm, seed, step and the entropy column.
+    """
+    arms = list(dict.fromkeys(curves.arm))
+    palette = {arm: METHOD_COLORS[method_of(arm)] for arm in arms}
+    markers = {arm: METHOD_MARKERS[method_of(arm)] for arm in arms}
+    sns.lineplot(
+        curves, x="step", y=column, hue="arm", style="arm", palette=palette, markers=markers, dashes=False,
+        errorbar="sd", ax=ax, markersize=7,
+    )  # fmt: skip
+    handles, labels = ax.get_legend_handles_labels()
+    ax.legend(handles, [ARMS[arm].name for arm in labels], frameon=False)
+    ax.set_xlabel("optimiser step")
+    return ax
+
+
+def confidence_scatter(
+    teacher_logits: np.ndarray, logits: np.ndarray, ax: Axes, arm: str, transform: bool = True
+) -> Axes:
+    """Student against teacher probability of the teacher's own class, one point per example (arXiv 2301.12923).
+
+    transform: logit-transformed axes, phi(u) = ln(u / (1 - u)), exact from the logits; else both in [0, 1].
+    """
+    x, y = teacher_class_pair(teacher_logits, logits, transform)
+    look = style(arm)
+    ax.scatter(x, y, s=9, alpha=0.35, linewidths=0, **look)
+    low, high = (min(x.min(), y.min()) - 0.3, max(x.max(), y.max()) + 0.3) if transform else (0, 1)
+    ax.axline((low, low), slope=1, color="0.3", linewidth=1, linestyle="--")
+    ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+    kind = "log odds" if transform else "probability"
+    ax.set(xlabel=f"teacher's {kind} of its own class", ylabel=f"student's {kind} of that class")
+    return ax
+
+
+def deviation_panel(x: np.ndarray, y: np.ndarray, ax: Axes, arm: str, ends: tuple[float, float], share: float) -> Axes:
+    """Y against X as from `deviations.teacher_class_pair`, on square axes with the diagonal; density for many points.
+
+    Above MANY examples hexagons stand for them, the darker the more (log scale). Dotted: where the lowest and the
+    highest `share` of X end and begin. ends: of both axes [log-odds].
+    """
+    look = style(arm)
+    if len(x) > MANY:
+        shades = sns.light_palette(look["color"], as_cmap=True)
+        ax.hexbin(x, y, gridsize=45, extent=(*ends, *ends), bins="log", mincnt=1, cmap=shades, linewidths=0)
+    else:
+        ax.scatter(x, y, s=14, alpha=0.6, linewidths=0, **look)
+    for edge in np.quantile(x, [share, 1 - share]):
+        ax.axvline(edge, color="0.4", linestyle=":", linewidth=1)
+    ax.axline((ends[0], ends[0]), slope=1, color="0.3", linewidth=1, linestyle="--")
+    ax.set(xlim=ends, ylim=ends, aspect="equal")
+    return ax
+
+
+def inheritance(cells: pd.DataFrame, ax: Axes) -> Axes:
+    """Student entropy against teacher entropy, a point per KD run; columns arm, teacher_entropy, student_entropy."""
+    for arm, rows in cells.groupby("arm", sort=False):
+        ax.scatter(rows.teacher_entropy, rows.student_entropy, s=55, alpha=0.85, label=ARMS[arm].name, **style(arm))
+    ends = [0, max(cells.teacher_entropy.max(), cells.student_entropy.max()) * 1.15]
+    ax.axline((0, 0), slope=1, color="0.3", linewidth=1, linestyle="--")
+    ax.set(xlim=ends, ylim=ends, aspect="equal", xlabel="teacher's entropy [nats]", ylabel="student's entropy [nats]")
+    ax.legend(frameon=False)
+    return ax
+
+
+def class_matrix(matrix: np.ndarray, labels: tuple[str, ...], ax: Axes) -> Axes:
+    """Mean posterior by true class: the dark knowledge. matrix (K, K): row true class, column predicted mass."""
+    sns.heatmap(
+        matrix, annot=True, fmt=".2f", cmap="viridis", vmin=0, vmax=1, square=True, ax=ax,
+        cbar_kws={"label": "mean posterior"}, xticklabels=labels, yticklabels=labels,
+    )  # fmt: skip
+    ax.set(xlabel="class the mass goes to", ylabel="true class")
+    return ax

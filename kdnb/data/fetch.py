@@ -1,0 +1,149 @@
+"""What a profile needs from elsewhere, brought into data_cache and checked: afterwards no network is needed."""
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable
+
+from filelock import FileLock
+
+from kdnb import paths
+from kdnb.catalog import Task, nearest, task_named
+from kdnb.checkpoints import SOURCES
+from kdnb.data import assets, download, embedded, glue, hub, hub_sets, images
+from kdnb.data.download import Listed, Part
+from kdnb.profiles import PROFILES
+
+
+def fetch(
+    profile: str, tasks: Iterable[str] = (), models: Iterable[str] = (), say: Callable[[str], None] = print
+) -> dict:
+    """Have everything a profile needs on this machine; what is whole is kept, what is damaged is fetched again.
+
+    Args:
+        profile: a key of PROFILES. tasks: keys of TASKS, () for the profile's. models: keys of SOURCES, beside the
+            profile's two. say: hears a line per repository.
+    Returns:
+        {"profile", "tasks", "data_cache", "files": {name: {"bytes", "sha256", "fetched"}}, "fetched", "kept"}.
+    Raises:
+        ValueError: an unknown profile, task or model. HubUnreachable, MissingAsset: something cannot be had.
+    """
+    if profile not in PROFILES:
+        raise ValueError(f"unknown profile {profile!r}{nearest(profile, PROFILES)}")
+    for model in models:
+        if model not in SOURCES:
+            raise ValueError(f"unknown model {model!r}{nearest(model, SOURCES)}")
+    names = tuple(tasks) or PROFILES[profile].tasks
+    packaged, parts = needs(profile, [task_named(name) for name in names], models)
+    for name in names:
+        own = paths.GLUE / (task_named(name).glue_folder or name)
+        if own.is_dir() and profile != "toy":
+            say(f"{name}: GLUE's own files in {own} are read before any fetched ones")
+    files = {}
+    for name in packaged:
+        files |= _package(name, say)
+    for part in parts:
+        files |= _part(part, say)
+    new = sum(entry["fetched"] for entry in files.values())
+    told = f"{new} fetched, {len(files) - new} kept" if files else "nothing to fetch, all of it is generated"
+    say(f"{profile}: {told}; {paths.DATA_CACHE}")
+    where = {"profile": profile, "tasks": list(names), "data_cache": str(paths.DATA_CACHE)}
+    return {**where, "files": files, "fetched": new, "kept": len(files) - new}
+
+
+def needs(profile: str, tasks: Iterable[Task], models: Iterable[str] = ()) -> tuple[list[str], list[Part]]:
+    """Packaged assets and hub files that a profile's models, some tasks and more models are made of.
+
+    The tasks and models of `toy` are generated: nothing for them.
+    """
+    made = profile == "toy"
+    tasks = [task_named(task.name.partition("@")[0]) for task in tasks if not made]  # noise is made here
+    reads = any(not task.shape for task in tasks)  # image models have no weights to fetch
+    sources = [SOURCES[name] for name in (PROFILES[profile].large, PROFILES[profile].small) if reads]
+    sources += [SOURCES[name] for name in models]
+    text = [embedded.text_of(task.name) for task in tasks if task.source == "embedded"]
+    text += [task.name for task in tasks if task.name in assets.PACKAGED]  # mnist5k is called as its task
+    packaged = [*text, *(source.where for source in sources if source.kind == "asset")]
+    wanted = [pattern for task in tasks if task.source == "glue" for pattern in glue.hub_files(task).values()]
+    parts = [Part(glue.HUB_REPO, "dataset", glue.HUB_REVISION, tuple(wanted))] if wanted else []
+    texts = [hub_sets.HUB_TEXTS[task.name] for task in tasks if task.source == "hub"]
+    parts += [Part(one.repo, "dataset", one.revision, tuple(one.files.values())) for one in texts]
+    sets = [images.HUB_SETS[task.name] for task in tasks if task.name in images.HUB_SETS]
+    parts += [Part(one.repo, "dataset", one.revision, (one.train, one.test)) for one in sets]
+    parts += [Part(s.where, "model", s.revision, hub.MODEL_FILES) for s in sources if s.kind == "hub"]
+    return list(dict.fromkeys(packaged)), list(dict.fromkeys(parts))
+
+
+def is_here(part: Part) -> bool:
+    """Whether a part's files lie in the data cache; none is opened, `kdnb fetch` does that."""
+    entries = hub.in_manifest(part.repo, part.revision, part.patterns)
+    return bool(entries) and all((paths.HUB / part.repo / name).is_file() for name in entries)
+
+
+def _package(name: str, say: Callable[[str], None]) -> dict[str, dict]:
+    """One packaged asset, whole: its entry by name; the sha256 is that of all its files together."""
+    new = not assets.whole(name)
+    if new:
+        say(f"{assets.PACKAGED[name].requirement} ...")
+    folder = assets.mend(name)
+    say(f"{assets.PACKAGED[name].requirement}: {'fetched' if new else 'whole'}")
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return {f"assets/{name}": {"bytes": size, "sha256": assets.PACKAGED[name].tree, "fetched": new}}
+
+
+def _part(part: Part, say: Callable[[str], None]) -> dict[str, dict]:
+    """One repository's files, whole: their entries by name."""
+    folder = paths.HUB / part.repo
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(paths.HUB / ".lock"):
+        known = hub.manifest(part.repo) or {}
+        files = known["files"] if known.get("revision") == part.revision else {}
+        names = hub.choose(part.patterns, files)
+        todo = hub.broken(folder, {name: files[name] for name in names})
+        if todo or not names:
+            origin = download.source()
+            listed = origin.files(part)
+            if not (names := hub.choose(part.patterns, listed)):
+                raise hub.HubUnreachable(f"{part.repo}: {origin.name} lacks one of {', '.join(part.patterns)}")
+            todo = [name for name in names if hub.broken(folder, {name: files.get(name, {})})]
+            if known and not files:
+                shutil.rmtree(folder)  # of another commit; its successor is within reach
+            _bring(part, origin, {name: listed[name] for name in todo}, files, say)
+    new = sum(files[name]["bytes"] for name in todo)
+    told = f"{len(todo)} files fetched, {new / 1e6:.1f} MB" if todo else "whole"
+    say(f"{part.repo} at {part.revision[:12]}: {told}")
+    return {f"{part.repo}/{name}": {**files[name], "fetched": name in todo} for name in names}
+
+
+def _bring(part: Part, origin, listed: dict[str, Listed], files: dict[str, dict], say) -> None:
+    """Download files, put each in its place once it is whole, and write it into the manifest."""
+    folder, scratch = paths.HUB / part.repo, paths.HUB / ".partial" / part.repo
+    scratch.mkdir(parents=True, exist_ok=True)
+    total, free = sum(one.size for one in listed.values()), shutil.disk_usage(paths.HUB).free
+    if total > free:
+        raise OSError(f"{part.repo} needs {total / 1e6:.0f} MB, {paths.HUB} has {free / 1e6:.0f} MB free")
+    say(f"{part.repo} at {part.revision[:12]}: {len(listed)} files, {total / 1e6:.1f} MB from the {origin.name} ...")
+    # All files stand in the first manifest: a fetch that was cut off is seen to be unfinished.
+    files.update({name: {"bytes": one.size, "sha256": one.sha256} for name, one in listed.items()})
+    for name, one in listed.items():
+        arrived = origin.get(part, name, scratch)
+        files[name]["sha256"] = download.checked(arrived, one)
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(arrived, target)
+        _write_manifest(part, origin.name, files)
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _write_manifest(part: Part, source: str, files: dict[str, dict]) -> None:
+    """Whole or not at all."""
+    path = paths.HUB / part.repo / hub.MANIFEST
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{uuid.uuid4().hex}")
+    content = {"repo": part.repo, "revision": part.revision, "source": source, "files": files}
+    with open(partial, "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1, sort_keys=True)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)

@@ -1,0 +1,52 @@
+"""Images of a split, and the batches made of them: what `kdnb.data.tokens` is for texts."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdnb.data.splits import Split
+
+PATCH = 16  # pixels that count as one token where an evaluation batch is filled
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """N images of one size, kept as bytes and normalised batch by batch.
+
+    images: (N, C, H, W) uint8. mean, std: (C, 1, 1) float32, of the train split's channels.
+    """
+
+    images: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(N,) patches per image, all the same: batches of images are shuffled and never sorted."""
+        return np.full(len(self), max(1, self.images[0, 0].size // PATCH))
+
+    def take(self, rows: np.ndarray) -> "Pixels":
+        """The images of some rows, in their order."""
+        return Pixels(self.images[rows], self.mean, self.std)
+
+    def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
+        """The model's inputs for some rows: (B, C, H, W) float32, each channel less its mean, over its std."""
+        return {"pixel_values": torch.from_numpy((self.images[rows] - self.mean) / self.std)}
+
+
+def normalized(splits: dict[str, Split]) -> dict[str, Pixels]:
+    """The images of all splits, to be normalised by the train split's mean and standard deviation per channel."""
+    channels = splits["train"].images.swapaxes(0, 1)
+    levels = np.arange(256)
+    counts = np.stack([np.bincount(channel.ravel(), minlength=256) for channel in channels])
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    mean = shares @ levels
+    std = np.sqrt(np.maximum(shares @ levels**2 - mean**2, 0))
+    std[std == 0] = 1  # a channel without contrast says nothing, and stays at 0
+    mean, std = (moment.astype(np.float32)[:, None, None] for moment in (mean, std))
+    return {name: Pixels(split.images, mean, std) for name, split in splits.items()}

@@ -1,0 +1,97 @@
+"""Token ids of a split in flat arrays, and the batches made of them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdnb.data.splits import Split
+
+CHUNK = 4096  # examples tokenised at a time, so that memory grows only with the ids
+BUCKET = 48  # batches whose examples are sorted by length among themselves
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids of N examples, one after another.
+
+    ids: (total,) int32. starts: (N + 1,) where each example begins. second: (N,) position, within the
+    example, of the second text's first token (its length where there is none). pad_id: what pads a batch.
+    """
+
+    ids: np.ndarray
+    starts: np.ndarray
+    second: np.ndarray
+    pad_id: int = 0
+
+    def __len__(self) -> int:
+        return len(self.second)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(N,) tokens per example."""
+        return np.diff(self.starts)
+
+    def take(self, rows: np.ndarray) -> "Tokens":
+        """The tokens of some rows, in their order."""
+        lengths, starts = self.lengths[rows], self.starts[rows]
+        ends = np.cumsum(lengths)
+        places = np.arange(lengths.sum()) + np.repeat(starts - (ends - lengths), lengths)
+        return Tokens(self.ids[places], np.concatenate([[0], ends]), self.second[rows], self.pad_id)
+
+    def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
+        """The model's inputs for some rows, padded to the longest of them; each (B, L) int64."""
+        lengths = self.lengths[rows]
+        places = np.arange(lengths.max())
+        real = places < lengths[:, None]
+        ids = np.full(real.shape, self.pad_id, dtype=np.int64)
+        ids[real] = self.ids[(self.starts[rows, None] + places)[real]]
+        types = (places >= self.second[rows, None]) & real
+        arrays = {"input_ids": ids, "attention_mask": real.astype(np.int64), "token_type_ids": types.astype(np.int64)}
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def tokenize(split: Split, tokenizer, max_length: int) -> Tokens:
+    """Token ids of a split, [CLS] text [SEP] (text2 [SEP]), cut to max_length.
+
+    Args:
+        split: N examples. tokenizer: a fast transformers tokenizer. max_length: tokens, >= 8.
+    """
+    ids, lengths, second = [], [], []
+    for start in range(0, len(split), CHUNK):
+        rows = slice(start, start + CHUNK)
+        pair = split.text2[rows] if split.text2 is not None else None
+        encoded = tokenizer(split.text[rows], pair, truncation=True, max_length=max_length, return_token_type_ids=True)
+        for example, types in zip(encoded["input_ids"], encoded["token_type_ids"], strict=True):
+            ids.append(np.asarray(example, dtype=np.int32))
+            lengths.append(len(example))
+            second.append(types.index(1) if 1 in types else len(example))
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    return Tokens(np.concatenate(ids), starts, np.asarray(second), tokenizer.pad_token_id)
+
+
+def plan_batches(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """One epoch's batches of row numbers: shuffled, then of like lengths, so that little is padded.
+
+    Rows are shuffled, sorted by length within buckets of BUCKET batches, cut into batches, and the
+    batches shuffled. Every row appears once; one batch may be short.
+    """
+    order = rng.permutation(len(lengths))
+    batches = []
+    for start in range(0, len(order), BUCKET * batch_size):
+        bucket = order[start : start + BUCKET * batch_size]
+        bucket = bucket[np.argsort(lengths[bucket], kind="stable")]
+        batches += [bucket[i : i + batch_size] for i in range(0, len(bucket), batch_size)]
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def sorted_batches(lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:
+    """Batches for evaluation: rows by length, each batch at most `max_tokens` with its padding."""
+    batches, start = [], 0
+    order = np.argsort(lengths, kind="stable")
+    for end in range(1, len(order) + 1):
+        if end == len(order) or (end + 1 - start) * lengths[order[end]] > max_tokens:
+            batches.append(order[start:end])
+            start = end
+    return batches

@@ -1,0 +1,71 @@
+"""The arms of the comparison: what each trains, on whose posteriors, at a profile's fixed hyper-parameters."""
+
+from dataclasses import dataclass, replace
+
+from kdnb.catalog import is_image
+from kdnb.checkpoints import SOURCES
+from kdnb.core.config import RunConfig
+from kdnb.profiles import PROFILES, model_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One method of the comparison: what is trained, and on whose posteriors."""
+
+    name: str  # as printed
+    method: str
+    student: str
+    teacher: str = ""  # key of the ARMS entry that trains the teacher
+    paper_row: str = ""  # the row of Tables 2-5 it stands beside
+
+
+ARMS = {
+    "erm_large": Arm(name="ERM large", method="erm", student="large", paper_row="ERM"),
+    "erm_small": Arm(name="ERM small", method="erm", student="small", paper_row="ERM"),
+    "ls_small": Arm(name="LS small", method="ls", student="small", paper_row="LS"),
+    "kd_standard": Arm(name="Standard KD", method="kd", student="small", teacher="erm_large", paper_row="Standard KD"),
+    "kd_self": Arm(name="Self-KD", method="kd", student="small", teacher="erm_small", paper_row="Self-KD"),
+    "ls_large": Arm(name="LS large", method="ls", student="large", paper_row="LS"),
+    "kd_reverse": Arm(name="Reverse KD", method="kd", student="large", teacher="erm_small", paper_row="Reverse KD"),
+    "tfkd_small": Arm(name="Teacher-free KD", method="tfkd", student="small"),
+}
+TFKD_TAU = 20.0  # Yuan et al. 2020, Eq. 9: tau >= 20
+TFKD_CONFIDENCE = {"paper": 0.9, "released": 0.99}  # Eq. 9: c >= 0.9; fixed in their released code
+
+
+def arm_config(
+    arm: str, *, task: str, profile: str, data: str, seed: int, teacher_run: str = "", **changes
+) -> RunConfig:
+    """The RunConfig of one arm at a profile's fixed hyper-parameters, with `changes` on top.
+
+    Args:
+        arm: a key of ARMS. data: fingerprint of the splits. teacher_run: run_id, for the KD arms.
+        changes: any other RunConfig fields.
+    Raises:
+        ValueError: a changed value is out of range, or the student does not read what the task is made of.
+        TypeError: an unknown field.
+    """
+    size, what, form = PROFILES[profile], ARMS[arm], changes.get("tfkd_form", "paper")
+    config = RunConfig(
+        task=task, profile=profile, data=data, method=what.method, student=what.student, teacher_run=teacher_run,
+        alpha={"erm": 0.0, "ls": size.ls_alpha, "kd": size.kd_alpha, "tfkd": size.kd_alpha}[what.method],
+        tau=TFKD_TAU if what.method == "tfkd" else 1.0,
+        confidence=TFKD_CONFIDENCE.get(form, 0.9) if what.method == "tfkd" else 0.0,
+        lr=size.lr, epochs=size.epochs, max_length=size.max_length, history_rows=size.history_rows,
+        seed=seed, order_seed=seed,
+    )  # fmt: skip
+    if is_image(task):
+        config = replace(config, lr=size.images.lr, epochs=size.images.epochs, dropout=size.images.dropout)
+    config = replace(config, **changes)
+    model_name(task, profile, config.student)
+    return config
+
+
+def model_name(task: str, profile: str, student: str) -> str:
+    """The key of SOURCES of a student or teacher; ValueError if it does not read what the task is made of."""
+    images, name = is_image(task), model_of(profile, student, is_image(task))
+    if (SOURCES[name].kind == "image") != images:
+        fit = ", ".join(key for key, source in SOURCES.items() if (source.kind == "image") == images)
+        what = ("texts", "images") if images else ("images", "texts")
+        raise ValueError(f"model {name} reads {what[0]}, {task} is made of {what[1]}: expected large, small, {fit}")
+    return name

@@ -1,0 +1,195 @@
+"""Grids as pure lists of RunConfigs, and the one way to get their runs: load them, else train them."""
+
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from kdnb import paths
+from kdnb.catalog import nearest
+from kdnb.core import store
+from kdnb.core.config import RunConfig
+from kdnb.core.store import DamagedRun, Run
+from kdnb.experiment.arms import ARMS, arm_config
+
+if TYPE_CHECKING:
+    from kdnb.data.splits import TaskData  # it brings pandas, which names alone need not wait for
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run to be had: its arm ("" where it is none of ARMS) and its config."""
+
+    arm: str
+    config: RunConfig
+
+    @property
+    def title(self) -> str:
+        """As printed."""
+        if self.config.method == "switch":
+            return f"{self.config.before.upper()} to {self.config.after.upper()} at {self.config.switch_at:g}"
+        return ARMS[self.arm].name if self.arm else f"{self.config.method.upper()} {self.config.student}"
+
+
+def compare_points(
+    task: str,
+    profile: str,
+    data: str,
+    seeds: Iterable[int],
+    arms: Iterable[str] = tuple(ARMS),
+    changes: dict | None = None,
+    arm_changes: dict[str, dict] | None = None,
+) -> list[Point]:
+    """The runs of one comparison, seed by seed, every teacher before its students.
+
+    Args:
+        task, profile: keys of TASKS and PROFILES. data: the splits' fingerprint.
+        seeds: of initialisation and order. arms: keys of ARMS; their teachers are added.
+        changes: RunConfig fields for all arms. arm_changes: arm -> fields, on top.
+    Raises:
+        ValueError: an unknown arm or field, or a value out of range.
+    """
+    wanted = with_teachers(arms)
+    points = []
+    for seed in seeds:
+        of_arm = {}
+        for arm in wanted:
+            teacher = of_arm[ARMS[arm].teacher].run_id() if ARMS[arm].teacher else ""
+            fields = {**(changes or {}), **(arm_changes or {}).get(arm, {})}
+            try:
+                of_arm[arm] = arm_config(
+                    arm, task=task, profile=profile, data=data, seed=seed, teacher_run=teacher, **fields
+                )
+            except TypeError as error:
+                raise ValueError(str(error)) from None
+        points += [Point(arm, config) for arm, config in of_arm.items()]
+    return points
+
+
+def with_teachers(arms: Iterable[str]) -> list[str]:
+    """Arms and their teachers, in the order of ARMS; ValueError for an unknown one."""
+    arms = list(arms)
+    for arm in arms:
+        if arm not in ARMS:
+            raise ValueError(f"unknown arm {arm!r}{nearest(arm, ARMS)}")
+    needed = set(arms) | {ARMS[arm].teacher for arm in arms}
+    first = [arm for arm in ARMS if arm in needed and not ARMS[arm].teacher]
+    return first + [arm for arm in ARMS if arm in needed and ARMS[arm].teacher]
+
+
+def ensure(config: RunConfig, data: "TaskData", on_step: Callable | None = None) -> tuple[Run, bool]:
+    """The run of a config and whether it was trained now: `ensure_all` for one."""
+    (found,) = ensure_all([config], data, on_step).values()
+    return found
+
+
+def ensure_all(
+    configs: list[RunConfig], data: "TaskData", on_step: Callable | None = None
+) -> dict[str, tuple[Run, bool]]:
+    """Runs that one training gives: run_id -> (run, whether it was trained now), in the order of the configs.
+
+    Stored runs are loaded, a damaged one is redone, the missing ones come from one training and are each stored
+    as soon as they are finished. Two processes that ask for the same runs train them once.
+
+    Args:
+        configs: with one `RunConfig.training()`. data: their splits. on_step: as `kdnb.core.loop.fit`.
+    Raises:
+        ValueError: data or teacher do not belong to the configs. FileNotFoundError: the teacher has no run.
+        StoreError: the outputs folder cannot be written.
+    """
+    found = {config.run_id(): (whole(config), False) for config in configs}
+    if all(run for run, _ in found.values()):
+        return found
+    store.check_writable()
+    with lock(configs[0]):
+        found |= {config.run_id(): (_stored(config), False) for config in configs if not found[config.run_id()][0]}
+        missing = [config for config in configs if not found[config.run_id()][0]]
+        if missing:
+            from kdnb.core.loop import fit_epochs  # torch is not needed to load
+
+            teacher = store.load(missing[0].teacher_run) if missing[0].teacher_run else None
+            trained = fit_epochs(missing, data, teacher, on_step, store.save)
+            found |= {run.run_id: (run, True) for run in trained}
+    return found
+
+
+def lock(config: RunConfig) -> FileLock:
+    """What a process holds while it trains the runs of `config.training()`; freed by its death as well."""
+    locks = paths.RUNS / ".locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    return FileLock(locks / f"{config.training()}.lock")
+
+
+def whole(config: RunConfig) -> Run | None:
+    """The stored run of a config; None if there is none or it is damaged, which is dealt with under the lock alone."""
+    try:
+        return store.load(config.run_id())
+    except (FileNotFoundError, DamagedRun):
+        return None
+
+
+def trainings(points: Iterable[Point]) -> list[list[Point]]:
+    """The points grouped by the training that gives them, each group where its first point stands."""
+    groups = {}
+    for point in points:
+        groups.setdefault(point.config.training(), []).append(point)
+    return list(groups.values())
+
+
+def run_points(points: list[Point], data: "TaskData", say: Callable[[str], None] = print) -> dict[str, Run]:
+    """All runs of a list: run_id -> Run, in its order. A line per run, a bar over the steps on a terminal."""
+    done = {}
+    for group in trainings(points):
+        with Bar(f"{group[0].title} seed {group[0].config.seed}") as bar:
+            found = ensure_all([point.config for point in group], data, bar.step)
+        for point, (run, trained) in zip(group, found.values(), strict=True):
+            done[run.run_id] = run
+            say(f"[{len(done)}/{len(points)}] {told(point, run, trained)}")
+    return {point.config.run_id(): done[point.config.run_id()] for point in points}
+
+
+def told(point: Point, run: Run, trained: bool) -> str:
+    """A finished run in a line: what it is, its test entropy [nats] and accuracy, what it took."""
+    test, seconds = run.metrics["test"], run.metrics["cost"]["seconds"]
+    return (
+        f"{point.title:<16} seed {point.config.seed}  "
+        f"entropy {test['entropy']:.3f} nats  accuracy {100 * test['accuracy']:.1f} %  "
+        + (f"trained in {seconds:.0f} s" if trained else "loaded")
+    )
+
+
+def _stored(config: RunConfig) -> Run | None:
+    """The stored run of a config; None if there is none or it was damaged, which is then out of the way."""
+    return _load_or_set_aside(config.run_id()) if store.exists(config.run_id()) else None
+
+
+def _load_or_set_aside(run_id: str) -> Run | None:
+    try:
+        return store.load(run_id)
+    except DamagedRun as error:
+        where = store.set_aside(run_id)
+        print(f"kdnb: {error}; set aside in {where}, training it again", file=sys.stderr)
+        return None
+
+
+class Bar:
+    """A tqdm bar over the steps of one run, on terminals only."""
+
+    def __init__(self, title: str):
+        self.title, self.bar = title, None
+
+    def __enter__(self):
+        return self
+
+    def step(self, step: int, total: int, _loss) -> None:
+        if self.bar is None:
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=total, desc=self.title, leave=False, mininterval=0.5, disable=not sys.stderr.isatty())
+        self.bar.update(step - self.bar.n)
+
+    def __exit__(self, *_):
+        if self.bar is not None:
+            self.bar.close()

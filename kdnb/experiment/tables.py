@@ -1,0 +1,179 @@
+"""Stored runs as a tidy table, and what is computed over their seeds. Reads runs, trains nothing."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+
+from kdnb.analysis import statistics
+from kdnb.core import metrics, store
+from kdnb.core.config import METHODS, RunConfig, slug
+from kdnb.core.store import DamagedRun, Run
+from kdnb.experiment.arms import ARMS, arm_config
+from kdnb.experiment.studies import NoRuns, Study
+from kdnb.profiles import PROFILES
+
+
+def arm_of(config: RunConfig) -> str:
+    """The key of ARMS a config belongs to, whatever its hyper-parameters; "" for none."""
+    method, teacher = config.teacher_run.rsplit("-", 4)[1:3] if config.teacher_run else ("", "")
+    if teacher and method not in METHODS:
+        return ""  # the model's name has a dash in it, as mlp-small: none of the arms' teachers
+    for name, arm in ARMS.items():
+        of_teacher = ARMS[arm.teacher].student if arm.teacher else ""
+        if (arm.method, arm.student, of_teacher) == (config.method, config.student, teacher):
+            return name
+    return ""
+
+
+def is_default(config: RunConfig) -> bool:
+    """Whether a run is its arm at the profile's fixed hyper-parameters, and its teacher as well."""
+    arm = arm_of(config)
+    if not arm:
+        return False
+    same = {name: getattr(config, name) for name in ("task", "profile", "data", "seed")}
+    teacher = arm_config(ARMS[arm].teacher, **same).run_id() if ARMS[arm].teacher else ""
+    return config == arm_config(arm, **same, teacher_run=teacher)
+
+
+def study(task: str, profile: str, keep: Callable[[RunConfig], bool] = is_default) -> Study:
+    """The stored runs of a task at a profile: those of the fixed arms, or what `keep` lets through.
+
+    Where the store holds several cuts of the data, the one with most runs is taken. A damaged run is
+    reported and left out: a gap, never a zero.
+
+    Raises:
+        NoRuns: there are none, with the command that makes them.
+    """
+    if profile not in PROFILES:
+        raise NoRuns(f"unknown profile {profile!r} (known: {', '.join(PROFILES)})")
+
+    def wanted(config: RunConfig) -> bool:
+        return (config.task, config.profile) == (task, profile) and keep(config)
+
+    found = load_runs(f"{slug(task)}-", wanted)
+    if not found:
+        raise NoRuns(
+            f"no runs of {task} at profile {profile}: make them with `kdnb compare {task} --profile {profile}`"
+        )
+    counts = pd.Series([run.config.data for run in found]).value_counts()
+    found = [run for run in found if run.config.data == counts.index[0]]
+    return Study(task, profile, tidy(found), {run.run_id: run for run in found})
+
+
+def load_runs(prefix: str = "", keep: Callable[[RunConfig], bool] = lambda config: True) -> list[Run]:
+    """All valid runs whose names begin with a prefix and whose config `keep` lets through.
+
+    Damaged ones are reported on stderr and left out.
+    """
+    found = []
+    for run_id in store.stored_ids():
+        if run_id.startswith(prefix):
+            try:
+                if (config := _peek(run_id)) is None or keep(config):
+                    found.append(store.load(run_id))
+            except DamagedRun as error:
+                print(f"kdnb: {error}; left out. To redo it: kdnb runs verify --redo", file=sys.stderr)
+    return found
+
+
+def stored_configs(task: str, profile: str) -> dict[str, RunConfig]:
+    """run_id -> config of every stored run of a task at a profile, without its logits; unreadable ones left out."""
+    found = {run_id: _peek(run_id) for run_id in store.stored_ids() if run_id.startswith(f"{slug(task)}-")}
+    return {
+        name: config for name, config in found.items() if config and (config.task, config.profile) == (task, profile)
+    }
+
+
+def _peek(run_id: str) -> RunConfig | None:
+    """A stored run's config without its logits; None if it cannot be read, which `runs.load` then reports."""
+    try:
+        return RunConfig.from_dict(json.loads((store.folder(run_id) / "config.json").read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def tidy(found: list[Run]) -> pd.DataFrame:
+    """One row per run, in the order of ARMS and seeds.
+
+    Columns: run_id, arm, name, teacher, the config's fields named below, n_train, n_test, the test metrics by
+    their names, overconfidence (confidence minus accuracy), degenerate (see `metrics.is_degenerate`),
+    validation_accuracy, train_accuracy, train_entropy, the two curve entropies, seconds.
+    """
+    rows = []
+    keep = (
+        "task", "profile", "method", "student", "seed", "alpha", "tau", "tau2_scaling", "lr", "epochs", "before",
+        "after", "switch_at",
+    )  # fmt: skip
+    for run in found:
+        config, arm, test = run.config, arm_of(run.config), run.metrics["test"]
+        row = {"run_id": run.run_id, "arm": arm, "name": ARMS[arm].name if arm else run.run_id}
+        row |= {name: value for name, value in asdict(config).items() if name in keep}
+        row |= {"teacher": config.teacher_run, "n_train": len(run.labels["train"]), "n_test": len(run.labels["test"])}
+        row |= test | {"overconfidence": test["confidence"] - test["accuracy"]}
+        row |= {"degenerate": metrics.is_degenerate(run.logits["test"], run.labels["test"])}
+        row |= {"validation_accuracy": run.metrics["validation"]["accuracy"]}
+        row |= {"train_entropy": run.metrics["train"]["entropy"], "train_accuracy": run.metrics["train"]["accuracy"]}
+        row |= {"curve_entropy": curve_entropy(run), "train_curve_entropy": curve_entropy(run, "train")}
+        rows.append(row | {"seconds": run.metrics["cost"]["seconds"]})
+    table = pd.DataFrame(rows)
+    order = {arm: i for i, arm in enumerate(ARMS)}
+    table = table.assign(order=table.arm.map(order)).sort_values(["order", "seed"])
+    return table.drop(columns="order").reset_index(drop=True)
+
+
+def curves(study: Study, arms: list[str]) -> pd.DataFrame:
+    """The entropy samples over training of some arms: arm, seed, run_id, step, epoch, loss and the entropy columns."""
+    rows = []
+    for row in study.table[study.table.arm.isin(arms)].itertuples():
+        rows += [
+            {"arm": row.arm, "seed": row.seed, "run_id": row.run_id, **sample}
+            for sample in study.runs[row.run_id].history
+        ]
+    return pd.DataFrame(rows)
+
+
+def curve_entropy(run: Run, split: str = "test") -> float:
+    """A split's entropy averaged over the sampled training curve, the untrained start left out [nats]."""
+    values = [row[f"{split}_entropy"] for row in run.history if row["step"] > 0]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def spread(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Per arm: name, mean, sd and n over the seeds, and the run_ids behind them, in the order of ARMS.
+
+    degenerate counts the runs that have learnt nothing; they are part of the mean.
+    """
+    grouped = table.groupby("arm", sort=False)
+    result = grouped.agg(
+        name=("name", "first"), mean=(metric, "mean"), sd=(metric, "std"), n=(metric, "count"),
+        degenerate=("degenerate", "sum"),
+    )  # fmt: skip
+    result["run_ids"] = grouped.run_id.agg(list)
+    return result.reset_index()
+
+
+def interval(differences: pd.Series) -> tuple[float, float, float, int]:
+    """Mean, low and high end of the 95 % t interval, and n, over paired differences."""
+    mean, half = statistics.t_interval(differences.to_numpy())
+    return mean, mean - half, mean + half, len(differences)
+
+
+def against_erm(found: Study) -> pd.DataFrame:
+    """What each soft target does to the model it trains: entropy [nats] and accuracy [shares] minus ERM's.
+
+    Paired by seed with the ERM runs of the same model; arms without such a pair are left out.
+
+    Returns:
+        task, arm, name, metric; effect, low, high (95 % t interval over seeds, infinite for one seed) and n.
+    """
+    rows = []
+    for arm in sorted((arm for arm in ARMS if ARMS[arm].method != "erm"), key=lambda arm: ARMS[arm].student != "small"):
+        for metric in ("entropy", "accuracy"):
+            change = found.difference(arm, f"erm_{ARMS[arm].student}", metric)
+            if len(change):
+                rows.append((found.task, arm, ARMS[arm].name, metric, *interval(change)))
+    return pd.DataFrame(rows, columns=["task", "arm", "name", "metric", "effect", "low", "high", "n"])

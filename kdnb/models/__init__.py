@@ -1,0 +1,1 @@
+"""What is trained: text classifiers with their fast encoder, and image models."""

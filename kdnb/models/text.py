@@ -1,0 +1,149 @@
+"""Classifiers by name: a BERT-family encoder with a new classification head, or a model of kdnb.models.vision."""
+
+import copy
+import functools
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kdnb.checkpoints import SOURCES
+from kdnb.core.config import RunConfig
+from kdnb.data import hub
+from kdnb.data.assets import asset
+from kdnb.data.splits import TaskData
+from kdnb.data.tokens import Tokens
+from kdnb.experiment import arms
+from kdnb.models import vision
+from kdnb.models.dropout import Dropout
+from kdnb.models.encoder import Encoder
+
+
+class ModelUnavailable(RuntimeError):
+    """A model's weights are neither on this machine nor to be had from the hub."""
+
+
+class Classifier(nn.Module):
+    """Encoder, then dense - activation - dropout - linear on the first token; the head runs in float32.
+
+    As transformers' own classifiers: DistilBERT's activation is ReLU, RoBERTa has dropout before the dense layer too.
+    """
+
+    def __init__(self, pretrained: nn.Module, dense: nn.Linear, num_classes: int, dropout: float, seed: int):
+        super().__init__()
+        self.kind = pretrained.config.model_type
+        self.dropout = Dropout(dropout, seed)
+        self.encoder, self.dense = Encoder(pretrained, self.dropout), dense
+        self.classifier = nn.Linear(dense.out_features, num_classes)
+        generator = torch.Generator().manual_seed(seed)
+        new = [self.classifier] if self.kind == "bert" else [self.classifier, dense]
+        for layer in new:  # BERT alone comes with a pretrained pooler: elsewhere the dense layer is new as well
+            nn.init.normal_(layer.weight, std=0.02, generator=generator)
+            nn.init.zeros_(layer.bias)
+
+    def restrict_to(self, tokens: Tokens) -> None:
+        """Train only the word vectors that occur in some tokens; exact where there is no weight decay."""
+        vocabulary = torch.from_numpy(np.union1d(tokens.ids, tokens.pad_id)).long()
+        self.encoder.restrict(vocabulary.to(self.classifier.weight.device))
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
+        """Logits (N, K) float32 from (N, L) token ids, mask and types."""
+        hidden = self.encoder(input_ids, attention_mask, token_type_ids)
+        with torch.autocast(hidden.device.type, enabled=False):  # bf16 logits would have 8 bits
+            hidden = self.dense(self.dropout(hidden.float()) if self.kind == "roberta" else hidden.float())
+            hidden = torch.relu(hidden) if self.kind == "distilbert" else torch.tanh(hidden)
+            return self.classifier(self.dropout(hidden))
+
+
+def build(config: RunConfig, data: TaskData) -> Classifier | vision.ImageClassifier:
+    """The untrained classifier of a run: the encoder pretrained (not in `toy`), the head from the seed.
+
+    An image model has nothing pretrained.
+
+    Raises:
+        ValueError: the student does not read what the task is made of.
+        MissingAsset, ModelUnavailable: the weights cannot be had.
+    """
+    name = encoder_name(config.profile, config.student, config.task)
+    if SOURCES[name].kind == "image":
+        shape = data.splits["train"].images.shape[1:]
+        return vision.build(SOURCES[name], shape, data.task.num_classes, config.dropout, config.seed)
+    pretrained, dense = _pretrained(name)
+    dense = copy.deepcopy(dense)
+    if SOURCES[name].kind == "tiny":
+        pretrained = copy.deepcopy(pretrained)
+        _randomise(pretrained, dense, config.seed)
+    return Classifier(pretrained, dense, data.task.num_classes, config.dropout, config.seed)
+
+
+def encoder_name(profile: str, size: str, task: str = "") -> str:
+    """The key of SOURCES behind a size in a profile, for a task (any task of texts for ""); ValueError as `build`."""
+    return arms.model_name(task, profile, size)
+
+
+@functools.lru_cache(maxsize=8)
+def _pretrained(name: str) -> tuple[nn.Module, nn.Linear]:
+    """Encoder and dense layer as the checkpoint has them; callers copy before they train."""
+    from transformers import AutoConfig, AutoModel, BertConfig, BertModel
+
+    source = SOURCES[name]
+    if source.kind == "tiny":
+        config = BertConfig(
+            vocab_size=256, hidden_size=32, num_hidden_layers=len(source.layers), num_attention_heads=2,
+            intermediate_size=64, max_position_embeddings=64,
+        )  # fmt: skip
+        encoder = BertModel(config, add_pooling_layer=True)
+    else:
+        where, pin = location(name)
+        try:
+            config = AutoConfig.from_pretrained(where, **pin)
+            more = {"add_pooling_layer": False} if config.model_type == "roberta" else {}  # its checkpoint has none
+            encoder = AutoModel.from_pretrained(where, config=config, use_safetensors=True, **more, **pin)
+        except (OSError, ValueError) as error:
+            reason = f"no weights here and none from the hub ({_first_line(error)})"
+            raise ModelUnavailable(f"{source.where}: {reason}") from None
+    if source.layers and source.kind != "tiny":
+        encoder.encoder.layer = nn.ModuleList([encoder.encoder.layer[i] for i in source.layers])
+        encoder.config.num_hidden_layers = len(source.layers)
+    if encoder.config.model_type in ("distilbert", "roberta"):
+        return encoder, nn.Linear(encoder.config.hidden_size, encoder.config.hidden_size)
+    dense, encoder.pooler = encoder.pooler.dense, None
+    return encoder, dense
+
+
+def location(name: str) -> tuple[str, dict]:
+    """Where from_pretrained finds a model, and the pin to pass: fetched, else mirrored, else the hub."""
+    source = SOURCES[name]
+    if source.kind == "asset":
+        return str(asset(source.where)), {}
+    folder = hub.local(source.where, source.revision, hub.MODEL_FILES)
+    return (str(folder), {}) if folder else (source.where, {"revision": source.revision})
+
+
+def load_tokenizer(name: str, data: TaskData):
+    """The fast tokenizer of a model; `tiny` models get one whose words are the train split's."""
+    from transformers import AutoTokenizer, BertTokenizerFast
+
+    if SOURCES[name].kind == "tiny":
+        texts = data.splits["train"].text + (data.splits["train"].text2 or [])
+        words = sorted({word for text in texts for word in text.lower().split()})[:250]
+        special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+        return BertTokenizerFast(vocab={word: i for i, word in enumerate(special + words)})
+    where, pin = location(name)
+    try:
+        return AutoTokenizer.from_pretrained(where, **pin)
+    except (OSError, ValueError) as error:
+        reason = f"no tokenizer here and none from the hub ({_first_line(error)})"
+        raise ModelUnavailable(f"{SOURCES[name].where}: {reason}") from None
+
+
+def _randomise(encoder: nn.Module, dense: nn.Linear, seed: int) -> None:
+    """New random weights for a `tiny` model, from the seed alone."""
+    generator = torch.Generator().manual_seed(seed + 1_000_003)
+    for parameter in [*encoder.parameters(), *dense.parameters()]:
+        if parameter.ndim > 1:
+            nn.init.normal_(parameter, std=0.1, generator=generator)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

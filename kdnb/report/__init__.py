@@ -1,0 +1,1 @@
+"""Notebooks through papermill and the HTML report."""

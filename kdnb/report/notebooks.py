@@ -1,0 +1,189 @@
+"""Strict execution of the notebooks through papermill, and the order of the study.
+
+papermill only warns of an unknown parameter, writes parameter names into code unchecked and takes any
+output path; here names are checked, paths are built inside outputs/, and a failing cell is reported in one line.
+"""
+
+import hashlib
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kdnb import paths
+from kdnb.catalog import nearest
+from kdnb.core.config import slug
+from kdnb.profiles import PROFILES
+
+DARK_ARMS = "erm_large,erm_small,kd_standard"  # what the dark-knowledge matrix of notebook 31 needs
+SEARCHED = {  # grids of a profile's study
+    "demo": ("search",), "cpu": ("search", "temperature", "ladder", "deviations", "switching"),
+}  # fmt: skip
+THEORY = ("10_entropy_of_targets", "11_rosetta", "35_published_tables")
+READING = (
+    "00_start_here", "30_kd_vs_ls", "31_teacher_student_scatter", "33_seeds_and_verdicts", "34_calibration",
+    "40_reverse_kd",
+)  # fmt: skip
+BEYOND = ("32_temperature", "41_capacity_ladder")  # of grids that take hours: read the reference runs of profile cpu
+SECOND = ("51_switching_losses", "52_eigendirections", "53_gradient_denoising", "54_constrained_students")
+TIMEOUT = 3600  # seconds that one cell may take before its kernel is ended
+
+
+class NotebookFailed(RuntimeError):
+    """A cell raised or ran out of time; the message has cell, error and the executed copy."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One notebook of the study: its name, its parameters, and a suffix for its executed copy."""
+
+    notebook: str
+    parameters: dict = field(default_factory=dict)
+
+    @property
+    def output(self) -> Path:
+        """outputs/executed/<notebook>__<parameters>.ipynb."""
+        words = "-".join(re.sub(r"[^A-Za-z0-9.]+", "", str(v)) for v in self.parameters.values()) or "default"
+        return paths.EXECUTED / f"{self.notebook}__{words}.ipynb"
+
+
+def study_steps(profile: str) -> list[Step]:
+    """The study in order: what trains first, then what reads, on every task of the profile."""
+    tasks = [{"task": task, "profile": profile} for task in PROFILES[profile].tasks]
+    dark = {"task": "section", "profile": profile, "seeds": "0", "arms": DARK_ARMS}
+    steps = [Step("20_finetune", parameters) for parameters in [*tasks, dark]]
+    steps += [Step("21_grid_search", {"profile": profile, "grid": grid}) for grid in SEARCHED.get(profile, ())]
+    steps += [Step(name, {"profile": profile}) for name in THEORY]
+    steps += [Step(name, parameters) for parameters in tasks for name in READING]
+    steps += [Step(name, {"profile": "cpu"}) for name in BEYOND if profile in SEARCHED]
+    return steps + (_second_paper(profile) if profile in ("cpu", "paper") else [])
+
+
+def _second_paper(profile: str) -> list[Step]:
+    """The notebooks on arXiv 2301.12923, which train what they show: minutes that the demo's study leaves out."""
+    stored = [Step("50_deviations", {"task": task, "profile": profile}) for task in ("rt", "digits")]
+    return stored + [Step(name, {"profile": profile}) for name in SECOND]
+
+
+def notebook_path(name: str) -> Path:
+    """The notebook of a name under notebooks/; ValueError with the nearest name otherwise."""
+    known = {path.stem: path for path in sorted(paths.NOTEBOOKS.glob("*.ipynb"))}
+    stem = name.removesuffix(".ipynb")
+    if stem not in known:
+        raise ValueError(f"unknown notebook {name!r}{nearest(stem, known)}")
+    return known[stem]
+
+
+def check_parameters(path: Path, parameters: dict) -> None:
+    """Raise ValueError for a name the parameters cell does not have, or a value that is no plain literal."""
+    import papermill
+
+    known = list(papermill.inspect_notebook(str(path)))
+    for name, value in parameters.items():
+        if name not in known:
+            raise ValueError(f"{path.stem}: unknown parameter {name!r}{nearest(str(name), known)}")
+        if not isinstance(value, str | int | float | bool | list | None):
+            raise ValueError(f"{path.stem}: parameter {name} must be a plain value, got {type(value).__name__}")
+
+
+def run_notebook(path: Path, output: Path, parameters: dict, timeout: int = TIMEOUT, more: bool = False) -> Path:
+    """Execute one notebook in a fresh kernel and write the executed copy.
+
+    Args:
+        path: the source. output: the copy, in outputs/ or a folder of the caller's.
+        parameters: names of its parameters cell -> plain values. timeout: seconds per cell.
+        more: another notebook follows; its kernel gets ready meanwhile.
+    Raises:
+        ValueError: an unknown parameter. NotebookFailed: a cell failed or ran out of time.
+    """
+    from kdnb.report import kernels
+
+    kernels.get_ready()  # it imports while we do
+    import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+
+    check_parameters(path, parameters)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    try:
+        papermill.execute_notebook(
+            str(path), str(output), parameters, kernel_name="python3", progress_bar=False, log_output=False,
+            execution_timeout=timeout, start_timeout=120, cwd=str(paths.NOTEBOOKS),
+            stdout_file=_Progress(), kernel_manager_class=kernels.WaitingKernelManager, shutdown_kernel="immediate",
+            request_save_on_cell_execute=False,
+            on_notebook_start=(lambda **_: kernels.get_ready()) if more else None,
+        )  # fmt: skip
+    except papermill.PapermillExecutionError as error:
+        raise NotebookFailed(
+            f"{path.stem}: cell {error.cell_index} raised {error.ename}: {error.evalue} (see {output})"
+        ) from None
+    except CellTimeoutError:
+        raise NotebookFailed(f"{path.stem}: a cell took more than {timeout} s and was ended (see {output})") from None
+    except DeadKernelError:
+        raise NotebookFailed(f"{path.stem}: the kernel died, often for lack of memory (see {output})") from None
+    _stamp(output, {"seconds": round(time.perf_counter() - started, 1), "signature": signature(path, parameters)})
+    return output
+
+
+def run_steps(steps: list[Step], say: Callable[[str], None] = print) -> list[Path]:
+    """Execute a study's notebooks in order; one that is current (same source, code, parameters and runs) is kept.
+
+    Raises as `run_notebook`, at the first that fails.
+    """
+    outputs = []
+    for number, step in enumerate(steps, 1):
+        path, title = notebook_path(step.notebook), f"[{number}/{len(steps)}] {step.output.stem}"
+        if _stamped(step.output) == signature(path, step.parameters):
+            say(f"{title}: current")
+        else:
+            started = time.perf_counter()
+            say(f"{title} ...")
+            run_notebook(path, step.output, step.parameters, more=number < len(steps))
+            say(f"{title}: {time.perf_counter() - started:.0f} s")
+        outputs.append(step.output)
+    return outputs
+
+
+def signature(path: Path, parameters: dict) -> str:
+    """Hash of everything an executed notebook depends on: its source, kdnb's code, parameters, the stored runs."""
+    digest = hashlib.sha256(path.read_bytes())
+    for source in sorted((paths.ROOT / "kdnb").rglob("*")):
+        if source.suffix in (".py", ".json", ".html"):
+            digest.update(source.read_bytes())
+    digest.update(json.dumps(parameters, sort_keys=True).encode())
+    own = f"{slug(parameters['task'])}-" if path.stem.startswith("2") and "task" in parameters else ""  # 20s: one task
+    for store in (paths.RUNS, paths.REFERENCE):
+        for run in sorted(store.glob(f"{own}*/metrics.json")):
+            digest.update(f"{run.parent.name} {run.stat().st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
+class _Progress:
+    """Passes on the lines that count runs, "[3/24] ...", and nothing else of what cells print."""
+
+    def write(self, text: str) -> None:
+        sys.stdout.writelines(f"      {line}\n" for line in text.splitlines() if re.match(r"\[\d+/\d+\] ", line))
+
+    def flush(self) -> None:
+        sys.stdout.flush()
+
+
+def _stamp(output: Path, facts: dict) -> None:
+    """Note facts in the executed copy's metadata."""
+    notebook = json.loads(output.read_text(encoding="utf-8"))
+    notebook["metadata"]["kdnb"] = facts
+    partial = output.with_suffix(".partial")
+    partial.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(partial, output)
+
+
+def _stamped(output: Path) -> str:
+    """The signature of an executed copy; "" if there is none."""
+    try:
+        return json.loads(output.read_text(encoding="utf-8"))["metadata"]["kdnb"]["signature"]
+    except (OSError, ValueError, KeyError):
+        return ""

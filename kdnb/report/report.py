@@ -1,0 +1,155 @@
+"""The report: one HTML file with every table, figure and verdict, each number linked to its runs.
+
+It opens with no network: pictures are inline, formulas are MathML, there is no script.
+"""
+
+import base64
+import html
+import io
+import json
+import os
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+import nbformat
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
+
+from kdnb import __version__, paths
+from kdnb.analysis import figures
+from kdnb.catalog import TASKS, nearest
+from kdnb.experiment import tables
+from kdnb.profiles import PROFILES
+from kdnb.report import ledger_text
+from kdnb.report import notebooks as runner
+from kdnb.studies.label_smoothing import evidence, paper, verdicts
+
+_MATH = re.compile(r"(`[^`]*`)|\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.DOTALL)
+
+
+def write(profile: str) -> Path:
+    """Write outputs/report.html from the stored runs and the executed notebooks; returns its path.
+
+    Raises:
+        ValueError: unknown profile. NoRuns: the store has no runs of that profile.
+    """
+    if profile not in PROFILES:
+        raise ValueError(f"unknown profile {profile!r}{nearest(profile, PROFILES)}")
+    sections = [_section(study) for study in _studies(profile)]
+    page = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True).get_template("report.html")
+    runs = {run_id: run for section in sections for run_id, run in section["runs"].items()}
+    notebooks = [_notebook(step) for step in runner.study_steps(profile) if step.output.exists()]
+    text = page.render(
+        version=__version__, profile=profile, studies=sections, notebooks=notebooks, drawn=ledger_text.drawn(),
+        runs=[_run_facts(run) for run in runs.values()], notes=paper.notes(),
+    )  # fmt: skip
+    paths.REPORT.parent.mkdir(parents=True, exist_ok=True)
+    partial = paths.REPORT.with_suffix(".partial")
+    partial.write_text(_link_runs(text, runs), encoding="utf-8")
+    os.replace(partial, paths.REPORT)
+    return paths.REPORT
+
+
+def _studies(profile: str) -> list[tables.Study]:
+    """Every task's comparison that the store holds at this profile; those with all arms first."""
+    found = []
+    for task in TASKS:
+        try:
+            found.append(tables.study(task, profile))
+        except tables.NoRuns:
+            continue
+    if not found:
+        raise tables.NoRuns(f"no runs at profile {profile}: make them with `kdnb study --profile {profile}`")
+    return sorted(found, key=lambda study: -study.table.arm.nunique())
+
+
+def _section(study: tables.Study) -> dict:
+    """One task's part: caption, answer, picture, the two tables, the ledger, and the runs they link to."""
+    others = evidence.beyond(study)
+    ledger = verdicts.ledger(study, **others)
+    decided = ledger[ledger.verdict != "no runs"]
+    linked = {run_id for ids in decided.run_ids for run_id in ids}
+    beyond = (item for other in others.values() if other for item in other.runs.items())
+    runs = study.runs | {run_id: run for run_id, run in beyond if run_id in linked}
+    task, claims = TASKS[study.task], [ledger_text.claim(row) for row in decided.itertuples()]
+    return {
+        "title": task.caption, "question": task.question, "caption": study.caption, "ledger": claims,
+        "picture": _picture(study), "alt": _alt(study), "answer": ledger_text.answer(ledger),
+        "silent": ", ".join(ledger[ledger.verdict == "no runs"].id), "runs": runs,
+        "degenerate": study.table[study.table.degenerate].run_id.tolist(), "count": len(study.table),
+        "tables": [
+            {"metric": metric, "unit": unit, "rows": ledger_text.rows(study, metric, scale, digits)}
+            for metric, unit, scale, digits in (("entropy", "nats", 1, 3), ("accuracy", "%", 100, 1))
+        ],
+    }  # fmt: skip
+
+
+def _picture(study: tables.Study) -> str:
+    """Entropy per arm as an inline PNG."""
+    import matplotlib.pyplot as plt
+
+    figures.theme()
+    figure, ax = plt.subplots(figsize=(9, 4))
+    figures.seed_dots(study.table, "entropy", ax, paper.printed_as(study.table, study.task, "entropy"))
+    figures.entropy_axis(ax, study.num_classes)
+    ax.set_title("Does distillation move confidence the way label smoothing does?")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=130, bbox_inches="tight")
+    plt.close(figure)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _alt(study: tables.Study) -> str:
+    means = tables.spread(study.table, "entropy")
+    told = ", ".join(f"{row.name} {row.mean:.3f}" for row in means.itertuples())
+    return f"Mean test entropy in nats per arm, a dot per seed, published values as hollow diamonds: {told}."
+
+
+def _run_facts(run) -> dict:
+    """One row of the appendix."""
+    shown = {"config": asdict(run.config), "metrics": run.metrics}
+    test, cost = run.metrics["test"], run.metrics["cost"]
+    return {
+        "id": run.run_id, "entropy": f"{test['entropy']:.3f}", "accuracy": f"{100 * test['accuracy']:.1f}",
+        "seconds": f"{cost['seconds']:.0f}", "where": f"{cost['device']}, {cost['precision']}",
+        "json": json.dumps(shown, indent=1),
+    }  # fmt: skip
+
+
+def _notebook(step: runner.Step) -> dict:
+    """An executed notebook's prose, figures and tables; code, solutions and widgets are left to JupyterLab."""
+    from nbconvert import HTMLExporter
+
+    notebook = nbformat.read(step.output, as_version=4)
+    notebook.metadata.pop("widgets", None)
+    notebook.cells = [cell for cell in notebook.cells if "solution" not in cell.metadata.get("tags", [])]
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = _MATH.sub(_mathml, cell.source)
+        else:
+            cell.outputs = [o for o in cell.outputs if not any("widget" in kind for kind in o.get("data", {}))]
+    exporter = HTMLExporter(
+        template_name="basic", exclude_input=True, exclude_output_prompt=True, exclude_anchor_links=True
+    )
+    body, _ = exporter.from_notebook_node(notebook)
+    seconds = notebook.metadata.get("kdnb", {}).get("seconds")
+    return {"name": step.output.stem, "seconds": seconds, "body": Markup(body)}
+
+
+def _mathml(match: re.Match) -> str:
+    """A formula as MathML; inline code stays as it is."""
+    from latex2mathml.converter import convert
+
+    code, block, inline = match.groups()
+    if code is not None:
+        return code
+    return convert((block or inline).strip(), display="block" if block else "inline").replace("\n", " ")
+
+
+def _link_runs(text: str, runs) -> str:
+    """Every run_id that stands as text becomes a link to its row in the appendix."""
+    if not runs:
+        return text
+    ids = "|".join(re.escape(html.escape(run_id)) for run_id in runs)
+    return re.sub(rf"(?<![\w#\"/-])({ids})(?![\w\"-])(?!</a>)", r'<a href="#\1">\1</a>', text)

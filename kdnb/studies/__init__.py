@@ -1,0 +1,1 @@
+"""One folder per paper or theme, each with its claims, grids and measures."""

@@ -1,0 +1,113 @@
+"""Where a student leaves its teacher, example by example (arXiv 2301.12923); numpy and scipy only.
+
+X is the teacher's log-odds of its own class, Y the student's of that class. X is a selected maximum, so any second
+model shows Y < X somewhere: a deviation counts only beyond a control (`kdnb.studies.deviations.beyond`). The paper's
+text could not be read: the statistics are our reconstruction.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import logsumexp
+
+from kdnb.core.metrics import posterior
+
+SHARE = 0.25  # of the examples that make an end: the lowest and the highest quartile of X
+
+
+def teacher_class_pair(
+    teacher_logits: np.ndarray, logits: np.ndarray, transform: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """(X, Y) of the scatter: phi (or the probability) of the teacher's argmax class, by teacher and by student.
+
+    phi(u) = ln(u / (1 - u)) is computed as z_k - logsumexp of the other logits, so nothing saturates; both at tau 1.
+    (N, K) twice -> (N,) twice, float64.
+    """
+    chosen = np.argmax(teacher_logits, axis=1)[:, None]
+    pair = []
+    for z in (np.asarray(teacher_logits, dtype=np.float64), np.asarray(logits, dtype=np.float64)):
+        if transform:
+            others = np.where(np.arange(z.shape[1]) == chosen, -np.inf, z)
+            pair.append(np.take_along_axis(z, chosen, axis=1)[:, 0] - logsumexp(others, axis=1))
+        else:
+            pair.append(np.take_along_axis(posterior(z), chosen, axis=1)[:, 0])
+    return pair[0], pair[1]
+
+
+@dataclass(frozen=True)
+class End:
+    """One end of X: n examples, mean of Y - X [log-odds], share of them with Y < X, slope of Y on X inside."""
+
+    n: int
+    gap: float
+    below: float
+    slope: float
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """The least-squares line of Y on X over n examples, and its two ends."""
+
+    n: int
+    slope: float
+    intercept: float
+    low: End
+    high: End
+
+
+def deviation(x: np.ndarray, y: np.ndarray, share: float = SHARE) -> Deviation:
+    """Line of Y on X and, for the lowest and the highest `share` of X, what `End` holds.
+
+    Args:
+        x, y: (N,) as from `teacher_class_pair`. share: of the examples at each end, in (0, 1/2].
+    Raises:
+        ValueError: the shapes differ or hold fewer than two examples, or share is out of range.
+    """
+    x, y = columns(x, y, share=share)
+    ends = (x <= np.quantile(x, share), x >= np.quantile(x, 1 - share))
+    low, high = (
+        End(int(part.sum()), float((y - x)[part].mean()), float((y < x)[part].mean()), _line(x[part], y[part])[0])
+        for part in ends
+    )
+    return Deviation(len(x), *_line(x, y), low, high)
+
+
+def columns(*columns: np.ndarray, share: float) -> list[np.ndarray]:
+    """Columns (N,) as float64; ValueError unless they are alike, N >= 2, and share lies in (0, 1/2]."""
+    found = [np.asarray(column, dtype=np.float64) for column in columns]
+    if len({column.shape for column in found}) > 1 or found[0].ndim != 1 or len(found[0]) < 2:
+        raise ValueError(f"columns must be (N >= 2,) and alike, got {', '.join(str(column.shape) for column in found)}")
+    if not 0 < share <= 0.5:
+        raise ValueError(f"share must be in (0, 0.5], got {share}")
+    return found
+
+
+def recovered_gains(switched, one_hot, kd) -> np.ndarray:
+    """Each seed's share of KD's mean gain that a switched training has; (S,), their mean is R(s).
+
+    (acc(s) - acc_one-hot) / mean(acc_KD - acc_one-hot), all nan unless that mean exceeds twice its standard error
+    over seeds: a gain that is not there cannot be recovered.
+
+    Args:
+        switched, one_hot, kd: (S,) test accuracy per seed, the same seeds in the same order.
+    Raises:
+        ValueError: the shapes differ.
+    """
+    switched, one_hot, kd = (np.asarray(value, dtype=np.float64) for value in (switched, one_hot, kd))
+    if not (switched.shape == one_hot.shape == kd.shape and switched.ndim == 1):
+        raise ValueError(f"accuracies must be (S,) three times, got {switched.shape}, {one_hot.shape} and {kd.shape}")
+    gain, seeds = kd - one_hot, len(kd)
+    defined = seeds > 1 and gain.mean() > 2 * gain.std(ddof=1) / np.sqrt(seeds)
+    return (switched - one_hot) / gain.mean() if defined else np.full(seeds, np.nan)
+
+
+def recovered_gain(switched, one_hot, kd) -> float:
+    """R(s), the mean of `recovered_gains`; nan where it is not defined."""
+    return float(recovered_gains(switched, one_hot, kd).mean()) if len(kd) else float("nan")
+
+
+def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Slope and intercept of the least-squares line; nan where X does not vary."""
+    spread = np.mean((x - x.mean()) ** 2)
+    slope = float(np.mean((x - x.mean()) * (y - y.mean())) / spread) if spread else float("nan")
+    return slope, float(y.mean() - slope * x.mean())

@@ -1,0 +1,116 @@
+"""Switched losses on data small enough to train anew for every seed: TOY-B by a linear model, digits by a network.
+
+Student and teacher have one architecture. Sizes, switch points and ramp are our reconstruction.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from kdnb.core.entropy import posterior_entropy
+from kdnb.core.schedule import switched
+from kdnb.studies.deviations import toys
+from kdnb.studies.deviations.eigendirections import NETWORKS, STUDENT
+from kdnb.studies.deviations.scatter import deviation, teacher_class_pair
+from kdnb.studies.deviations.switching import COLUMNS, WAYS, ends_of, labels_last
+from kdnb.studies.deviations.toys import Toy
+from kdnb.studies.deviations.trainers import Alpha, fit_linear, fit_networks, init_networks, network_logits, stacked
+from kdnb.sweeps.axes import RAMP, SWITCHES
+
+NOISE = 0.4  # share of the noisy digits' train labels that are redrawn
+BATCH = 32
+
+Student = Callable[[Alpha], tuple[Tensor, Tensor]]  # alpha(t) -> logits on train and on test, (R, N, K)
+
+
+def toy_b_switches(
+    seeds: Sequence[int], at: Sequence[float] = SWITCHES, rows: int = 400, steps: int = 300, ramp: float = RAMP
+) -> pd.DataFrame:
+    """TOY-B, a linear student of a linear teacher, both stopped after `steps` of full-batch descent; tau 1.
+
+    Args:
+        seeds: of the examples. at: switch points, shares of the steps, besides 0 and 1. rows: train examples.
+        ramp: share of the steps over which the second loss takes over.
+    Returns:
+        The columns of `switching.table`, run_id empty.
+    """
+    drawn = [toys.toy_b(seed, rows) for seed in seeds]
+    teacher = [toy.inputs @ fit_linear(toy, steps) for toy in drawn]
+
+    def student(alpha: Alpha) -> tuple[Tensor, Tensor]:
+        ends = [fit_linear(toy, steps, teacher=z, alpha=alpha) for toy, z in zip(drawn, teacher, strict=True)]
+        return tuple(
+            torch.stack([getattr(toy, name) @ end for toy, end in zip(drawn, ends, strict=True)])
+            for name in ("inputs", "test_inputs")
+        )
+
+    return _table(student, drawn, torch.stack(teacher), seeds, steps, at, ramp)
+
+
+def digits_switches(
+    label_noise: float, seeds: Sequence[int], at: Sequence[float] = SWITCHES, rows: int = 600, epochs: int = 60,
+    teacher_epochs: int = 0, tau: float = 4.0, lr: float = 0.2, ramp: float = RAMP,
+) -> pd.DataFrame:  # fmt: skip
+    """Digits, an MLP taught by an MLP that saw the labels in another order from another start; SGD on batches of 32.
+
+    Args:
+        label_noise: share of train labels redrawn. seeds: of split, noise, starts and orders. at, ramp: as
+            `toy_b_switches`. teacher_epochs: where the teacher stops, 0 for `epochs`. tau: temperature of KD.
+    Returns:
+        The columns of `switching.table`, run_id empty.
+    """
+    drawn = [toys.digits(seed, rows, label_noise) for seed in seeds]
+    x, y, test_x, _ = stacked(drawn)
+    own = [seed + STUDENT for seed in seeds]
+    start = init_networks(NETWORKS["MLP"], own)
+    descent = {"lr": lr, "batch_size": BATCH, "optimizer": "sgd"}
+    taught = fit_networks(init_networks(NETWORKS["MLP"], seeds), x, y, teacher_epochs or epochs, seeds=seeds, **descent)
+    teacher = network_logits(taught, x)
+
+    def student(alpha: Alpha) -> tuple[Tensor, Tensor]:
+        end = fit_networks(start, x, y, epochs, seeds=own, teacher=teacher, alpha=alpha, tau=tau, **descent)
+        return network_logits(end, x), network_logits(end, test_x)
+
+    return _table(student, drawn, teacher, seeds, epochs * -(-rows // BATCH), at, ramp)
+
+
+def labels_last_by_teacher(seeds: Sequence[int]) -> np.ndarray:
+    """H7.4 by seed: what labels in the last quarter bring over KD alone [share of test], noisy minus clean digits.
+
+    The teacher of clean digits fits its train labels all but completely, that of noisy ones does not.
+    """
+    noisy, clean = (labels_last(digits_switches(noise, seeds, at=(0.75,))) for noise in (NOISE, 0.0))
+    return (noisy - clean).to_numpy()
+
+
+def _table(
+    student: Student, drawn: list[Toy], teacher: Tensor, seeds: Sequence[int], steps: int, at: Sequence[float],
+    ramp: float,
+) -> pd.DataFrame:  # fmt: skip
+    """The pure methods, and a training per way and switch point."""
+
+    def measured(alpha: Alpha) -> list[tuple]:
+        logits, test = student(alpha)
+        return [_row(*each) for each in zip(seeds, drawn, teacher, logits, test, strict=True)]
+
+    found = [
+        end for method, alpha in (("erm", 0.0), ("kd", 1.0)) for row in measured(alpha) for end in ends_of(method, row)
+    ]
+    for way, (before, after) in WAYS.items():
+        for share in at:
+            alpha = switched(float(before == "kd"), float(after == "kd"), share * steps, ramp * steps)
+            found += [(way, share, *row) for row in measured(alpha)]
+    table = pd.DataFrame(found, columns=COLUMNS)
+    return table.sort_values(["way", "switch_at", "seed"]).reset_index(drop=True)
+
+
+def _row(seed: int, toy: Toy, teacher: Tensor, logits: Tensor, test: Tensor) -> tuple:
+    """A training's part of the columns, from seed on."""
+    right, fit = (
+        (z.argmax(1) == labels).double().mean().item() for z, labels in ((test, toy.test_labels), (teacher, toy.labels))
+    )
+    gap = deviation(*teacher_class_pair(teacher.numpy(), logits.numpy())).low.gap
+    return seed, right, posterior_entropy(test).mean().item(), gap, fit, ""

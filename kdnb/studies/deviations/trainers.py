@@ -1,0 +1,166 @@
+"""Trainers small enough to read: a linear softmax model, and ReLU networks of which several train side by side.
+
+For toys and simulations (`kdnb.studies.deviations.toys`), in seconds on a CPU. The study's models have their own
+loop, `kdnb.core.loop`.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from kdnb.core.losses import check_alpha_tau, erm_loss, kd_loss
+from kdnb.core.theory import kd_gradient
+from kdnb.studies.deviations.toys import Toy
+from kdnb.studies.deviations.zeroing import without_gradient
+
+Alpha = float | Callable[[int], float]  # weight of the soft target: a number, or one per step (`schedule.switched`)
+Teacher = Tensor | Callable[[], Tensor] | None  # logits, or what computes them at the first step with alpha above 0
+Mask = Callable[[Tensor, Tensor], Tensor]  # (logits (..., N, K), labels (..., N)) -> (..., N, K) bool
+
+
+class _Teaching:
+    """A teacher and its weight along training; asks the teacher when it is first needed, and once."""
+
+    def __init__(self, teacher: Teacher, alpha: Alpha):
+        self.teacher, self.alpha = teacher, alpha if callable(alpha) else lambda step: alpha
+
+    def at(self, step: int) -> tuple[float, Tensor | None]:
+        """(alpha, teacher logits) at a step; (0, None) where only the labels teach."""
+        alpha = 0.0 if self.teacher is None else self.alpha(step)
+        check_alpha_tau(alpha)
+        if alpha and callable(self.teacher):
+            self.teacher = self.teacher()
+        return (alpha, self.teacher) if alpha else (0.0, None)
+
+
+def fit_linear(
+    toy: Toy, steps: int, lr: float = 0.5, teacher: Teacher = None, alpha: Alpha = 1.0, tau: float = 1.0,
+    mask: Mask | None = None, on_step: Callable[[int, Tensor], None] | None = None,
+) -> Tensor:  # fmt: skip
+    """Linear softmax model without bias by full-batch gradient descent from 0: its weights (D, K), float64.
+
+    Args:
+        steps: number of steps. lr: step size on the mean loss.
+        teacher: logits (N, K) on the train inputs, or a function that computes them; None trains on the labels.
+        alpha: weight of the soft target, 0..1. tau: temperature of both, with tau^2 on the soft term.
+        mask: from logits and labels, True where no gradient flows into a logit (`zeroing.without_gradient`).
+        on_step: told (steps done, weights) after each step.
+    """
+    weights = torch.zeros(toy.inputs.shape[1], toy.num_classes, dtype=torch.float64)
+    teaching = _Teaching(teacher, alpha)
+    for step in range(steps):
+        logits = toy.inputs @ weights
+        share, teacher_logits = teaching.at(step)
+        pull = kd_gradient(logits, toy.labels, logits if teacher_logits is None else teacher_logits, share, tau)
+        pull = pull if mask is None else pull.masked_fill(mask(logits, toy.labels), 0)
+        weights = weights - lr * toy.inputs.T @ pull / len(logits)
+        if on_step:
+            on_step(step + 1, weights)
+    return weights
+
+
+def fit_linears(toy: Toy, steps: int, teachers: Tensor, starts: Tensor, lr: float = 0.5) -> Tensor:
+    """A linear students of one toy side by side, as A times `fit_linear` at alpha 1 and tau 1 would go.
+
+    Args:
+        teachers: logits (A, N, K) on the train inputs. starts: weights (A, D, K), where each student starts.
+        steps, lr: as `fit_linear`.
+    Returns:
+        The weights (A, D, K), float64.
+    """
+    arms, x = len(teachers), toy.inputs
+    targets = teachers.transpose(0, 1).softmax(dim=-1)
+    weights = starts.transpose(0, 1).flatten(1)  # (D, A K): one product with the inputs for all students
+    for _ in range(steps):
+        pull = (x @ weights).unflatten(1, (arms, -1)).softmax(dim=-1) - targets
+        weights = weights - lr * x.T @ pull.flatten(1) / len(x)
+    return weights.unflatten(1, (arms, -1)).transpose(0, 1)
+
+
+def stacked(toys: Sequence[Toy]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Inputs (R, N, D) float32 and labels (R, N) of R toys of one size, for R networks: train, then test."""
+    parts = [[getattr(toy, name) for toy in toys] for name in ("inputs", "labels", "test_inputs", "test_labels")]
+    x, y, test_x, test_y = (torch.stack(part) for part in parts)
+    return x.float(), y, test_x.float(), test_y
+
+
+def patches(images: Tensor, size: int = 5) -> Tensor:
+    """All size x size patches of square images: (..., side^2) -> (..., (side - size + 1)^2, size^2)."""
+    side = round(images.shape[-1] ** 0.5)
+    if side**2 != images.shape[-1] or not 1 <= size <= side:
+        raise ValueError(f"images must be square and at least {size} wide, got {images.shape[-1]} pixels")
+    square = images.unflatten(-1, (side, side))
+    return square.unfold(-2, size, 1).unfold(-2, size, 1).flatten(-4, -3).flatten(-2)
+
+
+def init_networks(layers: Sequence[tuple[int, int]], seeds: Sequence[int]) -> list[Tensor]:
+    """One network per seed, stacked: for each (in, out) He-normal weights (R, in, out) and zero biases (R, 1, out)."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    parameters = []
+    for wide, narrow in layers:
+        drawn = [torch.randn(wide, narrow, generator=generator) * (2 / wide) ** 0.5 for generator in generators]
+        parameters += [torch.stack(drawn), torch.zeros(len(seeds), 1, narrow)]
+    return parameters
+
+
+def network_logits(parameters: list[Tensor], inputs: Tensor) -> Tensor:
+    """Logits (R, N, K) of R stacked ReLU networks.
+
+    Args:
+        parameters: as from `init_networks`. inputs: (R, N, D) float32, or (R, N, P, D) for P patches per image:
+            then the first layer is a convolution, and the second sees its P outputs side by side.
+    """
+    runs, rows = inputs.shape[:2]
+    hidden = inputs.reshape(runs, -1, inputs.shape[-1])
+    for weight, bias in zip(parameters[:-2:2], parameters[1:-2:2], strict=True):
+        hidden = torch.baddbmm(bias, hidden, weight).relu().reshape(runs, rows, -1)
+    return torch.baddbmm(parameters[-1], hidden, parameters[-2])
+
+
+def fit_networks(
+    parameters: list[Tensor], inputs: Tensor, labels: Tensor, epochs: int, lr: float, batch_size: int = 32,
+    seeds: Sequence[int] | None = None, teacher: Teacher = None, alpha: Alpha = 1.0, tau: float = 1.0,
+    optimizer: str = "adam", mask: Mask | None = None, on_step: Callable[[int, list[Tensor]], None] | None = None,
+) -> list[Tensor]:  # fmt: skip
+    """Train R networks side by side, each on its own examples and in its own order; as R trainings would go.
+
+    Args:
+        parameters: where training starts; they are left as they are. inputs: (R, N, D) or (R, N, P, D) float32.
+        labels: (R, N). batch_size: the last, short batch of an epoch is kept. seeds: of the orders; 0..R-1.
+        teacher: logits (R, N, K), or a function that computes them; None trains on the labels.
+        alpha, tau, mask: as `fit_linear`. optimizer: "adam" or "sgd".
+        on_step: told (steps done, parameters) after each step; training goes on in them, so copy what is kept.
+    Returns:
+        The trained parameters.
+    Raises:
+        ValueError: another optimizer.
+    """
+    if optimizer not in ("adam", "sgd"):
+        raise ValueError(f"optimizer must be 'adam' or 'sgd', got {optimizer!r}")
+    runs, rows = labels.shape
+    parameters = [part.clone().requires_grad_(True) for part in parameters]
+    descent = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[optimizer](parameters, lr=lr)
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds or range(runs)]
+    teaching, which, step = _Teaching(teacher, alpha), torch.arange(runs)[:, None], 0
+    for _ in range(epochs):
+        order = torch.stack([torch.randperm(rows, generator=generator) for generator in generators])
+        for batch in order.split(batch_size, dim=1):
+            share, teacher_logits = teaching.at(step)
+            logits, told = network_logits(parameters, inputs[which, batch]), labels[which, batch]
+            logits = logits if mask is None else without_gradient(logits, mask(logits, told))
+            against = None if teacher_logits is None else teacher_logits[which, batch].flatten(0, 1)
+            loss = _loss(logits.flatten(0, 1), told.flatten(), against, share, tau)
+            descent.zero_grad()
+            (runs * loss).backward()
+            descent.step()
+            step += 1
+            if on_step:
+                on_step(step, [part.detach() for part in parameters])
+    return [part.detach() for part in parameters]
+
+
+def _loss(logits: Tensor, labels: Tensor, teacher_logits: Tensor | None, alpha: float, tau: float) -> Tensor:
+    if teacher_logits is None:
+        return erm_loss(logits, labels)
+    return kd_loss(logits, labels, teacher_logits, alpha, tau)

@@ -1,0 +1,1 @@
+"""Grids of runs: what they hold, selection, plans, engines and their state."""
