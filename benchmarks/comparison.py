@@ -15,6 +15,8 @@ import sys
 import tempfile
 import time
 
+from kdnb.experiment.points import compare_points
+
 SIDES = ("kdnb", "trainer", "scripts")
 
 
@@ -39,12 +41,9 @@ def task_data(rows: int):
 
 def points(data, seeds: int) -> list:
     """kdnb's list of runs, teachers first."""
-    from kdnb.experiment import obtain
     from kdnb.experiment.arms import ARMS
 
-    return obtain.compare_points(
-        data.task.name, "cpu", data.fingerprint, range(seeds), tuple(ARMS)[:8], {"history_points": 0}
-    )
+    return compare_points(data.task.name, "cpu", data.fingerprint, range(seeds), tuple(ARMS)[:8], {"history_points": 0})
 
 
 def with_kdnb(rows: int, seeds: int) -> dict:

@@ -33,8 +33,8 @@ def weights(work: hf.Work) -> dict:
     import with_kdnb
     import with_trainer
 
+    from kdnb.core.device import device
     from kdnb.core.loop import _train
-    from kdnb.core.predict import device
     from kdnb.models import text
 
     rows = np.arange(STEPS * hf.BATCH)

@@ -67,7 +67,8 @@ def classifier(name: str, num_classes: int) -> torch.nn.Module:
 
 def teacher_logits(teacher: torch.nn.Module, tokens) -> np.ndarray:
     """(N, K) logits of the teacher in float32."""
-    from kdnb.core.predict import device, predict
+    from kdnb.core.device import device
+    from kdnb.core.predict import predict
 
     teacher = teacher.to(device())
 

@@ -33,7 +33,8 @@ def measure(count: int) -> dict:
     import kdnb  # noqa: F401, I001  # before torch, as its users do
     import numpy as np
     from kdnb.models import text
-    from kdnb.data.tokens import plan_batches, tokenize
+    from kdnb.data.tokens import tokenize
+    from kdnb.core.batches import plan_batches
 
     data = repeated(count)
     tokenizer = text.load_tokenizer(text.encoder_name("cpu", "small"), data)
@@ -62,8 +63,8 @@ def spread(batches: list, lengths) -> list:
 
 def train(data, tokens, chosen: list) -> float:
     """Seconds per example over the chosen batches, after WARM steps."""
+    from kdnb.core.device import device, precision
     from kdnb.core.loop import _train
-    from kdnb.core.predict import device, precision
     from kdnb.experiment.arms import arm_config
     from kdnb.models import text
 

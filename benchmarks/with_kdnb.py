@@ -6,15 +6,15 @@ import types
 import numpy as np
 from hf import ALPHA, BATCH, LR, MAX_LENGTH, TAU, Work, synced
 
-from kdnb.catalog import task_named
+from kdnb.catalog import PROFILES, task_named
+from kdnb.core.batches import plan_batches
 from kdnb.core.config import RunConfig
+from kdnb.core.device import device, precision
 from kdnb.core.loop import _train
-from kdnb.core.predict import device, precision
 from kdnb.data.splits import Split, TaskData
-from kdnb.data.tokens import Tokens, plan_batches
+from kdnb.data.tokens import Tokens
 from kdnb.experiment.arms import arm_config
 from kdnb.models import text
-from kdnb.profiles import PROFILES
 
 
 def config_of(work: Work, **changes) -> RunConfig:

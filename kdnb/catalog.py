@@ -1,7 +1,8 @@
 """The tasks: what each asks, its labels, its texts, its official sizes. Data only."""
 
-import difflib
 from dataclasses import dataclass, field, replace
+
+from kdnb.errors import nearest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,14 +134,6 @@ _IMAGES = [  # the first two need no hub; where they come from is in kdnb.data.i
 TASKS = {task.name: task for task in _EMBEDDED + _GLUE + _HUB + _IMAGES}
 
 
-def nearest(name: str, known) -> str:
-    """The end of an error message: the known name closest to a wrong one, then all of them."""
-    known = list(known)
-    close = difflib.get_close_matches(name, known, n=1)
-    told = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
-    return (f"; did you mean {close[0]!r}?" if close else "") + f" (known: {told or 'none'})"
-
-
 def task_named(name: str) -> Task:
     """The task of a name, or, for "digits@0.2", that task with 20 % of its train labels drawn anew from all classes.
 
@@ -166,3 +159,118 @@ def is_image(name: str) -> bool:
     """Whether a task's examples are images; False for the user's own, which are texts."""
     base = name.partition("@")[0]
     return base in TASKS and bool(TASKS[base].shape)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model comes from: a packaged asset, the hub at a commit, or a config ("tiny"; "image" for those that
+    read images)."""
+
+    kind: str  # "asset", "hub", "tiny" or "image"
+    where: str = ""  # asset name, hub repository, or a key of kdnb.models.vision.BODIES
+    revision: str = ""  # 40-hex commit, hub only
+    layers: tuple[int, ...] = ()  # encoder layers kept, () = all; of an image model, its size
+
+
+_BERT = ("hub", "google-bert/bert-base-uncased", "86b5e0934494bd15c9632b12f734a8a67f723594")
+_ROBERTA = ("hub", "FacebookAI/roberta-base", "e2da8e2f811d1448a5b465c236feacd80ffbac7b")
+
+# Cut as DistilBERT is from BERT: n layers of L at equal steps, the first and the last among them.
+SOURCES = {
+    "tiny-large": Source("tiny", layers=(0, 1)),
+    "tiny-small": Source("tiny", layers=(0,)),
+    "tiny-3": Source("tiny", layers=(0, 1, 2)),
+    "minilm-6": Source("asset", "minilm"),
+    "minilm-4": Source("asset", "minilm", layers=(0, 2, 3, 5)),
+    "minilm-3": Source("asset", "minilm", layers=(0, 2, 5)),
+    "minilm-2": Source("asset", "minilm", layers=(0, 5)),
+    "minilm-1": Source("asset", "minilm", layers=(0,)),
+    "bert-base": Source(*_BERT),
+    "distilbert-base": Source("hub", "distilbert/distilbert-base-uncased", "12040accade4e8a0f71eabdb258fecc2e7e948be"),
+    "bert-8": Source(*_BERT, layers=(0, 2, 3, 5, 6, 8, 9, 11)),
+    "bert-4": Source(*_BERT, layers=(0, 4, 7, 11)),
+    "bert-2": Source(*_BERT, layers=(0, 11)),
+    "roberta-base": Source(*_ROBERTA),
+    "distilroberta-base": Source("hub", "distilbert/distilroberta-base", "fb53ab8802853c8e4fbdbcd0529f21fc6f459b2b"),
+    "roberta-8": Source(*_ROBERTA, layers=(0, 2, 3, 5, 6, 8, 9, 11)),
+    "roberta-4": Source(*_ROBERTA, layers=(0, 4, 7, 11)),
+    "mlp": Source("image", "mlp", layers=(256,)),  # hidden widths
+    "mlp-small": Source("image", "mlp", layers=(32,)),
+    "cnn": Source("image", "cnn", layers=(16, 32, 64)),  # channels, halving the image after each
+    "resnet": Source("image", "resnet", layers=(1, 1, 1)),  # blocks per stage: a ResNet-8
+    "resnet-20": Source("image", "resnet", layers=(3, 3, 3)),  # as He et al. 2016 have it for CIFAR
+    "resnet-56": Source("image", "resnet", layers=(9, 9, 9)),
+    "resnet-18": Source("image", "resnet", layers=(2, 2, 2, 2)),
+    "mobilenetv2": Source("image", "mobilenetv2", layers=(35,)),  # percent of its channels
+    "vit": Source("image", "vit", layers=(4, 64)),  # layers, width
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """What a profile has for images instead: models, rows and fixed hyper-parameters."""
+
+    large: str  # key of kdnb.catalog.SOURCES
+    small: str  # key of kdnb.catalog.SOURCES
+    train_rows: int  # at most, 0 = all
+    lr: float
+    epochs: int
+    dropout: float = 0.0  # before the classifier, 0..1 [-]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """One size of the same study: models, rows and the fixed hyper-parameters of its arms."""
+
+    large: str  # key of kdnb.catalog.SOURCES
+    small: str  # key of kdnb.catalog.SOURCES
+    train_rows: int  # at most, 0 = all
+    validation_rows: int  # at most, 0 = all
+    test_rows: int  # at most, 0 = all
+    lr: float
+    epochs: int
+    ls_alpha: float
+    kd_alpha: float
+    seeds: tuple[int, ...]
+    images: Images  # of the image tasks: what is named there stands in for the fields above and below
+    history_rows: int = 64
+    max_length: int = 128
+    tasks: tuple[str, ...] = ("rt",)  # what `kdnb study` trains and reads
+
+
+# fmt: off
+PROFILES = {
+    "toy": Profile(
+        large="tiny-large", small="tiny-small", train_rows=64, validation_rows=32, test_rows=32, lr=1e-2, epochs=8,
+        ls_alpha=0.4, kd_alpha=0.7, seeds=(0, 1), history_rows=16, max_length=32,
+        images=Images(large="cnn", small="mlp-small", train_rows=64, lr=5e-3, epochs=20),
+    ),
+    "demo": Profile(
+        large="minilm-6", small="minilm-3", train_rows=1000, validation_rows=200, test_rows=800, lr=2e-4, epochs=2,
+        ls_alpha=0.4, kd_alpha=0.9, seeds=(0, 1, 2), history_rows=32,
+        images=Images(large="cnn", small="mlp-small", train_rows=1000, lr=2e-3, epochs=15),
+    ),
+    "cpu": Profile(
+        large="minilm-6", small="minilm-3", train_rows=2000, validation_rows=500, test_rows=1000, lr=1e-4, epochs=3,
+        ls_alpha=0.4, kd_alpha=0.9, seeds=(0, 1, 2, 3, 4), history_rows=64,
+        tasks=("rt", "headline", "passage", "relation"),
+        images=Images(large="resnet", small="mlp-small", train_rows=5000, lr=2e-3, epochs=8),
+    ),
+    "paper": Profile(
+        large="bert-base", small="distilbert-base", train_rows=0, validation_rows=0, test_rows=0, lr=3e-5, epochs=3,
+        ls_alpha=0.4, kd_alpha=0.7, seeds=(0, 1, 2, 3, 4), history_rows=2000,
+        tasks=("mrpc", "qnli", "sst2", "mnli"),
+        images=Images(large="resnet-56", small="resnet-20", train_rows=0, lr=1e-3, epochs=30),
+    ),
+}
+# fmt: on
+
+
+def model_of(profile: str, size: str, images: bool = False) -> str:
+    """The key of SOURCES behind a size in a profile: "large", "small", or a key of SOURCES itself.
+
+    Args:
+        images: whether the task's examples are images, for which a profile has other models than for texts.
+    """
+    has = PROFILES[profile].images if images else PROFILES[profile]
+    return {"large": has.large, "small": has.small}.get(size, size)

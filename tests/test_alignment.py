@@ -8,7 +8,7 @@ from batches import random_batch
 
 from kdnb.core.losses import one_hot_targets
 from kdnb.studies.deviations import similar_classes as al
-from kdnb.studies.deviations import zeroing
+from kdnb.studies.deviations import similar_classes as zeroing
 from kdnb.studies.deviations.spectral import gradient_flow
 from kdnb.studies.deviations.trainers import fit_linear, fit_networks, init_networks
 

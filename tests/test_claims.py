@@ -9,9 +9,9 @@ from batches import random_batch
 
 from kdnb.core import theory
 from kdnb.experiment.arms import ARMS
-from kdnb.studies.label_smoothing import claims, truth, verdicts
-from kdnb.studies.label_smoothing.claims import CLAIMS, METRICS
-from kdnb.studies.label_smoothing.truth import GLUE, published_count
+from kdnb.studies.label_smoothing import claims, verdicts
+from kdnb.studies.label_smoothing import claims as truth
+from kdnb.studies.label_smoothing.claims import CLAIMS, GLUE, METRICS, published_count
 
 # Worked out by hand from Tables 2-5 and 8-11, and Tables 3 and 7 for H15.1.
 COUNTS = {

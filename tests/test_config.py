@@ -7,10 +7,10 @@ from dataclasses import asdict, fields, replace
 
 import pytest
 
+from kdnb.catalog import PROFILES
 from kdnb.core.config import LATER, RunConfig, slug
 from kdnb.experiment.arms import ARMS, arm_config
-from kdnb.experiment.obtain import compare_points, with_teachers
-from kdnb.profiles import PROFILES
+from kdnb.experiment.points import compare_points, with_teachers
 
 KD = RunConfig(task="rt", profile="toy", data="0" * 16, method="kd", student="small", teacher_run="rt-erm-large-s0-abc")
 ERM = replace(KD, method="erm", teacher_run="")

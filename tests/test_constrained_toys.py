@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
-from kdnb.studies.deviations import constrained_toys as made
+from kdnb.studies.deviations import constrained as made
 from kdnb.studies.deviations.constrained import log_odds, lowest
 from kdnb.studies.deviations.trainers import fit_linear
 

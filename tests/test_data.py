@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdnb import paths
-from kdnb.catalog import TASKS, nearest, task_named
+from kdnb.catalog import TASKS, task_named
 from kdnb.core.config import RunConfig
 from kdnb.data import embedded, glue, tokens
 from kdnb.data import splits as data
+from kdnb.errors import ModelUnavailable, nearest
 from kdnb.models import text as models
 
 EMBEDDED = [name for name, task in TASKS.items() if task.source == "embedded"]
@@ -332,7 +333,7 @@ def test_the_paper_profile_trains_from_the_mirror(hub):
 def test_no_weights_and_no_hub_say_so(hub):
     parquet_mirror(hub)
     what = data.load("mrpc", "paper")
-    with pytest.raises(models.ModelUnavailable, match=r"google-bert/bert-base-uncased: no weights here"):
+    with pytest.raises(ModelUnavailable, match=r"google-bert/bert-base-uncased: no weights here"):
         models.build(paper_config(what, "large"), what)
 
 
@@ -343,7 +344,7 @@ def test_weights_that_are_no_safetensors_are_refused(hub):
     (folder / "model.safetensors").unlink()
     torch.save(saved.state_dict(), folder / "pytorch_model.bin")
     what = data.load("mrpc", "paper")
-    with pytest.raises(models.ModelUnavailable):
+    with pytest.raises(ModelUnavailable):
         models.build(paper_config(what, "large"), what)
 
 

@@ -5,8 +5,13 @@ import pytest
 from batches import random_batch
 
 from kdnb.studies.deviations import toys
-from kdnb.studies.deviations.beyond import beyond_control
-from kdnb.studies.deviations.scatter import deviation, recovered_gain, recovered_gains, teacher_class_pair
+from kdnb.studies.deviations.scatter import (
+    beyond_control,
+    deviation,
+    recovered_gain,
+    recovered_gains,
+    teacher_class_pair,
+)
 from kdnb.studies.deviations.trainers import fit_linear, fit_networks, init_networks, network_logits, stacked
 
 SEEDS = range(3)

@@ -18,8 +18,9 @@ import pytest
 
 from kdnb.core import store as runs
 from kdnb.core.config import SPLITS
+from kdnb.errors import StoreError, Unfinished
 from kdnb.experiment import obtain
-from kdnb.experiment.obtain import trainings
+from kdnb.experiment.points import trainings
 from kdnb.sweeps import engines, failures, sweeping
 from kdnb.sweeps import record as sweeps
 from kdnb.sweeps.record import Sweep
@@ -254,7 +255,7 @@ def test_a_lasting_error_is_recorded_once_and_the_sweep_goes_on(fit):
             raise ValueError("no\nway")
 
     fit.meet, told = meet, []
-    with pytest.raises(engines.Unfinished, match="4 points failed"):
+    with pytest.raises(Unfinished, match="4 points failed"):
         swept(told.append)
     assert len(failures.names()) == 4
     facts = failures.facts(sorted(failures.names())[0])
@@ -263,7 +264,7 @@ def test_a_lasting_error_is_recorded_once_and_the_sweep_goes_on(fit):
     assert sum("FAILED" in line for line in told) == 2
     assert len(runs.stored_ids()) == 12
     fit.meet, fit.asked = lambda config: None, ()
-    with pytest.raises(engines.Unfinished, match="4 points failed"):
+    with pytest.raises(Unfinished, match="4 points failed"):
         swept()
     assert fit.asked == ()
     swept(retry_failed=True)
@@ -291,10 +292,10 @@ def test_a_passing_error_is_tried_three_times(fit, toy, times, attempts):
 
 def test_what_every_point_would_meet_ends_the_sweep(fit):
     def meet(config):
-        raise runs.StoreError("the disk is full")
+        raise StoreError("the disk is full")
 
     fit.meet = meet
-    with pytest.raises(runs.StoreError, match="full"):
+    with pytest.raises(StoreError, match="full"):
         swept()
     assert len(fit.asked) == 2  # of one training
     assert failures.names() == set()
@@ -306,7 +307,7 @@ def test_students_wait_for_a_teacher_whose_candidates_failed(fit):
             raise ValueError("no")
 
     fit.meet = meet
-    with pytest.raises(engines.Unfinished, match="2 points failed; 8 wait for a teacher whose candidates failed"):
+    with pytest.raises(Unfinished, match="2 points failed; 8 wait for a teacher whose candidates failed"):
         swept()
     assert len(runs.stored_ids()) == 6
     fit.meet = lambda config: None
@@ -320,7 +321,7 @@ def test_shards_share_the_points_out(fit, n, store, monkeypatch):
     shares = []
     for i in range(1, n + 1):
         asked = []
-        with pytest.raises(engines.Unfinished, match="wait for a teacher"):  # since nothing is trained
+        with pytest.raises(Unfinished, match="wait for a teacher"):  # since nothing is trained
             swept(engine="shard", shard=(i, n))
         shares += asked[0]
         if n > 1:
@@ -344,7 +345,7 @@ def test_a_shard_counts_the_teachers_it_helps_with(fit):
 
 def test_a_held_training_is_waited_for_and_told(fit, toy):
     groups, told = trainings(sweeps.begin(TOY, {"rt": toy}, 1).points("erm")), []
-    with obtain.lock(groups[0][0].config), pytest.raises(engines.Unfinished, match="no sign of life"):
+    with obtain.lock(groups[0][0].config), pytest.raises(Unfinished, match="no sign of life"):
         engines.work(groups, {"rt": toy}, 1, lambda *_: None, told.append, wait=0.2)
     assert len(told) == 1
     assert groups[0][0].config.run_id() in told[0]

@@ -17,21 +17,20 @@ import pandas as pd
 import pytest
 from hub_folder import HubServer, whole_hub
 
-from kdnb import checkpoints, paths
-from kdnb.catalog import TASKS
+from kdnb import catalog, paths
+from kdnb.catalog import PROFILES, TASKS
 from kdnb.cli import doctor
 from kdnb.cli.main import main
-from kdnb.data import assets, download, fetch, glue, hub
+from kdnb.data import assets, fetch, glue, hub
+from kdnb.data import hub as download
 from kdnb.data import splits as data
 from kdnb.data.splits import SPLITS
+from kdnb.errors import DamagedFetch, HubUnreachable, MissingAsset
 from kdnb.models import text as models
-from kdnb.profiles import PROFILES
 
 BERT, DISTILBERT = "google-bert/bert-base-uncased", "distilbert/distilbert-base-uncased"
 COMMITS = {glue.HUB_REPO: glue.HUB_REVISION}
-COMMITS |= {
-    source.where: source.revision for source in checkpoints.SOURCES.values() if source.where in (BERT, DISTILBERT)
-}
+COMMITS |= {source.where: source.revision for source in catalog.SOURCES.values() if source.where in (BERT, DISTILBERT)}
 MODEL = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
 MRPC = {f"mrpc/{split}-00000-of-00001.parquet" for split in SPLITS}
 WANTED = {f"{repo}/{name}" for repo in (BERT, DISTILBERT) for name in MODEL}
@@ -83,7 +82,7 @@ def lying(root):
 # Checkpoints
 
 
-@pytest.mark.parametrize("name", [n for n, source in checkpoints.SOURCES.items() if source.kind in ("asset", "hub")])
+@pytest.mark.parametrize("name", [n for n, source in catalog.SOURCES.items() if source.kind in ("asset", "hub")])
 def test_layers_are_cut_at_equal_steps_as_distilberts_are(name):
     """DistilBERT starts from BERT's layers 0, 2, 4, 7, 9, 11 (Sanh et al. 2019, released code): one rule for all."""
 
@@ -91,7 +90,7 @@ def test_layers_are_cut_at_equal_steps_as_distilberts_are(name):
         return tuple(int(i) for i in np.round(np.linspace(0, of - 1, kept)))
 
     assert rule(6, 12) == (0, 2, 4, 7, 9, 11)
-    layers = checkpoints.SOURCES[name].layers
+    layers = catalog.SOURCES[name].layers
     if layers:
         assert layers == rule(len(layers), {"minilm": 6, "bert": 12, "roberta": 12}[name.split("-")[0]])
         assert len(layers) == int(name.split("-")[1])
@@ -99,8 +98,8 @@ def test_layers_are_cut_at_equal_steps_as_distilberts_are(name):
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_profile_has_at_least_three_sizes_of_one_family(profile):
-    kind = checkpoints.SOURCES[PROFILES[profile].large].kind
-    family = [source for source in checkpoints.SOURCES.values() if source.kind == kind]
+    kind = catalog.SOURCES[PROFILES[profile].large].kind
+    family = [source for source in catalog.SOURCES.values() if source.kind == kind]
     assert len({len(source.layers) for source in family}) >= 3
 
 
@@ -119,7 +118,7 @@ def test_every_profile_asks_for_its_own_models_and_texts():
 
 def test_more_models_are_asked_for_by_name():
     """A smaller cut of a model is made of the same files; what is generated needs none."""
-    source = checkpoints.SOURCES["roberta-base"]
+    source = catalog.SOURCES["roberta-base"]
     packaged, parts = fetch.needs("toy", [TASKS["rt"]], ["roberta-base", "roberta-4", "minilm-2", "resnet"])
     assert packaged == ["minilm"]
     assert [(part.repo, part.revision) for part in parts] == [(source.where, source.revision)]
@@ -220,7 +219,7 @@ def test_a_fetch_that_was_cut_off_goes_on(mirror, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         bring()
     assert lying(paths.HUB) == set(got)
-    with pytest.raises(hub.DamagedFetch, match=r"start `kdnb fetch` again"):  # half a model is no model
+    with pytest.raises(DamagedFetch, match=r"start `kdnb fetch` again"):  # half a model is no model
         hub.local(BERT, COMMITS[BERT], hub.MODEL_FILES)
     monkeypatch.setattr(download.Mirror, "get", real)
     assert brought(bring()) == WANTED - set(got)
@@ -270,7 +269,7 @@ def test_what_was_fetched_serves_as_the_hub_of_another_machine(mirror, monkeypat
     assert brought(bring()) == WANTED
     flip(tmp_path / "carried" / BERT / "model.safetensors")
     shutil.rmtree(paths.HUB)
-    with pytest.raises(hub.DamagedFetch, match=r"model\.safetensors: what arrived is not the file"):
+    with pytest.raises(DamagedFetch, match=r"model\.safetensors: what arrived is not the file"):
         bring()
     assert not (paths.HUB / BERT / "model.safetensors").exists()
 
@@ -278,7 +277,7 @@ def test_what_was_fetched_serves_as_the_hub_of_another_machine(mirror, monkeypat
 def test_a_mirror_of_another_commit_is_refused(mirror):
     shutil.copytree(mirror / BERT, paths.HUB / BERT)
     (mirror / BERT / hub.MANIFEST).write_text(json.dumps({"revision": "0" * 40, "files": {}}))
-    with pytest.raises(hub.HubUnreachable, match=r"holds commit 000000000000, expected 86b5e0934494"):
+    with pytest.raises(HubUnreachable, match=r"holds commit 000000000000, expected 86b5e0934494"):
         bring()
 
 
@@ -311,11 +310,11 @@ def test_fetched_files_are_read_first_then_the_mirror(mirror, monkeypatch):
 def test_damaged_files_are_refused_by_name(mirror):
     bring()
     flip(paths.HUB / BERT / "model.safetensors")
-    with pytest.raises(hub.DamagedFetch, match=r"bert-base-uncased/model\.safetensors is not what was fetched"):
+    with pytest.raises(DamagedFetch, match=r"bert-base-uncased/model\.safetensors is not what was fetched"):
         models.location("bert-base")
     (table,) = (paths.HUB / glue.HUB_REPO / "mrpc").glob("test-*")
     shorten(table)
-    with pytest.raises(hub.DamagedFetch, match=r"test-00000-of-00001\.parquet .* `kdnb fetch` again"):
+    with pytest.raises(DamagedFetch, match=r"test-00000-of-00001\.parquet .* `kdnb fetch` again"):
         data.load("mrpc", "paper")
 
 
@@ -543,7 +542,7 @@ def test_a_packaged_asset_is_checked_and_mended(tmp_path, monkeypatch):
         harm(tmp_path / "assets" / "text" / "b" / "two.txt")
         assert not assets.whole("text")
         monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))
-        with pytest.raises(assets.MissingAsset, match=r"cannot fetch a-text==1\.0"):
+        with pytest.raises(MissingAsset, match=r"cannot fetch a-text==1\.0"):
             assets.mend("text")
         assert (tmp_path / "assets" / "text" / "one.txt").exists()  # a damaged asset is kept until there is another
         monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
@@ -669,5 +668,5 @@ def test_checking_what_was_fetched_costs_little(mirror, monkeypatch):
     weights = paths.HUB / BERT / "model.safetensors"
     flip(weights)
     os.utime(weights, ns=(time.time_ns(), time.time_ns()))
-    with pytest.raises(hub.DamagedFetch):
+    with pytest.raises(DamagedFetch):
         hub.local(BERT, COMMITS[BERT], hub.MODEL_FILES)

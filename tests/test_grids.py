@@ -6,10 +6,10 @@ from dataclasses import fields, replace
 
 import pytest
 
+from kdnb.catalog import PROFILES
 from kdnb.core.config import RunConfig
 from kdnb.experiment.arms import ARMS, arm_config
-from kdnb.experiment.obtain import compare_points
-from kdnb.profiles import PROFILES
+from kdnb.experiment.points import compare_points
 from kdnb.studies.label_smoothing import paper
 from kdnb.sweeps import axes, cells, grids
 from kdnb.sweeps.where import FIELDS, compile_where

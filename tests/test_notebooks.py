@@ -8,8 +8,9 @@ import pytest
 
 from kdnb import paths
 from kdnb.core import store
+from kdnb.errors import NotebookFailed
 from kdnb.report import kernels, notebooks
-from kdnb.report.notebooks import NotebookFailed, Step, check_parameters, run_notebook, study_steps
+from kdnb.report.notebooks import Step, check_parameters, run_notebook, study_steps
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 STUDY = study_steps("toy")
@@ -198,9 +199,9 @@ def test_a_training_notebook_runs_in_the_toy_profile(step, trained):
 
 
 def test_the_training_notebooks_leave_the_runs_of_the_study(trained):
+    from kdnb.catalog import PROFILES
     from kdnb.experiment.arms import ARMS
     from kdnb.experiment.tables import study
-    from kdnb.profiles import PROFILES
 
     rt, section = study("rt", "toy"), study("section", "toy")
     assert rt.seeds(*ARMS) == list(PROFILES["toy"].seeds)

@@ -12,7 +12,8 @@ import pytest
 from kdnb.catalog import TASKS
 from kdnb.core import theory
 from kdnb.experiment.arms import ARMS
-from kdnb.studies.label_smoothing import paper, printed
+from kdnb.studies.label_smoothing import paper
+from kdnb.studies.label_smoothing import paper as printed
 from kdnb.sweeps import axes
 
 GLUE = ("mrpc", "qnli", "sst2", "mnli")

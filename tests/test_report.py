@@ -8,7 +8,9 @@ import pytest
 from kdnb import paths
 from kdnb.data import splits as data
 from kdnb.experiment import obtain, tables
-from kdnb.report import ledger_text, notebooks, report
+from kdnb.experiment.points import compare_points
+from kdnb.report import notebooks, report
+from kdnb.report import report as ledger_text
 from kdnb.studies.label_smoothing import verdicts
 
 NOTEBOOK = "10_entropy_of_targets"
@@ -18,7 +20,7 @@ NOTEBOOK = "10_entropy_of_targets"
 def page(tmp_path_factory):
     splits = data.load("rt", "toy")
     arms = ["erm_large", "erm_small", "ls_small", "kd_standard"]
-    done = obtain.run_points(obtain.compare_points("rt", "toy", splits.fingerprint, (0, 1), arms), splits)
+    done = obtain.run_points(compare_points("rt", "toy", splits.fingerprint, (0, 1), arms), splits)
     step = next(step for step in notebooks.study_steps("toy") if step.notebook == NOTEBOOK)
     kept = step.output.read_bytes() if step.output.exists() else None
     cells = [

@@ -5,7 +5,7 @@ import torch
 from hub_folder import parquet_mirror
 
 from kdnb import paths
-from kdnb.checkpoints import SOURCES
+from kdnb.catalog import SOURCES
 from kdnb.core.config import RunConfig
 from kdnb.core.loop import encode, fit
 from kdnb.data import splits

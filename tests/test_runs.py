@@ -13,11 +13,14 @@ import pytest
 
 from kdnb import paths
 from kdnb.cli import store_commands
-from kdnb.core import metrics, run_files
+from kdnb.core import metrics
+from kdnb.core import store as run_files
 from kdnb.core import store as runs
 from kdnb.core.config import RunConfig
-from kdnb.core.store import DamagedRun, Run, StoreError
+from kdnb.core.store import Run
+from kdnb.errors import DamagedRun, StoreError
 from kdnb.experiment import obtain
+from kdnb.experiment.points import Point
 
 CONFIG = RunConfig(task="rt", profile="toy", data="0" * 16, method="erm", student="small")
 EVERY_FILE = (*runs.FILES, "metrics.json")
@@ -256,8 +259,8 @@ def test_a_student_without_its_teachers_run_is_refused(store, trained):
 
 
 def test_of_one_training_only_what_is_missing_is_trained(store, trained):
-    points = [obtain.Point("erm_small", replace(CONFIG, schedule="constant", epochs=epochs)) for epochs in (3, 1, 2)]
-    other = obtain.Point("", replace(CONFIG, seed=1))
+    points = [Point("erm_small", replace(CONFIG, schedule="constant", epochs=epochs)) for epochs in (3, 1, 2)]
+    other = Point("", replace(CONFIG, seed=1))
     obtain.ensure(points[1].config, None)
     trained.clear()
     said = []
@@ -325,7 +328,7 @@ from kdnb import paths; from kdnb.core import store as runs
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
 try:
     runs.save(test_runs.made_run())
-except runs.StoreError as error:
+except StoreError as error:
     print(error)
 """
 

@@ -17,7 +17,7 @@ from kdnb.core import store as runs
 from kdnb.core.store import Run
 from kdnb.data import splits
 from kdnb.experiment import obtain
-from kdnb.experiment.obtain import Point
+from kdnb.experiment.points import Point, compare_points
 from kdnb.sweeps import axes, grids, select
 
 OPENED = []
@@ -188,7 +188,7 @@ def test_the_matched_erm_run_has_the_same_training_and_lies_in_the_grid():
 
 def test_a_fixed_grid_has_its_matched_erm_among_the_runs_of_the_comparison(store):
     stages = grids.stages("temperature", "rt", "toy", "0" * 16)
-    usual = {p.config.run_id() for p in obtain.compare_points("rt", "toy", "0" * 16, (0, 1), ("erm_small",))}
+    usual = {p.config.run_id() for p in compare_points("rt", "toy", "0" * 16, (0, 1), ("erm_small",))}
     assert {select.matched_erm(p.config, stages.erm).run_id() for p in stages.soft} == usual
 
 

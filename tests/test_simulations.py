@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from kdnb import paths
-from kdnb.analysis.effects import verdict
+from kdnb.analysis.statistics import verdict
 from kdnb.cli import main
 from kdnb.studies.deviations import simulations
 from kdnb.studies.deviations.claims import DEVIATION_CLAIMS

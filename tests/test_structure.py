@@ -143,7 +143,7 @@ def test_nothing_that_runs_code_from_files_is_used(path):
 
 
 def test_the_hub_is_pinned_to_commits():
-    from kdnb.checkpoints import SOURCES as MODELS
+    from kdnb.catalog import SOURCES as MODELS
     from kdnb.data.glue import HUB_REVISION
 
     pins = [HUB_REVISION, *(source.revision for source in MODELS.values() if source.kind == "hub")]

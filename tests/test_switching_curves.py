@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from kdnb.analysis import statistics
-from kdnb.analysis.effects import verdict
+from kdnb.analysis.statistics import verdict
 from kdnb.core import store as runs
 from kdnb.core.loop import fit
 from kdnb.studies.deviations import switched_toys, switching

@@ -6,9 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kdnb.core.batches import BUCKET, plan_batches, sorted_batches
 from kdnb.core.predict import predict
 from kdnb.data import splits
-from kdnb.data.tokens import BUCKET, Tokens, plan_batches, sorted_batches, tokenize
+from kdnb.data.tokens import Tokens, tokenize
 from kdnb.models import text
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=200).map(np.array)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from kdnb.core.entropy import posterior_entropy
-from kdnb.core.schedule import share_after, switched
+from kdnb.core.methods import share_after, switched
 from kdnb.studies.deviations import toys
 from kdnb.studies.deviations.scatter import recovered_gain
 from kdnb.studies.deviations.trainers import fit_linear, fit_networks, init_networks, network_logits, patches, stacked

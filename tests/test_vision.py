@@ -14,8 +14,7 @@ from PIL import Image
 from torch import nn
 
 from kdnb import paths
-from kdnb.catalog import TASKS, is_image, task_named
-from kdnb.checkpoints import SOURCES
+from kdnb.catalog import PROFILES, SOURCES, TASKS, is_image, model_of, task_named
 from kdnb.cli import main
 from kdnb.core import store as runs
 from kdnb.core.loop import encode, fit
@@ -26,7 +25,6 @@ from kdnb.experiment import tables
 from kdnb.experiment.arms import arm_config
 from kdnb.models import text as models
 from kdnb.models import vision
-from kdnb.profiles import PROFILES, model_of
 from kdnb.sweeps import cells
 
 MODELS = [name for name, source in SOURCES.items() if source.kind == "image"]

@@ -9,7 +9,9 @@ import pytest
 
 from kdnb import paths
 from kdnb.core import store
+from kdnb.errors import WorkerDied
 from kdnb.experiment import obtain, workers
+from kdnb.experiment.points import compare_points, trainings
 
 ARMS = ("erm_small", "ls_small", "kd_self", "tfkd_small")
 
@@ -17,7 +19,7 @@ ARMS = ("erm_small", "ls_small", "kd_self", "tfkd_small")
 @pytest.fixture
 def points(toy):
     quick = {"epochs": 1, "history_points": 0}
-    return obtain.compare_points("rt", "toy", toy.fingerprint, (0, 1), ARMS, quick)
+    return compare_points("rt", "toy", toy.fingerprint, (0, 1), ARMS, quick)
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def _again(points, data):
 
 
 def test_students_wait_for_their_teachers(points):
-    groups = obtain.trainings(points)
+    groups = trainings(points)
     assert {point.config.method for group in workers._ready(groups, {}) for point in group} == {"erm", "ls", "tfkd"}
     students = [group for group in groups if group[0].config.method == "kd"]
     assert workers._ready(students, {}) == students  # their teachers are stored, or will be missed by name
@@ -58,7 +60,7 @@ def test_a_worker_that_dies_is_told(points, toy, shared_store):
         for process in multiprocessing.active_children():
             os.kill(process.pid, signal.SIGKILL)
 
-    with pytest.raises(workers.WorkerDied, match="a worker died"):
+    with pytest.raises(WorkerDied, match="a worker died"):
         workers.run_points(points, toy, 2, kill)
     assert store.stored_ids()  # what was finished is kept
 

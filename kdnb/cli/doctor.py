@@ -30,7 +30,7 @@ def check() -> dict:
     import psutil
     import torch
 
-    from kdnb.core.predict import device, precision
+    from kdnb.core.device import device, precision
 
     return {
         "python": sys.version.split()[0],

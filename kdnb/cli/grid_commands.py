@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass
 
-from kdnb.catalog import nearest, task_named
+from kdnb.catalog import PROFILES, task_named
 from kdnb.core import store
 from kdnb.core.config import RunConfig
 from kdnb.data import splits
-from kdnb.data.assets import MissingAsset
-from kdnb.data.hub import HubUnreachable
-from kdnb.profiles import PROFILES
+from kdnb.errors import HubUnreachable, MissingAsset, nearest
 from kdnb.sweeps import grids, plan, probe, select
 from kdnb.sweeps.axes import HPARAMS, grid_named, searched, seeds_of
 

@@ -10,6 +10,7 @@ from kdnb.catalog import TASKS
 from kdnb.cli import grid_cli, runs, sweep_cli
 from kdnb.cli.options import Epochs, Json, Lr, ProfileName, TaskName, TrainRows, finish, numbers, words
 from kdnb.core.config import METHODS, SCHEDULES, TFKD_FORMS
+from kdnb.errors import KdnbError
 from kdnb.experiment.arms import ARMS
 
 app = typer.Typer(
@@ -123,7 +124,7 @@ def compare(
 @app.command()
 def study(profile: ProfileName = "demo", as_json: Json = False) -> None:
     """Execute every notebook of the study and write the report; what is current is kept."""
-    from kdnb.report import commands as notebook_commands
+    from kdnb.report import notebooks as notebook_commands
 
     finish(as_json, notebook_commands.study(profile))
 
@@ -135,7 +136,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Execute one notebook with papermill into outputs/executed/."""
-    from kdnb.report import commands as notebook_commands
+    from kdnb.report import notebooks as notebook_commands
 
     finish(as_json, notebook_commands.run(notebook, parameter or []))
 
@@ -163,10 +164,9 @@ def main() -> None:
             sys.exit(2)
         if hasattr(error, "format_message"):  # typer's usage errors, whichever click they come from
             _fail(error.format_message())
-        own = type(error).__module__.startswith("kdnb.")
-        if os.environ.get("KDNB_DEBUG") or not (own or isinstance(error, ValueError | OSError)):
+        if os.environ.get("KDNB_DEBUG") or not isinstance(error, KdnbError | ValueError | OSError):
             raise
-        _fail(str(error), 1 if type(error).__name__ in ("NotebookFailed", "Unfinished") else 2)
+        _fail(str(error), getattr(error, "exit_code", 2))
 
 
 def _fail(message: str, code: int = 2) -> None:

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kdnb.catalog import TASKS
-from kdnb.profiles import PROFILES
+from kdnb.catalog import PROFILES, TASKS
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 TaskName = Annotated[

@@ -3,12 +3,13 @@
 import json
 from dataclasses import asdict
 
-from kdnb.catalog import nearest
 from kdnb.cli.train import facts
 from kdnb.core import store
 from kdnb.core.config import RunConfig
 from kdnb.data.splits import TaskData, load
+from kdnb.errors import DamagedRun, nearest
 from kdnb.experiment import obtain, tables
+from kdnb.experiment.points import Point
 
 
 def list_runs(task: str) -> dict:
@@ -39,7 +40,7 @@ def verify_runs(redo: bool) -> dict:
     for run_id in ids:
         try:
             store.load(run_id)
-        except store.DamagedRun as error:
+        except DamagedRun as error:
             config = salvage_config(run_id)
             where = store.set_aside(run_id)
             print(f"damaged: {error}; set aside in {where}")
@@ -50,7 +51,7 @@ def verify_runs(redo: bool) -> dict:
             if config is None or config.task.startswith("own:"):
                 print(f"{run_id}: cannot be redone from here; run the command that made it again")
                 continue
-            obtain.run_points([obtain.Point(tables.arm_of(config), config)], data_of(config))
+            obtain.run_points([Point(tables.arm_of(config), config)], data_of(config))
             redone.append(run_id)
     print(f"{len(ids)} runs checked, {len(damaged)} damaged, {len(redone)} redone")
     return {"checked": len(ids), "damaged": damaged, "redone": redone}

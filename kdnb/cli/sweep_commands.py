@@ -3,7 +3,7 @@
 import time
 from dataclasses import asdict
 
-from kdnb.catalog import nearest
+from kdnb.errors import nearest
 from kdnb.sweeps import record as sweeps
 from kdnb.sweeps import status
 from kdnb.sweeps.record import Record, Sweep
@@ -14,8 +14,8 @@ def run(wanted, how: dict) -> dict:
 
     Raises: as `kdnb.sweeps.sweeping.run`.
     """
+    from kdnb.errors import Unfinished
     from kdnb.sweeps import sweeping
-    from kdnb.sweeps.engines import Unfinished
 
     how = sweeping.How(**{**how, "shard": _shard(how["shard"], how["engine"])})
     what = Sweep(**asdict(wanted))

@@ -2,16 +2,16 @@
 
 from dataclasses import replace
 
-from kdnb.catalog import nearest
-from kdnb.checkpoints import SOURCES
+from kdnb.catalog import PROFILES, SOURCES
 from kdnb.core import store
 from kdnb.core.config import METHODS
 from kdnb.core.store import Run
 from kdnb.data.splits import TaskData, load, make
+from kdnb.errors import nearest
 from kdnb.experiment import obtain, tables
 from kdnb.experiment.arms import ARMS, arm_config, model_name
+from kdnb.experiment.points import Point, compare_points
 from kdnb.experiment.workers import run_points
-from kdnb.profiles import PROFILES
 
 SOFT = (  # a student's alone, not its teacher's
     "alpha", "tau", "tau2_scaling", "tfkd_form", "multiplier", "student", "method", "before", "after", "switch_at",
@@ -58,7 +58,7 @@ def train(task, profile, method, student, teacher, seed, train_rows, changes) ->
         model_name(data.task.name, profile, teacher)  # so is a teacher that cannot read the task
     if teacher:
         config = replace(config, teacher_run=_teacher(teacher, data, profile, seed, changes))
-    found = obtain.run_points([obtain.Point(tables.arm_of(config), config)], data)
+    found = obtain.run_points([Point(tables.arm_of(config), config)], data)
     return facts(found[config.run_id()])
 
 
@@ -79,8 +79,8 @@ def _teacher(teacher: str, data: TaskData, profile: str, seed: int, changes: dic
     shared = {name: value for name, value in changes.items() if name not in SOFT}
     arm = f"erm_{teacher}" if f"erm_{teacher}" in ARMS else "erm_small"
     shared |= {"student": teacher} if teacher in SOURCES else {}
-    points = obtain.compare_points(data.task.name, profile, data.fingerprint, [seed], [arm], shared)
-    obtain.run_points([obtain.Point(tables.arm_of(point.config), point.config) for point in points], data)
+    points = compare_points(data.task.name, profile, data.fingerprint, [seed], [arm], shared)
+    obtain.run_points([Point(tables.arm_of(point.config), point.config) for point in points], data)
     return points[0].config.run_id()
 
 
@@ -103,7 +103,7 @@ def compare(task, own, profile, seeds, arms, changes, arm_changes, train_rows, w
     if size["train"] < data.available:
         print(f"  of {data.available:,} train rows; --train-rows 0 takes all")
     seeds, arms = seeds or PROFILES[profile].seeds, arms or tuple(ARMS)
-    points = obtain.compare_points(data.task.name, profile, data.fingerprint, seeds, arms, changes, arm_changes)
+    points = compare_points(data.task.name, profile, data.fingerprint, seeds, arms, changes, arm_changes)
     done = run_points(points, data, workers)
     table = tables.tidy(list(done.values()))
     _print_table(table)

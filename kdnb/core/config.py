@@ -6,8 +6,7 @@ import json
 import math
 from dataclasses import dataclass, fields
 
-from kdnb.checkpoints import SOURCES
-from kdnb.profiles import PROFILES
+from kdnb.catalog import PROFILES, SOURCES
 
 SPLITS = ("train", "validation", "test")
 METHODS = ("erm", "ls", "kd", "tfkd", "switch")
@@ -40,7 +39,7 @@ class RunConfig:
     profile: str  # a key of PROFILES: which models and how many rows
     data: str  # fingerprint of the three splits, from kdnb.data.splits
     method: str  # one of METHODS
-    student: str  # "large", "small", or a key of kdnb.checkpoints.SOURCES
+    student: str  # "large", "small", or a key of kdnb.catalog.SOURCES
     before: str = ""  # switch only: the method trained first, one of METHODS but switch
     after: str = ""  # switch only: the method that takes over
     switch_at: float = 0.0  # switch only: where `after` begins, share of the steps, 0..1 [-]

@@ -1,13 +1,54 @@
-"""What a GPU adds to the fine-tuning loop: TF32, pinned memory, compiled layers. Written for one, confirmed on none."""
+"""The machine: its device and precision, what a GPU adds to the loop, what a run cost and where, memory given back.
+
+What is for a GPU is written for one and confirmed on none.
+"""
 
 import contextlib
+import ctypes
+import functools
+import gc
+import platform
+import re
+import resource
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from kdnb.core.predict import device
+from kdnb import paths
 
 COMPILE_STEPS = 2000  # optimiser steps from which a compilation of a minute or so is earned back
+
+
+def device() -> torch.device:
+    """The GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def precision(wanted: str = "auto") -> str:
+    """ "bf16" or "fp32": what "auto" means on this machine, or what was asked for.
+
+    "auto" is bf16 where the hardware multiplies it natively (recent GPUs; CPUs with AVX512-BF16, AMX
+    or Arm's BF16 instructions), since elsewhere it is emulated and slow.
+    """
+    if wanted != "auto":
+        return wanted
+    if device().type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        import platform
+
+        x86 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        native = x86 or (platform.machine() == "aarch64" and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return "bf16" if native else "fp32"
+
+
+def autocast(kind: str) -> contextlib.AbstractContextManager:
+    """Mixed precision on the current device: bfloat16 matrix products for "bf16", nothing for "fp32"."""
+    return torch.autocast(device().type, dtype=torch.bfloat16, enabled=kind == "bf16")
 
 
 def set_up(kind: str) -> None:
@@ -50,3 +91,54 @@ def compile_layers(model: nn.Module, steps: int, backend: str = "inductor") -> s
         for layer in model.encoder.layers[:-1]:  # the last one is evaluated at the first token, by another method
             layer.compile(dynamic=True, backend=backend)
     return why
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's names for the options of mallopt
+
+
+def surroundings(kind: str) -> dict:
+    """Where a run was made: device, precision, memory, versions, code revision."""
+    gpu = device().type == "cuda"
+    if gpu:
+        peak, name = torch.cuda.max_memory_allocated(), torch.cuda.get_device_name()
+    else:
+        peak, name = _peak_memory(), f"cpu ({platform.machine()})"
+    return {
+        "peak_memory_mib": round(peak / 2**20), "device": name, "threads": torch.get_num_threads(), "precision": kind,
+        **_software(),
+    }  # fmt: skip
+
+
+def _peak_memory() -> int:
+    """Largest resident size of this process so far [bytes]; Linux's rusage would count the parent's before exec."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(re.search(r"VmHWM:\s*(\d+)", status.read_text()).group(1)) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+@functools.cache
+def _software() -> dict:
+    packages = ("torch", "transformers", "numpy", "kdnb")
+    git = ["git", "-C", str(paths.ROOT), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        revision = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        revision = "unknown"
+    return {"versions": {"python": sys.version.split()[0], **{p: version(p) for p in packages}}, "revision": revision}
+
+
+def keep_memory() -> None:
+    """Have the C library keep what is freed for the next operation, instead of handing each large piece back."""
+    if platform.libc_ver()[0] == "glibc":
+        for option in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
+            ctypes.CDLL("libc.so.6").mallopt(option, 2**30)
+
+
+def release_memory() -> None:
+    """Hand free memory back to the system: batches of many lengths leave hundreds of MiB in fragments."""
+    gc.collect()
+    if device().type == "cuda":
+        torch.cuda.empty_cache()
+    elif platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -10,16 +10,17 @@ from torch import Tensor, nn
 
 from kdnb.core import device as gpu
 from kdnb.core import metrics
+from kdnb.core.batches import plan_batches
 from kdnb.core.config import RunConfig
-from kdnb.core.cost import keep_memory, release_memory, surroundings
+from kdnb.core.device import autocast, device, keep_memory, precision, release_memory, surroundings
 from kdnb.core.history import History
 from kdnb.core.methods import batch_loss, learning_rate
 from kdnb.core.optimizer import Optimizer
-from kdnb.core.predict import autocast, device, precision, predict
+from kdnb.core.predict import predict
 from kdnb.core.store import Run
 from kdnb.data.pixels import Pixels, normalized
 from kdnb.data.splits import SPLITS, TaskData
-from kdnb.data.tokens import Tokens, plan_batches, tokenize
+from kdnb.data.tokens import Tokens, tokenize
 from kdnb.models import text
 
 

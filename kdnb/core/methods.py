@@ -6,7 +6,6 @@ from torch import Tensor
 
 from kdnb.core.config import RunConfig
 from kdnb.core.losses import erm_loss, kd_loss, ls_loss, tfkd_released_loss, virtual_teacher_logits
-from kdnb.core.schedule import share_after
 
 
 def batch_loss(
@@ -60,3 +59,33 @@ def _loss(config: RunConfig, method: str, logits: Tensor, labels: Tensor, teache
         teacher_logits = virtual_teacher_logits(labels, logits.shape[1], config.confidence)
     soft = teacher_logits() if callable(teacher_logits) else teacher_logits
     return kd_loss(logits, labels, soft, config.alpha, config.tau, config.tau2_scaling)
+
+
+def share_after(step: float, switch: float, ramp: float = 0) -> float:
+    """Weight clip((t - s) / ramp, 0, 1) of the loss after the switch, in [0, 1].
+
+    Args:
+        step: t, counted from 0. switch: s, the first step of the ramp; 0 or less is no switch, the later loss
+            from the first step on. ramp: steps from 0 to 1, >= 0; 0 is a hard switch, 1 at s itself.
+    Raises:
+        ValueError: ramp is negative.
+    """
+    if ramp < 0:
+        raise ValueError(f"ramp must be >= 0 steps, got {ramp}")
+    if switch <= 0 or (ramp == 0 and step >= switch):
+        return 1.0
+    return min(max((step - switch) / ramp, 0.0), 1.0) if ramp else 0.0
+
+
+def switched(before: float, after: float, switch: float, ramp: float = 0) -> Callable[[int], float]:
+    """alpha(t), the weight of the soft target at step t, that goes from `before` to `after` at `switch`.
+
+    One-hot -> KD is `switched(0, alpha, s)`, KD -> one-hot `switched(alpha, 0, s)`. Both ends are exact, so a
+    switch at 0 and one after the last step give the pure methods, bit by bit.
+    """
+
+    def alpha(step: int) -> float:
+        share = share_after(step, switch, ramp)
+        return (1 - share) * before + share * after
+
+    return alpha

@@ -1,41 +1,13 @@
 """Logits of a model over a split: the split's order, eval mode, float32. Also: device and precision."""
 
-import contextlib
-
 import torch
 from torch import Tensor, nn
 
-from kdnb.data.tokens import Tokens, sorted_batches
+from kdnb.core.batches import sorted_batches
+from kdnb.core.device import autocast, device
+from kdnb.data.tokens import Tokens
 
 MAX_TOKENS = 4096  # of one evaluation batch, padding included
-
-
-def device() -> torch.device:
-    """The GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def precision(wanted: str = "auto") -> str:
-    """ "bf16" or "fp32": what "auto" means on this machine, or what was asked for.
-
-    "auto" is bf16 where the hardware multiplies it natively (recent GPUs; CPUs with AVX512-BF16, AMX
-    or Arm's BF16 instructions), since elsewhere it is emulated and slow.
-    """
-    if wanted != "auto":
-        return wanted
-    if device().type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        import platform
-
-        x86 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        native = x86 or (platform.machine() == "aarch64" and torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return "bf16" if native else "fp32"
-
-
-def autocast(kind: str) -> contextlib.AbstractContextManager:
-    """Mixed precision on the current device: bfloat16 matrix products for "bf16", nothing for "fp32"."""
-    return torch.autocast(device().type, dtype=torch.bfloat16, enabled=kind == "bf16")
 
 
 def predict(model: nn.Module, tokens: Tokens, kind: str) -> Tensor:

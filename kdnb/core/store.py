@@ -20,17 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from kdnb import paths
-from kdnb.core import run_files
 from kdnb.core.config import SPLITS, RunConfig
-from kdnb.core.run_files import FILES, metrics_bytes
-
-
-class DamagedRun(ValueError):
-    """A stored run is not what was written."""
-
-
-class StoreError(OSError):
-    """The outputs folder cannot be written; the message says why."""
+from kdnb.errors import DamagedRun, StoreError
 
 
 @dataclass(frozen=True)
@@ -92,11 +83,11 @@ def save(run: Run) -> None:
     check_writable()
     scratch = Path(tempfile.mkdtemp(prefix=".partial-", dir=paths.RUNS))
     try:
-        run_files.write(scratch, run)
+        write(scratch, run)
         if (paths.RUNS / run.run_id).is_dir():  # another process was first: the same content, by its name
             return
         os.rename(scratch, paths.RUNS / run.run_id)
-        run_files.sync(paths.RUNS)
+        sync(paths.RUNS)
     except OSError as error:
         if (paths.RUNS / run.run_id).is_dir():
             return
@@ -175,3 +166,50 @@ def _metrics(run_id: str) -> tuple[dict, dict[str, str]]:
 
 def _damaged(run_id: str, error: Exception) -> DamagedRun:
     return DamagedRun(f"run {run_id}: {error.strerror if isinstance(error, OSError) else error}")
+
+
+FILES = ("config.json", "history.csv", "logits.npz")
+
+
+def write(scratch: Path, run) -> None:
+    """The four files of a `kdnb.core.store.Run` in a folder, each synced to disk."""
+    arrays = {s: run.logits[s].astype(np.float32) for s in SPLITS}
+    arrays |= {f"{s}_labels": run.labels[s].astype(np.int64) for s in SPLITS}
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **arrays)
+    table = io.StringIO()
+    columns = list(run.history[0]) if run.history else ["step"]
+    writer = csv.DictWriter(table, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(run.history)
+    content = {
+        "config.json": run.config.to_json().encode(),
+        "history.csv": table.getvalue().encode(),
+        "logits.npz": packed.getvalue(),
+    }
+    sums = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
+    content["metrics.json"] = metrics_bytes(run.metrics, sums)
+    for name, data in content.items():
+        with open(scratch / name, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    os.chmod(scratch, 0o755)
+    sync(scratch)
+
+
+def metrics_bytes(metrics: dict, sums: dict[str, str]) -> bytes:
+    """Canonical JSON of the metrics, closed by the hash of itself."""
+    body = {**metrics, "sha256": {name: sums[name] for name in FILES}}
+    own = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    body["sha256"]["metrics.json"] = own
+    return (json.dumps(body, sort_keys=True, indent=1) + "\n").encode()
+
+
+def sync(path: Path) -> None:
+    """Make a folder's entries durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

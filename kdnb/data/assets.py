@@ -14,10 +14,7 @@ from filelock import FileLock
 
 from kdnb import paths
 from kdnb.data.hub import sha256
-
-
-class MissingAsset(RuntimeError):
-    """A packaged file is neither in the data cache nor to be had from the package index."""
+from kdnb.errors import MissingAsset
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable
 from filelock import FileLock
 
 from kdnb import paths
-from kdnb.catalog import Task, nearest, task_named
-from kdnb.checkpoints import SOURCES
-from kdnb.data import assets, download, embedded, glue, hub, hub_sets, images
-from kdnb.data.download import Listed, Part
-from kdnb.profiles import PROFILES
+from kdnb.catalog import PROFILES, SOURCES, Task, task_named
+from kdnb.data import assets, embedded, glue, hub, hub_sets, images
+from kdnb.data import hub as download
+from kdnb.data.hub import Listed, Part
+from kdnb.errors import HubUnreachable, nearest
 
 
 def fetch(
@@ -105,7 +105,7 @@ def _part(part: Part, say: Callable[[str], None]) -> dict[str, dict]:
             origin = download.source()
             listed = origin.files(part)
             if not (names := hub.choose(part.patterns, listed)):
-                raise hub.HubUnreachable(f"{part.repo}: {origin.name} lacks one of {', '.join(part.patterns)}")
+                raise HubUnreachable(f"{part.repo}: {origin.name} lacks one of {', '.join(part.patterns)}")
             todo = [name for name in names if hub.broken(folder, {name: files.get(name, {})})]
             if known and not files:
                 shutil.rmtree(folder)  # of another commit; its successor is within reach

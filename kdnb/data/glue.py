@@ -15,7 +15,7 @@ import pandas as pd
 from kdnb import paths
 from kdnb.catalog import Task
 from kdnb.data import hub
-from kdnb.data.hub import HubUnreachable
+from kdnb.errors import HubUnreachable
 
 HUB_REPO = "nyu-mll/glue"
 HUB_REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"

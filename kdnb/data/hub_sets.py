@@ -8,7 +8,7 @@ import pandas as pd
 from kdnb.catalog import Task
 from kdnb.data import hub
 from kdnb.data.glue import holdout, parquet, tidy
-from kdnb.data.hub import HubUnreachable
+from kdnb.errors import HubUnreachable
 
 
 @dataclass(frozen=True)

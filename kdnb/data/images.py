@@ -19,7 +19,7 @@ from kdnb.catalog import Task
 from kdnb.data import hub
 from kdnb.data.assets import asset
 from kdnb.data.glue import holdout
-from kdnb.data.hub import HubUnreachable
+from kdnb.errors import HubUnreachable
 
 SEED = 42  # of the cuts of digits and mnist5k
 Parts = dict[str, tuple[np.ndarray, np.ndarray]]  # split -> images (N, C, H, W) uint8, labels (N,) int64

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from kdnb.catalog import Task, nearest
+from kdnb.catalog import Task
+from kdnb.errors import nearest
 
 HOLDOUT_SEED = 42
 HOLDOUT_SHARE = 0.15  # of the rows, for each of validation and test, where no file is given

@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 
 from kdnb import paths
-from kdnb.catalog import Task, task_named
+from kdnb.catalog import PROFILES, Task, task_named
 from kdnb.core.config import SPLITS
 from kdnb.data import embedded, glue, hub_sets, images
-from kdnb.profiles import PROFILES
 
 BUILD = 4  # of the embedded tasks; raise it when kdnb.data.embedded changes what it makes
 SUBSET_SEED, NOISE_SEED = 42, 43

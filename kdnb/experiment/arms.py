@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from kdnb.catalog import is_image
-from kdnb.checkpoints import SOURCES
+from kdnb.catalog import PROFILES, SOURCES, is_image, model_of
 from kdnb.core.config import RunConfig
-from kdnb.profiles import PROFILES, model_of
 
 
 @dataclass(frozen=True, kw_only=True)

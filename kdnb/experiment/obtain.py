@@ -1,82 +1,20 @@
 """Grids as pure lists of RunConfigs, and the one way to get their runs: load them, else train them."""
 
 import sys
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
 from kdnb import paths
-from kdnb.catalog import nearest
 from kdnb.core import store
 from kdnb.core.config import RunConfig
-from kdnb.core.store import DamagedRun, Run
-from kdnb.experiment.arms import ARMS, arm_config
+from kdnb.core.store import Run
+from kdnb.errors import DamagedRun
+from kdnb.experiment.points import Point, trainings
 
 if TYPE_CHECKING:
     from kdnb.data.splits import TaskData  # it brings pandas, which names alone need not wait for
-
-
-@dataclass(frozen=True)
-class Point:
-    """One run to be had: its arm ("" where it is none of ARMS) and its config."""
-
-    arm: str
-    config: RunConfig
-
-    @property
-    def title(self) -> str:
-        """As printed."""
-        if self.config.method == "switch":
-            return f"{self.config.before.upper()} to {self.config.after.upper()} at {self.config.switch_at:g}"
-        return ARMS[self.arm].name if self.arm else f"{self.config.method.upper()} {self.config.student}"
-
-
-def compare_points(
-    task: str,
-    profile: str,
-    data: str,
-    seeds: Iterable[int],
-    arms: Iterable[str] = tuple(ARMS),
-    changes: dict | None = None,
-    arm_changes: dict[str, dict] | None = None,
-) -> list[Point]:
-    """The runs of one comparison, seed by seed, every teacher before its students.
-
-    Args:
-        task, profile: keys of TASKS and PROFILES. data: the splits' fingerprint.
-        seeds: of initialisation and order. arms: keys of ARMS; their teachers are added.
-        changes: RunConfig fields for all arms. arm_changes: arm -> fields, on top.
-    Raises:
-        ValueError: an unknown arm or field, or a value out of range.
-    """
-    wanted = with_teachers(arms)
-    points = []
-    for seed in seeds:
-        of_arm = {}
-        for arm in wanted:
-            teacher = of_arm[ARMS[arm].teacher].run_id() if ARMS[arm].teacher else ""
-            fields = {**(changes or {}), **(arm_changes or {}).get(arm, {})}
-            try:
-                of_arm[arm] = arm_config(
-                    arm, task=task, profile=profile, data=data, seed=seed, teacher_run=teacher, **fields
-                )
-            except TypeError as error:
-                raise ValueError(str(error)) from None
-        points += [Point(arm, config) for arm, config in of_arm.items()]
-    return points
-
-
-def with_teachers(arms: Iterable[str]) -> list[str]:
-    """Arms and their teachers, in the order of ARMS; ValueError for an unknown one."""
-    arms = list(arms)
-    for arm in arms:
-        if arm not in ARMS:
-            raise ValueError(f"unknown arm {arm!r}{nearest(arm, ARMS)}")
-    needed = set(arms) | {ARMS[arm].teacher for arm in arms}
-    first = [arm for arm in ARMS if arm in needed and not ARMS[arm].teacher]
-    return first + [arm for arm in ARMS if arm in needed and ARMS[arm].teacher]
 
 
 def ensure(config: RunConfig, data: "TaskData", on_step: Callable | None = None) -> tuple[Run, bool]:
@@ -128,14 +66,6 @@ def whole(config: RunConfig) -> Run | None:
         return store.load(config.run_id())
     except (FileNotFoundError, DamagedRun):
         return None
-
-
-def trainings(points: Iterable[Point]) -> list[list[Point]]:
-    """The points grouped by the training that gives them, each group where its first point stands."""
-    groups = {}
-    for point in points:
-        groups.setdefault(point.config.training(), []).append(point)
-    return list(groups.values())
 
 
 def run_points(points: list[Point], data: "TaskData", say: Callable[[str], None] = print) -> dict[str, Run]:

@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING
 from kdnb.core import store
 from kdnb.core.config import RunConfig
 from kdnb.core.store import Run
+from kdnb.errors import WorkerDied
 from kdnb.experiment import obtain
-from kdnb.experiment.obtain import Point
+from kdnb.experiment.points import Point, trainings
 
 if TYPE_CHECKING:
     from kdnb.data.splits import TaskData
-
-
-class WorkerDied(RuntimeError):
-    """A worker process was killed, often for lack of memory; finished runs are kept."""
 
 
 def run_points(
@@ -38,7 +35,7 @@ def run_points(
         raise ValueError(f"workers must be >= 1, got {workers}")
     if workers == 1:
         return obtain.run_points(points, data, say)
-    left, flying, done = obtain.trainings(points), {}, {}
+    left, flying, done = trainings(points), {}, {}
     threads, spawn = max(1, _cores() // workers), multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin, initargs=(data, threads)) as pool:
         try:

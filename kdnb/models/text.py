@@ -7,20 +7,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdnb.checkpoints import SOURCES
+from kdnb.catalog import SOURCES
 from kdnb.core.config import RunConfig
 from kdnb.data import hub
 from kdnb.data.assets import asset
 from kdnb.data.splits import TaskData
 from kdnb.data.tokens import Tokens
+from kdnb.errors import ModelUnavailable
 from kdnb.experiment import arms
 from kdnb.models import vision
 from kdnb.models.dropout import Dropout
 from kdnb.models.encoder import Encoder
-
-
-class ModelUnavailable(RuntimeError):
-    """A model's weights are neither on this machine nor to be had from the hub."""
 
 
 class Classifier(nn.Module):

@@ -7,7 +7,7 @@ of 224 pixels, throw away less of a small image here. MLP and CNN are plain laye
 import torch
 from torch import Tensor, nn
 
-from kdnb.checkpoints import Source
+from kdnb.catalog import Source
 from kdnb.models.dropout import Dropout
 
 HIDDEN = 128  # units between a CNN's last feature map and its classifier

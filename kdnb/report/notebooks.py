@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kdnb import paths
-from kdnb.catalog import nearest
+from kdnb.catalog import PROFILES
+from kdnb.core import store
 from kdnb.core.config import slug
-from kdnb.profiles import PROFILES
+from kdnb.errors import NotebookFailed, nearest
 
 DARK_ARMS = "erm_large,erm_small,kd_standard"  # what the dark-knowledge matrix of notebook 31 needs
 SEARCHED = {  # grids of a profile's study
@@ -31,10 +32,6 @@ READING = (
 BEYOND = ("32_temperature", "41_capacity_ladder")  # of grids that take hours: read the reference runs of profile cpu
 SECOND = ("51_switching_losses", "52_eigendirections", "53_gradient_denoising", "54_constrained_students")
 TIMEOUT = 3600  # seconds that one cell may take before its kernel is ended
-
-
-class NotebookFailed(RuntimeError):
-    """A cell raised or ran out of time; the message has cell, error and the executed copy."""
 
 
 @dataclass(frozen=True)
@@ -156,8 +153,8 @@ def signature(path: Path, parameters: dict) -> str:
             digest.update(source.read_bytes())
     digest.update(json.dumps(parameters, sort_keys=True).encode())
     own = f"{slug(parameters['task'])}-" if path.stem.startswith("2") and "task" in parameters else ""  # 20s: one task
-    for store in (paths.RUNS, paths.REFERENCE):
-        for run in sorted(store.glob(f"{own}*/metrics.json")):
+    for folder in (paths.RUNS, paths.REFERENCE):
+        for run in sorted(folder.glob(f"{own}*/metrics.json")):
             digest.update(f"{run.parent.name} {run.stat().st_mtime_ns}".encode())
     return digest.hexdigest()
 
@@ -187,3 +184,38 @@ def _stamped(output: Path) -> str:
         return json.loads(output.read_text(encoding="utf-8"))["metadata"]["kdnb"]["signature"]
     except (OSError, ValueError, KeyError):
         return ""
+
+
+def study(profile: str) -> dict:
+    """Every notebook, then the report."""
+    from kdnb.report import report
+
+    if profile not in PROFILES:
+        raise ValueError(f"unknown profile {profile!r}{nearest(profile, PROFILES)}")
+    started, before = time.perf_counter(), set(store.stored_ids())
+    outputs = run_steps(study_steps(profile))
+    path = report.write(profile)
+    trained = len(set(store.stored_ids()) - before)
+    seconds = time.perf_counter() - started
+    print(f"{len(outputs)} notebooks, {trained} runs trained, {seconds:.0f} s\nreport: {path}")
+    return {
+        "profile": profile, "notebooks": [str(o) for o in outputs], "trained": trained, "seconds": round(seconds, 1),
+        "report": str(path),
+    }  # fmt: skip
+
+
+def run(notebook: str, parameters: list[str]) -> dict:
+    """One notebook with name=value parameters; values are JSON where they read as JSON, else text."""
+    given = {}
+    for parameter in parameters:
+        name, equals, value = parameter.partition("=")
+        if not equals:
+            raise ValueError(f"parameter {parameter!r} must be name=value")
+        try:
+            given[name] = json.loads(value)
+        except json.JSONDecodeError:
+            given[name] = value
+    path = notebook_path(notebook)
+    output = run_notebook(path, Step(path.stem, given).output, given)
+    print(f"executed: {output}")
+    return {"notebook": path.stem, "output": str(output)}

@@ -13,15 +13,15 @@ from dataclasses import asdict
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from kdnb import __version__, paths
 from kdnb.analysis import figures
-from kdnb.catalog import TASKS, nearest
+from kdnb.catalog import PROFILES, TASKS
+from kdnb.errors import nearest
 from kdnb.experiment import tables
-from kdnb.profiles import PROFILES
-from kdnb.report import ledger_text
 from kdnb.report import notebooks as runner
 from kdnb.studies.label_smoothing import evidence, paper, verdicts
 
@@ -41,7 +41,7 @@ def write(profile: str) -> Path:
     runs = {run_id: run for section in sections for run_id, run in section["runs"].items()}
     notebooks = [_notebook(step) for step in runner.study_steps(profile) if step.output.exists()]
     text = page.render(
-        version=__version__, profile=profile, studies=sections, notebooks=notebooks, drawn=ledger_text.drawn(),
+        version=__version__, profile=profile, studies=sections, notebooks=notebooks, drawn=drawn(),
         runs=[_run_facts(run) for run in runs.values()], notes=paper.notes(),
     )  # fmt: skip
     paths.REPORT.parent.mkdir(parents=True, exist_ok=True)
@@ -72,14 +72,14 @@ def _section(study: tables.Study) -> dict:
     linked = {run_id for ids in decided.run_ids for run_id in ids}
     beyond = (item for other in others.values() if other for item in other.runs.items())
     runs = study.runs | {run_id: run for run_id, run in beyond if run_id in linked}
-    task, claims = TASKS[study.task], [ledger_text.claim(row) for row in decided.itertuples()]
+    task, claims = TASKS[study.task], [claim(row) for row in decided.itertuples()]
     return {
         "title": task.caption, "question": task.question, "caption": study.caption, "ledger": claims,
-        "picture": _picture(study), "alt": _alt(study), "answer": ledger_text.answer(ledger),
+        "picture": _picture(study), "alt": _alt(study), "answer": answer(ledger),
         "silent": ", ".join(ledger[ledger.verdict == "no runs"].id), "runs": runs,
         "degenerate": study.table[study.table.degenerate].run_id.tolist(), "count": len(study.table),
         "tables": [
-            {"metric": metric, "unit": unit, "rows": ledger_text.rows(study, metric, scale, digits)}
+            {"metric": metric, "unit": unit, "rows": rows(study, metric, scale, digits)}
             for metric, unit, scale, digits in (("entropy", "nats", 1, 3), ("accuracy", "%", 100, 1))
         ],
     }  # fmt: skip
@@ -153,3 +153,58 @@ def _link_runs(text: str, runs) -> str:
         return text
     ids = "|".join(re.escape(html.escape(run_id)) for run_id in runs)
     return re.sub(rf"(?<![\w#\"/-])({ids})(?![\w\"-])(?!</a>)", r'<a href="#\1">\1</a>', text)
+
+
+def drawn() -> list[dict]:
+    """The claims that need no stored run, as text; those that nobody has simulated are left out."""
+    ledger = verdicts.ledger(None, ("H7", "H8", "H9"), simulation=None)
+    return [claim(row) for row in ledger.itertuples() if row.verdict != "no runs"]
+
+
+def claim(row) -> dict:
+    """A row of the ledger as text."""
+
+    def span(low: float, high: float) -> str:
+        return f"[{verdicts.shown(low, row.unit)}, {verdicts.shown(high, row.unit)}]"
+
+    over_seeds = "exact" if pd.isna(row.p) and not row.run_ids else span(row.low, row.high) if row.n > 1 else "one seed"
+    over_examples = span(row.example_low, row.example_high) if row.bootstrap != "none" else "–"
+    return {
+        "id": row.id, "statement": row.statement, "test": row.test, "source": row.source, "published": row.published,
+        "effect": f"{verdicts.shown(row.effect, row.unit)} {row.unit}", "seeds": over_seeds, "n": row.n,
+        "signs": row.signs, "examples": over_examples + ("*" if row.bootstrap == "percentile" else ""),
+        "degenerate": row.degenerate, "verdict": row.verdict, "run_ids": row.run_ids,
+        "corrected": "–" if pd.isna(row.p_holm) else f"{row.p_holm:.3f}" if row.p_holm >= 0.0005 else "< .001",
+    }  # fmt: skip
+
+
+def rows(study: tables.Study, metric: str, scale: float, digits: int) -> list[dict]:
+    """Ours beside published, as text."""
+    found, spread = [], tables.spread(study.table, metric)
+    degenerate = dict(zip(spread.arm, spread.degenerate, strict=True))
+    for row in paper.beside(spread, study.task, metric).itertuples():
+        has, learnt_nothing = pd.notna(row.published), degenerate[row.arm]
+        found.append({
+            "name": row.name, "ours": f"{row.ours * scale:.{digits}f}", "source": row.source,
+            "n": f"{row.n} ({learnt_nothing} degenerate)" if learnt_nothing else row.n,
+            "sd": f"{row.sd * scale:.{digits}f}" if row.n > 1 else "",
+            "published": f"{row.published * scale:.{4 if scale == 1 else 1}f}" if has else "",
+            "difference": f"{row.difference * scale:+.{digits}f}" if has else "", "run_ids": row.run_ids,
+        })  # fmt: skip
+    return found
+
+
+def answer(ledger: pd.DataFrame) -> str:
+    """What the decisive claims say, in a sentence; built from the verdicts alone."""
+    word = ledger.set_index("id").verdict
+    parts = []
+    for name, told in {
+        "H3.1": "label smoothing raises entropy over ERM (small student)",
+        "H4.1": "label smoothing raises entropy over ERM (large student)",
+        "H3.2": "standard KD lowers entropy below ERM",
+        "H4.2": "reverse KD raises entropy above ERM",
+        "H4.3": "reverse KD stays below label smoothing",
+    }.items():
+        if word.get(name, "no runs") != "no runs":
+            parts.append(f"{told}: {word[name]}")
+    return "; ".join(parts)

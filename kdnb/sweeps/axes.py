@@ -4,9 +4,9 @@ import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from kdnb.catalog import is_image, nearest
+from kdnb.catalog import PROFILES, is_image
+from kdnb.errors import nearest
 from kdnb.experiment.arms import ARMS
-from kdnb.profiles import PROFILES
 
 LRS = tuple(float(f"{i}e-5") for i in range(1, 8))  # Table 1
 EPOCHS = tuple(range(1, 11))  # Table 1

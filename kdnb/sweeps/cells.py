@@ -3,10 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from kdnb.catalog import is_image, nearest
-from kdnb.checkpoints import SOURCES
+from kdnb.catalog import PROFILES, SOURCES, is_image, model_of
+from kdnb.errors import nearest
 from kdnb.experiment.arms import ARMS
-from kdnb.profiles import PROFILES, model_of
 from kdnb.sweeps.axes import GRIDS, PULL, RAMP, SWITCHES, TOY_SWITCHES, Grid, grid_named, product
 
 

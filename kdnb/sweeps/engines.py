@@ -14,18 +14,15 @@ from filelock import Timeout
 from kdnb.core import store
 from kdnb.core.config import RunConfig
 from kdnb.data.splits import TaskData
+from kdnb.errors import Unfinished, one_line, retry_of
 from kdnb.experiment import obtain
-from kdnb.experiment.obtain import Bar, Point
+from kdnb.experiment.obtain import Bar
+from kdnb.experiment.points import Point
 from kdnb.sweeps import failures
 from kdnb.sweeps.running import Sign, alive
 
 RETRIES = 2  # further trainings after a failure that may pass, or a worker's death
 POLL = 0.5  # seconds between two looks at what another process trains
-ENDING = ("StoreError", "MissingAsset", "ModelUnavailable", "HubUnreachable")  # every other point would meet it too
-
-
-class Unfinished(RuntimeError):
-    """A sweep ended with points that failed or were not reached; the message says which and why."""
 
 
 class Outcome(NamedTuple):
@@ -59,26 +56,11 @@ def train(configs: list[RunConfig], data: TaskData, threads: int, on_step: Calla
     return [run_id for run_id, (_, trained) in found.items() if trained]
 
 
-def kind(error: Exception) -> str:
-    """What an error says about the points after it: it is "ending", "passing" (try again) or "lasting" (this point's).
-
-    Passing are a full GPU memory, and files that could not be read.
-    """
-    names = [cls.__name__ for cls in type(error).__mro__]
-    if any(name in ENDING for name in names):
-        return "ending"
-    return "passing" if "OutOfMemoryError" in names or isinstance(error, OSError) else "lasting"
-
-
-def told(error: BaseException) -> str:
-    """An error in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
-
-
 def attempt(configs: list[RunConfig], data: TaskData, threads: int, on_step: Callable | None = None) -> Outcome:
     """`train`, again if an error may pass; otherwise the failure is recorded.
 
-    Raises: what is ending, see `kind`.
+    Raises:
+        Exception: every other training would meet it too, see `kdnb.errors.retry_of`.
     """
     attempts = 0
     while attempts <= RETRIES:
@@ -86,13 +68,13 @@ def attempt(configs: list[RunConfig], data: TaskData, threads: int, on_step: Cal
         try:
             return Outcome(train(configs, data, threads, on_step))
         except Exception as error:
-            what, line, trace = kind(error), told(error), traceback.format_exc()
-            if what == "ending":
+            retry, message, trace = retry_of(error), one_line(error), traceback.format_exc()
+            if retry == "stop":
                 raise
-        if what == "lasting":
+        if retry == "never":
             break
-    failures.record(missing(configs), line, attempts, trace)
-    return Outcome([], line)
+    failures.record(missing(configs), message, attempts, trace)
+    return Outcome([], message)
 
 
 def missing(configs: list[RunConfig]) -> list[str]:
@@ -123,7 +105,7 @@ def work(
     """Train what is missing of some trainings, in this process; those that others hold come last.
 
     Args:
-        groups: `kdnb.experiment.obtain.trainings` of points. data: task -> its splits. threads: as `train`.
+        groups: `kdnb.experiment.points.trainings` of points. data: task -> its splits. threads: as `train`.
         done: called as done(group, outcome) at the end of each. say: for people.
         wait: seconds to wait for a training that another process holds without a sign of life.
     Raises:

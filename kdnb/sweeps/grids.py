@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from kdnb.core.config import RunConfig, slug
 from kdnb.experiment.arms import arm_config
-from kdnb.experiment.obtain import Point
+from kdnb.experiment.points import Point
 from kdnb.sweeps.axes import GRIDS, PLACEHOLDER, seeds_of
 from kdnb.sweeps.cells import Cell, cells, teacher_cells
 from kdnb.sweeps.where import FIELDS, Where, compile_where

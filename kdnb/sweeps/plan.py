@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 
 from kdnb.core.config import RunConfig
-from kdnb.experiment.obtain import Point
+from kdnb.experiment.points import Point
 from kdnb.sweeps.grids import Stages
 from kdnb.sweeps.probe import Probe
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from kdnb import paths
+from kdnb.catalog import PROFILES
 from kdnb.data.splits import TaskData
 from kdnb.experiment.arms import arm_config
-from kdnb.profiles import PROFILES
 
 STEPS = 20
 ROWS = 256  # of validation and of test, whose logits are computed

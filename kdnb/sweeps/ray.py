@@ -14,18 +14,15 @@ from kdnb import paths
 from kdnb.core import store
 from kdnb.core.config import RunConfig
 from kdnb.data.splits import load
+from kdnb.errors import Passing, Unfinished, one_line, retry_of
 from kdnb.experiment import obtain
-from kdnb.experiment.obtain import Point
+from kdnb.experiment.points import Point
 from kdnb.sweeps import engines, failures
-from kdnb.sweeps.engines import Outcome, Unfinished
+from kdnb.sweeps.engines import Outcome
 
 IN_FLIGHT = 256  # trainings handed to a cluster at a time, where no number of workers is given
 STORE_BYTES = 80 * 2**20  # of Ray's object store, the least it takes: nothing but names passes through it
 PASSED_ON = ("KDNB_HUB", "HF_HOME", "HF_HUB_OFFLINE")
-
-
-class Passing(Exception):
-    """A failure that another attempt may not meet."""
 
 
 @contextlib.contextmanager
@@ -54,7 +51,7 @@ def session(threads: int, workers: int, address: str, gpus: float | None) -> Ite
         told = {"logging_level": "error", "log_to_driver": False, "runtime_env": {"env_vars": _environment(threads)}}
         ray.init(address or "local", **told, **({} if address else {**own, "_temp_dir": scratch}))
     except ConnectionError as error:
-        raise ValueError(f"no Ray cluster at {address}: {engines.told(error)}") from None
+        raise ValueError(f"no Ray cluster at {address}: {one_line(error)}") from None
     try:
         share = gpus if gpus is not None else min(1.0, ray.cluster_resources().get("GPU", 0.0))
         needs = {"num_cpus": threads, "num_gpus": share}
@@ -79,12 +76,12 @@ def train_one(job: dict, configs: list[dict]) -> dict:
         data = load(points[0].task, job["profile"], job["train_rows"])
         return {"trained": engines.train(points, data, job["threads"])}
     except Exception as error:
-        what = engines.kind(error)
-        if what == "passing":
-            raise Passing(f"{engines.told(error)} (on {platform.node()})") from None
+        retry = retry_of(error)
+        if retry == "again":
+            raise Passing(f"{one_line(error)} (on {platform.node()})") from None
         return {
-            "error": engines.told(error), "trace": traceback.format_exc(), "host": platform.node(),
-            "ending": what == "ending",
+            "error": one_line(error), "trace": traceback.format_exc(), "host": platform.node(),
+            "ending": retry == "stop",
         }  # fmt: skip
 
 
@@ -125,9 +122,9 @@ def _outcome(ray, ready, configs: list[RunConfig]) -> Outcome:
     except Passing as error:  # a class that Ray makes, of this one and its own
         found = {"error": str(error.cause), "attempts": engines.RETRIES + 1}
     except (deaths.WorkerCrashedError, deaths.OutOfMemoryError, deaths.NodeDiedError) as error:
-        found = {"error": f"its worker died: {engines.told(error)}", "attempts": engines.RETRIES + 1}
+        found = {"error": f"its worker died: {one_line(error)}", "attempts": engines.RETRIES + 1}
     except deaths.RayError as error:
-        raise Unfinished(engines.told(error)) from None
+        raise Unfinished(one_line(error)) from None
     if found.get("ending"):
         raise Unfinished(f"{found['error']} (on {found['host']})")
     if "error" in found:

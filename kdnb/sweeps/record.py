@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from kdnb import files, paths
 from kdnb.core import store
-from kdnb.experiment.obtain import Point
+from kdnb.experiment.points import Point
 from kdnb.sweeps import grids, select
 from kdnb.sweeps.grids import Stages
 

@@ -4,11 +4,10 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 
-from kdnb.catalog import nearest
 from kdnb.core import store
 from kdnb.core.config import RunConfig
-from kdnb.core.store import DamagedRun
-from kdnb.experiment.obtain import Point
+from kdnb.errors import DamagedRun, nearest
+from kdnb.experiment.points import Point
 from kdnb.sweeps.grids import Stages
 
 METRICS = {"accuracy": 1, "nll": -1}  # sign: accuracy is to be large, the negative log-likelihood small

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kdnb import paths
 from kdnb.core import store as runs
-from kdnb.experiment.obtain import Point
+from kdnb.experiment.points import Point
 from kdnb.sweeps import failures, running
 from kdnb.sweeps.axes import GRIDS
 from kdnb.sweeps.record import Record

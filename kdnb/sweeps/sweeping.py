@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import psutil
 
-from kdnb.catalog import nearest
 from kdnb.core import store
 from kdnb.data.splits import load
-from kdnb.experiment.obtain import Point, trainings
+from kdnb.errors import Unfinished, nearest
+from kdnb.experiment.points import Point, trainings
 from kdnb.sweeps import engines, failures, grids, running
 from kdnb.sweeps import record as sweeps
 from kdnb.sweeps.engines import Outcome
@@ -170,6 +170,6 @@ class _Progress:
         waiting = sum(len(group) for group in soft if grids.is_placeholder(group[0].config))
         if self.failed or waiting:
             blocked = f"; {waiting} wait for a teacher whose candidates failed" if waiting else ""
-            raise engines.Unfinished(
+            raise Unfinished(
                 f"{len(self.failed)} points failed{blocked}; see kdnb status, and kdnb sweep ... --retry-failed"
             )

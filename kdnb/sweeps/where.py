@@ -5,7 +5,7 @@ import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from kdnb.catalog import nearest
+from kdnb.errors import nearest
 
 LONGEST = 500  # characters, so that nothing nests too deep to be read
 NUMBER, TEXT, TRUTH = "a number", "a text", "true or false"

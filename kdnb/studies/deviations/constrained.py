@@ -7,13 +7,27 @@ other classes' ratios alone: the target phi^-1(phi(p_y) - delta) with the rest r
 What is made here are teacher logits (..., N, K) for `small_models`, to be learnt at alpha 1 and tau 1.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
+import pandas as pd
 import torch
 from torch import Tensor
 
+from kdnb.analysis.statistics import t_interval
+from kdnb.core.metrics import accuracy, agreement, kl_to_teacher
+from kdnb.studies.deviations import toys
+from kdnb.studies.deviations.eigendirections import NETWORKS, STUDENT
+from kdnb.studies.deviations.scatter import deviation, teacher_class_pair
 from kdnb.studies.deviations.toys import Toy
+from kdnb.studies.deviations.trainers import (
+    fit_linear,
+    fit_linears,
+    fit_networks,
+    init_networks,
+    network_logits,
+    stacked,
+)
 
 LOWEST = 0.25  # share of examples, those of lowest X, on which a student is made to underfit
 
@@ -162,3 +176,177 @@ def hold_out(toy: Toy, count: int) -> tuple[Toy, Tensor]:
         raise ValueError(f"count must be in 0..{len(toy.test_labels) - 1}, got {count}")
     rest = {name: getattr(toy, name)[count:] for name in ("test_inputs", "test_labels")}
     return replace(toy, **rest), toy.test_inputs[:count]
+
+
+DELTAS = (0.5, 1.0, 2.0)  # how far the teacher's log odds are lowered [nats]
+SLOPES = (0.5, 1.5, 2.0)  # m, besides 1, which is KD
+SHARES = (0.0, 0.25, 0.5)  # lambda: how far the start is moved toward the teacher; the last for all forced arms
+LONGER = 3  # times as many epochs in the conditions of match
+PLACEBO = 5000  # added to the seed: the placebo's examples
+MORE = "match, more inputs"
+RIVALS = ("match", "placebo", "placebo, same dose")  # what the forced student is compared with
+
+Arms = list[list[Tensor]]  # the parameters of R models, for each arm
+Fit = Callable[[list[Toy], Arms, int, int, list[Tensor] | None], Arms]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A data set drawn once per seed, and how its models start and train, side by side."""
+
+    seeds: tuple[int, ...]
+    toys: list[Toy]
+    clean: Tensor  # (R, N) the train labels before some were redrawn
+    extra: list[Tensor]  # (M, D) each: inputs that only the teacher answers
+    start: Callable[[int], list[Tensor]]  # shift of the seeds -> parameters to start from
+    fit: Fit  # (toys, starts, shift, times as long, targets as logits (R, N, K) each or None for the labels) -> ends
+
+    def logits(self, parameters: list[Tensor], split: str, drawn: list[Toy] | None = None) -> Tensor:
+        """(R, N, K) on the "train" or "test" inputs of the toys, or of others of the same kind."""
+        name = {"train": "inputs", "test": "test_inputs"}[split]
+        inputs = torch.stack([getattr(toy, name) for toy in drawn or self.toys])
+        return inputs @ parameters[0] if len(parameters) == 1 else network_logits(parameters, inputs.float())
+
+
+def toy_b_bench(seeds: Sequence[int], rows: int = 400, steps: int = 300, label_noise: float = 0.2) -> Bench:
+    """TOY-B: linear models from 0 by full-batch descent, stopped after `steps`; nothing but the targets can differ."""
+    drawn = [toys.toy_b(seed, rows, 2000, label_noise) for seed in seeds]
+    clean = torch.stack([toys.toy_b(seed, rows, 1, 0.0).labels for seed in seeds])
+    extra = [toys.toy_b(seed + STUDENT, rows, 1).inputs for seed in seeds]
+
+    def fit(told: list[Toy], starts: Arms, shift: int, longer: int, targets: list[Tensor] | None) -> Arms:
+        if targets is None:
+            return [[torch.stack([fit_linear(toy, longer * steps) for toy in told])]]
+        each = zip(told, zip(*targets, strict=True), zip(*(start[0] for start in starts), strict=True), strict=True)
+        ends = [fit_linears(toy, longer * steps, torch.stack(z), torch.stack(at)) for toy, z, at in each]
+        return [[arm] for arm in torch.stack(ends, dim=1)]
+
+    def start(shift: int) -> list[Tensor]:
+        return [torch.zeros(len(seeds), 200, 5, dtype=torch.float64)]
+
+    return Bench(tuple(seeds), drawn, clean, extra, start, fit)
+
+
+def digits_bench(seeds: Sequence[int], rows: int = 400, epochs: int = 60, label_noise: float = 0.4) -> Bench:
+    """Digits: networks with one hidden layer, a start and an order of their own; Adam at 3e-3 on batches of 32."""
+    split = [hold_out(toys.digits(seed, rows, label_noise), rows) for seed in seeds]
+    clean = torch.stack([toys.digits(seed, rows).labels for seed in seeds])
+
+    def fit(told: list[Toy], starts: Arms, shift: int, longer: int, targets: list[Tensor] | None) -> Arms:
+        arms, own = len(starts), [seed + shift for seed in seeds]
+        x, y, *_ = stacked(told * arms)
+        start, z = [torch.cat(parts) for parts in zip(*starts, strict=True)], torch.cat(targets) if targets else None
+        ends = fit_networks(start, x, y, longer * epochs, 3e-3, 32, own * arms, z)
+        return [list(parts) for parts in zip(*(end.chunk(arms) for end in ends), strict=True)]
+
+    def start(shift: int) -> list[Tensor]:
+        return init_networks(NETWORKS["MLP"], [seed + shift for seed in seeds])
+
+    return Bench(tuple(seeds), [toy for toy, _ in split], clean, [extra for _, extra in split], start, fit)
+
+
+def forced(teacher_logits: Tensor, seeds: Sequence[int], delta: float) -> dict[str, Tensor]:
+    """Targets as logits: underfit on the lowest quarter of X, and its two placebos on random examples.
+
+    The first placebo has the same delta. Where the teacher is sure that moves its posterior less, so the second has
+    the same mean KL between teacher and target.
+    """
+    low = lowest(teacher_logits)
+    drawn = at_random(low, [seed + PLACEBO for seed in seeds])
+    made = {"underfit": lowered(teacher_logits, low, delta), "placebo": lowered(teacher_logits, drawn, delta)}
+    even = same_dose(teacher_logits, drawn, dose(teacher_logits, low, delta)) if delta else 0.0
+    return made | {"placebo, same dose": lowered(teacher_logits, drawn, even)}
+
+
+def constrained_students(
+    bench: Bench, deltas: Sequence[float] = DELTAS, slopes: Sequence[float] = SLOPES,
+    shares: Sequence[float] = SHARES, longer: int = LONGER, main: float = 1.0,
+) -> pd.DataFrame:  # fmt: skip
+    """Train every arm for every seed, at alpha 1 and tau 1.
+
+    Args:
+        deltas, slopes: of the forced arms, in the conditions of KD. shares: lambda of match. longer: times as many
+            epochs in the conditions of match. main: the delta of the arms forced in them; their m is the
+            last of slopes.
+    Returns:
+        A row per arm, conditions, strength (delta, m or lambda) and seed: accuracy, and on train and test
+        kl [nats] and agreement with the teacher, gap and below (mean of Y - X [nats] and share with Y < X in the
+        lowest quarter of X) and slope.
+    """
+    (taught,) = bench.fit(bench.toys, [bench.start(0)], 0, 1, None)
+    teacher, own = bench.logits(taught, "train"), bench.start(STUDENT)
+    found = [("teacher", "-", 0.0, *row) for row in measured(bench, taught, taught)]
+
+    def train(conditions: str, arms: list[tuple], drawn: list[Toy]) -> None:
+        """Arms as (name, strength, targets or None, lambda), side by side."""
+        starts = [toward(own, taught, share) for *_, share in arms]
+        targets = None if arms[0][2] is None else [arm[2] for arm in arms]
+        ends = bench.fit(drawn, starts, STUDENT, longer if conditions == "match" else 1, targets)
+        for (name, strength, *_), end in zip(arms, ends, strict=True):
+            found.extend((name, conditions, strength, *row) for row in measured(bench, taught, end))
+
+    def force(delta: float, share: float) -> list[tuple]:
+        return [(name, delta, z, share) for name, z in forced(teacher, bench.seeds, delta).items()]
+
+    train("KD", [("ERM", 0.0, None, 0.0)], bench.toys)
+    plain = [("KD", 0.0, teacher, 0.0), *(("slope", m, sloped(teacher, m), 0.0) for m in slopes)]
+    train("KD", plain + [arm for delta in deltas for arm in force(delta, 0.0)], bench.toys)
+    alike = [("match", share, teacher, share) for share in shares] + force(main, shares[-1])
+    train("match", [*alike, ("slope", slopes[-1], sloped(teacher, slopes[-1]), shares[-1])], bench.toys)
+    more = [with_unlabelled(toy, extra) for toy, extra in zip(bench.toys, bench.extra, strict=True)]
+    train("match", [(MORE, shares[-1], bench.logits(taught, "train", more), shares[-1])], more)
+    return pd.DataFrame(found, columns=["arm", "conditions", "strength", "seed", *COLUMNS])
+
+
+MEASURES = ("kl", "agreement", "gap", "below", "slope")
+COLUMNS = ["accuracy", *(f"{name}_{split}" for split in ("train", "test") for name in MEASURES)]
+
+
+def measured(bench: Bench, taught: list[Tensor], end: list[Tensor]) -> list[tuple]:
+    """Seed and COLUMNS of each of R students of as many teachers."""
+    both = [(bench.logits(taught, split), bench.logits(end, split)) for split in ("train", "test")]
+    rows = []
+    for run, (seed, toy) in enumerate(zip(bench.seeds, bench.toys, strict=True)):
+        row = [seed, accuracy(both[1][1][run].numpy(), toy.test_labels.numpy())]
+        for teacher, logits in both:
+            z_t, z = teacher[run].numpy(), logits[run].numpy()
+            line = deviation(*teacher_class_pair(z_t, z))
+            row += [kl_to_teacher(z, z_t), agreement(z, z_t), line.low.gap, line.low.below, line.slope]
+        rows.append(tuple(row))
+    return rows
+
+
+def pick(table: pd.DataFrame, arm: str, conditions: str, strength: float, column: str = "accuracy") -> pd.Series:
+    """A column of one arm, by seed; ValueError if the table has no such arm."""
+    rows = table[(table.arm == arm) & (table.conditions == conditions) & (table.strength == strength)]
+    if rows.empty:
+        raise ValueError(f"no arm {arm!r} in the conditions of {conditions!r} with strength {strength:g}")
+    return rows.set_index("seed")[column]
+
+
+def comparisons(table: pd.DataFrame, delta: float = 1.0, share: float = SHARES[-1]) -> pd.DataFrame:
+    """Forced underfit less each of RIVALS, in both conditions: paired by seed, with 95 % t intervals.
+
+    Match is always match, trained in its own conditions: in those of KD this is the comparison as a reader of the
+    question might make it, and the conditions differ with the targets.
+
+    Returns:
+        Columns conditions, rival, mean and half [points], n, beats: whether the interval lies above 0.
+    """
+    rows = []
+    for conditions in ("KD", "match"):
+        forced_ = pick(table, "underfit", conditions, delta)
+        for rival in RIVALS:
+            where = ("match", share) if rival == "match" else (conditions, delta)
+            points = 100 * (forced_ - pick(table, rival, *where))
+            mean, half = t_interval(points)
+            rows.append((conditions, rival, mean, half, len(points), mean - half > 0))
+    return pd.DataFrame(rows, columns=["conditions", "rival", "mean", "half", "n", "beats"])
+
+
+def is_cause(compared: pd.DataFrame) -> bool:
+    """The rule: a deviation may be called a cause only if forcing it beats match and placebo, in both conditions.
+
+    The placebo of the same dose is told, and is no part of the rule.
+    """
+    return bool(compared[compared.rival.isin(("match", "placebo"))].beats.all())

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from kdnb import files, paths
-from kdnb.catalog import nearest
-from kdnb.core.cost import surroundings
+from kdnb.core.device import surroundings
+from kdnb.errors import nearest
 from kdnb.studies.deviations import eigendirections
 from kdnb.studies.deviations import similar_classes as alignment
-from kdnb.studies.deviations.similar_classes import similar_classes
+from kdnb.studies.deviations.similar_classes import RunningSimilarity, similar_classes
 from kdnb.studies.deviations.switched_toys import labels_last_by_teacher
 from kdnb.studies.deviations.trainers import fit_linear
-from kdnb.studies.deviations.zeroing import RunningSimilarity
 
 NOISE = 0.4  # share of the noisy digits' train labels that are redrawn
 EARLY, LATE = 5, 50  # steps after which the teacher of similar classes stops

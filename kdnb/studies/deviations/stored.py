@@ -12,7 +12,7 @@ import pandas as pd
 
 from kdnb.core.store import Run
 from kdnb.experiment.arms import ARMS
-from kdnb.experiment.studies import Study
+from kdnb.experiment.tables import Study
 from kdnb.studies.deviations.scatter import SHARE, deviation, teacher_class_pair
 from kdnb.studies.label_smoothing import evidence
 

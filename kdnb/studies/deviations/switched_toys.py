@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kdnb.core.entropy import posterior_entropy
-from kdnb.core.schedule import switched
+from kdnb.core.methods import switched
 from kdnb.studies.deviations import toys
 from kdnb.studies.deviations.eigendirections import NETWORKS, STUDENT
 from kdnb.studies.deviations.scatter import deviation, teacher_class_pair

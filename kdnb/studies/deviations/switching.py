@@ -10,8 +10,8 @@ import pandas as pd
 from scipy import stats
 
 from kdnb.analysis import statistics
-from kdnb.analysis.effects import NAN, Effect, over_seeds
-from kdnb.experiment.studies import Study
+from kdnb.analysis.statistics import NAN, Effect, over_seeds
+from kdnb.experiment.tables import Study
 from kdnb.studies.deviations.scatter import deviation, recovered_gains, teacher_class_pair
 from kdnb.studies.label_smoothing import evidence
 

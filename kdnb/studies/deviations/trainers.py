@@ -11,8 +11,8 @@ from torch import Tensor
 
 from kdnb.core.losses import check_alpha_tau, erm_loss, kd_loss
 from kdnb.core.theory import kd_gradient
+from kdnb.studies.deviations.similar_classes import without_gradient
 from kdnb.studies.deviations.toys import Toy
-from kdnb.studies.deviations.zeroing import without_gradient
 
 Alpha = float | Callable[[int], float]  # weight of the soft target: a number, or one per step (`schedule.switched`)
 Teacher = Tensor | Callable[[], Tensor] | None  # logits, or what computes them at the first step with alpha above 0

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from kdnb.analysis.effects import Effect, over_seeds
-from kdnb.experiment.studies import Study
+from kdnb.analysis.statistics import Effect, over_seeds
+from kdnb.experiment.tables import Study
 from kdnb.studies.deviations import spectral, stored, switching
 from kdnb.studies.label_smoothing import evidence
 from kdnb.studies.label_smoothing.claims import Claim

@@ -6,9 +6,10 @@ import pandas as pd
 
 from kdnb import files, paths
 from kdnb.core.config import RunConfig
+from kdnb.errors import NoRuns
 from kdnb.experiment import tables
-from kdnb.experiment.obtain import Point
-from kdnb.experiment.studies import NoRuns, Study
+from kdnb.experiment.points import Point
+from kdnb.experiment.tables import Study
 from kdnb.studies.label_smoothing.claims import LARGE_ALPHA
 from kdnb.sweeps import grids, select
 

@@ -2,10 +2,15 @@
 
 import functools
 import json
+from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from scipy.special import entr
 
+from kdnb.analysis.statistics import correlation_interval
 from kdnb.catalog import TASKS
 from kdnb.experiment.arms import ARMS
 
@@ -121,3 +126,162 @@ def teacher_student_entropies(tables: tuple[int, int] = (2, 4)) -> pd.DataFrame:
             teacher, erm = value(of_teacher, "ERM", task), value(of_student, "ERM", task)
             rows.append((row, task, teacher, value(of_student, row, task), erm))
     return pd.DataFrame(rows, columns=["row", "task", "teacher_entropy", "student_entropy", "erm_entropy"])
+
+
+GLUE = ("mrpc", "qnli", "sst2", "mnli")
+MODELS = {"large": "BERT", "small": "DistilBERT"}
+SEARCHED = {2: 8, 3: 9, 4: 10, 5: 11}  # at tau 1 -> with tau searched (A.3): the same ERM models stand in both
+OPTIMA = {2: 7, 4: 7, 8: 12, 10: 12}  # entropy table -> the table of its hyper-parameters
+DASH = "—"
+
+
+def table(number: int) -> pd.DataFrame:
+    """Table 1..12 as printed: text cells, the paper's rows, columns and digits; a missing row stays missing."""
+    if number == 1:
+        grid = grids()["table1"]
+        words = {"Learning rate": map(_rate, grid["lr"]), "# of epochs": grid["epochs"]}
+        words |= {"α (Eqs. 1 and 2)": map(_decimal, grid["alpha"])}
+        return pd.DataFrame({"Hyperparameter": words.keys(), "Values": [_set(values) for values in words.values()]})
+    if number == 6:
+        rows = [[TASKS[task].title, *(f"{size:,}" for size in sizes(task))] for task in GLUE]
+        return pd.DataFrame(rows, columns=["Task", "Train", "Validation", "Test"])
+    if number in (7, 12):
+        return _optima(number)
+    found = results().query("table == @number")
+    if found.empty:
+        raise KeyError(f"there is no Table {number}")
+    shown = found.assign(value=found.value.map(_entropy if (found.metric == "entropy").all() else "{:.1f}".format))
+    wide = shown.pivot(index="row", columns="task", values="value").loc[shown.row.unique(), list(GLUE)]
+    return (
+        wide.rename(columns={task: TASKS[task].title for task in GLUE})
+        .rename_axis(None, axis=1)
+        .reset_index(names="Method")
+    )
+
+
+def _optima(number: int) -> pd.DataFrame:
+    """Tables 7 and 12: a line per task, model and training that the paper prints."""
+    lines, taus = [], {"τ": "tau"} if number == 12 else {}
+    columns = {"α": "alpha", **taus, "Learning Rate": "lr", "# Epochs": "epochs"}
+    for task in GLUE:
+        for student, model in MODELS.items():
+            for row, cells in optima(number)[student].items():
+                if (cell := cells[task]) is not None:
+                    shown = {"lr": _rate, "epochs": str, "alpha": _decimal, "tau": str}
+                    told = {
+                        name: shown[field](cell[field]) if field in cell else DASH for name, field in columns.items()
+                    }
+                    lines.append({"Task": TASKS[task].title, "Model": model, "Training": row, **told})
+    return pd.DataFrame(lines)
+
+
+def smoothing_floor() -> pd.DataFrame:
+    """N1: is LS's printed entropy at least that of its target? The 16 LS cells; excess = printed - floor [nats].
+
+    H(q_ls) bounds the entropy of LS's population optimum from below at every point, whatever the data.
+    """
+    rows = []
+    for number, optima in OPTIMA.items():
+        student = "small" if number in (2, 8) else "large"
+        for task in GLUE:
+            alpha, k = optima(optima)[student]["LS"][task]["alpha"], TASKS[task].num_classes
+            floor = float(entr(np.r_[1 - alpha + alpha / k, np.full(k - 1, alpha / k)]).sum())
+            rows.append((number, task, alpha, k, value(number, "LS", task), floor))
+    cells = pd.DataFrame(rows, columns=["table", "task", "alpha", "num_classes", "printed", "floor"])
+    cells["excess"] = cells.printed - cells.floor
+    return cells.assign(odd=cells.excess < 0)
+
+
+def same_model() -> pd.DataFrame:
+    """N2: is one ERM model printed with one number? The 16 ERM cells that stand in two tables each."""
+    rows = [(a, b, task, value(a, "ERM", task), value(b, "ERM", task)) for a, b in SEARCHED.items() for task in GLUE]
+    cells = pd.DataFrame(rows, columns=["table", "again_in", "task", "printed", "again"])
+    return cells.assign(odd=cells.printed != cells.again)
+
+
+def equal_cells() -> pd.DataFrame:
+    """N3: do two tasks share an entropy to all four digits? Every pair of cells within a row of the four tables."""
+    rows = []
+    for (number, row), cells in results().query("metric == 'entropy'").groupby(["table", "row"], sort=False):
+        of_task = dict(zip(cells.task, cells.value, strict=True))
+        rows += [(number, row, a, b, of_task[a], of_task[b]) for a, b in combinations(GLUE, 2)]
+    pairs = pd.DataFrame(rows, columns=["table", "row", "task", "other_task", "printed", "other"])
+    return pairs.assign(odd=pairs.printed == pairs.other)
+
+
+def kd_order() -> pd.DataFrame:
+    """N4: does Standard KD, taught by the surer model, lie below Self-KD? The 8 pairs of Tables 2 and 8."""
+    rows = [(n, task, value(n, "Standard KD", task), value(n, "Self-KD", task)) for n in (2, 8) for task in GLUE]
+    cells = pd.DataFrame(rows, columns=["table", "task", "standard", "self"])
+    return cells.assign(odd=cells.standard > cells.self)
+
+
+def reverse_bracket() -> pd.DataFrame:
+    """N5: does Reverse KD stay above both ERM models, the student's own and the teacher's? The 8 cells, with epochs."""
+    rows = []
+    for number, of_teacher in ((4, 2), (10, 8)):
+        best = optima(OPTIMA[number])["large"]
+        for task in GLUE:
+            epochs = best["Reverse KD"][task]["epochs"], best["ERM"][task]["epochs"]
+            ends = value(number, "ERM", task), value(of_teacher, "ERM", task)
+            rows.append((number, task, value(number, "Reverse KD", task), *ends, *epochs))
+    cells = pd.DataFrame(rows, columns=["table", "task", "printed", "alone", "teacher", "epochs", "epochs_alone"])
+    return cells.assign(odd=cells.printed < cells[["alone", "teacher"]].min(axis=1))
+
+
+CHECKS: dict[str, Callable[[], pd.DataFrame]] = {
+    "N1": smoothing_floor, "N2": same_model, "N3": equal_cells, "N4": kd_order, "N5": reverse_bracket,
+}  # fmt: skip
+
+
+def checks() -> pd.DataFrame:
+    """All five checks: id, note, cells (how many were looked at), odd (how many stand out), where (table and task)."""
+    rows = []
+    for name, check in CHECKS.items():
+        cells = check()
+        found = [f"Table {cell.table}, {TASKS[cell.task].title}" for cell in cells[cells.odd].itertuples()]
+        rows.append((name, notes()[name], len(cells), len(found), "; ".join(found)))
+    return pd.DataFrame(rows, columns=["id", "note", "cells", "odd", "where"])
+
+
+def inheritance() -> pd.DataFrame:
+    """Correlation of teacher's and student's printed entropy over the KD cells, and what is left of it.
+
+    Three readings for Tables 2 and 4 (tau 1) and for 8 and 10 (tau searched): "all cells"; "task means removed",
+    since a hard task raises both entropies; "change, no Self-KD": both minus the entropy of ERM beside the student.
+
+    Returns:
+        tables ("2 and 4"), reading, r, low, high (95 %, Fisher's z; removed means cost points), slope, n.
+    """
+    rows, ends = [], ["teacher_entropy", "student_entropy"]
+    for tables in ((2, 4), (8, 10)):
+        cells = teacher_student_entropies(tables)
+        others = cells[cells.row != "Self-KD"]
+        readings = {
+            "all cells": (cells[ends], 0),
+            "task means removed": (cells[ends] - cells.groupby("task")[ends].transform("mean"), len(GLUE) - 1),
+            "change, no Self-KD": (others[ends].sub(others.erm_entropy, axis=0), 0),
+        }
+        for reading, (pairs, controls) in readings.items():
+            x, y = pairs.teacher_entropy, pairs.student_entropy
+            slope = float(np.polyfit(x, y, 1)[0])
+            rows.append(
+                ("{} and {}".format(*tables), reading, *correlation_interval(x, y, controls), slope, len(pairs))
+            )
+    return pd.DataFrame(rows, columns=["tables", "reading", "r", "low", "high", "slope", "n"])
+
+
+def _entropy(number: float) -> str:
+    return f"{number:.4f}".removeprefix("0")
+
+
+def _decimal(number: float) -> str:
+    return f"{number:g}".removeprefix("0") if number != 0 else "0"
+
+
+def _rate(number: float) -> str:
+    return f"{number:.0e}".replace("e-0", "e-")
+
+
+def _set(values) -> str:
+    return "{" + ", ".join(map(str, values)) + "}"

@@ -12,15 +12,13 @@ import pandas as pd
 from scipy.special import softmax
 
 from kdnb.analysis import statistics
-from kdnb.analysis.effects import NO_BOOTSTRAP, Effect, over_seeds, verdict
-from kdnb.analysis.statistics import Interval, correlation_interval
+from kdnb.analysis.statistics import NO_BOOTSTRAP, Effect, Interval, correlation_interval, over_seeds, verdict
 from kdnb.experiment.arms import ARMS
-from kdnb.experiment.studies import Study
+from kdnb.experiment.tables import Study
 from kdnb.studies.deviations.claims import DEVIATION_CLAIMS
 from kdnb.studies.deviations.verdicts import DEVIATION_TESTS
 from kdnb.studies.label_smoothing import evidence
-from kdnb.studies.label_smoothing.claims import CLAIMS, METRICS, Claim, Part
-from kdnb.studies.label_smoothing.truth import published_count
+from kdnb.studies.label_smoothing.claims import CLAIMS, METRICS, Claim, Part, published_count
 
 NAN = float("nan")
 RUNLESS = ("closed form", "filters", "simulation")  # tests that read no run

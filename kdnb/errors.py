@@ -1,0 +1,98 @@
+"""What can go wrong, as classes that carry their exit code and whether another attempt makes sense."""
+
+import difflib
+import sys
+from collections.abc import Iterable
+from typing import Literal
+
+Retry = Literal["never", "again", "stop"]  # this point's own; it may pass; every other point would meet it too
+
+
+class KdnbError(Exception):
+    """An error whose message is one line for the user."""
+
+    exit_code: int = 2
+    retry: Retry = "never"
+
+
+class DamagedRun(KdnbError, ValueError):
+    """A stored run is not what was written."""
+
+
+class StoreError(KdnbError, OSError):
+    """The outputs folder cannot be written; the message says why."""
+
+    retry = "stop"
+
+
+class MissingAsset(KdnbError, RuntimeError):
+    """A packaged file is neither in the data cache nor to be had from the package index."""
+
+    retry = "stop"
+
+
+class HubUnreachable(KdnbError, RuntimeError):
+    """Something is neither on this machine nor to be had from the hub."""
+
+    retry = "stop"
+
+
+class DamagedFetch(KdnbError, RuntimeError):
+    """A fetched file is missing, unfinished or altered."""
+
+
+class ModelUnavailable(KdnbError, RuntimeError):
+    """A model's weights are neither on this machine nor to be had from the hub."""
+
+    retry = "stop"
+
+
+class NoRuns(KdnbError, LookupError):
+    """The store holds none of the runs asked for; the message says what to run."""
+
+
+class WorkerDied(KdnbError, RuntimeError):
+    """A worker process was killed, often for lack of memory; finished runs are kept."""
+
+
+class NotebookFailed(KdnbError, RuntimeError):
+    """A cell raised or ran out of time; the message has cell, error and the executed copy."""
+
+    exit_code = 1
+
+
+class Unfinished(KdnbError, RuntimeError):
+    """A sweep ended with points that failed or were not reached; the message says which and why."""
+
+    exit_code = 1
+
+
+class Passing(KdnbError):
+    """A failure that another attempt may not meet."""
+
+    retry = "again"
+
+
+def retry_of(error: BaseException) -> Retry:
+    """Whether another attempt at the same training makes sense after an error.
+
+    Full GPU memory and files that could not be read may pass; our own errors say it themselves.
+    """
+    if isinstance(error, KdnbError):
+        return error.retry
+    torch = sys.modules.get("torch")  # what has not been loaded has raised nothing
+    may_pass = (OSError, torch.OutOfMemoryError) if torch else OSError
+    return "again" if isinstance(error, may_pass) else "never"
+
+
+def one_line(error: BaseException) -> str:
+    """An error's class and message in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of an error message: the known name closest to a wrong one, then all of them."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    listed = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
+    return (f"; did you mean {close[0]!r}?" if close else "") + f" (known: {listed or 'none'})"
