@@ -324,7 +324,7 @@ import resource, sys
 from pathlib import Path
 sys.path.insert(0, str(Path(sys.argv[1])))
 import test_runs
-from kdnb import paths; from kdnb.core import store as runs
+from kdnb import paths; from kdnb.core import store as runs; from kdnb.errors import StoreError
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
 try:
     runs.save(test_runs.made_run())
