@@ -11,7 +11,7 @@ import yaml
 
 from kdnb import paths
 
-# A module imports only from those before it (STYLE.md, 1). A new module takes its place here.
+# A module imports only from those before it, so there are no cycles. A new module takes its place here.
 ORDER = [
     "__init__",
     "paths",
