@@ -85,7 +85,7 @@ class Store:
 
         found = {}
         for path in sorted((self.outputs / "runs").glob("[!.]*")):
-            with np.load(path / "logits.npz", allow_pickle=False) as arrays:
+            with np.load(path / "arrays.npz", allow_pickle=False) as arrays:
                 content = b"".join(arrays[name].tobytes() for name in sorted(arrays.files))
             found[path.name] = content + (path / "history.csv").read_bytes()
         return found

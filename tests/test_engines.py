@@ -90,7 +90,7 @@ class Watched:
         """run_id -> the bytes of all its logits and of its curves."""
         found = {}
         for path in sorted((self.outputs / "runs").glob("[!.]*")):
-            with np.load(path / "logits.npz", allow_pickle=False) as arrays:
+            with np.load(path / "arrays.npz", allow_pickle=False) as arrays:
                 logits = b"".join(arrays[split].tobytes() for split in SPLITS)
             found[path.name] = logits + (path / "history.csv").read_bytes()
         return found
@@ -120,9 +120,9 @@ def undisturbed(tmp_path_factory):
 
 def spoil(path: Path) -> None:
     """Flip a byte of a stored run."""
-    content = bytearray((path / "logits.npz").read_bytes())
+    content = bytearray((path / "arrays.npz").read_bytes())
     content[len(content) // 2] ^= 1
-    (path / "logits.npz").write_bytes(content)
+    (path / "arrays.npz").write_bytes(content)
 
 
 def test_overlapping_shards_repeat_nothing_and_a_dead_one_is_made_up_for(watched, undisturbed):
@@ -184,7 +184,7 @@ def fit(store, monkeypatch):
     """Trainings that take no time. fit.meet(config) may raise; fit.asked lists the configs that came."""
     from test_runs import made_run
 
-    from kdnb.core import loop
+    from kdnb.experiment import training
 
     class Fit:
         asked = ()
@@ -202,7 +202,7 @@ def fit(store, monkeypatch):
             return found
 
     fit = Fit()
-    monkeypatch.setattr(loop, "fit_epochs", fit.epochs)
+    monkeypatch.setattr(training, "train_epochs", fit.epochs)
     return fit
 
 
@@ -397,7 +397,7 @@ def test_threads_change_the_last_bits(toy, quick):
     """Why the number of threads is part of a sweep's record. Should this fail, they may be left out of it."""
     import torch
 
-    from kdnb.core.loop import fit as train_one
+    from kdnb.experiment.training import train as train_one
 
     before, logits = torch.get_num_threads(), []
     try:

@@ -121,7 +121,7 @@ def test_a_spoiled_file_of_measurements_is_measured_again(store):
 
 def test_a_probe_tells_what_training_takes(toy, quick):
     """Within a factor of three, on a machine that others use: enough to tell minutes from days."""
-    from kdnb.core.loop import fit
+    from kdnb.experiment.training import train as fit
 
     config = quick("erm_small", epochs=30, precision="auto")
     fit(config, toy)

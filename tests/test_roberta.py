@@ -7,8 +7,9 @@ from hub_folder import parquet_mirror
 from kdnb import paths
 from kdnb.catalog import SOURCES
 from kdnb.core.config import RunConfig
-from kdnb.core.loop import encode, fit
 from kdnb.data import splits
+from kdnb.experiment.training import encode
+from kdnb.experiment.training import train as fit
 from kdnb.models import text
 from kdnb.sweeps import cells
 

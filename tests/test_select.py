@@ -211,7 +211,7 @@ def test_a_selection_works_where_the_logits_are_gone(store):
     filled(stages.points)
     before = select.by_arm(stages.points), select.teachers(stages)
     for point in stages.points:
-        (store / point.config.run_id() / "logits.npz").write_bytes(b"TRIPWIRE")
+        (store / point.config.run_id() / "arrays.npz").write_bytes(b"TRIPWIRE")
     assert (select.by_arm(stages.points), select.teachers(stages)) == before
 
 

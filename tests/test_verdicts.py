@@ -210,7 +210,7 @@ def test_a_study_is_the_default_runs_of_one_cut_of_the_data(store):
 
 def test_a_damaged_run_is_left_out_and_told(store, capsys):
     kept, lost = (stored_run(configs(seed=seed)["erm_small"]) for seed in (0, 1))
-    (store / lost.run_id / "logits.npz").write_bytes(b"nothing")
+    (store / lost.run_id / "arrays.npz").write_bytes(b"nothing")
     found = tables.study("rt", "toy")
     assert list(found.table.run_id) == [kept.run_id]
     assert lost.run_id in capsys.readouterr().err

@@ -17,12 +17,13 @@ from kdnb import paths
 from kdnb.catalog import PROFILES, SOURCES, TASKS, is_image, model_of, task_named
 from kdnb.cli import main
 from kdnb.core import store as runs
-from kdnb.core.loop import encode, fit
 from kdnb.data import fetch, images, pixels
 from kdnb.data import splits as data
 from kdnb.data.splits import SPLITS
 from kdnb.experiment import tables
 from kdnb.experiment.arms import arm_config
+from kdnb.experiment.training import encode
+from kdnb.experiment.training import train as fit
 from kdnb.models import text as models
 from kdnb.models import vision
 from kdnb.sweeps import cells
@@ -292,7 +293,7 @@ def test_looking_at_the_entropy_changes_nothing(toy):
 
 
 def test_a_shorter_run_lies_on_the_longer_constant_training(toy):
-    from kdnb.core.loop import fit_epochs
+    from kdnb.experiment.training import train_epochs as fit_epochs
 
     configs = [config(toy, student="resnet", schedule="constant", epochs=n) for n in (1, 2)]
     assert all(same_logits(run, fit(run.config, toy)) for run in fit_epochs(configs, toy))

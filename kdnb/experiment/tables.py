@@ -1,6 +1,5 @@
 """Stored runs as a tidy table, and what is computed over their seeds. Reads runs, trains nothing."""
 
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -136,7 +135,7 @@ def load_runs(prefix: str = "", keep: Callable[[RunConfig], bool] = lambda confi
     for run_id in store.stored_ids():
         if run_id.startswith(prefix):
             try:
-                if (config := _peek(run_id)) is None or keep(config):
+                if (config := store.config_of(run_id)) is None or keep(config):
                     found.append(store.load(run_id))
             except DamagedRun as error:
                 print(f"kdnb: {error}; left out. To redo it: kdnb runs verify --redo", file=sys.stderr)
@@ -145,18 +144,10 @@ def load_runs(prefix: str = "", keep: Callable[[RunConfig], bool] = lambda confi
 
 def stored_configs(task: str, profile: str) -> dict[str, RunConfig]:
     """run_id -> config of every stored run of a task at a profile, without its logits; unreadable ones left out."""
-    found = {run_id: _peek(run_id) for run_id in store.stored_ids() if run_id.startswith(f"{slug(task)}-")}
+    found = {run_id: store.config_of(run_id) for run_id in store.stored_ids() if run_id.startswith(f"{slug(task)}-")}
     return {
         name: config for name, config in found.items() if config and (config.task, config.profile) == (task, profile)
     }
-
-
-def _peek(run_id: str) -> RunConfig | None:
-    """A stored run's config without its logits; None if it cannot be read, which `runs.load` then reports."""
-    try:
-        return RunConfig.from_dict(json.loads((store.folder(run_id) / "config.json").read_bytes()))
-    except (OSError, ValueError, TypeError):
-        return None
 
 
 def tidy(found: list[Run]) -> pd.DataFrame:

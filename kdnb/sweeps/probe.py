@@ -77,7 +77,7 @@ def probe(data: TaskData, profile: str, student: str, say: Callable[[str], None]
 
 def measure(data: TaskData, profile: str, student: str) -> Probe:
     """Train STEPS steps on a sample of the train split, ERM, and time them."""
-    from kdnb.core.loop import fit  # torch is not needed for what was kept
+    from kdnb.experiment.training import train as fit  # torch is not needed for what was kept
 
     config = arm_config("erm_small", task=data.task.name, profile=profile, data="probe", seed=0, student=student)
     part = _sample(data, STEPS * config.batch_size)

@@ -27,10 +27,10 @@ def _note(word: str, name: str) -> None:
 
 
 def _watch(module) -> None:
-    real, poison = module.fit_epochs, json.loads(os.environ.get("KDNB_POISON", "{}"))
+    real, poison = module.train_epochs, json.loads(os.environ.get("KDNB_POISON", "{}"))
     how = poison.pop("how", "")
 
-    def fit_epochs(configs, *rest):
+    def train_epochs(configs, *rest):
         name = configs[0].training()
         _note("begin", name)
         time.sleep(float(os.environ.get("KDNB_PAUSE", 0)))
@@ -42,12 +42,12 @@ def _watch(module) -> None:
         _note("end", name)
         return found
 
-    module.fit_epochs = fit_epochs
+    module.train_epochs = train_epochs
 
 
 class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name != "kdnb.core.loop":
+        if name != "kdnb.experiment.training":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
