@@ -21,10 +21,10 @@ from kdnb.core.config import SPLITS
 from kdnb.errors import StoreError, Unfinished
 from kdnb.experiment import obtain
 from kdnb.experiment.points import trainings
-from kdnb.sweeps import engines, failures, sweeping
+from kdnb.sweeps import engines, progress
 from kdnb.sweeps import record as sweeps
+from kdnb.sweeps.engines import How
 from kdnb.sweeps.record import Sweep
-from kdnb.sweeps.sweeping import How
 
 WATCHED = Path(__file__).parent / "watched"
 SWEEP = ["sweep", "search", "--task", "rt", "--profile", "toy", "--threads", "1"]  # 16 points in 8 trainings
@@ -208,7 +208,7 @@ def fit(store, monkeypatch):
 
 def swept(say=lambda line: None, **how):
     """The toy search, in this process."""
-    return sweeping.run(TOY, How(threads=1, **how), say)
+    return engines.run(TOY, How(threads=1, **how), say)
 
 
 def test_a_sweep_started_again_trains_nothing(fit):
@@ -257,8 +257,8 @@ def test_a_lasting_error_is_recorded_once_and_the_sweep_goes_on(fit):
     fit.meet, told = meet, []
     with pytest.raises(Unfinished, match="4 points failed"):
         swept(told.append)
-    assert len(failures.names()) == 4
-    facts = failures.facts(sorted(failures.names())[0])
+    assert len(progress.failed_ids()) == 4
+    facts = progress.failure(sorted(progress.failed_ids())[0])
     assert (facts["error"], facts["attempts"]) == ("ValueError: no way", 1)
     assert "in meet" in facts["trace"]
     assert sum("FAILED" in line for line in told) == 2
@@ -269,7 +269,7 @@ def test_a_lasting_error_is_recorded_once_and_the_sweep_goes_on(fit):
     assert fit.asked == ()
     swept(retry_failed=True)
     assert len(fit.asked) == 4
-    assert failures.names() == set()
+    assert progress.failed_ids() == set()
 
 
 @pytest.mark.parametrize(("times", "attempts"), [(2, 3), (9, 3)])
@@ -287,7 +287,7 @@ def test_a_passing_error_is_tried_three_times(fit, toy, times, attempts):
     outcome = engines.attempt(configs, toy, 1)
     assert len(fit.asked) == attempts
     assert outcome.error == ("" if times == 2 else "OSError: again")
-    assert [failures.facts(name)["attempts"] for name in failures.names()] == ([] if times == 2 else [3])
+    assert [progress.failure(name)["attempts"] for name in progress.failed_ids()] == ([] if times == 2 else [3])
 
 
 def test_what_every_point_would_meet_ends_the_sweep(fit):
@@ -298,7 +298,7 @@ def test_what_every_point_would_meet_ends_the_sweep(fit):
     with pytest.raises(StoreError, match="full"):
         swept()
     assert len(fit.asked) == 2  # of one training
-    assert failures.names() == set()
+    assert progress.failed_ids() == set()
 
 
 def test_students_wait_for_a_teacher_whose_candidates_failed(fit):
@@ -345,8 +345,8 @@ def test_a_shard_counts_the_teachers_it_helps_with(fit):
 
 def test_a_held_training_is_waited_for_and_told(fit, toy):
     groups, told = trainings(sweeps.begin(TOY, {"rt": toy}, 1).points("erm")), []
-    with obtain.lock(groups[0][0].config), pytest.raises(Unfinished, match="no sign of life"):
-        engines.work(groups, {"rt": toy}, 1, lambda *_: None, told.append, wait=0.2)
+    with obtain.lock(groups[0][0].config), pytest.raises(Unfinished, match="no heartbeat"):
+        engines.work(groups, {"rt": toy}, How(threads=1, wait=0.2), lambda *_: None, told.append)
     assert len(told) == 1
     assert groups[0][0].config.run_id() in told[0]
     assert len(runs.stored_ids()) == 6
@@ -380,9 +380,9 @@ def test_a_mistake_is_one_line(store, monkeypatch, capsys, options, words):
 def test_another_number_of_threads_is_told(fit):
     swept()
     told = []
-    sweeping.run(TOY, How(), told.append)
+    engines.run(TOY, How(), told.append)
     assert not any("last bits" in line for line in told)  # it keeps the number it had
-    sweeping.run(TOY, How(threads=2), told.append)
+    engines.run(TOY, How(threads=2), told.append)
     assert any("1 threads per training so far: with 2, last bits of logits differ" in line for line in told)
 
 
