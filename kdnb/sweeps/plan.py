@@ -208,7 +208,7 @@ def machine() -> dict:
 
 def stored_probe(task: str, profile: str, student: str) -> Probe | None:
     """The stored measurement of a model, if it was made on this machine; None otherwise."""
-    content = files.read(_probes())
+    content = files.read_json(_probes())
     try:
         return Probe(**content[_key(task, profile, student)]) if content["machine"] == machine() else None
     except (KeyError, TypeError):
@@ -230,11 +230,11 @@ def probe(data: "TaskData", profile: str, student: str, say: Callable[[str], Non
         return stored
     say(f"probe: {STEPS} steps of the {student} model on {data.task.name} ...")
     measured = measure(data, profile, student)
-    content = files.read(_probes())
+    content = files.read_json(_probes())
     if content.get("machine") != machine():
         content = {"machine": machine()}
     content[_key(data.task.name, profile, student)] = asdict(measured)
-    files.write(_probes(), content)
+    files.write_json(_probes(), content)
     return measured
 
 

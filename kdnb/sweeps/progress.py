@@ -46,7 +46,7 @@ class Heartbeat:
             "total": total,
         }
         with contextlib.suppress(OSError):
-            files.write(self.path, facts)
+            files.write_json(self.path, facts)
         self.next_write = now + EVERY
 
     def __exit__(self, *_: object) -> None:
@@ -72,7 +72,7 @@ def _all_heartbeats() -> list[tuple[Path, dict, bool]]:
     for name in sorted(files.names(paths.RUNNING)):
         path = paths.RUNNING / f"{name}.json"
         try:
-            facts, age = files.read(path), time.time() - path.stat().st_mtime
+            facts, age = files.read_json(path), time.time() - path.stat().st_mtime
             alive = _exists(facts["pid"]) if facts["host"] == platform.node() else age < SILENCE
             beats.append((path, {"run_ids": [], **facts}, alive))
         except (OSError, KeyError, TypeError):
@@ -109,7 +109,7 @@ def record_failure(run_ids: Iterable[str], error: str, attempts: int, trace: str
         "trace": trace[-LONGEST:],
     }
     for run_id in run_ids:
-        files.write(paths.FAILED / f"{run_id}.json", {"run_id": run_id, **facts})
+        files.write_json(paths.FAILED / f"{run_id}.json", {"run_id": run_id, **facts})
 
 
 def forget_failures(run_ids: Iterable[str]) -> None:
@@ -130,4 +130,4 @@ def failed_ids() -> set[str]:
 
 def failure(run_id: str) -> dict:
     """A recorded failure: error, attempts, host, time, trace; {} if there is none, or none that can be read."""
-    return files.read(paths.FAILED / f"{run_id}.json")
+    return files.read_json(paths.FAILED / f"{run_id}.json")
