@@ -9,6 +9,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from kdnb import engines, failures, paths, runs, sweep
 from kdnb.config import RunConfig
@@ -35,32 +36,24 @@ def session(threads: int, workers: int, address: str, gpus: float | None) -> Ite
             a whole one where there are any.
     Raises:
         ValueError: Ray is not installed, or there is no cluster at the address.
+        Unfinished: Ray did not start here.
     """
-    scratch = ""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    if not address:  # all on loopback, with a token that no file holds
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        scratch = tempfile.mkdtemp(prefix=f"kdnb-ray-{os.getpid()}-", dir="/tmp" if os.path.isdir("/tmp") else None)
-    try:
-        import ray
-    except ImportError:
-        raise ValueError("engine ray needs Ray: pip install 'ray>=2.50,<3', or the extra [cluster] of kdnb") from None
-    try:
-        own = {"num_cpus": threads * workers, "object_store_memory": STORE_BYTES, "include_dashboard": False}
-        told = {"logging_level": "error", "log_to_driver": False, "runtime_env": {"env_vars": _environment(threads)}}
-        ray.init(address or "local", **told, **({} if address else {**own, "_temp_dir": scratch}))
-    except ConnectionError as error:
-        raise ValueError(f"no Ray cluster at {address}: {engines.told(error)}") from None
-    try:
-        share = gpus if gpus is not None else min(1.0, ray.cluster_resources().get("GPU", 0.0))
-        needs = {"num_cpus": threads, "num_gpus": share}
-        again = {"max_retries": engines.RETRIES, "retry_exceptions": [Passing]}
-        task = ray.remote(train_one).options(**needs, **again)
-        yield lambda job, groups, done: _train_all(ray, task, {**job, "threads": threads}, groups, done, workers)
-    finally:
-        ray.shutdown()
-        shutil.rmtree(scratch, ignore_errors=True)
+    with contextlib.nullcontext("") if address else _scratch() as scratch:
+        try:
+            import ray
+        except ImportError:
+            message = "engine ray needs Ray: pip install 'ray>=2.50,<3', or the extra [cluster] of kdnb"
+            raise ValueError(message) from None
+        try:
+            _connect(ray, address, scratch, threads, workers)
+            share = gpus if gpus is not None else min(1.0, ray.cluster_resources().get("GPU", 0.0))
+            needs = {"num_cpus": threads, "num_gpus": share}
+            again = {"max_retries": engines.RETRIES, "retry_exceptions": [Passing]}
+            task = ray.remote(train_one).options(**needs, **again)
+            yield lambda job, groups, done: _train_all(ray, task, {**job, "threads": threads}, groups, done, workers)
+        finally:
+            ray.shutdown()
 
 
 def train_one(job: dict, configs: list[dict]) -> dict:
@@ -134,6 +127,59 @@ def _outcome(ray, ready, configs: list[RunConfig]) -> Outcome:
         )
         return Outcome([], found["error"])
     return Outcome(found["trained"])
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[str]:
+    """The folder of a Ray of our own: all on loopback, with a token that no file holds."""
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    folder = tempfile.mkdtemp(prefix=f"kdnb-ray-{os.getpid()}-", dir="/tmp" if os.path.isdir("/tmp") else None)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _connect(ray, address: str, scratch: str, threads: int, workers: int) -> None:
+    """Join the Ray at an address, or start one with its files in scratch; raises as `session`."""
+    told = {"logging_level": "error", "log_to_driver": False, "runtime_env": {"env_vars": _environment(threads)}}
+    if address:
+        try:
+            ray.init(address, **told)
+        except ConnectionError as error:
+            raise ValueError(f"no Ray cluster at {address}: {engines.told(error)}") from None
+        return
+    own = {"num_cpus": threads * workers, "object_store_memory": STORE_BYTES, "include_dashboard": False}
+    try:
+        with _quick_imports(Path(scratch) / "imports"):
+            ray.init("local", **told, **own, _temp_dir=scratch)
+    except Exception as error:  # Ray raises bare ones
+        raise Unfinished(f"Ray did not start here: {engines.told(error)}") from error
+
+
+@contextlib.contextmanager
+def _quick_imports(folder: Path) -> Iterator[None]:
+    """Spare the Python processes that are started meanwhile, and those that they start, seconds of CPU each.
+
+    All of Ray's import jsonschema, which imports rfc3987_syntax where JupyterLab brought it, to check IRIs, and that
+    compiles a grammar. jsonschema does without it. With it, the five processes of a starting Ray may outlast, on a
+    busy machine, the 15 seconds that Ray gives its agents before it aborts (ray-project/ray#65983).
+
+    Args:
+        folder: new, to stand first on the processes' PYTHONPATH, and to stay while they run.
+    """
+    folder.mkdir()
+    (folder / "rfc3987_syntax.py").write_text("raise ImportError('left out for a quick start')\n", encoding="utf-8")
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), before]))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 def _environment(threads: int) -> dict[str, str]:

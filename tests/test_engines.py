@@ -12,12 +12,13 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
 import pytest
 
-from kdnb import engines, failures, runs, sweep, sweeping, sweeps
+from kdnb import engines, failures, on_ray, runs, sweep, sweeping, sweeps
 from kdnb.config import SPLITS, RunConfig
 from kdnb.sweep import trainings
 from kdnb.sweeping import How
@@ -377,6 +378,33 @@ def test_a_held_training_is_waited_for_and_told(fit, toy):
     assert len(told) == 1
     assert groups[0][0].config.run_id() in told[0]
     assert len(runs.stored_ids()) == 6
+
+
+def test_a_ray_that_does_not_start_is_one_line_and_leaves_nothing(fit, monkeypatch):
+    scratch = []
+
+    def init(address, _temp_dir, **options):
+        scratch.append(Path(_temp_dir))
+        assert address == "local"
+        assert scratch[0].is_dir()
+        raise Exception("The current node timed out\nduring startup.")  # Ray's own is as bare
+
+    for name in ("RAY_USAGE_STATS_ENABLED", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+        monkeypatch.setenv(name, "")  # so that these are put back
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init, shutdown=lambda: None))
+    before = os.environ["PYTHONPATH"]
+    with pytest.raises(engines.Unfinished, match="did not start here: Exception: The current node timed out during"):
+        swept(engine="ray", workers=1)
+    assert not scratch[0].exists()
+    assert os.environ["PYTHONPATH"] == before
+
+
+def test_processes_of_ray_compile_no_grammar(tmp_path):
+    code = "import jsonschema, sys; sys.exit('rfc3987_syntax' in sys.modules)"  # each process of Ray imports jsonschema
+    with on_ray._quick_imports(tmp_path / "imports"):
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    # should this fail, _quick_imports has nothing to do any more
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 1
 
 
 @pytest.mark.parametrize(
