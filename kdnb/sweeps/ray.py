@@ -9,6 +9,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -40,46 +41,32 @@ def session(how: How, sweep: Sweep) -> Iterator[Callable[[list[Group], Done], No
         train(groups, done).
     Raises:
         ValueError: Ray is not installed, or there is no cluster at the address.
+        Unfinished: Ray did not start here.
     """
-    scratch = ""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    if not how.address:  # all on loopback, with a token that no file holds
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        scratch = tempfile.mkdtemp(prefix=f"kdnb-ray-{os.getpid()}-", dir="/tmp" if os.path.isdir("/tmp") else None)
-    try:
-        import ray
-    except ImportError:
-        raise ValueError("engine ray needs Ray: pip install 'ray>=2.50,<3', or the extra [cluster] of kdnb") from None
-    options: dict[str, Any] = {
-        "logging_level": "error",
-        "log_to_driver": False,
-        "runtime_env": {"env_vars": _environment(how.threads)},
-    }
-    if not how.address:
-        options |= {"num_cpus": how.threads * how.workers, "object_store_memory": STORE_BYTES}
-        options |= {"include_dashboard": False, "_temp_dir": scratch}
-    try:
-        ray.init(how.address or "local", **options)
-    except ConnectionError as error:
-        raise ValueError(f"no Ray cluster at {how.address}: {one_line(error)}") from None
-    try:
-        gpus = how.gpus_per_run
-        if gpus is None:
-            gpus = min(1.0, ray.cluster_resources().get("GPU", 0.0))
-        task = ray.remote(train_one).options(
-            num_cpus=how.threads, num_gpus=gpus, max_retries=engines.RETRIES, retry_exceptions=[Passing]
-        )
-        job = {"profile": sweep.profile, "train_rows": sweep.train_rows, "threads": how.threads}
-        limit = how.workers or IN_FLIGHT
+    with contextlib.nullcontext("") if how.address else _scratch() as scratch:
+        try:
+            import ray
+        except ImportError:
+            message = "engine ray needs Ray: pip install 'ray>=2.50,<3', or the extra [cluster] of kdnb"
+            raise ValueError(message) from None
+        try:
+            _connect(ray, how, scratch)
+            gpus = how.gpus_per_run
+            if gpus is None:
+                gpus = min(1.0, ray.cluster_resources().get("GPU", 0.0))
+            task = ray.remote(train_one).options(
+                num_cpus=how.threads, num_gpus=gpus, max_retries=engines.RETRIES, retry_exceptions=[Passing]
+            )
+            job = {"profile": sweep.profile, "train_rows": sweep.train_rows, "threads": how.threads}
+            limit = how.workers or IN_FLIGHT
 
-        def submit(group: Group) -> Any:
-            return task.remote(job, [vars(point.config) for point in group])
+            def submit(group: Group) -> Any:
+                return task.remote(job, [vars(point.config) for point in group])
 
-        yield lambda groups, done: _train_all(ray, submit, groups, done, limit)
-    finally:
-        ray.shutdown()
-        shutil.rmtree(scratch, ignore_errors=True)
+            yield lambda groups, done: _train_all(ray, submit, groups, done, limit)
+        finally:
+            ray.shutdown()
 
 
 def train_one(job: dict, configs: list[dict]) -> dict:
@@ -165,6 +152,64 @@ def _outcome(ray: ModuleType, ready: Any, configs: list[RunConfig]) -> Outcome:
         )
         return Outcome([], result["error"])
     return Outcome(result["trained"])
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[str]:
+    """The folder of a Ray of our own: all on loopback, with a token that no file holds."""
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    folder = tempfile.mkdtemp(prefix=f"kdnb-ray-{os.getpid()}-", dir="/tmp" if os.path.isdir("/tmp") else None)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _connect(ray: ModuleType, how: How, scratch: str) -> None:
+    """Join the Ray at an address, or start one with its files in scratch; raises as `session`."""
+    options: dict[str, Any] = {
+        "logging_level": "error",
+        "log_to_driver": False,
+        "runtime_env": {"env_vars": _environment(how.threads)},
+    }
+    if how.address:
+        try:
+            ray.init(how.address, **options)
+        except ConnectionError as error:
+            raise ValueError(f"no Ray cluster at {how.address}: {one_line(error)}") from None
+        return
+    options |= {"num_cpus": how.threads * how.workers, "object_store_memory": STORE_BYTES}
+    options |= {"include_dashboard": False, "_temp_dir": scratch}
+    try:
+        with _quick_imports(Path(scratch) / "imports"):
+            ray.init("local", **options)
+    except Exception as error:  # Ray raises bare ones
+        raise Unfinished(f"Ray did not start here: {one_line(error)}") from error
+
+
+@contextlib.contextmanager
+def _quick_imports(folder: Path) -> Iterator[None]:
+    """Spare the Python processes that are started meanwhile, and those that they start, seconds of CPU each.
+
+    All of Ray's import jsonschema, which imports rfc3987_syntax where JupyterLab brought it, to check IRIs, and that
+    compiles a grammar. jsonschema does without it. With it, the five processes of a starting Ray may outlast, on a
+    busy machine, the 15 seconds that Ray gives its agents before it aborts (ray-project/ray#65983).
+
+    Args:
+        folder: new, to stand first on the processes' PYTHONPATH, and to stay while they run.
+    """
+    folder.mkdir()
+    (folder / "rfc3987_syntax.py").write_text("raise ImportError('left out for a quick start')\n", encoding="utf-8")
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), before]))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 def _environment(threads: int) -> dict[str, str]:
