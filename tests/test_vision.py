@@ -26,7 +26,7 @@ from kdnb.experiment.training import encode
 from kdnb.experiment.training import train as fit
 from kdnb.models import text as models
 from kdnb.models import vision
-from kdnb.sweeps import cells
+from kdnb.sweeps import grids
 
 MODELS = [name for name, source in SOURCES.items() if source.kind == "image"]
 QUICK = [name for name in MODELS if not name.startswith("resnet-")]  # deep ones are only counted
@@ -328,10 +328,10 @@ def test_large_and_small_are_other_models_for_images_than_for_texts(toy):
 
 
 def test_the_ladder_of_images_is_made_of_image_models():
-    sizes = cells.ladder_sizes("demo", "digits@0.2")
+    sizes = grids.ladder_sizes("demo", "digits@0.2")
     assert [model_of("demo", size, images=True) for size in sizes] == MODELS
     assert {"large", "small"} < set(sizes)
-    assert {cell.student for cell in cells.cells("ladder", "digits", "demo")} == set(sizes)
+    assert {cell.student for cell in grids.cells("ladder", "digits", "demo")} == set(sizes)
 
 
 def test_a_teacher_with_a_dash_in_its_name_is_not_taken_for_the_small_model(toy):

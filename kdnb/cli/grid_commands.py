@@ -7,7 +7,7 @@ from kdnb.core import store
 from kdnb.core.config import RunConfig
 from kdnb.data import splits
 from kdnb.errors import HubUnreachable, MissingAsset, nearest
-from kdnb.sweeps import grids, plan, probe, select
+from kdnb.sweeps import grids, plan, select
 from kdnb.sweeps.axes import HPARAMS, grid_named, searched, seeds_of
 
 UNKNOWN = "unknown"  # the data's name in points that are only counted
@@ -73,7 +73,7 @@ def make_plan(what: Wanted, measure: bool = True) -> dict:
             parts.append(plan.estimate(part, made, sizes))
     total = plan.Plan(parts=parts, waiting=waiting, peak_memory_mib=max(memory, default=None))
     _print_parts(total)
-    plan.lines(total)
+    print(*total.lines(), sep="\n")
     _print_searched(what)
     return {"grid": what.grid, "profile": what.profile, "tasks": list(what.tasks), "seeds": list(what.seeds)} | (
         {"schedule": what.schedule or grid_named(what.grid).schedule} | total.to_dict()
@@ -89,13 +89,13 @@ def _data(task: str, profile: str) -> splits.TaskData | None:
         return None
 
 
-def _probe(found, part: plan.Part, profile: str, measure: bool) -> probe.Probe | None:
+def _probe(found, part: plan.Part, profile: str, measure: bool) -> plan.Probe | None:
     """The measurement of a part's student: the one kept, or one made now if that is wanted and possible."""
-    kept = probe.kept(part.task, profile, part.student)
-    if kept or not (measure and found):
-        return kept
+    stored = plan.stored_probe(part.task, profile, part.student)
+    if stored or not (measure and found):
+        return stored
     try:
-        return probe.probe(found, profile, part.student)
+        return plan.probe(found, profile, part.student)
     except RuntimeError as error:  # no weights here, or no memory for them: the plan's counts stand without
         print(f"  {part.student} on {part.task}: not measured: {' '.join(str(error).split())}")
         return None
@@ -107,7 +107,7 @@ def _print_parts(total: plan.Plan) -> None:
 
     shown = Table("task", "arm", "runs", "epochs", "trained", "done", "time left")
     for part in total.parts:
-        left = "–" if part.seconds is None else plan.told_time(part.seconds)
+        left = "–" if part.seconds is None else plan.duration(part.seconds)
         counts = (part.runs, part.epochs, part.trained_epochs, part.done)
         name = f"{part.arm} (teachers)" if part.teaches else part.arm
         shown.add_row(part.task, name, *(f"{count:,}" for count in counts), left)
