@@ -5,17 +5,14 @@ from dataclasses import replace
 from kdnb import results, runs, sweep
 from kdnb.arms import ARMS, arm_config, model_name
 from kdnb.checkpoints import SOURCES
-from kdnb.config import METHODS
+from kdnb.config import METHODS, SOFT_FIELDS
 from kdnb.data import TaskData, load, make
 from kdnb.profiles import PROFILES
 from kdnb.runs import Run
 from kdnb.tasks import nearest
 from kdnb.workers import run_points
 
-SOFT = (  # a student's alone, not its teacher's
-    "alpha", "tau", "tau2_scaling", "tfkd_form", "multiplier", "student", "method", "before", "after", "switch_at",
-    "ramp",
-)  # fmt: skip
+SOFT = (*SOFT_FIELDS, "student", "method")  # a student's alone, not its teacher's
 SIZES = ("large", "small", *SOURCES)
 
 

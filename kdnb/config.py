@@ -19,6 +19,10 @@ _FLOATS = (
 )  # fmt: skip
 _STUDENTS = ("large", "small", *SOURCES)
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",\n ", ": "))
+SOFT_FIELDS = (  # of the soft target and of a switch alone: at their defaults for ERM
+    "before", "after", "switch_at", "ramp", "teacher_run", "alpha", "tau", "tau2_scaling", "confidence", "tfkd_form",
+    "multiplier",
+)  # fmt: skip
 LATER = {
     "tfkd_form": "paper",
     "multiplier": 1.0,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 
 from kdnb import runs
-from kdnb.config import RunConfig
+from kdnb.config import SOFT_FIELDS, RunConfig
 from kdnb.grids import Stages
 from kdnb.runs import DamagedRun
 from kdnb.sweep import Point
@@ -13,15 +13,7 @@ from kdnb.tasks import nearest
 
 METRICS = {"accuracy": 1, "nll": -1}  # sign: accuracy is to be large, the negative log-likelihood small
 
-SOFT_FIELDS = (
-    "teacher_run",
-    "alpha",
-    "tau",
-    "tau2_scaling",
-    "confidence",
-    "tfkd_form",
-    "multiplier",
-)  # of no use to ERM
+SETTINGS = ("before", "after", "switch_at", "ramp")  # what a switch is: compared, never searched
 
 
 @dataclass(frozen=True)
@@ -90,12 +82,15 @@ def teachers(
 def by_arm(points: Iterable[Point], metric: str = "accuracy") -> list[Choice]:
     """The selected point of every arm and seed that has a run, in the order of the points.
 
-    Pairs of models that are no arm (those of the ladder) are told apart by student and teacher.
+    An arm has one selected point a seed, whichever of its teachers taught it. What is no arm is told apart by
+    method, student and teacher (the pairs of the ladder) and by SETTINGS (every switch point is one of its own).
     """
     groups = {}
     for point in points:
         config = point.config
-        groups.setdefault((point.arm, config.student, config.teacher_run, config.seed), []).append(point)
+        models = () if point.arm else (config.method, config.student, config.teacher_run)
+        settings = tuple(getattr(config, name) for name in SETTINGS)
+        groups.setdefault((point.arm, config.seed, *models, *settings), []).append(point)
     return [choice for group in groups.values() if (choice := best(group, metric))]
 
 
