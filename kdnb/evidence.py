@@ -5,6 +5,7 @@ from dataclasses import asdict
 import pandas as pd
 
 from kdnb import grids, paths, results, select, small_files
+from kdnb.arms import ARMS
 from kdnb.claims import LARGE_ALPHA
 from kdnb.config import RunConfig
 from kdnb.studies import NoRuns, Study
@@ -42,6 +43,7 @@ def temperature(study: Study) -> Study | None:
     data, configs = _data(study), results.stored_configs(study.task, study.profile)
     configs = {name: config for name, config in configs.items() if config.data == data}
     searched = {_searched(config) for config in configs.values() if config.method == "kd" and config.tau != 1}
+    searched = {(place, arm) for place, arm in searched if arm in ARMS}  # other arms decide no claim
     places = {place for place, _ in searched}
     inside = {
         name: config for name, config in configs.items()
@@ -90,5 +92,5 @@ def _study(study: Study, keep) -> Study | None:
         found = results.study(study.task, study.profile, keep)
     except NoRuns:
         return None
-    known: pd.Series = found.table.arm != ""  # students beyond the two of the study have no arm
+    known: pd.Series = found.table.arm.isin(ARMS)  # not students or teachers beyond those of the study
     return found.only(found.table[known]) if known.any() else None

@@ -6,6 +6,7 @@ holds the hash of every file, its own included, so that a single flipped byte is
 
 import csv
 import errno
+import functools
 import hashlib
 import io
 import json
@@ -131,6 +132,23 @@ def load(run_id: str) -> Run:
     history = list(csv.DictReader(io.StringIO(raw["history.csv"].decode())))
     history = [{name: float(value) for name, value in row.items()} for row in history]
     return Run(config, logits, labels, metrics, history)
+
+
+def config(run_id: str) -> RunConfig | None:
+    """The config of a stored run, whatever else of it is damaged; None if it is not stored or not what was written."""
+    try:
+        return _config_in(folder(run_id))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+@functools.lru_cache(maxsize=1024)
+def _config_in(where: Path) -> RunConfig:
+    """A run's config, read once, since few teachers teach many; what its name's hash does not prove is an error."""
+    found = RunConfig.from_dict(json.loads((where / "config.json").read_bytes()))
+    if found.run_id() != where.name:
+        raise ValueError(f"config.json in {where} belongs to another run")
+    return found
 
 
 def load_validation(run_id: str) -> dict[str, float]:

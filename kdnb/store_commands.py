@@ -14,8 +14,9 @@ def list_runs(task: str) -> dict:
     """All valid runs, a line each."""
     found = [run for run in results.load_runs() if not task or run.config.task == task]
     for run in found:
-        test = run.metrics["test"]
-        print(f"{run.run_id:<50} entropy {test['entropy']:.3f} nats  accuracy {100 * test['accuracy']:.1f} %")
+        test, title = run.metrics["test"], sweep.Point(results.arm_of(run.config), run.config).title
+        told = f"entropy {test['entropy']:.3f} nats  accuracy {100 * test['accuracy']:.1f} %"
+        print(f"{run.run_id:<50} {told}  {title}")
     print(f"{len(found)} runs")
     return {"runs": [facts(run) for run in found]}
 
@@ -39,7 +40,7 @@ def verify_runs(redo: bool) -> dict:
         try:
             runs.load(run_id)
         except runs.DamagedRun as error:
-            config = salvage_config(run_id)
+            config = runs.config(run_id)
             where = runs.set_aside(run_id)
             print(f"damaged: {error}; set aside in {where}")
             damaged.append(run_id)
@@ -53,15 +54,6 @@ def verify_runs(redo: bool) -> dict:
             redone.append(run_id)
     print(f"{len(ids)} runs checked, {len(damaged)} damaged, {len(redone)} redone")
     return {"checked": len(ids), "damaged": damaged, "redone": redone}
-
-
-def salvage_config(run_id: str) -> RunConfig | None:
-    """The config of a damaged run, if that much of it is whole; None otherwise."""
-    try:
-        config = RunConfig.from_dict(json.loads((runs.folder(run_id) / "config.json").read_bytes()))
-    except (OSError, ValueError, TypeError):
-        return None
-    return config if config.run_id() == run_id else None
 
 
 def data_of(config: RunConfig) -> TaskData:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from kdnb import paths, runs
-from kdnb.arms import ARMS, arm_config
+from kdnb.arms import ARMS, NAMES, arm_config
 from kdnb.config import RunConfig
 from kdnb.runs import DamagedRun, Run
 from kdnb.tasks import nearest
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Point:
-    """One run to be had: its arm ("" where it is none of ARMS) and its config."""
+    """One run to be had: its arm (a key of `arms.NAMES`, "" for none) and its config."""
 
     arm: str
     config: RunConfig
@@ -29,7 +29,7 @@ class Point:
         """As printed."""
         if self.config.method == "switch":
             return f"{self.config.before.upper()} to {self.config.after.upper()} at {self.config.switch_at:g}"
-        return ARMS[self.arm].name if self.arm else f"{self.config.method.upper()} {self.config.student}"
+        return NAMES[self.arm] if self.arm else f"{self.config.method.upper()} {self.config.student}"
 
 
 def compare_points(

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kdnb import metrics, paths, run_files, runs, store_commands, sweep
+from kdnb import metrics, paths, run_files, runs, sweep
 from kdnb.config import RunConfig
 from kdnb.runs import DamagedRun, Run, StoreError
 
@@ -189,7 +189,7 @@ def test_set_aside_keeps_the_bytes(saved):
 @pytest.mark.parametrize("name", EVERY_FILE)
 def test_the_config_of_a_damaged_run_is_saved_where_it_is_whole(saved, name):
     (saved / name).write_bytes(b"{}")
-    assert store_commands.salvage_config(CONFIG.run_id()) == (None if name == "config.json" else CONFIG)
+    assert runs.config(CONFIG.run_id()) == (None if name == "config.json" else CONFIG)
 
 
 # Asking for a run: loaded if it is there, trained if not
