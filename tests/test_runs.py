@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from kdnb import paths
-from kdnb.cli import store_commands
 from kdnb.core import metrics
 from kdnb.core import store as runs
 from kdnb.core.config import RunConfig
@@ -197,7 +196,7 @@ def test_set_aside_keeps_the_bytes(saved):
 @pytest.mark.parametrize("name", EVERY_FILE)
 def test_the_config_of_a_damaged_run_is_saved_where_it_is_whole(saved, name):
     (saved / name).write_bytes(b"{}")
-    assert store_commands.salvage_config(CONFIG.run_id()) == (None if name == "config.json" else CONFIG)
+    assert runs.config_of(CONFIG.run_id()) == (None if name == "config.json" else CONFIG)
 
 
 # Asking for a run: loaded if it is there, trained if not
@@ -299,7 +298,7 @@ config = arm_config("erm_small", task="rt", profile="toy", data=what.fingerprint
 Path(sys.argv[1], f"ready-{sys.argv[2]}").touch()
 while not Path(sys.argv[1], "go").exists():
     time.sleep(0.005)
-print("trained" if sweep.ensure(config, what)[1] else "loaded")
+print("trained" if obtain.ensure(config, what)[1] else "loaded")
 """
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from kdnb.catalog import PROFILES, task_named
 from kdnb.core import store
-from kdnb.core.config import RunConfig
+from kdnb.core.config import AXES, RunConfig
 from kdnb.data import splits
 from kdnb.errors import HubUnreachable, MissingAsset, nearest
 from kdnb.sweeps import grids, plan, select
@@ -126,12 +126,13 @@ def make_selection(what: Wanted, metric: str) -> dict:
     print(f"{what.told()}; selected on validation {metric}")
     stored, chosen = set(store.stored_ids()), []
     for task in what.tasks:
-        stages = what.stages(task, splits.load(task, what.profile).fingerprint, stored, metric)
+        fingerprint = splits.load(task, what.profile).fingerprint
+        stages = what.stages(task, fingerprint, stored, metric)
+        whole = (what.grid, task, what.profile, fingerprint, what.seeds)
+        erm = grids.stages(*whole, schedule=what.schedule, erm_only=True).erm  # an expression may leave ERM out
         if waiting := sum(map(grids.is_placeholder, (point.config for point in stages.soft))):
             print(f"  {task}: {waiting:,} points wait for a teacher, whose ERM runs are not all done")
-        chosen += [
-            (one, select.matched_erm(one.point.config, stages.erm)) for one in select.by_arm(stages.points, metric)
-        ]
+        chosen += [(one, select.matched_erm(one.point.config, erm)) for one in select.by_arm(stages.points, metric)]
     if not chosen:
         raise ValueError(f"no run of {what.grid} is stored: make them with `kdnb sweep {what.grid}`")
     found = [_opened(choice, matched) for choice, matched in chosen]  # the selection is made: test may be read now
@@ -142,7 +143,7 @@ def make_selection(what: Wanted, metric: str) -> dict:
 def _opened(choice: select.Choice, matched: RunConfig) -> dict:
     """A choice as plain data, with the test metrics of its run and of the ERM run with the same training."""
     config = choice.point.config
-    names = ("task", "seed", "student", "teacher_run", "lr", "epochs", "alpha", "tau", "tau2_scaling", "schedule")
+    names = ("task", "seed", "method", "student", "teacher_run", "schedule", *AXES)
     test = store.load(config.run_id()).metrics["test"]
     told = {"arm": choice.point.arm, "name": choice.point.title, **{name: getattr(config, name) for name in names}}
     told |= {"run_id": config.run_id(), "validation": choice.value, "stored": choice.stored, "of": choice.wanted}

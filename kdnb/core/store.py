@@ -193,11 +193,20 @@ def read(run_id: str) -> Record:
 
 
 def config_of(run_id: str) -> RunConfig | None:
-    """A stored run's config, without its arrays and unchecked; None if it cannot be read, which `load` then reports."""
+    """A stored run's config, whatever else of it is damaged; None if it is not stored or not what was written."""
     try:
-        return RunConfig.from_dict(json.loads((folder(run_id) / "config.json").read_bytes()))
+        return _config_in(folder(run_id))
     except (OSError, ValueError, TypeError):
         return None
+
+
+@functools.lru_cache(maxsize=1024)
+def _config_in(where: Path) -> RunConfig:
+    """A run's config, read once, since few teachers teach many; what its name's hash does not prove is an error."""
+    config = RunConfig.from_dict(json.loads((where / "config.json").read_bytes()))
+    if config.run_id() != where.name:
+        raise ValueError(f"config.json in {where} belongs to another run")
+    return config
 
 
 def load_validation(run_id: str) -> dict[str, float]:
