@@ -22,7 +22,6 @@ UPWARD = {  # still to be cured: module -> what it imports from below
     "core.optimizer": {"models.encoder"},
     "core.predict": {"data.tokens"},
     "experiment.tables": {"analysis.statistics"},
-    "models.text": {"experiment.arms"},
     "studies.deviations.claims": {"studies.label_smoothing.claims"},
     "studies.deviations.stored": {"studies.label_smoothing.evidence"},
     "studies.deviations.switching": {"studies.label_smoothing.evidence"},
