@@ -1,4 +1,4 @@
-"""Gradient denoising, our formalisation (EXPERIMENTS 9, T9.1-T9.3)."""
+"""Gradient denoising, our formalisation (docs/experiments.md, T9.1-T9.3)."""
 
 import numpy as np
 import pytest

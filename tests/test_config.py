@@ -1,4 +1,4 @@
-"""Configs: ranges, names by content, arms (EXPERIMENTS T4.1)."""
+"""Configs: ranges, names by content, arms (docs/experiments.md, T4.1)."""
 
 import json
 import math

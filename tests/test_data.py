@@ -1,4 +1,4 @@
-"""Splits, sizes, balance and fingerprints; GLUE's layout and the hub's (EXPERIMENTS 2, T2.1-T2.4)."""
+"""Splits, sizes, balance and fingerprints; GLUE's layout and the hub's (docs/experiments.md, T2.1-T2.4)."""
 
 import csv
 import itertools
@@ -423,7 +423,7 @@ def test_an_unknown_task_gets_the_nearest_name():
 @with_text
 @pytest.mark.parametrize(("name", "per_article"), [("headline", 2), ("passage", 2), ("relation", 3), ("section", 1)])
 def test_articles_are_cut_25_and_15_percent(name, per_article):
-    """DESIGN: 2,225 articles, of which 125 are repeats; a few more share a headline or an opening."""
+    """The corpus has 2,225 articles, of which 125 are repeats; a few more share a headline or an opening."""
     sizes = [len(data.load(name, "paper").splits[split]) / per_article for split in data.SPLITS]
     articles = sum(sizes)
     assert 2000 < articles <= 2225 - 125

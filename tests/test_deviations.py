@@ -1,4 +1,4 @@
-"""How a student deviates, beyond a control (EXPERIMENTS 6 and R(s) of 7): known answers, and TOY-B's."""
+"""How a student deviates, beyond a control (docs/experiments.md, 6 and R(s) of 7): known answers, and TOY-B's."""
 
 import numpy as np
 import pytest

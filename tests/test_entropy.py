@@ -1,4 +1,4 @@
-"""Posterior, entropy, cross-entropy and KL against theorems and torch (EXPERIMENTS T3.1, T3.5)."""
+"""Posterior, entropy, cross-entropy and KL against theorems and torch (docs/experiments.md, T3.1, T3.5)."""
 
 import math
 import re

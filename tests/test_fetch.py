@@ -559,7 +559,7 @@ def test_the_packaged_assets_are_those_pinned(name):
 
 # Table 6 from files of the official sizes, laid out as the hub's
 
-OFFICIAL = {  # EXPERIMENTS 2: the hub's rows
+OFFICIAL = {  # docs/experiments.md, section 2: the hub's rows
     "mrpc": {"train": 3668, "validation": 408, "test": 1725},
     "qnli": {"train": 104_743, "validation": 5463, "test": 5463},
     "sst2": {"train": 67_349, "validation": 872, "test": 1821},

@@ -1,4 +1,7 @@
-"""Grids: the paper's counts, subsets, seeds, and teachers that stand in until they are selected (EXPERIMENTS T5.1)."""
+"""Grids: the paper's counts, subsets, seeds, and teachers that stand in until they are selected.
+
+T5.1 of docs/experiments.md.
+"""
 
 import time
 from collections import Counter

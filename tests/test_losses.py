@@ -1,5 +1,6 @@
-"""ERM, LS and KD losses against torch's own, closed gradients and worked examples (EXPERIMENTS T1.1-T1.3, T1.8, T3.3).
+"""ERM, LS and KD losses against torch's own, closed gradients and worked examples.
 
+T1.1-T1.3, T1.8 and T3.3 of docs/experiments.md.
 Each formula is written out once more here, from the paper and with torch's functions, so that a lost tau**2,
 another reduction or an exchanged teacher and student fails.
 """

@@ -1,4 +1,7 @@
-"""What is read off logits, by hand, by scikit-learn, by kdnb.core.entropy (EXPERIMENTS T15.1-T15.2, T2.3-T2.4)."""
+"""What is read off logits, by hand, by scikit-learn and against kdnb.core.entropy.
+
+T2.3-T2.4 and T15.1-T15.2 of docs/experiments.md.
+"""
 
 import math
 

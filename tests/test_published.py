@@ -1,6 +1,6 @@
-"""The paper's numbers and what its own tables say of its claims (EXPERIMENTS 3-5, T2.1, T3.4, T4.2).
+"""The paper's numbers and what its own tables say of its claims (docs/experiments.md, T2.1, T3.4, T4.2).
 
-The expected counts and correlations are those of EXPERIMENTS.md, worked out from the printed tables.
+The expected counts and correlations are those of docs/experiments.md, worked out from the printed tables.
 """
 
 import math

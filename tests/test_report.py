@@ -3,15 +3,16 @@
 import re
 
 import nbformat
+import pandas as pd
 import pytest
 
 from kdnb import paths
-from kdnb.data import splits as data
+from kdnb.data.splits import splits as data
 from kdnb.experiment import obtain, tables
 from kdnb.experiment.points import compare_points
-from kdnb.report import notebooks, report
-from kdnb.report import report as ledger_text
-from kdnb.studies.label_smoothing import verdicts
+from kdnb.report.report import notebooks, report
+from kdnb.report.report import report as ledger_text
+from kdnb.experiment.tables.label_smoothing import verdicts
 
 NOTEBOOK = "10_entropy_of_targets"
 
@@ -100,6 +101,26 @@ def test_a_degenerate_run_is_part_of_the_mean_and_counted(page):
     section = report._section(study)
     assert section["degenerate"] == [study.table.run_id[0]]
     assert {row["id"]: row["degenerate"] for row in section["ledger"]}["H4.4"] == 1
+
+
+def test_the_answer_says_no_more_than_the_ledger():
+    """A verdict that the correction for many claims undoes, or that rests on runs that learnt nothing, says so."""
+    columns = ["id", "verdict", "p_holm", "degenerate", "run_ids"]
+    rows = [
+        ("H3.1", "holds", 0.051, 2, ["a", "b", "c"]),
+        ("H4.1", "holds", 0.002, 0, ["d"]),
+        ("H3.2", "undecided", 0.7, 0, ["e"]),
+        ("H4.2", "fails", float("nan"), 0, ["f"]),
+        ("H4.3", "no runs", float("nan"), 0, []),
+    ]
+    assert ledger_text.answer(pd.DataFrame(rows, columns=columns)).split("; ") == [
+        "At fixed hyper-parameters, none of them searched: label smoothing raises entropy over ERM (small student): "
+        "holds (not after Holm's correction, 2 of the 3 runs learnt nothing)",
+        "label smoothing raises entropy over ERM (large student): holds",
+        "standard KD lowers entropy below ERM: undecided",
+        "reverse KD raises entropy above ERM: fails (not after Holm's correction)",
+    ]
+    assert ledger_text.answer(pd.DataFrame(rows[-1:], columns=columns)) == ""
 
 
 def test_formulas_are_mathml_and_code_is_left_alone(page):

@@ -1,4 +1,4 @@
-"""The teacher-student scatter of arXiv 2301.12923 (EXPERIMENTS 6, T6.1-T6.4)."""
+"""The teacher-student scatter of arXiv 2301.12923 (docs/experiments.md, T6.1-T6.4)."""
 
 import math
 

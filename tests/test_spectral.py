@@ -1,4 +1,4 @@
-"""Eigendirections under distillation (EXPERIMENTS 8, T8.1-T8.4)."""
+"""Eigendirections under distillation (docs/experiments.md, T8.1-T8.4)."""
 
 import numpy as np
 import pytest

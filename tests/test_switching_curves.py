@@ -1,4 +1,4 @@
-"""Curves over the switch point (EXPERIMENTS 7): effects of known tables, TOY-B's known sizes, the run store."""
+"""Curves over the switch point (docs/experiments.md, 7): effects of known tables, TOY-B's known sizes, stored runs."""
 
 import numpy as np
 import pandas as pd

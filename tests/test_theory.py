@@ -1,4 +1,4 @@
-"""Closed forms: optima, entropy facts, limits, virtual teachers (EXPERIMENTS 1.2-1.5, T1.4-T1.7)."""
+"""Closed forms: optima, entropy facts, limits, virtual teachers (docs/experiments.md, T1.4-T1.7, T5.2, T5.3)."""
 
 import itertools
 import math

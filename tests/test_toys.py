@@ -1,4 +1,4 @@
-"""TOY-A, TOY-B and the small trainers (EXPERIMENTS 0, 3-7): signs and sizes measured elsewhere, within 30 %."""
+"""TOY-A, TOY-B and the small trainers (docs/experiments.md): signs and sizes measured elsewhere, within 30 %."""
 
 import numpy as np
 import pytest

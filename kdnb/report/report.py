@@ -7,7 +7,6 @@ import base64
 import html
 import io
 import json
-import os
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +16,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
-from kdnb import __version__, paths
+from kdnb import __version__, files, paths
 from kdnb.analysis import figures
 from kdnb.catalog import PROFILES, TASKS
 from kdnb.errors import nearest
@@ -44,10 +43,7 @@ def write(profile: str) -> Path:
         version=__version__, profile=profile, studies=sections, notebooks=notebooks, drawn=drawn(),
         runs=[_run_facts(run) for run in runs.values()], notes=paper.notes(),
     )  # fmt: skip
-    paths.REPORT.parent.mkdir(parents=True, exist_ok=True)
-    partial = paths.REPORT.with_suffix(".partial")
-    partial.write_text(_link_runs(text, runs), encoding="utf-8")
-    os.replace(partial, paths.REPORT)
+    files.write_atomically(paths.REPORT, _link_runs(text, runs).encode())
     return paths.REPORT
 
 
@@ -195,9 +191,8 @@ def rows(study: tables.Study, metric: str, scale: float, digits: int) -> list[di
 
 
 def answer(ledger: pd.DataFrame) -> str:
-    """What the decisive claims say, in a sentence; built from the verdicts alone."""
-    word = ledger.set_index("id").verdict
-    parts = []
+    """What the decisive claims say, in a sentence: verdicts, whether Holm's correction leaves them, degenerate runs."""
+    rows, parts = ledger.set_index("id"), []
     for name, told in {
         "H3.1": "label smoothing raises entropy over ERM (small student)",
         "H4.1": "label smoothing raises entropy over ERM (large student)",
@@ -205,6 +200,10 @@ def answer(ledger: pd.DataFrame) -> str:
         "H4.2": "reverse KD raises entropy above ERM",
         "H4.3": "reverse KD stays below label smoothing",
     }.items():
-        if word.get(name, "no runs") != "no runs":
-            parts.append(f"{told}: {word[name]}")
-    return "; ".join(parts)
+        if name in rows.index and rows.verdict[name] != "no runs":
+            row = rows.loc[name]
+            undone = row.verdict != "undecided" and not row.p_holm < 0.05
+            notes = ["not after Holm's correction"] * undone
+            notes += [f"{row.degenerate} of the {len(row.run_ids)} runs learnt nothing"] * bool(row.degenerate)
+            parts.append(f"{told}: {row.verdict}" + f" ({', '.join(notes)})" * bool(notes))
+    return f"At fixed hyper-parameters, none of them searched: {'; '.join(parts)}" if parts else ""
