@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 
-from kdnb.catalog import PROFILES, SOURCES
+from kdnb.catalog import PROFILES, SOURCES, model_name
 from kdnb.core import store
 from kdnb.core.config import METHOD_FIELDS, METHODS
 from kdnb.core.store import Run
 from kdnb.data.splits import TaskData, load, make
 from kdnb.errors import nearest
 from kdnb.experiment import obtain, tables
-from kdnb.experiment.arms import ARMS, arm_config, model_name
+from kdnb.experiment.arms import ARMS, arm_config
 from kdnb.experiment.points import Point, compare_points
 from kdnb.experiment.workers import run_points
 

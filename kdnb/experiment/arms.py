@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from itertools import product
 
-from kdnb.catalog import PROFILES, SOURCES, is_image, model_of
+from kdnb.catalog import PROFILES, is_image, model_name
 from kdnb.core.config import RunConfig
 
 
@@ -65,13 +65,3 @@ def arm_config(
     config = replace(config, **changes)
     model_name(task, profile, config.student)
     return config
-
-
-def model_name(task: str, profile: str, student: str) -> str:
-    """The key of SOURCES of a student or teacher; ValueError if it does not read what the task is made of."""
-    images, name = is_image(task), model_of(profile, student, is_image(task))
-    if (SOURCES[name].kind == "image") != images:
-        fit = ", ".join(key for key, source in SOURCES.items() if (source.kind == "image") == images)
-        what = ("texts", "images") if images else ("images", "texts")
-        raise ValueError(f"model {name} reads {what[0]}, {task} is made of {what[1]}: expected large, small, {fit}")
-    return name

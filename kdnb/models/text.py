@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdnb.catalog import SOURCES
+from kdnb.catalog import SOURCES, model_name
 from kdnb.core.config import RunConfig
 from kdnb.core.optimizer import FastPath
 from kdnb.data import hub
@@ -15,7 +15,6 @@ from kdnb.data.assets import asset
 from kdnb.data.splits import TaskData
 from kdnb.data.tokens import Tokens
 from kdnb.errors import ModelUnavailable
-from kdnb.experiment import arms
 from kdnb.models import vision
 from kdnb.models.dropout import Dropout
 from kdnb.models.encoder import Encoder
@@ -87,7 +86,7 @@ def build(config: RunConfig, data: TaskData) -> Classifier | vision.ImageClassif
 
 def encoder_name(profile: str, size: str, task: str = "") -> str:
     """The key of SOURCES behind a size in a profile, for a task (any task of texts for ""); ValueError as `build`."""
-    return arms.model_name(task, profile, size)
+    return model_name(task, profile, size)
 
 
 @functools.lru_cache(maxsize=8)
