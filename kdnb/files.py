@@ -1,22 +1,62 @@
-"""Small JSON files that several processes write and read: the old one or the new one, never a part."""
+"""Files that several processes write and read: the old one or the new one, never a part; their hashes."""
 
+import hashlib
 import json
 import os
-import platform
-import threading
+import uuid
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, BinaryIO
 
 
-def write(path: Path, content: dict) -> None:
-    """Write a file, its folder too if need be, and put it in place of the old one at once."""
+def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object], *, durable: bool = False) -> None:
+    """Write a file, its folder too if need be, and put it in place of the old one at once.
+
+    The new one is written beside it under a name of its own, so that several processes and machines may write the
+    same file; nothing is left behind by a failure.
+
+    Args:
+        path: the file.
+        content: its bytes, or what writes them into an open binary file.
+        durable: whether it is on the disk, and not in the system's memory alone, when this returns.
+    Raises:
+        OSError: the disk is full or refuses; the old file is as it was.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}-{threading.get_ident()}")
-    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    partial = path.with_name(f".{path.name[:200]}.{uuid.uuid4().hex}")
+    try:
+        with open(partial, "wb") as file:
+            if callable(content):
+                content(file)
+            else:
+                file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync(path.parent)
 
 
-def read(path: Path) -> dict:
-    """What a file holds; {} if there is none or it cannot be read."""
+def sync(folder: Path) -> None:
+    """Make a folder's entries durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, content: dict[str, Any], *, durable: bool = False) -> None:
+    """Write a JSON object as `write_atomically` does, keys in the order given."""
+    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode(), durable=durable)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object that a file holds; {} if there is none or it cannot be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -25,8 +65,14 @@ def read(path: Path) -> dict:
 
 
 def names(folder: Path) -> set[str]:
-    """Names of the files in a folder, without ".json"; none if there is no folder."""
+    """Names of the JSON files in a folder, without ".json"; none if there is no folder."""
     try:
         return {name.removesuffix(".json") for name in os.listdir(folder) if name[0] != "." and name.endswith(".json")}
     except FileNotFoundError:
         return set()
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

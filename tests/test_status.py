@@ -110,8 +110,8 @@ def test_a_dead_process_is_not_running(record):
     facts = {"host": platform.node(), "pid": int(ended.stdout), "run_ids": [erm[0].config.run_id()], "step": 1}
     mine = paths.RUNNING / f"{erm[0].config.training()}.json"
     far = paths.RUNNING / f"{erm[2].config.training()}.json"
-    files.write(mine, {**facts, "total": 2})
-    files.write(far, {**facts, "total": 2, "host": "elsewhere"})
+    files.write_json(mine, {**facts, "total": 2})
+    files.write_json(far, {**facts, "total": 2, "host": "elsewhere"})
     assert [sign["host"] for sign in running.alive()] == ["elsewhere"]
     os.utime(far, (time.time() - 2 * running.SILENCE,) * 2)
     assert running.alive() == []
@@ -121,7 +121,7 @@ def test_a_dead_process_is_not_running(record):
 
 def test_a_sign_is_written_now_and_then_and_never_stops_a_training(record, monkeypatch):
     config, written = record.points("erm")[0].config, []
-    monkeypatch.setattr(running.small_files, "write", lambda path, content: written.append(content["step"]))
+    monkeypatch.setattr(running.files, "write_json", lambda path, content: written.append(content["step"]))
     with Sign([config]) as sign:
         for step in range(1, 100):
             sign.step(step, 100, None)
@@ -130,21 +130,9 @@ def test_a_sign_is_written_now_and_then_and_never_stops_a_training(record, monke
     def refuse(path, content):
         raise OSError("disk full")
 
-    monkeypatch.setattr(running.small_files, "write", refuse)
+    monkeypatch.setattr(running.files, "write_json", refuse)
     with Sign([config]) as sign:
         sign.step(1, 2, None)
-
-
-def test_readers_see_whole_files_only(tmp_path):
-    path = tmp_path / "some" / "file.json"
-    assert files.read(path) == {}
-    files.write(path, {"a": 1})
-    assert files.read(path) == {"a": 1}
-    assert os.listdir(path.parent) == ["file.json"]
-    for odd in ("", "[1]", "{", "\udcff".encode("utf-8", "surrogateescape").decode("latin-1")):
-        path.write_text(odd, encoding="latin-1")
-        assert files.read(path) == {}
-    assert files.names(tmp_path / "none") == set()
 
 
 MANY = """

@@ -2,7 +2,6 @@
 
 import platform
 from importlib.metadata import version
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from kdnb import paths
+from kdnb import files, paths
 from kdnb.experiment.arms import ARMS
 from kdnb.studies.deviations.scatter import teacher_class_pair
 
@@ -71,9 +70,9 @@ def save(figure: Figure, notebook: str, name: str, data: pd.DataFrame, alt: str,
         text = figure.text(0.5, below, caption, ha="center", va="top", fontsize=9, color="0.35")
         seen = Bbox.union([seen, text.get_window_extent().transformed(figure.dpi_scale_trans.inverted())])
     path = paths.FIGURES / f"{notebook}__{name}.png".replace(":", "-")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150, bbox_inches=seen.padded(0.1), metadata={"Description": alt})
-    data.to_csv(Path(path).with_suffix(".csv"), index=False)
+    options = {"dpi": 150, "bbox_inches": seen.padded(0.1), "metadata": {"Description": alt}}
+    files.write_atomically(path, lambda file: figure.savefig(file, format="png", **options))
+    files.write_atomically(path.with_suffix(".csv"), data.to_csv(index=False).encode())
     plt.close(figure)
     return Image(filename=str(path), alt=alt, width=int(figure.get_figwidth() * 100))
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from kdnb import paths
-from kdnb.data.hub import sha256
 from kdnb.errors import MissingAsset
+from kdnb.files import sha256
 
 
 @dataclass(frozen=True)

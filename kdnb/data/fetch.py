@@ -1,9 +1,7 @@
 """What a profile needs from elsewhere, brought into data_cache and checked: afterwards no network is needed."""
 
-import json
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterable
 
 from filelock import FileLock
@@ -14,6 +12,7 @@ from kdnb.data import assets, embedded, glue, hub, hub_sets, images
 from kdnb.data import hub as download
 from kdnb.data.hub import Listed, Part
 from kdnb.errors import HubUnreachable, nearest
+from kdnb.files import write_json
 
 
 def fetch(
@@ -138,12 +137,5 @@ def _bring(part: Part, origin, listed: dict[str, Listed], files: dict[str, dict]
 
 def _write_manifest(part: Part, source: str, files: dict[str, dict]) -> None:
     """Whole or not at all."""
-    path = paths.HUB / part.repo / hub.MANIFEST
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{uuid.uuid4().hex}")
     content = {"repo": part.repo, "revision": part.revision, "source": source, "files": files}
-    with open(partial, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1, sort_keys=True)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    write_json(paths.HUB / part.repo / hub.MANIFEST, content, durable=True)

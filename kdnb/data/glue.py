@@ -6,13 +6,12 @@ Read from GLUE's own files, else from the hub.
 import hashlib
 import json
 import os
-import uuid
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from kdnb import paths
+from kdnb import files, paths
 from kdnb.catalog import Task
 from kdnb.data import hub
 from kdnb.errors import HubUnreachable
@@ -88,10 +87,7 @@ def _keep(task: Task, held: np.ndarray) -> None:
         "sha256": digest, "row_numbers": held.tolist(),
     }  # fmt: skip
     if not path.exists() and os.access(paths.DATA_CACHE, os.W_OK):  # a shared cache may be read-only
-        path.parent.mkdir(exist_ok=True)
-        partial = path.with_suffix(f".{uuid.uuid4().hex}")
-        partial.write_text(json.dumps(content))
-        os.replace(partial, path)
+        files.write_atomically(path, json.dumps(content).encode())
 
 
 def _from_files(task: Task, folder: Path) -> dict[str, pd.DataFrame]:

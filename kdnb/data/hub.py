@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from kdnb import paths
 from kdnb.errors import DamagedFetch, HubUnreachable
+from kdnb.files import sha256
 
 MANIFEST = "manifest.json"
 MODEL_FILES = (  # alternatives between bars: all there are, at least one; weights as safetensors only, the largest last
@@ -27,12 +28,6 @@ MODEL_FILES = (  # alternatives between bars: all there are, at least one; weigh
     "tokenizer.json|vocab.txt|tokenizer_config.json|special_tokens_map.json",
     "model.safetensors",
 )
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def manifest(repo: str, root: Path | None = None) -> dict | None:

@@ -7,7 +7,6 @@ same way everywhere. Images are bytes; what normalises them is in kdnb.data.pixe
 import hashlib
 import io
 import os
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from kdnb.data import hub
 from kdnb.data.assets import asset
 from kdnb.data.glue import holdout
 from kdnb.errors import HubUnreachable
+from kdnb.files import sha256, write_atomically
 
 SEED = 42  # of the cuts of digits and mnist5k
 Parts = dict[str, tuple[np.ndarray, np.ndarray]]  # split -> images (N, C, H, W) uint8, labels (N,) int64
@@ -144,7 +144,7 @@ def _downloaded(where: HubSet) -> dict[str, pd.DataFrame]:
 
 def _kept(task: Task, where: HubSet, files: dict[str, list[Path]]) -> Parts:
     """The decoded images, kept in the data cache under a name made of the files' own hashes: decoding takes a while."""
-    digest = hashlib.sha256("".join(map(hub.sha256, files["train"] + files["test"])).encode()).hexdigest()[:16]
+    digest = hashlib.sha256("".join(map(sha256, files["train"] + files["test"])).encode()).hexdigest()[:16]
     path = paths.DATA_CACHE / "built" / f"{task.name}-{digest}.npz"
     if path.is_file():
         with np.load(path, allow_pickle=False) as kept:
@@ -155,11 +155,7 @@ def _kept(task: Task, where: HubSet, files: dict[str, list[Path]]) -> Parts:
         parts[split] = _decoded(task, where, pd.concat(tables, ignore_index=True), f"{where.repo} {split}")
     arrays = {f"{s}_{what}": a for s, pair in parts.items() for what, a in zip(("images", "labels"), pair, strict=True)}
     if os.access(paths.DATA_CACHE, os.W_OK):  # a shared cache may be read-only
-        path.parent.mkdir(exist_ok=True)
-        partial = path.with_suffix(f".{uuid.uuid4().hex}")
-        with open(partial, "wb") as file:
-            np.savez(file, **arrays)
-        os.replace(partial, path)
+        write_atomically(path, lambda file: np.savez(file, **arrays))
     return parts
 
 

@@ -2,14 +2,12 @@
 
 import functools
 import hashlib
-import os
-import uuid
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from kdnb import paths
+from kdnb import files, paths
 from kdnb.catalog import PROFILES, Task, task_named
 from kdnb.core.config import SPLITS
 from kdnb.data import embedded, glue, hub_sets, images
@@ -143,10 +141,7 @@ def _built(task: Task) -> pd.DataFrame:
     path = paths.DATA_CACHE / "built" / f"{task.name}-{BUILD}.parquet"
     if not path.exists():
         table = embedded.build(task.name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{uuid.uuid4().hex}")
-        table.to_parquet(partial, index=False)
-        os.replace(partial, path)
+        files.write_atomically(path, lambda file: table.to_parquet(file, index=False))
     return pd.read_parquet(path)
 
 

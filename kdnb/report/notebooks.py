@@ -6,15 +6,15 @@ output path; here names are checked, paths are built inside outputs/, and a fail
 
 import hashlib
 import json
-import os
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kdnb import paths
+from kdnb import files, paths
 from kdnb.catalog import PROFILES
 from kdnb.core import store
 from kdnb.core.config import slug
@@ -91,11 +91,14 @@ def run_notebook(path: Path, output: Path, parameters: dict, timeout: int = TIME
     """Execute one notebook in a fresh kernel and write the executed copy.
 
     Args:
-        path: the source. output: the copy, in outputs/ or a folder of the caller's.
-        parameters: names of its parameters cell -> plain values. timeout: seconds per cell.
+        path: the source.
+        output: the copy, in outputs/ or a folder of the caller's; whole or not at all.
+        parameters: names of its parameters cell -> plain values.
+        timeout: seconds per cell.
         more: another notebook follows; its kernel gets ready meanwhile.
     Raises:
-        ValueError: an unknown parameter. NotebookFailed: a cell failed or ran out of time.
+        ValueError: an unknown parameter.
+        NotebookFailed: a cell failed or ran out of time.
     """
     from kdnb.report import kernels
 
@@ -104,25 +107,39 @@ def run_notebook(path: Path, output: Path, parameters: dict, timeout: int = TIME
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
     check_parameters(path, parameters)
-    output.parent.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    try:
-        papermill.execute_notebook(
-            str(path), str(output), parameters, kernel_name="python3", progress_bar=False, log_output=False,
-            execution_timeout=timeout, start_timeout=120, cwd=str(paths.NOTEBOOKS),
-            stdout_file=_Progress(), kernel_manager_class=kernels.WaitingKernelManager, shutdown_kernel="immediate",
-            request_save_on_cell_execute=False,
-            on_notebook_start=(lambda **_: kernels.get_ready()) if more else None,
-        )  # fmt: skip
-    except papermill.PapermillExecutionError as error:
-        raise NotebookFailed(
-            f"{path.stem}: cell {error.cell_index} raised {error.ename}: {error.evalue} (see {output})"
-        ) from None
-    except CellTimeoutError:
-        raise NotebookFailed(f"{path.stem}: a cell took more than {timeout} s and was ended (see {output})") from None
-    except DeadKernelError:
-        raise NotebookFailed(f"{path.stem}: the kernel died, often for lack of memory (see {output})") from None
-    _stamp(output, {"seconds": round(time.perf_counter() - started, 1), "signature": signature(path, parameters)})
+    facts = {}
+    with tempfile.TemporaryDirectory(prefix="kdnb-") as scratch:
+        executed = Path(scratch, output.name)
+        try:
+            papermill.execute_notebook(
+                str(path),
+                str(executed),
+                parameters,
+                kernel_name="python3",
+                progress_bar=False,
+                log_output=False,
+                execution_timeout=timeout,
+                start_timeout=120,
+                cwd=str(paths.NOTEBOOKS),
+                stdout_file=_Progress(),
+                kernel_manager_class=kernels.WaitingKernelManager,
+                shutdown_kernel="immediate",
+                request_save_on_cell_execute=False,
+                on_notebook_start=(lambda **_: kernels.get_ready()) if more else None,
+            )
+            facts = {"seconds": round(time.perf_counter() - started, 1), "signature": signature(path, parameters)}
+        except papermill.PapermillExecutionError as error:
+            reason = f"cell {error.cell_index} raised {error.ename}: {error.evalue}"
+            raise NotebookFailed(f"{path.stem}: {reason} (see {output})") from None
+        except CellTimeoutError:
+            reason = f"a cell took more than {timeout} s and was ended"
+            raise NotebookFailed(f"{path.stem}: {reason} (see {output})") from None
+        except DeadKernelError:
+            reason = "the kernel died, often for lack of memory"
+            raise NotebookFailed(f"{path.stem}: {reason} (see {output})") from None
+        finally:
+            _put_in_place(executed, output, facts)
     return output
 
 
@@ -169,13 +186,15 @@ class _Progress:
         sys.stdout.flush()
 
 
-def _stamp(output: Path, facts: dict) -> None:
-    """Note facts in the executed copy's metadata."""
-    notebook = json.loads(output.read_text(encoding="utf-8"))
-    notebook["metadata"]["kdnb"] = facts
-    partial = output.with_suffix(".partial")
-    partial.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, output)
+def _put_in_place(executed: Path, output: Path, facts: dict) -> None:
+    """Put an executed copy in its place, whole, with facts in its metadata; one that failed has none."""
+    if not executed.exists():  # it never began
+        return
+    notebook = json.loads(executed.read_text(encoding="utf-8"))
+    notebook["metadata"]["papermill"]["output_path"] = str(output)
+    if facts:
+        notebook["metadata"]["kdnb"] = facts
+    files.write_atomically(output, (json.dumps(notebook, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def _stamped(output: Path) -> str:

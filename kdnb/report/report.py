@@ -7,7 +7,6 @@ import base64
 import html
 import io
 import json
-import os
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +16,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
-from kdnb import __version__, paths
+from kdnb import __version__, files, paths
 from kdnb.analysis import figures
 from kdnb.catalog import PROFILES, TASKS
 from kdnb.errors import nearest
@@ -44,10 +43,7 @@ def write(profile: str) -> Path:
         version=__version__, profile=profile, studies=sections, notebooks=notebooks, drawn=drawn(),
         runs=[_run_facts(run) for run in runs.values()], notes=paper.notes(),
     )  # fmt: skip
-    paths.REPORT.parent.mkdir(parents=True, exist_ok=True)
-    partial = paths.REPORT.with_suffix(".partial")
-    partial.write_text(_link_runs(text, runs), encoding="utf-8")
-    os.replace(partial, paths.REPORT)
+    files.write_atomically(paths.REPORT, _link_runs(text, runs).encode())
     return paths.REPORT
 
 

@@ -20,7 +20,7 @@ def record(run_ids: Iterable[str], error: str, attempts: int, trace: str = "", h
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "trace": trace[-LONGEST:],
     }  # fmt: skip
     for run_id in run_ids:
-        files.write(paths.FAILED / f"{run_id}.json", {"run_id": run_id, **facts})
+        files.write_json(paths.FAILED / f"{run_id}.json", {"run_id": run_id, **facts})
 
 
 def forget(run_ids: Iterable[str]) -> None:
@@ -41,4 +41,4 @@ def names() -> set[str]:
 
 def facts(run_id: str) -> dict:
     """What is recorded of a point: error, attempts, host, time, trace; {} if nothing, or nothing that can be read."""
-    return files.read(paths.FAILED / f"{run_id}.json")
+    return files.read_json(paths.FAILED / f"{run_id}.json")

@@ -1,6 +1,5 @@
 """How long a step takes here, and how much memory: some steps of real training, measured once and kept."""
 
-import json
 import math
 import os
 import platform
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdnb import paths
+from kdnb import files, paths
 from kdnb.catalog import PROFILES
 from kdnb.data.splits import TaskData
 from kdnb.experiment.arms import arm_config
@@ -53,10 +52,10 @@ def machine() -> dict:
 
 def kept(task: str, profile: str, student: str) -> Probe | None:
     """The measurement kept for a model, if it was made on this machine; None otherwise."""
+    content = files.read_json(_file())
     try:
-        content = json.loads(_file().read_text(encoding="utf-8"))
         return Probe(**content[_key(task, profile, student)]) if content["machine"] == machine() else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return None
 
 
@@ -118,17 +117,10 @@ def _key(task: str, profile: str, student: str) -> str:
 
 def _keep(key: str, found: Probe) -> None:
     """Add a measurement to the file, which holds those of one machine."""
-    try:
-        content = json.loads(_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        content = {}
-    if not isinstance(content, dict) or content.get("machine") != machine():
+    content = files.read_json(_file())
+    if content.get("machine") != machine():
         content = {"machine": machine()}
-    content[key] = asdict(found)
-    partial = _file().with_suffix(f".{os.getpid()}")
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(partial, _file())
+    files.write_json(_file(), {**content, key: asdict(found)})
 
 
 def _file() -> Path:

@@ -117,12 +117,12 @@ def select_teachers(record: Record) -> Record:
 
 def write(record: Record) -> None:
     """Store a record in place of the one of its name."""
-    files.write(paths.SWEEPS / f"{record.sweep.name}.json", asdict(record))
+    files.write_json(paths.SWEEPS / f"{record.sweep.name}.json", asdict(record))
 
 
 def read(name: str) -> Record | None:
     """A stored record; None if there is none, or one that cannot be read."""
-    content = files.read(paths.SWEEPS / f"{name}.json")
+    content = files.read_json(paths.SWEEPS / f"{name}.json")
     try:
         return Record(**{**content, "sweep": Sweep(**content["sweep"])})
     except (KeyError, TypeError, ValueError):

@@ -34,7 +34,7 @@ class Sign:
             "step": step, "total": total,
         }  # fmt: skip
         with contextlib.suppress(OSError):
-            files.write(self.path, facts)
+            files.write_json(self.path, facts)
         self.next = now + EVERY
 
     def __exit__(self, *_):
@@ -60,7 +60,7 @@ def _signs() -> list[tuple[Path, dict, bool]]:
     for name in sorted(files.names(paths.RUNNING)):
         path = paths.RUNNING / f"{name}.json"
         try:
-            facts, age = files.read(path), time.time() - path.stat().st_mtime
+            facts, age = files.read_json(path), time.time() - path.stat().st_mtime
             lives = _exists(facts["pid"]) if facts["host"] == platform.node() else age < SILENCE
             found.append((path, {"run_ids": [], **facts}, lives))
         except (OSError, KeyError, TypeError):

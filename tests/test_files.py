@@ -1,0 +1,69 @@
+"""Files are whole or not there, whoever else writes them and whatever goes wrong."""
+
+import hashlib
+import os
+import threading
+
+import pytest
+
+from kdnb import files
+
+
+def test_readers_see_whole_files_only(tmp_path):
+    path = tmp_path / "some" / "file.json"
+    assert files.read_json(path) == {}
+    files.write_json(path, {"a": 1})
+    assert files.read_json(path) == {"a": 1}
+    assert os.listdir(path.parent) == ["file.json"]
+    for odd in ("", "[1]", "{", "\udcff".encode("utf-8", "surrogateescape").decode("latin-1")):
+        path.write_text(odd, encoding="latin-1")
+        assert files.read_json(path) == {}
+    assert files.names(tmp_path / "none") == set()
+    assert files.names(path.parent) == {"file"}
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_failure_leaves_the_old_file_and_nothing_beside_it(tmp_path, durable):
+    path = tmp_path / "table.csv"
+    files.write_atomically(path, b"old", durable=durable)
+
+    def half(file):
+        file.write(b"ne")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        files.write_atomically(path, half, durable=durable)
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["table.csv"]
+    files.write_atomically(path, lambda file: file.write(b"new"), durable=durable)
+    assert path.read_bytes() == b"new"
+
+
+def test_many_writers_of_one_file_leave_one_of_theirs(tmp_path):
+    path = tmp_path / "shared"
+    contents = [bytes([number]) * 100_000 for number in range(8)]
+    writers = [threading.Thread(target=files.write_atomically, args=(path, content)) for content in contents]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert path.read_bytes() in contents
+    assert os.listdir(tmp_path) == ["shared"]
+
+
+def test_what_is_durable_is_synced_before_it_is_put_in_place(tmp_path, monkeypatch):
+    done = []
+    sync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda number: done.append("sync") or sync(number))
+    monkeypatch.setattr(os, "replace", lambda old, new: done.append("replace") or replace(old, new))
+    files.write_json(tmp_path / "a.json", {})
+    assert done == ["replace"]
+    done.clear()
+    files.write_json(tmp_path / "b.json", {}, durable=True)
+    assert done == ["sync", "replace", "sync"]  # the content, and afterwards the folder's entry
+
+
+def test_the_hash_of_a_file_is_that_of_its_bytes(tmp_path):
+    path = tmp_path / "bytes"
+    path.write_bytes(bytes(range(256)))
+    assert files.sha256(path) == hashlib.sha256(bytes(range(256))).hexdigest()
