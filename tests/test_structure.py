@@ -19,7 +19,6 @@ UPWARD = {  # still to be cured: module -> what it imports from below
     "analysis.figures": {"studies.deviations.scatter"},
     "core.history": {"data.tokens"},
     "core.loop": {"data.pixels", "data.splits", "data.tokens", "models.text"},
-    "core.optimizer": {"models.encoder"},
     "core.predict": {"data.tokens"},
     "experiment.tables": {"analysis.statistics"},
     "models.text": {"experiment.arms"},

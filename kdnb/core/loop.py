@@ -152,8 +152,9 @@ def _stepper(model, config, data, tokens, kind, teacher, total) -> Callable:
     """step(number, rows): one optimiser step on some rows; returns detached logits (B, K) and the mean loss."""
     labels = torch.from_numpy(data.splits["train"].labels).to(device())
     taught = functools.cache(lambda: torch.from_numpy(teacher.logits["train"]).to(device()))  # not before it is needed
-    if not config.weight_decay:  # with it, words that never occur decay too
-        model.restrict_to(tokens)
+    restrict = getattr(model, "restrict_to", None)
+    if restrict and not config.weight_decay:  # with it, words that never occur decay too
+        restrict(tokens)
     optimizer = Optimizer(model, config, kind)
     model.train()
 

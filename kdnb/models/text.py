@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from kdnb.catalog import SOURCES
 from kdnb.core.config import RunConfig
+from kdnb.core.optimizer import FastPath
 from kdnb.data import hub
 from kdnb.data.assets import asset
 from kdnb.data.splits import TaskData
@@ -37,6 +38,10 @@ class Classifier(nn.Module):
         for layer in new:  # BERT alone comes with a pretrained pooler: elsewhere the dense layer is new as well
             nn.init.normal_(layer.weight, std=0.02, generator=generator)
             nn.init.zeros_(layer.bias)
+
+    def fast_path(self) -> FastPath:
+        """What the loop may do to go faster: see `Encoder.fast_path`. After `restrict_to`, if that is called."""
+        return self.encoder.fast_path()
 
     def restrict_to(self, tokens: Tokens) -> None:
         """Train only the word vectors that occur in some tokens; exact where there is no weight decay."""
