@@ -38,6 +38,10 @@ class Classifier(nn.Module):
             nn.init.normal_(layer.weight, std=0.02, generator=generator)
             nn.init.zeros_(layer.bias)
 
+    def fast_path(self) -> FastPath:
+        """What the loop may do to go faster: see `Encoder.fast_path`. After `restrict_to`, if that is called."""
+        return self.encoder.fast_path()
+
     def restrict_to(self, tokens: Tokens) -> None:
         """Train only the word vectors that occur in some tokens; exact where there is no weight decay."""
         vocabulary = torch.from_numpy(np.union1d(tokens.ids, tokens.pad_id)).long()
