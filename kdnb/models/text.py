@@ -47,17 +47,6 @@ class Classifier(nn.Module):
         vocabulary = torch.from_numpy(np.union1d(tokens.ids, tokens.pad_id)).long()
         self.encoder.restrict(vocabulary.to(self.classifier.weight.device))
 
-    def fast_path(self) -> FastPath:
-        """The encoder's linear layers in half precision, its word table by rows, all layers but the last compiled."""
-        encoder = self.encoder
-        return FastPath(
-            halves=[part for part in encoder.layers.modules() if isinstance(part, nn.Linear)],
-            words=[encoder.words],
-            word_gradient=lambda: encoder.word_gradient,
-            forget_word_gradient=encoder.forget_word_gradient,
-            compiled=list(encoder.layers[:-1]),  # the last one is evaluated at the first token, by another method
-        )
-
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
         """Logits (N, K) float32 from (N, L) token ids, mask and types."""
         hidden = self.encoder(input_ids, attention_mask, token_type_ids)
