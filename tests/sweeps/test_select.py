@@ -6,15 +6,14 @@ import random
 import sys
 from dataclasses import replace
 
-import numpy as np
 import pytest
-from test_cli import kdnb, last_json  # noqa: F401
+from command import last_json
+from fakes import logits_with, store_run
 
 from kdnb import paths
 from kdnb.cli import grid_commands
 from kdnb.core import metrics
 from kdnb.core import store as runs
-from kdnb.core.store import Run
 from kdnb.data import splits
 from kdnb.experiment import obtain
 from kdnb.experiment.points import Point, compare_points
@@ -37,22 +36,6 @@ def opened():
     OPENED[:] = ["from here"]
     yield OPENED
     OPENED.clear()
-
-
-def logits_with(right, rows=20, sharpness=1.0):
-    """(logits, labels) of which the first `right` of `rows` are right."""
-    labels = np.arange(rows) % 2
-    signs = np.where(np.arange(rows) < right, 1, -1) * np.where(labels == 1, 1, -1)
-    return np.stack([-signs, signs], axis=1).astype(np.float32) * sharpness, labels
-
-
-def store_run(config, validation, test=10, sharpness=1.0):
-    """Save a run that nobody trained: that many of 20 right on validation and on test."""
-    made = {"train": logits_with(10), "validation": logits_with(validation, sharpness=sharpness)}
-    made["test"] = logits_with(test)
-    values = {split: metrics.summary(*pair) for split, pair in made.items()}
-    logits, labels = ({split: pair[i] for split, pair in made.items()} for i in (0, 1))
-    runs.save(Run(config, logits, labels, {**values, "cost": {"seconds": 1.0}}, []))
 
 
 def search(**more):
@@ -259,7 +242,7 @@ def test_test_is_read_only_when_every_choice_is_made(store, monkeypatch):
 # The command
 
 
-def test_the_command_tells_the_selected_runs_and_their_matched_erm(kdnb):  # noqa: F811
+def test_the_command_tells_the_selected_runs_and_their_matched_erm(kdnb):
     """A real search in the toy profile, both stages, from nothing."""
     toy = splits.load("rt", "toy")
     code, _, err = kdnb("select", "search", "--profile", "toy")
