@@ -1,6 +1,7 @@
 """Selection: best on validation, ties broken as said, and what the test split says is never read by it."""
 
 import ast
+import inspect
 import os
 import random
 import sys
@@ -220,8 +221,8 @@ def test_validation_is_all_that_a_selection_is_given(store):
     given = runs.load_validation(point.config.run_id())
     assert given == metrics.summary(*logits_with(12))
     used = {
-        node.attr for node in ast.walk(ast.parse((paths.ROOT / "kdnb" / "select.py").read_text(encoding="utf-8")))
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "runs"
+        node.attr for node in ast.walk(ast.parse(inspect.getsource(select)))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "store"
     }  # fmt: skip
     assert used == {"load_validation", "stored_ids"}
 
