@@ -274,3 +274,13 @@ def model_of(profile: str, size: str, images: bool = False) -> str:
     """
     has = PROFILES[profile].images if images else PROFILES[profile]
     return {"large": has.large, "small": has.small}.get(size, size)
+
+
+def model_name(task: str, profile: str, student: str) -> str:
+    """The key of SOURCES of a student or teacher; ValueError if it does not read what the task is made of."""
+    images, name = is_image(task), model_of(profile, student, is_image(task))
+    if (SOURCES[name].kind == "image") != images:
+        fit = ", ".join(key for key, source in SOURCES.items() if (source.kind == "image") == images)
+        what = ("texts", "images") if images else ("images", "texts")
+        raise ValueError(f"model {name} reads {what[0]}, {task} is made of {what[1]}: expected large, small, {fit}")
+    return name

@@ -104,6 +104,6 @@ def quick(toy):
 @pytest.fixture(scope="session")
 def teacher(toy, quick):
     """A finished ERM run of the small model, to be taught by."""
-    from kdnb.core.loop import fit
+    from kdnb.experiment.training import train as fit
 
     return fit(quick("erm_small"), toy)

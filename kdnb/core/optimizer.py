@@ -1,34 +1,68 @@
 """AdamW as the fine-tuning loop uses it: float32 masters of half-precision weights, clipping within the update."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
 import torch
 from torch import Tensor, nn
 
 from kdnb.core.config import RunConfig
-from kdnb.models.encoder import Encoder
+
+
+def _nothing() -> list[tuple[Tensor, Tensor]]:
+    return []
+
+
+@dataclass(frozen=True)
+class FastPath:
+    """What a model offers to the loop beside being a module: it may offer all of this or nothing.
+
+    halves: linear layers that may hold bf16 weights while they train.
+    words: tables whose gradient is written by rows and kept from step to step.
+    word_gradient: gives the rows written since they were last forgotten: (row numbers, their gradient).
+    forget_word_gradient: zeroes what was written.
+    compiled: parts that may be compiled where a compilation pays.
+    """
+
+    halves: list[nn.Linear] = field(default_factory=list)
+    words: list[nn.Parameter] = field(default_factory=list)
+    word_gradient: Callable[[], list[tuple[Tensor, Tensor]]] = _nothing
+    forget_word_gradient: Callable[[], object] = _nothing
+    compiled: list[nn.Module] = field(default_factory=list)
+
+
+def fast_path(model: nn.Module) -> FastPath:
+    """What a model offers; nothing where it has no `fast_path` of its own."""
+    offers = getattr(model, "fast_path", None)
+    return offers() if offers else FastPath()
 
 
 class Optimizer:
     """AdamW with bias correction and gradient clipping; the result is that of torch's own, up to rounding.
 
-    Autocast casts every weight matrix in every step, and every gradient back. In bf16 the encoder's linear layers
-    therefore hold bf16 weights while they train, copied once a step from float32 masters that AdamW updates: the
-    products are the same. Clipping divides within the update; the word table's gradient is kept from step to step
-    and only the rows of the batch are written (`Encoder.word_gradient`).
+    Autocast casts every weight matrix in every step, and every gradient back. In bf16 the linear layers that a model
+    offers therefore hold bf16 weights while they train, copied once a step from float32 masters that AdamW updates:
+    the products are the same. Clipping divides within the update; the gradient of a word table is kept from step to
+    step and only the rows of the batch are written.
     """
 
     def __init__(self, model: nn.Module, config: RunConfig, kind: str):
-        """model: its encoder, if it has one, is put into bf16 for kind "bf16". kind: "bf16" or "fp32"."""
-        self.encoder = next((part for part in model.modules() if isinstance(part, Encoder)), None)
-        linear = [part for part in self.encoder.layers.modules() if isinstance(part, nn.Linear)] if self.encoder else []
-        self.halves = [p for part in linear for p in part.parameters()] if kind == "bf16" else []
-        half = {id(p) for p in self.halves}
+        """An optimizer of all weights of a model.
+
+        Args:
+            model: what it offers in halves is put into bf16 for kind "bf16".
+            config: its lr, clip and weight_decay.
+            kind: "bf16" or "fp32".
+        """
+        self.fast = fast_path(model)
+        self.halves = [p for part in self.fast.halves for p in part.parameters()] if kind == "bf16" else []
         self.masters = [p.detach().clone() for p in self.halves]
         for master, p in zip(self.masters, self.halves, strict=True):
             master.grad = torch.empty_like(master)
             p.data = p.data.bfloat16()
-        self.words = [self.encoder.words] if self.encoder else []
-        self.full = [p for p in model.parameters() if id(p) not in half and not any(p is word for word in self.words)]
-        self.clip, self.parameters = config.clip, [*self.full, *self.masters, *self.words]
+        apart = {id(p) for p in [*self.halves, *self.fast.words]}
+        self.full = [p for p in model.parameters() if id(p) not in apart]
+        self.clip, self.parameters = config.clip, [*self.full, *self.masters, *self.fast.words]
         self.adamw = torch.optim.AdamW(
             self.parameters, lr=config.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=config.weight_decay, fused=True
         )
@@ -39,17 +73,18 @@ class Optimizer:
         if self.halves:
             torch._foreach_copy_([master.grad for master in self.masters], [p.grad for p in self.halves])
         if self.clip:
-            self.adamw.grad_scale = (self._norm() / self.clip).clamp(min=1.0)  # the fused update divides by it
+            # The fused update divides by grad_scale, torch's own hook for loss scaling (torch 2.9 to 2.13); a pass
+            # of its own over all gradients would cost more. tests/core hold the result to clip_grad_norm_.
+            self.adamw.grad_scale = (self._norm() / self.clip).clamp(min=1.0)
         self.adamw.step()
         if self.halves:
             torch._foreach_copy_([p.data for p in self.halves], self.masters)
         for p in [*self.full, *self.halves]:
             p.grad = None
-        if self.encoder:
-            self.encoder.forget_word_gradient()
+        self.fast.forget_word_gradient()
 
     def _norm(self) -> Tensor:
         """Norm of all gradients together; a scalar. Rows of words that are not in the batch are zero."""
-        grads = [p.grad for p in [*self.full, *self.masters] if p.grad is not None]
-        grads += [rows for _, rows in self.encoder.word_gradient] if self.encoder else []
-        return torch.stack(torch._foreach_norm(grads)).norm()
+        gradients = [p.grad for p in [*self.full, *self.masters] if p.grad is not None]
+        gradients += [rows for _, rows in self.fast.word_gradient()]
+        return torch.stack(torch._foreach_norm(gradients)).norm()

@@ -5,6 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from kdnb.core.optimizer import FastPath
 from kdnb.models.dropout import Dropout
 
 
@@ -17,7 +18,14 @@ class Encoder(nn.Module):
     """
 
     def __init__(self, pretrained: nn.Module, dropout: Dropout):
-        """pretrained: a transformers BertModel, RobertaModel or DistilBertModel; its weights are copied."""
+        """An encoder with the weights of a pretrained one, which are copied.
+
+        Args:
+            pretrained: a transformers BertModel, RobertaModel or DistilBertModel.
+            dropout: what drops, everywhere in it.
+        Raises:
+            ValueError: its activation is not gelu.
+        """
         super().__init__()
         names = _DISTILBERT if pretrained.config.model_type == "distilbert" else _BERT
         embeddings, config = pretrained.embeddings, pretrained.config
@@ -34,7 +42,23 @@ class Encoder(nn.Module):
         layers = pretrained.get_submodule(names["layers"])
         self.layers = nn.ModuleList(Layer(layer, names, config.num_attention_heads, dropout) for layer in layers)
         self.table, self.row = None, None
-        self.word_gradient = []  # (ids, their rows of the gradient) of each batch since it was last forgotten
+        self.word_gradient: list[tuple[Tensor, Tensor]] = []  # (ids, their rows of the gradient), see `fast_path`
+
+    def fast_path(self) -> FastPath:
+        """What the loop may do to go faster, exact up to rounding; of the weights as they are now.
+
+        The linear layers may hold bf16 weights while they train. The gradient of the word table is kept from step to
+        step, and `word_gradient` has the rows that were written, (n,) distinct row numbers and their (n, width)
+        gradient for each batch since `forget_word_gradient`. All layers but the last may be compiled: that one is
+        evaluated at the first token, by a method of its own.
+        """
+        return FastPath(
+            halves=[part for part in self.layers.modules() if isinstance(part, nn.Linear)],
+            words=[self.words],
+            word_gradient=lambda: self.word_gradient,
+            forget_word_gradient=self.forget_word_gradient,
+            compiled=list(self.layers[:-1]),
+        )
 
     def restrict(self, vocabulary: Tensor) -> None:
         """Make only the words of a vocabulary trainable, the others constants.

@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdnb.catalog import SOURCES
+from kdnb.catalog import SOURCES, model_name
 from kdnb.core.config import RunConfig
+from kdnb.core.optimizer import FastPath
 from kdnb.data import hub
 from kdnb.data.assets import asset
 from kdnb.data.splits import TaskData
 from kdnb.data.tokens import Tokens
 from kdnb.errors import ModelUnavailable
-from kdnb.experiment import arms
 from kdnb.models import vision
 from kdnb.models.dropout import Dropout
 from kdnb.models.encoder import Encoder
@@ -37,6 +37,10 @@ class Classifier(nn.Module):
         for layer in new:  # BERT alone comes with a pretrained pooler: elsewhere the dense layer is new as well
             nn.init.normal_(layer.weight, std=0.02, generator=generator)
             nn.init.zeros_(layer.bias)
+
+    def fast_path(self) -> FastPath:
+        """What the loop may do to go faster: see `Encoder.fast_path`. After `restrict_to`, if that is called."""
+        return self.encoder.fast_path()
 
     def restrict_to(self, tokens: Tokens) -> None:
         """Train only the word vectors that occur in some tokens; exact where there is no weight decay."""
@@ -75,7 +79,7 @@ def build(config: RunConfig, data: TaskData) -> Classifier | vision.ImageClassif
 
 def encoder_name(profile: str, size: str, task: str = "") -> str:
     """The key of SOURCES behind a size in a profile, for a task (any task of texts for ""); ValueError as `build`."""
-    return arms.model_name(task, profile, size)
+    return model_name(task, profile, size)
 
 
 @functools.lru_cache(maxsize=8)

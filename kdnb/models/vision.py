@@ -27,9 +27,6 @@ class ImageClassifier(nn.Module):
         self.layout = torch.channels_last if convolves else torch.contiguous_format  # what a CPU convolves fastest
         self.to(memory_format=self.layout)
 
-    def restrict_to(self, inputs) -> None:
-        """Nothing: every weight of an image classifier takes part in every step."""
-
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Logits (N, K) float32 from (N, C, H, W) float32."""
         if self.training:

@@ -237,7 +237,7 @@ def test_verify_finds_a_flipped_byte_sets_aside_and_redoes(kdnb):
     before = {run_id: runs.load(run_id).logits["test"].tobytes() for run_id in (teacher, student)}
 
     def flip(run_id):
-        path = paths.RUNS / run_id / "logits.npz"
+        path = paths.RUNS / run_id / "arrays.npz"
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 4
         path.write_bytes(content)

@@ -2,13 +2,12 @@
 
 import json
 import math
-import time
 from dataclasses import asdict, fields, replace
 
 import pytest
 
 from kdnb.catalog import PROFILES
-from kdnb.core.config import LATER, RunConfig, slug
+from kdnb.core.config import LATER, RunConfig, flat, slug
 from kdnb.experiment.arms import ARMS, arm_config
 from kdnb.experiment.points import compare_points, with_teachers
 
@@ -70,7 +69,7 @@ def test_each_form_of_teacher_free_kd_has_the_confidence_of_its_source():
 
 
 def test_every_field_changes_the_run_id():
-    assert set(OTHER_VALUES) | {"method", "confidence", *LATER} == {field.name for field in fields(RunConfig)}
+    assert set(OTHER_VALUES) | {"method", "confidence", "extra", *LATER} == {field.name for field in fields(RunConfig)}
     changed = {name: replace(KD, **{name: value}).run_id() for name, value in OTHER_VALUES.items()}
     others = [ERM, replace(ERM, method="ls"), *(replace(ERM, method="tfkd", confidence=c) for c in (0.8, 0.9))]
     others.append(replace(others[-1], tfkd_form="released"))
@@ -109,26 +108,19 @@ def test_a_config_survives_json():
 @pytest.mark.parametrize("value", [0.0, 1e-5, 1 / 3, 1e22, math.inf])
 def test_the_quick_json_has_the_bytes_of_json(task, value):
     config = replace(KD, task=task, clip=value, seed=10**12, tau2_scaling=False)
-    content = {name: value for name, value in asdict(config).items() if name not in LATER}
+    content = {name: value for name, value in flat(config).items() if name not in LATER}
     assert config.to_json() == json.dumps(content, sort_keys=True, indent=1) + "\n"
     later = replace(
         ERM, method="switch", before="erm", after="tfkd", switch_at=0.5, ramp=0.1, alpha=0.9, confidence=0.9,
         tfkd_form="released", multiplier=2.0,
     )  # fmt: skip
-    assert later.to_json() == json.dumps(asdict(later), sort_keys=True, indent=1) + "\n"
+    assert later.to_json() == json.dumps(flat(later), sort_keys=True, indent=1) + "\n"
 
 
 def test_names_of_stored_runs_stay_as_they_are():
     """The committed reference runs have these names; another hash would lose them all."""
     assert KD.run_id() == "rt-kd-small-s0-729d8b1f3fc4"
     assert replace(KD, schedule="constant", epochs=7).training() == "rt-kd-small-s0-cdc8dcd78de7"
-
-
-def test_forty_thousand_runs_are_named_in_a_second():
-    started = time.process_time()
-    ids = {replace(KD, seed=seed).run_id() for seed in range(4000)}
-    assert len(ids) == 4000
-    assert time.process_time() - started < 0.4  # some 0.1 s here
 
 
 def test_a_field_added_later_leaves_older_names_alone():
@@ -149,7 +141,7 @@ def test_epoch_counts_share_a_training_only_with_a_constant_learning_rate():
 
 def test_a_student_may_be_named_by_its_checkpoint():
     assert replace(ERM, student="minilm-3").run_id().startswith("rt-erm-minilm-3-s0-")
-    with pytest.raises(ValueError, match="student must be large, small, tiny-large"):
+    with pytest.raises(ValueError, match="student must be one of large, small, tiny-large"):
         replace(ERM, student="minilm-7")
 
 

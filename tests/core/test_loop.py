@@ -9,10 +9,12 @@ import torch
 from scipy.stats import entropy as scipy_entropy
 
 from kdnb.core import loop, losses
-from kdnb.core.loop import fit
-from kdnb.core.methods import batch_loss, learning_rate
+from kdnb.core.loop import learning_rate
+from kdnb.core.methods import batch_loss
 from kdnb.core.store import SPLITS
 from kdnb.data import splits
+from kdnb.experiment import training
+from kdnb.experiment.training import train as fit
 from kdnb.models import text
 
 
@@ -285,12 +287,12 @@ def test_one_training_serves_every_epoch_count_bit_for_bit(toy, quick, teacher):
     kd = {"teacher_run": teacher.run_id, "schedule": "constant", "history_points": 3, "precision": "bf16"}
     configs = [quick("kd_self", epochs=epochs, **kd) for epochs in (3, 1, 4)]
     told, steps = [], []
-    shared = loop.fit_epochs(configs, toy, teacher, lambda step, total, loss: steps.append(step), told.append)
+    shared = training.train_epochs(configs, toy, teacher, lambda step, total, loss: steps.append(step), told.append)
     assert [run.config.epochs for run in shared] == [1, 3, 4]
     assert told == shared
     assert len(steps) == 4 * 2  # 64 rows in batches of 32, once to the longest
     for run in shared:
-        alone = loop.fit(run.config, toy, teacher)
+        alone = training.train(run.config, toy, teacher)
         for split, logits in alone.logits.items():
             np.testing.assert_array_equal(logits, run.logits[split])
         assert [row["test_entropy"] for row in alone.history] == [row["test_entropy"] for row in run.history]
@@ -301,7 +303,7 @@ def test_one_training_serves_every_epoch_count_bit_for_bit(toy, quick, teacher):
 
 def test_epoch_counts_of_a_decaying_learning_rate_share_no_training(toy, quick):
     with pytest.raises(ValueError, match="not on one training"):
-        loop.fit_epochs([quick(epochs=1), quick(epochs=2)], toy)
+        training.train_epochs([quick(epochs=1), quick(epochs=2)], toy)
 
 
 def test_the_step_callback_counts_every_step(toy, quick):
@@ -331,7 +333,7 @@ def test_training_one_model_leaves_the_next_ones_start_alone(toy, quick, built):
 def test_dropout_is_on_in_training_and_off_in_evaluation(toy, quick, dropout):
 
     model = text.build(quick(dropout=dropout), toy)
-    tokens = loop.encode("tiny-small", toy, 32)
+    tokens = training.encode("tiny-small", toy, 32)
     inputs = tokens["test"].batch(np.arange(8))
     with torch.inference_mode():
         model.train()

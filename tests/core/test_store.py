@@ -14,8 +14,6 @@ import pytest
 from fakes import CONFIG, made_run
 
 from kdnb import paths
-from kdnb.cli import store_commands
-from kdnb.core import store as run_files
 from kdnb.core import store as runs
 from kdnb.errors import DamagedRun, StoreError
 from kdnb.experiment import obtain
@@ -48,11 +46,13 @@ def test_a_run_survives_save_and_load(saved):
 
 
 def test_the_folder_is_what_is_promised(saved):
-    assert sorted(os.listdir(saved)) == ["config.json", "history.csv", "logits.npz", "metrics.json"]
+    assert sorted(os.listdir(saved)) == ["arrays.npz", "config.json", "history.csv", "metrics.json"]
     assert runs.stored_ids() == [CONFIG.run_id()]
-    with np.load(saved / "logits.npz", allow_pickle=False) as arrays:
-        assert set(arrays) == {*runs.SPLITS, *(f"{split}_labels" for split in runs.SPLITS)}
+    with np.load(saved / "arrays.npz", allow_pickle=False) as arrays:
+        assert set(arrays) == set(runs.SPLITS)
         assert arrays["train"].shape == (12, 2)
+    with np.load(runs.labels_path(CONFIG.data, saved.parent), allow_pickle=False) as labels:
+        assert {split: labels[split].shape for split in labels} == {"train": (12,), "validation": (5,), "test": (7,)}
     assert json.loads((saved / "config.json").read_text())["method"] == "erm"
     assert os.access(saved, os.R_OK | os.X_OK)
     assert saved.stat().st_mode & 0o777 == 0o755
@@ -114,14 +114,14 @@ def test_no_run_is_no_damaged_run(store):
 
 def test_a_half_written_folder_is_invisible(store, monkeypatch):
     """Killed in the middle: the folder lies there, and no reader sees it."""
-    real = run_files.write
+    real = runs.write_content
 
-    def killed(scratch, run):
-        real(scratch, run)
+    def killed(scratch, *rest):
+        real(scratch, *rest)
         (scratch / "metrics.json").unlink()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_files, "write", killed)
+    monkeypatch.setattr(runs, "write_content", killed)
     monkeypatch.setattr(runs.shutil, "rmtree", lambda *a, **k: None)  # as a kill leaves no time to clear up
     with pytest.raises(KeyboardInterrupt):
         runs.save(made_run())
@@ -132,11 +132,11 @@ def test_a_half_written_folder_is_invisible(store, monkeypatch):
 
 
 def test_an_interrupted_save_clears_up(store, monkeypatch):
-    def stopped(scratch, run):
+    def stopped(scratch, *_):
         (scratch / "config.json").write_text("{}")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_files, "write", stopped)
+    monkeypatch.setattr(runs, "write_content", stopped)
     with pytest.raises(KeyboardInterrupt):
         runs.save(made_run())
     assert leftovers(store) == []
@@ -184,7 +184,7 @@ def test_set_aside_keeps_the_bytes(saved):
 @pytest.mark.parametrize("name", EVERY_FILE)
 def test_the_config_of_a_damaged_run_is_saved_where_it_is_whole(saved, name):
     (saved / name).write_bytes(b"{}")
-    assert store_commands.salvage_config(CONFIG.run_id()) == (None if name == "config.json" else CONFIG)
+    assert runs.config_of(CONFIG.run_id()) == (None if name == "config.json" else CONFIG)
 
 
 # Asking for a run: loaded if it is there, trained if not
@@ -193,18 +193,18 @@ def test_the_config_of_a_damaged_run_is_saved_where_it_is_whole(saved, name):
 @pytest.fixture
 def trained(monkeypatch):
     """The list of configs that were trained; training itself takes no time."""
-    from kdnb.core import loop
+    from kdnb.experiment import training
 
     asked = []
 
-    def fit_epochs(configs, data, teacher=None, on_step=None, on_run=None):
+    def train_epochs(configs, data, teacher=None, on_step=None, on_run=None):
         asked.extend((config, teacher and teacher.run_id) for config in configs)
         made = [made_run(config) for config in configs]
         for run in made:
             on_run(run)
         return made
 
-    monkeypatch.setattr(loop, "fit_epochs", fit_epochs)
+    monkeypatch.setattr(training, "train_epochs", train_epochs)
     return asked
 
 
@@ -277,7 +277,7 @@ ASK = """
 import sys, time
 from pathlib import Path
 from kdnb import paths  # all that is slow to import comes before the start
-from kdnb.core import loop as train
+from kdnb.experiment import training as train
 from kdnb.data import splits as data
 from kdnb.experiment import obtain as sweep
 from kdnb.experiment.arms import arm_config
@@ -286,7 +286,7 @@ config = arm_config("erm_small", task="rt", profile="toy", data=what.fingerprint
 Path(sys.argv[1], f"ready-{sys.argv[2]}").touch()
 while not Path(sys.argv[1], "go").exists():
     time.sleep(0.005)
-print("trained" if sweep.ensure(config, what)[1] else "loaded")
+print("trained" if obtain.ensure(config, what)[1] else "loaded")
 """
 
 

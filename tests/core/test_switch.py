@@ -6,14 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from kdnb.core import loop
 from kdnb.core.config import RunConfig
-from kdnb.core.loop import fit
-from kdnb.core.methods import batch_loss, losses_at
+from kdnb.core.methods import Switch, batch_loss
 from kdnb.core.store import SPLITS, Run
+from kdnb.experiment import training
+from kdnb.experiment.training import train as fit
 from kdnb.sweeps import grids
 
 STEPS = 8  # of a quick run: two epochs of four batches
+
+
+def weights_of(config, step, total):
+    """Name of each side -> its weight at a step."""
+    return {method.name: weight for method, weight in Switch.of(config).weights(step, total)}
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +77,9 @@ def test_the_first_half_is_the_pure_methods_first_half(toy, teacher, switched):
 def test_weights_before_within_and_after_the_ramp(switched, before, after):
     """T7.2: 0, a half and 1 at s - 1, s + ramp / 2 and s + ramp."""
     config, total = switched(before, after, 0.25, ramp=0.1), 1000
-    share = [dict(losses_at(config, step, total))[after] for step in (249, 250, 300, 350, 999)]
+    share = [weights_of(config, step, total)[after] for step in (249, 250, 300, 350, 999)]
     assert share == [0, 0, 0.5, 1, 1]
-    assert all(sum(weight for _, weight in losses_at(config, step, total)) == 1 for step in range(total))
+    assert all(sum(weights_of(config, step, total).values()) == 1 for step in range(total))
 
 
 def test_the_soft_weight_rises_as_the_shares_do(switched):
@@ -83,7 +88,7 @@ def test_the_soft_weight_rises_as_the_shares_do(switched):
     z, t = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0)).double()
     labels = torch.tensor([0, 1, 2, 0, 1, 2])
     for step in range(total):
-        share = dict(losses_at(config, step, total))["kd"]
+        share = weights_of(config, step, total)["kd"]
         wanted = batch_loss(replace(pure(config, "kd"), alpha=0.8 * share), z, labels, t)
         torch.testing.assert_close(batch_loss(config, z, labels, t, step, total), wanted)
 
@@ -105,7 +110,9 @@ def test_the_teachers_logits_are_not_touched_before_the_switch(toy, teacher, swi
     """T7.3, by counting: nothing is read until the first step of KD, and then once."""
     logits, seen = Watched(teacher.logits), []
     watched = Run(teacher.config, logits, teacher.labels, teacher.metrics, teacher.history)
-    monkeypatch.setattr(loop, "_run", lambda *_: watched)  # the metrics at the end read the teacher for themselves
+    monkeypatch.setattr(
+        training, "_read_off", lambda *_: replace(watched, metrics={})
+    )  # the metrics at the end read the teacher for themselves
     fit(switched("erm", "kd", at), toy, watched, lambda step, *_: seen.append((step, logits.asked)))
     assert [step for step, asked in seen if asked] == list(range(first, STEPS + 1))
     assert logits.asked == 1
@@ -120,8 +127,8 @@ def test_the_teachers_logits_are_not_touched_before_the_switch(toy, teacher, swi
         ({"before": "erm", "after": "kd", "switch_at": 1.5}, r"switch_at must be in \[0, 1\], got 1.5"),
         ({"before": "erm", "after": "kd", "ramp": -0.1}, r"ramp must be in \[0, 1\], got -0.1"),
         ({"before": "erm", "after": "ls"}, "teacher_run must be a run_id for kd"),
-        ({"method": "kd", "before": "erm"}, "method must be 'switch' where before"),
-        ({"method": "kd", "switch_at": 0.5}, "method must be 'switch' where before"),
+        ({"method": "kd", "before": "erm"}, "before must be '' for every method but switch"),
+        ({"method": "kd", "switch_at": 0.5}, "switch_at must be 0.0 for every method but switch"),
     ],
 )
 def test_a_switch_that_makes_no_sense_is_refused(switched, changes, message):

@@ -325,7 +325,7 @@ asked, resolve = [], socket.getaddrinfo
 socket.getaddrinfo = lambda host, *rest, **options: asked.append(host) or resolve(host, *rest, **options)
 from kdnb.data import splits as data; from kdnb.models import text as models
 from kdnb.experiment.arms import arm_config
-from kdnb.core.loop import fit
+from kdnb.experiment.training import train as fit
 what = data.load("mrpc", "paper")
 fields = dict(task="mrpc", profile="paper", data=what.fingerprint, seed=0, epochs=1, precision="fp32", history_points=0)
 teacher = fit(arm_config("erm_large", **fields), what)

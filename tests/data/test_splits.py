@@ -317,7 +317,7 @@ def test_a_pretrained_encoder_keeps_its_weights_and_gets_a_new_head(hub, kind, s
 
 
 def test_the_paper_profile_trains_from_the_mirror(hub):
-    from kdnb.core.loop import fit
+    from kdnb.experiment.training import train as fit
 
     parquet_mirror(hub)
     tiny_bert(hub, "bert")

@@ -51,7 +51,7 @@ def calls(script: Path, folder: Path, **variables) -> list[list[str]]:
 def asked(monkeypatch, store):
     """asked(words): what a `kdnb sweep` command line asks for, as the real command line reads it."""
     from kdnb.cli.main import main
-    from kdnb.sweeps import sweeping
+    from kdnb.sweeps import engines
 
     class Asked(Exception):
         pass
@@ -59,7 +59,7 @@ def asked(monkeypatch, store):
     def run(sweep, how, say=print):
         raise Asked(sweep, how)
 
-    monkeypatch.setattr(sweeping, "run", run)
+    monkeypatch.setattr(engines, "run", run)
     monkeypatch.setenv("KDNB_DEBUG", "1")
 
     def read(words):

@@ -11,6 +11,7 @@ from torch import nn
 from kdnb.core import device, loop
 from kdnb.core.optimizer import Optimizer
 from kdnb.data import splits as data
+from kdnb.experiment import training
 from kdnb.experiment.arms import arm_config
 from kdnb.models import text
 from kdnb.models.dropout import Dropout
@@ -162,12 +163,12 @@ def toy(arm: str = "erm_large", **changes):
 
 def trained(config, splits, epochs, restrict: bool = True):
     """A classifier after the given batches, and the one it started from."""
-    tokens = loop.encode(text.encoder_name(config.profile, config.student), splits, config.max_length)
+    tokens = training.encode(text.encoder_name(config.profile, config.student), splits, config.max_length)
     model = text.build(config, splits)
     start = copy.deepcopy(model)
     if not restrict:
         model.encoder.restrict = lambda vocabulary: None
-    loop._train(model, [config], splits, tokens, "fp32", None, epochs=epochs)
+    loop.fit(config, model, tokens, splits.splits["train"].labels, plan=epochs)
     return model, start, tokens["train"]
 
 
@@ -234,10 +235,10 @@ def test_leaving_out_words_that_never_occur_changes_nothing():
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_equal_seeds_give_identical_logits_whatever_the_global_generator_does(precision):
     config, splits = toy(precision=precision)
-    first = loop.fit(config, splits)
+    first = training.train(config, splits)
     torch.rand(7)
-    again = loop.fit(config, splits)
-    other = loop.fit(replace(config, seed=1), splits)
+    again = training.train(config, splits)
+    other = training.train(replace(config, seed=1), splits)
     for split, logits in first.logits.items():
         np.testing.assert_array_equal(logits, again.logits[split])
         assert not np.array_equal(logits, other.logits[split])
@@ -247,10 +248,10 @@ def test_equal_seeds_give_identical_logits_whatever_the_global_generator_does(pr
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_alpha_zero_is_erm_to_the_bit(precision):
     config, splits = toy(precision=precision)
-    erm = loop.fit(config, splits)
-    ls = loop.fit(toy("ls_large", precision=precision, alpha=0.0)[0], splits)
+    erm = training.train(config, splits)
+    ls = training.train(toy("ls_large", precision=precision, alpha=0.0)[0], splits)
     kd_config = toy("kd_reverse", precision=precision, alpha=0.0, teacher_run=erm.run_id)[0]
-    kd = loop.fit(kd_config, splits, erm)
+    kd = training.train(kd_config, splits, erm)
     for split, logits in erm.logits.items():
         np.testing.assert_array_equal(logits, ls.logits[split])
         np.testing.assert_array_equal(logits, kd.logits[split])
@@ -260,7 +261,7 @@ def test_nothing_is_compiled_on_a_cpu_and_the_run_says_why():
     config, splits = toy(epochs=1)
     if torch.cuda.is_available():
         pytest.skip("about CPUs")
-    assert loop.fit(config, splits).metrics["cost"]["compiled"].startswith("no: on a CPU")
+    assert training.train(config, splits).metrics["cost"]["compiled"].startswith("no: on a CPU")
 
 
 def test_long_trainings_on_a_gpu_are_compiled(monkeypatch):
@@ -273,9 +274,9 @@ def test_compiled_layers_compute_the_same(monkeypatch):
     """The graphs that a GPU would compile, traced and run here without code generation."""
     monkeypatch.setattr(device, "whether_to_compile", lambda steps: (True, "yes"))
     config, splits = toy(dropout=0.0)
-    tokens = loop.encode("tiny-large", splits, config.max_length)["train"]
+    tokens = training.encode("tiny-large", splits, config.max_length)["train"]
     plain, traced = text.build(config, splits), text.build(config, splits)
-    device.compile_layers(traced, 1, backend="aot_eager")
+    device.compile_layers(traced.fast_path().compiled, 1, backend="aot_eager")
     for rows in (np.arange(8), np.arange(20, 33)):
         losses = [model(**tokens.batch(rows)).logsumexp(-1).sum() for model in (plain, traced)]
         torch.testing.assert_close(*losses)
@@ -290,14 +291,14 @@ def test_compiled_layers_compute_the_same(monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_gives_equal_logits_for_equal_seeds():
     config, splits = toy(precision="bf16")
-    first, again = loop.fit(config, splits), loop.fit(config, splits)
+    first, again = training.train(config, splits), training.train(config, splits)
     np.testing.assert_array_equal(first.logits["test"], again.logits["test"])
 
 
 def test_masters_give_the_weights_of_a_step_in_which_autocast_casts(monkeypatch):
     """bf16 weights copied from float32 masters against torch's AdamW on float32 weights under autocast."""
     config, splits = toy(precision="bf16", dropout=0.0, lr=1e-3)
-    tokens = loop.encode("tiny-large", splits, config.max_length)["train"]
+    tokens = training.encode("tiny-large", splits, config.max_length)["train"]
     ours, theirs = text.build(config, splits), text.build(config, splits)
     optimizer = Optimizer(ours, config, "bf16")
     assert ours.encoder.layers[0].up.weight.dtype == torch.bfloat16

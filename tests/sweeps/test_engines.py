@@ -1,5 +1,6 @@
 """A sweep ends with the same table whatever runs it and whatever dies on the way, and trains nothing twice."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -11,20 +12,21 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
 import pytest
 
 from kdnb.core import store as runs
-from kdnb.core.config import SPLITS
+from kdnb.core.config import SPLITS, RunConfig
 from kdnb.errors import StoreError, Unfinished
 from kdnb.experiment import obtain
 from kdnb.experiment.points import trainings
-from kdnb.sweeps import engines, failures, sweeping
+from kdnb.sweeps import engines, progress, ray
 from kdnb.sweeps import record as sweeps
+from kdnb.sweeps.engines import How
 from kdnb.sweeps.record import Sweep
-from kdnb.sweeps.sweeping import How
 
 WATCHED = Path(__file__).parents[1] / "watched"
 SWEEP = ["sweep", "search", "--task", "rt", "--profile", "toy", "--threads", "1"]  # 16 points in 8 trainings
@@ -41,11 +43,11 @@ class Watched:
         self.outputs, self.path, self.started = folder / "outputs", folder / "journal", []
         self.path.touch()
 
-    def start(self, *words, pause=0.0, poison=None) -> subprocess.Popen:
-        """kdnb with these words."""
+    def start(self, *words, hold=None, poison=None) -> subprocess.Popen:
+        """kdnb with these words; hold, poison: config fields of trainings that stop half-way, or kill their process."""
         environment = {
             **os.environ, "PYTHONPATH": str(WATCHED), "KDNB_OUTPUTS": str(self.outputs), "KDNB_JOURNAL": str(self.path),
-            "KDNB_PAUSE": str(pause), "KDNB_POISON": json.dumps(poison or {}),
+            "KDNB_HOLD": json.dumps(hold or {}), "KDNB_POISON": json.dumps(poison or {}),
         }  # fmt: skip
         code = "from kdnb.cli.main import main; main()"
         process = subprocess.Popen(
@@ -66,31 +68,50 @@ class Watched:
         return told
 
     def journal(self) -> list[list[str]]:
-        """(begin or end, training, process) of every training so far."""
+        """(begin, hold or end, training, process) of every training so far."""
         return [line.split() for line in self.path.read_text().splitlines()]
 
     def count(self, word: str) -> Counter:
-        """How often each training began or ended."""
+        """How often each training began, stopped half-way or ended."""
         return Counter(name for what, name, _ in self.journal() if what == word)
 
-    def wait_for(self, test, process: subprocess.Popen) -> None:
-        """Wait until a test of the journal is true."""
+    def wait_for(self, test, process: subprocess.Popen | None = None) -> None:
+        """Wait until a test is true; process: must not end before."""
         deadline = time.monotonic() + DEADLINE
         while not test():
-            assert process.poll() is None, process.communicate()[0]
+            assert process is None or process.poll() is None, process.communicate()[0]
             assert time.monotonic() < deadline, self.journal()
             time.sleep(0.02)
 
-    def busy(self) -> list[int]:
-        """Processes that are in the middle of a training."""
-        last = {process: what for what, _, process in self.journal()}
-        return [int(process) for process, what in last.items() if what == "begin"]
+    def held(self) -> dict[str, int]:
+        """training -> its process, of those that are stopped half-way, one of their two runs stored."""
+        last = {process: (what, name) for what, name, process in self.journal()}
+        return {name: int(process) for process, (what, name) in last.items() if what == "hold"}
+
+    def go_on(self, training: str) -> None:
+        """Let a training stop no more."""
+        self.path.with_name(f"{self.path.name}.{training}").touch()
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes that trained, as far as they live."""
+        found = []
+        for pid in sorted({int(process) for _, _, process in self.journal()}):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found.append(psutil.Process(pid))
+        return found
+
+    def run_of(self, training: str) -> Path:
+        """A stored run of a training."""
+        for path in sorted((self.outputs / "runs").glob("[!.]*")):
+            if RunConfig.from_dict(json.loads((path / "config.json").read_text())).training() == training:
+                return path
+        raise AssertionError(f"no run of {training} is stored")
 
     def table(self) -> dict[str, bytes]:
         """run_id -> the bytes of all its logits and of its curves."""
         found = {}
         for path in sorted((self.outputs / "runs").glob("[!.]*")):
-            with np.load(path / "logits.npz", allow_pickle=False) as arrays:
+            with np.load(path / "arrays.npz", allow_pickle=False) as arrays:
                 logits = b"".join(arrays[split].tobytes() for split in SPLITS)
             found[path.name] = logits + (path / "history.csv").read_bytes()
         return found
@@ -120,58 +141,69 @@ def undisturbed(tmp_path_factory):
 
 def spoil(path: Path) -> None:
     """Flip a byte of a stored run."""
-    content = bytearray((path / "logits.npz").read_bytes())
+    content = bytearray((path / "arrays.npz").read_bytes())
     content[len(content) // 2] ^= 1
-    (path / "logits.npz").write_bytes(content)
+    (path / "arrays.npz").write_bytes(content)
+
+
+def is_dead(process: psutil.Process) -> bool:
+    """Whether a process ended; its parent need not have noticed."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_overlapping_shards_repeat_nothing_and_a_dead_one_is_made_up_for(watched, undisturbed):
     shard = [*SWEEP, "--engine", "shard", "--shard"]
-    first = watched.start(*shard, "1/2", pause=0.2)
-    watched.wait_for(watched.busy, first)
-    os.kill(watched.busy()[0], signal.SIGKILL)
+    first = watched.start(*shard, "1/2", hold={"method": "erm"})
+    watched.wait_for(watched.held, first)
+    (stopped,) = watched.held()
+    first.kill()
     first.wait()
     both = [watched.start(*shard, "1/2"), watched.start(*shard, "1/2"), watched.start(*shard, "2/2")]
     told = [watched.end(process) for process in both]
     assert all("shard" in text and "points done" in text for text in told)
     assert watched.table() == undisturbed
     assert set(watched.count("end").values()) == {1}
-    assert sorted(watched.count("begin").values()) == [1] * 7 + [2]
+    assert watched.count("begin") == watched.count("end") + Counter([stopped])
 
 
 @needs_ray
-def test_ray_survives_the_death_of_a_worker_of_the_driver_and_a_damaged_run(watched, undisturbed):
-    ray = [*SWEEP, "--engine", "ray", "--workers", "2"]
-    driver = watched.start(*ray, pause=0.3)
-    watched.wait_for(lambda: watched.count("end") and watched.busy(), driver)
-    os.kill(watched.busy()[0], signal.SIGKILL)
-    before = sum(watched.count("end").values())
-    watched.wait_for(lambda: sum(watched.count("end").values()) >= before + 2 and watched.busy(), driver)
-    workers = {int(process) for _, _, process in watched.journal()}
-    os.kill(driver.pid, signal.SIGKILL)
+def test_ray_survives_the_death_of_a_worker_of_the_driver_and_damaged_runs(watched, undisturbed):
+    with_ray = [*SWEEP, "--engine", "ray", "--workers", "2"]
+    driver = watched.start(*with_ray, hold={"method": "erm", "student": "large"})
+    watched.wait_for(lambda: len(watched.held()) == 2, driver)
+    orphan, stopped = sorted(watched.held())
+    os.kill(watched.held()[stopped], signal.SIGKILL)
+    watched.go_on(stopped)
+    watched.wait_for(lambda: len(watched.count("end")) == 3, driver)  # all that need no teacher, but the orphan
+    assert watched.count("begin") == watched.count("end") + Counter([orphan, stopped])
+    workers = watched.workers()
+    assert watched.held()[orphan] in [worker.pid for worker in workers]
+    driver.kill()
     driver.wait()
-    psutil.wait_procs([psutil.Process(pid) for pid in workers if psutil.pid_exists(pid)], timeout=DEADLINE)
-    assert not any(psutil.pid_exists(pid) for pid in workers)  # nobody trains on without the driver
+    watched.wait_for(lambda: all(map(is_dead, workers)))  # nobody trains on without the driver
     for left in Path("/tmp").glob(f"kdnb-ray-{driver.pid}-*"):
         shutil.rmtree(left, ignore_errors=True)
-    ended = set(watched.count("end"))
-    damaged = next(path for path in (watched.outputs / "runs").glob("[!.]*") if path.is_dir())
-    spoil(damaged)
-    told = watched.end(watched.start(*ray, poison={"how": "die", "method": "kd", "lr": 0.01, "alpha": 0.9}), code=1)
-    assert f"run {damaged.name} is damaged, training it again" in told
+    whole = min(set(watched.count("end")) - {stopped})
+    damaged = [watched.run_of(training) for training in (whole, orphan)]  # one whose training ended, one that did not
+    for path in damaged:
+        spoil(path)
+    told = watched.end(watched.start(*with_ray, poison={"method": "kd", "lr": 0.01, "alpha": 0.9}), code=1)
+    assert all(f"run {path.name} is damaged, training it again" in told for path in damaged)
     (error,) = {line.split(": ", 1)[1] for line in told.splitlines() if "FAILED" in line}
     assert error.startswith("its worker died")
     assert "2 points failed" in told.splitlines()[-1]
     failed = [json.loads(path.read_text()) for path in (watched.outputs / "failed").glob("*.json")]
     assert [(one["attempts"], bool(one["host"]), bool(one["time"])) for one in failed] == [(3, True, True)] * 2
     assert set(watched.table()) == set(undisturbed) - {one["run_id"] for one in failed}
-    poisoned = watched.count("begin").most_common(1)[0]
-    assert poisoned[1] == 3
+    (poisoned,) = set(watched.count("begin")) - set(watched.count("end"))
+    assert watched.count("begin")[poisoned] == 3
     watched.run(*SWEEP, "--retry-failed")
     assert watched.table() == undisturbed
-    twice = {name for name, count in watched.count("end").items() if count > 1}
-    assert len(twice) == 1  # the training of the damaged run, and no other
-    assert twice <= ended
+    assert watched.count("end") - Counter(set(watched.count("end"))) == Counter([whole])  # no other ended twice
+    assert watched.count("begin") == watched.count("end") + Counter([orphan, stopped, *[poisoned] * 3])
     assert not list((watched.outputs / "failed").glob("*.json"))
     assert not list((watched.outputs / "running").glob("*.json"))
 
@@ -184,7 +216,7 @@ def fit(store, monkeypatch):
     """Trainings that take no time. fit.meet(config) may raise; fit.asked lists the configs that came."""
     from fakes import made_run
 
-    from kdnb.core import loop
+    from kdnb.experiment import training
 
     class Fit:
         asked = ()
@@ -202,13 +234,13 @@ def fit(store, monkeypatch):
             return found
 
     fit = Fit()
-    monkeypatch.setattr(loop, "fit_epochs", fit.epochs)
+    monkeypatch.setattr(training, "train_epochs", fit.epochs)
     return fit
 
 
 def swept(say=lambda line: None, **how):
     """The toy search, in this process."""
-    return sweeping.run(TOY, How(threads=1, **how), say)
+    return engines.run(TOY, How(threads=1, **how), say)
 
 
 def test_a_sweep_started_again_trains_nothing(fit):
@@ -257,8 +289,8 @@ def test_a_lasting_error_is_recorded_once_and_the_sweep_goes_on(fit):
     fit.meet, told = meet, []
     with pytest.raises(Unfinished, match="4 points failed"):
         swept(told.append)
-    assert len(failures.names()) == 4
-    facts = failures.facts(sorted(failures.names())[0])
+    assert len(progress.failed_ids()) == 4
+    facts = progress.failure(sorted(progress.failed_ids())[0])
     assert (facts["error"], facts["attempts"]) == ("ValueError: no way", 1)
     assert "in meet" in facts["trace"]
     assert sum("FAILED" in line for line in told) == 2
@@ -269,7 +301,7 @@ def test_a_lasting_error_is_recorded_once_and_the_sweep_goes_on(fit):
     assert fit.asked == ()
     swept(retry_failed=True)
     assert len(fit.asked) == 4
-    assert failures.names() == set()
+    assert progress.failed_ids() == set()
 
 
 @pytest.mark.parametrize(("times", "attempts"), [(2, 3), (9, 3)])
@@ -287,7 +319,7 @@ def test_a_passing_error_is_tried_three_times(fit, toy, times, attempts):
     outcome = engines.attempt(configs, toy, 1)
     assert len(fit.asked) == attempts
     assert outcome.error == ("" if times == 2 else "OSError: again")
-    assert [failures.facts(name)["attempts"] for name in failures.names()] == ([] if times == 2 else [3])
+    assert [progress.failure(name)["attempts"] for name in progress.failed_ids()] == ([] if times == 2 else [3])
 
 
 def test_what_every_point_would_meet_ends_the_sweep(fit):
@@ -298,7 +330,7 @@ def test_what_every_point_would_meet_ends_the_sweep(fit):
     with pytest.raises(StoreError, match="full"):
         swept()
     assert len(fit.asked) == 2  # of one training
-    assert failures.names() == set()
+    assert progress.failed_ids() == set()
 
 
 def test_students_wait_for_a_teacher_whose_candidates_failed(fit):
@@ -345,11 +377,38 @@ def test_a_shard_counts_the_teachers_it_helps_with(fit):
 
 def test_a_held_training_is_waited_for_and_told(fit, toy):
     groups, told = trainings(sweeps.begin(TOY, {"rt": toy}, 1).points("erm")), []
-    with obtain.lock(groups[0][0].config), pytest.raises(Unfinished, match="no sign of life"):
-        engines.work(groups, {"rt": toy}, 1, lambda *_: None, told.append, wait=0.2)
+    with obtain.lock(groups[0][0].config), pytest.raises(Unfinished, match="no heartbeat"):
+        engines.work(groups, {"rt": toy}, How(threads=1, wait=0.2), lambda *_: None, told.append)
     assert len(told) == 1
     assert groups[0][0].config.run_id() in told[0]
     assert len(runs.stored_ids()) == 6
+
+
+def test_a_ray_that_does_not_start_is_one_line_and_leaves_nothing(fit, monkeypatch):
+    scratch = []
+
+    def init(address, _temp_dir, **options):
+        scratch.append(Path(_temp_dir))
+        assert address == "local"
+        assert scratch[0].is_dir()
+        raise Exception("The current node timed out\nduring startup.")  # Ray's own is as bare
+
+    for name in ("RAY_USAGE_STATS_ENABLED", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+        monkeypatch.setenv(name, "")  # so that these are put back
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init, shutdown=lambda: None))
+    before = os.environ["PYTHONPATH"]
+    with pytest.raises(Unfinished, match="did not start here: Exception: The current node timed out during"):
+        swept(engine="ray", workers=1)
+    assert not scratch[0].exists()
+    assert os.environ["PYTHONPATH"] == before
+
+
+def test_processes_of_ray_compile_no_grammar(tmp_path):
+    code = "import jsonschema, sys; sys.exit('rfc3987_syntax' in sys.modules)"  # each process of Ray imports jsonschema
+    with ray._quick_imports(tmp_path / "imports"):
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    # should this fail, _quick_imports has nothing to do any more
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 1
 
 
 @pytest.mark.parametrize(
@@ -380,9 +439,9 @@ def test_a_mistake_is_one_line(store, monkeypatch, capsys, options, words):
 def test_another_number_of_threads_is_told(fit):
     swept()
     told = []
-    sweeping.run(TOY, How(), told.append)
+    engines.run(TOY, How(), told.append)
     assert not any("last bits" in line for line in told)  # it keeps the number it had
-    sweeping.run(TOY, How(threads=2), told.append)
+    engines.run(TOY, How(threads=2), told.append)
     assert any("1 threads per training so far: with 2, last bits of logits differ" in line for line in told)
 
 
@@ -397,7 +456,7 @@ def test_threads_change_the_last_bits(toy, quick):
     """Why the number of threads is part of a sweep's record. Should this fail, they may be left out of it."""
     import torch
 
-    from kdnb.core.loop import fit as train_one
+    from kdnb.experiment.training import train as train_one
 
     before, logits = torch.get_num_threads(), []
     try:

@@ -14,7 +14,7 @@ from kdnb.core.config import RunConfig
 from kdnb.experiment.arms import ARMS, arm_config
 from kdnb.experiment.points import compare_points
 from kdnb.studies.label_smoothing import paper
-from kdnb.sweeps import axes, cells, grids
+from kdnb.sweeps import axes, grids
 from kdnb.sweeps.where import FIELDS, compile_where
 
 DATA = "0" * 16
@@ -188,7 +188,7 @@ def test_a_fixed_grid_is_taught_by_the_runs_of_the_comparison(grid):
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_ladder_and_its_mirror(profile):
-    stages, sizes = made("ladder", "rt", profile, seeds=(0,)), cells.ladder_sizes(profile)
+    stages, sizes = made("ladder", "rt", profile, seeds=(0,)), grids.ladder_sizes(profile)
     assert {"large", "small"} <= set(sizes)
     assert len(sizes) >= 3
     model_of = {point.config.run_id(): point.config.student for point in stages.erm}
@@ -274,7 +274,7 @@ def test_seeds_tasks_and_teachers_can_be_asked_for():
     stages = made("ladder", "rt", "demo", seeds=(0, 1), where="seed == 1 and method == 'kd' and teacher != 'small'")
     assert {p.config.seed for p in stages.points} == {1}
     assert {p.config.student for p in stages.soft} == {"small"}
-    assert len(stages.soft) == len(cells.ladder_sizes("demo")) - 1
+    assert len(stages.soft) == len(grids.ladder_sizes("demo")) - 1
 
 
 def test_nothing_left_is_an_error_that_tells_the_values():

@@ -12,8 +12,8 @@ from kdnb import paths
 from kdnb.core import store as runs
 from kdnb.data import splits
 from kdnb.experiment import obtain
-from kdnb.sweeps import grids, plan, probe, select
-from kdnb.sweeps.probe import Probe
+from kdnb.sweeps import grids, plan, select
+from kdnb.sweeps.plan import Probe
 
 ONE = Probe(
     step_seconds=0.5, row_seconds=0.01, start_seconds=2.0, peak_memory_mib=700, device="cpu", precision="fp32"
@@ -80,16 +80,15 @@ def _all():
     (0, "0 s"), (89, "89 s"), (90, "2 min"), (3590, "1 h 0 min"), (12000, "3 h 20 min"), (187200, "2 d 4 h"),
 ])  # fmt: skip
 def test_durations_are_told_in_words(seconds, told):
-    assert plan.told_time(seconds) == told
+    assert plan.duration(seconds) == told
 
 
 def test_a_warning_comes_before_anything_over_an_hour():
     (part,) = plan.count("rt", grids.stages("search", "rt", "toy", "0" * 16, arms=("erm_small",)), set())
     for step, warned in ((0.001, False), (400.0, True)):
-        told = []
         slow = Probe(**{**vars(ONE), "step_seconds": step})
-        plan.lines(plan.Plan(parts=[plan.estimate(part, slow, (64, 1, 1))]), told.append)
-        assert any(line.startswith("warning: that is over an hour") for line in told) == warned
+        lines = plan.Plan(parts=[plan.estimate(part, slow, (64, 1, 1))]).lines()
+        assert any(line.startswith("warning: that is over an hour") for line in lines) == warned
 
 
 # The probe
@@ -97,37 +96,37 @@ def test_a_warning_comes_before_anything_over_an_hour():
 
 def test_a_probe_measures_once_and_is_kept(store, toy, monkeypatch):
     said = []
-    found = probe.probe(toy, "toy", "small", said.append)
+    found = plan.probe(toy, "toy", "small", said.append)
     assert len(said) == 1
     assert 0 < found.step_seconds < 5
     assert 0 < found.row_seconds < 1
     assert found.start_seconds >= 0
     assert found.peak_memory_mib > 50
     assert runs.stored_ids() == []  # a probe is no run
-    assert probe.probe(toy, "toy", "small", said.append) == found
+    assert plan.probe(toy, "toy", "small", said.append) == found
     assert len(said) == 1
-    assert probe.kept("rt", "toy", "large") is None
-    monkeypatch.setattr(probe, "machine", lambda: {"processor": "another"})
-    assert probe.kept("rt", "toy", "small") is None
+    assert plan.stored_probe("rt", "toy", "large") is None
+    monkeypatch.setattr(plan, "machine", lambda: {"processor": "another"})
+    assert plan.stored_probe("rt", "toy", "small") is None
 
 
 def test_a_spoiled_file_of_measurements_is_measured_again(store):
     paths.OUTPUTS.mkdir(parents=True, exist_ok=True)
     path = paths.OUTPUTS / "probes.json"
-    for content in ("", "[]", "{}", json.dumps({"machine": probe.machine(), "rt toy small 32": {"step_seconds": 1}})):
+    for content in ("", "[]", "{}", json.dumps({"machine": plan.machine(), "rt toy small 32": {"step_seconds": 1}})):
         path.write_text(content)
-        assert probe.kept("rt", "toy", "small") is None
+        assert plan.stored_probe("rt", "toy", "small") is None
 
 
 def test_a_probe_tells_what_training_takes(toy, quick):
     """Within a factor of three, on a machine that others use: enough to tell minutes from days."""
-    from kdnb.core.loop import fit
+    from kdnb.experiment.training import train as fit
 
     config = quick("erm_small", epochs=30, precision="auto")
     fit(config, toy)
     started = time.perf_counter()
     fit(config, toy)
-    taken, found = time.perf_counter() - started, probe.measure(toy, "toy", "small")
+    taken, found = time.perf_counter() - started, plan.measure(toy, "toy", "small")
     assert taken / 3 < found.seconds(1, 60, 128) < 3 * taken
 
 

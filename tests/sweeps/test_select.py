@@ -16,6 +16,7 @@ from kdnb.cli import grid_commands
 from kdnb.core import metrics
 from kdnb.core import store as runs
 from kdnb.data import splits
+from kdnb.data import splits as data
 from kdnb.experiment import obtain
 from kdnb.experiment.points import Point, compare_points
 from kdnb.sweeps import axes, grids, select
@@ -176,6 +177,59 @@ def test_a_fixed_grid_has_its_matched_erm_among_the_runs_of_the_comparison(store
     assert {select.matched_erm(p.config, stages.erm).run_id() for p in stages.soft} == usual
 
 
+@pytest.mark.parametrize("grid", axes.GRIDS)
+def test_every_soft_point_has_a_matched_erm_run(grid):
+    """A config in which nothing of the soft target or of a switch is left."""
+    plain = {"method": "erm", "teacher_run": "", "before": "", "after": "", "switch_at": 0.0, "ramp": 0.0}
+    plain |= {"alpha": 0.0, "tau": 1.0, "tau2_scaling": True, "confidence": 0.0, "multiplier": 1.0}
+    for point in grids.stages(grid, "rt", "toy", "0" * 16).soft:
+        assert select.matched_erm(point.config) == replace(point.config, **plain, tfkd_form="paper")
+
+
+# Arms, and what is no arm
+
+
+def test_every_switch_point_is_one_of_its_own(store):
+    """Labels to KD and KD to labels at five places each: ten points a seed, none chosen from among the others."""
+    stages = grids.stages("switching", "rt", "cpu", "0" * 16, (0, 1))
+    switched = [point for point in stages.soft if point.config.method == "switch"]
+    filled(switched[:10], seed=1)
+    filled(switched[10:], seed=2)
+    assert len({(p.config.before, p.config.switch_at) for p in switched}) == 10
+    choices = select.by_arm(switched)
+    assert [choice.point for choice in choices] == switched
+    assert {(choice.stored, choice.wanted) for choice in choices} == {(1, 1)}
+
+
+@pytest.mark.parametrize(
+    "changes", [{"ramp": 0.2}, {"switch_at": 0.3}, {"before": "ls"}, {"before": "kd", "after": "erm"}]
+)
+def test_a_switchs_learning_rate_is_searched_and_its_settings_are_not(store, changes):
+    basis = next(p.config for p in grids.stages("switching", "rt", "toy", "0" * 16).soft if p.config.before == "erm")
+    points = [Point("", replace(basis, **fields, lr=lr)) for fields in ({}, changes) for lr in (1e-3, 2e-3)]
+    for point, right in zip(points, (5, 15, 20, 10), strict=True):
+        store_run(point.config, right)
+    choices = select.by_arm(points)
+    assert [choice.point for choice in choices] == points[1:3]
+    assert {choice.wanted for choice in choices} == {2}
+
+
+def test_an_arm_has_one_point_a_seed_whichever_teacher_taught_it(store):
+    basis = next(p for p in search().soft).config
+    points = [Point("kd_standard", replace(basis, teacher_run=f"rt-erm-large-s0-{i:012d}")) for i in range(3)]
+    for point, right in zip(points, (5, 15, 10), strict=True):
+        store_run(point.config, right)
+    (choice,) = select.by_arm(points)
+    assert (choice.point, choice.wanted) == (points[1], 3)
+
+
+def test_pairs_that_are_no_arm_are_told_apart_by_student_and_teacher(store):
+    points = [p for p in grids.stages("ladder", "rt", "toy", "0" * 16, (0,)).points if not p.arm]
+    filled(points)
+    assert len(points) > 1
+    assert [choice.point for choice in select.by_arm(points)] == points
+
+
 # The test split
 
 
@@ -195,7 +249,7 @@ def test_a_selection_works_where_the_logits_are_gone(store):
     filled(stages.points)
     before = select.by_arm(stages.points), select.teachers(stages)
     for point in stages.points:
-        (store / point.config.run_id() / "logits.npz").write_bytes(b"TRIPWIRE")
+        (store / point.config.run_id() / "arrays.npz").write_bytes(b"TRIPWIRE")
     assert (select.by_arm(stages.points), select.teachers(stages)) == before
 
 
@@ -269,3 +323,23 @@ def test_the_command_tells_the_selected_runs_and_their_matched_erm(kdnb):
     code, out, _ = kdnb("select", "search", "--profile", "toy", "--metric", "nll", "--where", "epochs == 2", "--json")
     assert code == 0
     assert {row["epochs"] for row in last_json(out)["selected"]} == {2}
+
+
+def test_the_command_tells_every_switch_point_alone_or_beside_the_pure_methods(kdnb):
+    toy = data.load("rt", "toy")
+    stages = grids.stages("switching", "rt", "toy", toy.fingerprint, (0,))
+    filled(stages.points)
+    switched = {p.config.run_id() for p in stages.soft if p.config.method == "switch"}
+    assert len(switched) == 2
+    usual = next(p.config.run_id() for p in stages.erm if p.arm == "erm_small")
+    command = ("select", "switching", "--task", "rt", "--profile", "toy", "--seeds", "0", "--json")
+    for more in ((), ("--where", "method == 'switch'")):
+        code, out, err = kdnb(*command, *more)
+        assert (code, err) == (0, "")
+        rows = [row for row in last_json(out)["selected"] if not row["arm"]]
+        assert {row["run_id"] for row in rows} == switched
+        assert {row["name"] for row in rows} == {"ERM to KD at 0.5", "KD to ERM at 0.5"}
+        assert {(row["before"], row["after"], row["switch_at"]) for row in rows} == {
+            ("erm", "kd", 0.5), ("kd", "erm", 0.5)
+        }  # fmt: skip
+        assert {row["matched_erm"]["run_id"] for row in rows} == {usual}

@@ -10,10 +10,10 @@ import time
 import pytest
 
 from kdnb import files, paths
-from kdnb.sweeps import failures, running, status
+from kdnb.sweeps import progress, status
 from kdnb.sweeps import record as sweeps
+from kdnb.sweeps.progress import Heartbeat
 from kdnb.sweeps.record import Record, Sweep
-from kdnb.sweeps.running import Sign
 
 TOY = Sweep(grid="search", tasks=("rt",), profile="toy")
 
@@ -47,22 +47,22 @@ def test_nothing_is_done_at_first(record):
 def test_every_state_is_counted(record):
     erm = record.points("erm")
     stored(erm[:3])
-    failures.record([erm[3].config.run_id(), erm[4].config.run_id()], "ValueError: no", 1)
-    with Sign([erm[5].config, erm[2].config]) as sign:  # the second is stored already
-        sign.step(7, 20, None)
+    progress.record_failure([erm[3].config.run_id(), erm[4].config.run_id()], "ValueError: no", 1)
+    with Heartbeat([erm[5].config, erm[2].config]) as heartbeat:  # the second is stored already
+        heartbeat.step(7, 20, None)
         found = status.of(record)
     assert [of_erm(found, state) for state in status.STATES] == [3, 1, 2, 2]
     assert found.total("left") == 2 + 8
     told = "\n".join(status.lines(found))
     assert f"running: {erm[2].config.run_id()}, step 7 of 20, on {platform.node()}" in told
     assert f"failed: {erm[3].config.run_id()}: ValueError: no (attempts: 1, on {platform.node()})" in told
-    assert status.of(record).total("running") == 0  # its sign is gone with it
+    assert status.of(record).total("running") == 0  # its heartbeat is gone with it
 
 
 def test_a_stored_run_counts_as_done_whatever_else_is_recorded(record):
     erm = record.points("erm")
     stored(erm)
-    failures.record([erm[0].config.run_id()], "odd", 1)
+    progress.record_failure([erm[0].config.run_id()], "odd", 1)
     assert of_erm(status.of(record), "done") == 8
 
 
@@ -87,8 +87,8 @@ def test_the_expected_end_follows_the_pace(record):
     assert [point.config.epochs for point in erm] == [2, 4, 2, 4, 2, 4, 2, 4]
     slow = Record(**{**vars(record), "starts": [time.time() - 100]})
     stored(erm[:1])  # 2 epochs of the large model, which count twice
-    with Sign([erm[1].config]) as sign:
-        sign.step(1, 8, None)
+    with Heartbeat([erm[1].config]) as heartbeat:
+        heartbeat.step(1, 8, None)
         found = status.of(slow)
     whole = 2 * 2 * 4 + 2 * 4 + 4 * 4  # two large, two small and four KD trainings of 4 epochs
     assert found.seconds == pytest.approx(100 * (whole - 4) / 4, rel=0.05)
@@ -99,8 +99,8 @@ def test_the_expected_end_follows_the_pace(record):
 def test_what_was_there_before_the_start_sets_no_pace(record):
     erm = record.points("erm")
     stored(erm[:4], seconds_ago=1000)
-    with Sign([erm[5].config]) as sign:
-        sign.step(1, 8, None)
+    with Heartbeat([erm[5].config]) as heartbeat:
+        heartbeat.step(1, 8, None)
         assert status.lines(status.of(record))[-1] == "expected end: unknown until the first point is finished"
 
 
@@ -112,27 +112,27 @@ def test_a_dead_process_is_not_running(record):
     far = paths.RUNNING / f"{erm[2].config.training()}.json"
     files.write_json(mine, {**facts, "total": 2})
     files.write_json(far, {**facts, "total": 2, "host": "elsewhere"})
-    assert [sign["host"] for sign in running.alive()] == ["elsewhere"]
-    os.utime(far, (time.time() - 2 * running.SILENCE,) * 2)
-    assert running.alive() == []
-    running.clear()
+    assert [beat["host"] for beat in progress.heartbeats()] == ["elsewhere"]
+    os.utime(far, (time.time() - 2 * progress.SILENCE,) * 2)
+    assert progress.heartbeats() == []
+    progress.clear_dead()
     assert files.names(paths.RUNNING) == set()
 
 
-def test_a_sign_is_written_now_and_then_and_never_stops_a_training(record, monkeypatch):
+def test_a_heartbeat_is_written_now_and_then_and_never_stops_a_training(record, monkeypatch):
     config, written = record.points("erm")[0].config, []
-    monkeypatch.setattr(running.files, "write_json", lambda path, content: written.append(content["step"]))
-    with Sign([config]) as sign:
+    monkeypatch.setattr(progress.files, "write_json", lambda path, content: written.append(content["step"]))
+    with Heartbeat([config]) as heartbeat:
         for step in range(1, 100):
-            sign.step(step, 100, None)
+            heartbeat.step(step, 100, None)
     assert written == [1]
 
     def refuse(path, content):
         raise OSError("disk full")
 
-    monkeypatch.setattr(running.files, "write_json", refuse)
-    with Sign([config]) as sign:
-        sign.step(1, 2, None)
+    monkeypatch.setattr(progress.files, "write_json", refuse)
+    with Heartbeat([config]) as heartbeat:
+        heartbeat.step(1, 2, None)
 
 
 MANY = """
@@ -151,10 +151,10 @@ points = [*record.points("erm"), *record.points("soft")]
 paths.RUNS.mkdir(parents=True)
 for point in points[:-1000]:
     os.mkdir(paths.RUNS / point.config.run_id())
-from kdnb.sweeps.running import Sign
+from kdnb.sweeps.progress import Heartbeat
 config = points[-1].config
-with Sign([config]) as sign:
-    sign.step(1, 9, None)
+with Heartbeat([config]) as heartbeat:
+    heartbeat.step(1, 9, None)
     sweeps.write(record)
     print(len(points), flush=True)
     sys.stdin.readline()

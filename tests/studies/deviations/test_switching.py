@@ -7,7 +7,7 @@ import pytest
 from kdnb.analysis import statistics
 from kdnb.analysis.statistics import verdict
 from kdnb.core import store as runs
-from kdnb.core.loop import fit
+from kdnb.experiment.training import train as fit
 from kdnb.studies.deviations import switched_toys, switching
 from kdnb.studies.deviations.switching import EARLY, EFFECTS, LATE
 from kdnb.studies.label_smoothing import verdicts

@@ -1,10 +1,12 @@
 """Evidence beyond the fixed arms: which stored runs belong to it, and selection that never reads the test split."""
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
 
+from kdnb.cli import store_commands
 from kdnb.core import metrics
 from kdnb.core import store as runs
 from kdnb.experiment import tables
@@ -125,6 +127,53 @@ def test_ties_go_to_fewer_epochs_then_smaller_rates_then_smaller_alpha(store):
         store_run(replace(wanted, **changes))
     chosen = evidence.selected(evidence.beyond(tables.study("rt", "toy"))["temperature"]).table
     assert chosen.set_index("arm").run_id["kd_standard"] == wanted.run_id()
+
+
+TAUGHT = [  # arm of the same pair of models with an ERM teacher, teacher
+    ("kd_standard", "ls_large"), ("kd_self", "ls_small"), ("kd_reverse", "ls_small"), ("kd_standard", "kd_reverse")
+]  # fmt: skip
+
+
+def test_students_of_other_teachers_than_erms_change_no_verdict(grid, capsys):
+    """KD by LS and by KD models, with tau searched, at the grid's setting and at another, on both of its seeds."""
+    teachers = {"ls_large": 9.0, "ls_small": 8.0, "kd_reverse": 7.0}
+    places = [(seed, changes) for seed in (0, 1) for changes in ({}, {"lr": 2e-3})]
+    for seed, changes in places:
+        store_run(config("erm_small", seed, **changes), gap=2.0)  # what a search at another setting is held against
+    before = _ledger()
+    for seed, changes in places:
+        for name, gap in teachers.items():
+            store_run(config(name, seed, **changes), gap=gap)
+    plain = _ledger()
+    planted = []
+    for (seed, changes), (arm, teacher), tau in product(places, TAUGHT, (1.0, 4.0)):
+        of = config(teacher, seed, **changes)
+        planted.append(store_run(config(arm, seed, teacher=of, tau=tau, **changes), gap=5.0, right={"validation": 20}))
+    assert before.verdict["H5.1a"] == "holds"
+    assert _ledger().to_csv() == plain.to_csv()
+    assert {tables.arm_of(run.config) for run in planted} == {
+        "kd_small_from_ls_large", "kd_small_from_ls_small", "kd_large_from_ls_small", "kd_small_from_kd_large",
+    }  # fmt: skip
+    table = tables.tidy(planted)
+    names = {"KD from an LS teacher (large to small)", "KD from a KD teacher (large to small)"}
+    assert names < set(table.name)
+    assert set(tables.spread(table, "entropy").n) == {8}  # two seeds, two settings, two taus: an arm of its own
+    store_commands.list_runs("rt")
+    assert capsys.readouterr().out.count("KD from an LS teacher (large to small)") == 8
+
+
+def test_no_seed_counts_twice_where_an_arm_has_two_teachers(grid):
+    """Standard KD of seed 0 by a second large ERM model: one of the two students is selected."""
+    second = store_run(config("erm_large", lr=3e-3)).config
+    store_run(config("kd_standard", teacher=second, tau=4.0), gap=4.0, right={"validation": 20})
+    row = _ledger().loc["H5.1a"]
+    assert (row.n, row.signs) == (2, "2/2")
+    assert len(row.run_ids) == 4
+
+
+def _ledger():
+    study = tables.study("rt", "toy")
+    return verdicts.ledger(study, **evidence.beyond(study)).set_index("id")
 
 
 def test_entropy_falls_with_tau_in_this_grid(grid):

@@ -1,13 +1,17 @@
 """Claims, verdicts and the tidy table, on studies whose signs are known beforehand."""
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from kdnb import paths
 from kdnb.experiment import tables
 from kdnb.experiment.arms import ARMS, arm_config
+from kdnb.experiment.points import Point
 from kdnb.studies.label_smoothing import verdicts
 from kdnb.studies.label_smoothing.claims import CLAIMS
 
@@ -158,6 +162,73 @@ def test_an_arm_is_read_off_its_config():
         assert tables.is_default(config)
 
 
+def stored_config(config, where):
+    """A folder with a run's config and nothing else; the config."""
+    (where / config.run_id()).mkdir(parents=True)
+    (where / config.run_id() / "config.json").write_text(config.to_json())
+    return config
+
+
+TEACHERS = {
+    "erm_large": "Standard KD",
+    "erm_small": "Self-KD",
+    "ls_large": "KD from an LS teacher (large to small)",
+    "ls_small": "KD from an LS teacher (small to small)",
+    "kd_reverse": "KD from a KD teacher (large to small)",
+    "kd_standard": "KD from a KD teacher (small to small)",
+    "tfkd_small": "KD from a teacher-free KD teacher (small to small)",
+}
+
+
+@pytest.mark.parametrize("stored", ["RUNS", "REFERENCE"])
+@pytest.mark.parametrize("teacher", TEACHERS)
+def test_an_arm_asks_how_its_teacher_was_trained(store, stored, teacher):
+    """By the teacher's own config, in the store or among the reference runs, whatever its hyper-parameters."""
+    for changes in ({}, {"lr": 3e-3}):
+        of = stored_config(configs(**changes)[teacher], getattr(paths, stored))
+        student = replace(configs()["kd_standard"], teacher_run=of.run_id())
+        assert Point(tables.arm_of(student), student).title == TEACHERS[teacher]
+        assert tables.is_default(student) == (teacher.startswith("erm") and not changes)
+
+
+def test_a_switched_teachers_students_are_an_arm_of_their_own(store):
+    switch = {"method": "switch", "before": "erm", "after": "kd", "switch_at": 0.5}
+    of = stored_config(replace(configs()["kd_standard"], **switch), store)
+    student = replace(configs()["kd_standard"], teacher_run=of.run_id())
+    assert tables.arm_of(student) == "kd_small_from_switch_small"
+
+
+def test_students_of_a_teacher_that_is_not_stored_are_said_to_be_so(store):
+    """Its name says "erm-large", which is no proof; where it is stored but altered it is no more known."""
+    of = configs(lr=3e-3)["erm_large"]
+    student = replace(configs()["kd_standard"], teacher_run=of.run_id())
+    assert tables.arm_of(student) == "kd_small_from_unknown"
+    assert list(tables.tidy([stored_run(student)]).name) == ["KD from a teacher that is not stored (small)"]
+    stored_config(of, store)
+    path = store / of.run_id() / "config.json"
+    path.write_text(path.read_text().replace('"erm"', '"ls"'))
+    assert tables.arm_of(student) == "kd_small_from_unknown"
+    path.write_text(of.to_json())
+    assert tables.arm_of(student) == "kd_standard"
+
+
+def test_a_study_keeps_the_students_of_a_default_teacher_that_is_gone(store):
+    """The hash in their teacher's name is that of the ERM arm at fixed hyper-parameters: nothing is guessed."""
+    made = configs()
+    for arm in ("kd_standard", "kd_self", "kd_reverse"):
+        stored_run(made[arm])
+    assert list(tables.study("rt", "toy").table.arm) == ["kd_standard", "kd_self", "kd_reverse"]
+
+
+def test_a_teachers_config_is_read_once_for_all_its_students(store, monkeypatch):
+    of = stored_config(configs(lr=3e-3)["ls_large"], store)
+    read, opened = Path.read_bytes, []
+    monkeypatch.setattr(Path, "read_bytes", lambda path: opened.append(path) or read(path))
+    students = [replace(configs()["kd_standard"], teacher_run=of.run_id(), lr=1e-6 * i) for i in range(1, 200)]
+    assert {tables.arm_of(student) for student in students} == {"kd_small_from_ls_large"}
+    assert len(opened) == 1
+
+
 def test_other_hyper_parameters_are_no_default_runs():
     for config in configs(lr=1e-3).values():
         assert not tables.is_default(config)
@@ -190,8 +261,6 @@ def stored_run(config, entropy_scale=1.0):
 
 
 def test_a_study_is_the_default_runs_of_one_cut_of_the_data(store):
-    from dataclasses import replace
-
     wanted = [stored_run(config) for config in configs().values()] + [stored_run(configs(seed=1)["erm_small"])]
     stored_run(configs(lr=1e-3)["erm_small"])
     stored_run(replace(configs()["erm_small"], data="e" * 16))
@@ -210,7 +279,7 @@ def test_a_study_is_the_default_runs_of_one_cut_of_the_data(store):
 
 def test_a_damaged_run_is_left_out_and_told(store, capsys):
     kept, lost = (stored_run(configs(seed=seed)["erm_small"]) for seed in (0, 1))
-    (store / lost.run_id / "logits.npz").write_bytes(b"nothing")
+    (store / lost.run_id / "arrays.npz").write_bytes(b"nothing")
     found = tables.study("rt", "toy")
     assert list(found.table.run_id) == [kept.run_id]
     assert lost.run_id in capsys.readouterr().err
