@@ -16,6 +16,7 @@ from gpu_work import kdnb_model
 
 from kdnb.core import device as gpu
 from kdnb.core.device import device, precision
+from kdnb.core.loop import fit
 from kdnb.core.optimizer import fast_path
 from kdnb.core.predict import predict
 
