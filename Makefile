@@ -67,7 +67,7 @@ doctor: $(READY)  ## what this machine has
 	$(BIN)/kdnb doctor
 
 clean:  ## executed notebooks, figures, report and caches; runs and data stay
-	rm -rf outputs/executed outputs/figures outputs/report.html .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf outputs/executed outputs/figures outputs/report.html .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
 	find kdnb tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
 
 clean-all: clean  ## runs, fetched data and the environment as well
