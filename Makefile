@@ -59,7 +59,7 @@ reference: $(READY)  ## hours: the committed reference runs of profile cpu; goes
 	done
 	for grid in search temperature ladder deviations switching; do KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep $$grid --task rt --profile cpu || exit; done
 	for grid in deviations switching; do KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep $$grid --task digits --profile cpu || exit; done
-	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep temperature --task rt --profile cpu --arms kd_self,kd_reverse --where "tau2_scaling and alpha == 1"
+	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep temperature --task rt --profile cpu --arms kd_self,kd_reverse --only tau2_scaling=true --only alpha=1
 	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb compare rt --profile cpu --arms ls_small --ls-alpha 0.7
 	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb simulate
 
