@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 
-from kdnb.catalog import PROFILES, SOURCES
+from kdnb.catalog import PROFILES, SOURCES, model_of
 from kdnb.core import store
 from kdnb.core.config import METHODS
 from kdnb.core.store import Run
 from kdnb.data.splits import TaskData, load, make
 from kdnb.errors import nearest
 from kdnb.experiment import obtain, tables
-from kdnb.experiment.arms import ARMS, arm_config, model_name
+from kdnb.experiment.arms import ARMS, arm_config
 from kdnb.experiment.points import Point, compare_points
 from kdnb.experiment.workers import run_points
 
@@ -55,7 +55,7 @@ def train(task, profile, method, student, teacher, seed, train_rows, changes) ->
     changes |= {"method": "switch"} if method == "switch" else {}
     config = arm_config(arm, **fields, teacher_run=teacher, **changes)  # refuses bad values before any training
     if teacher in SIZES:
-        model_name(data.task.name, profile, teacher)  # so is a teacher that cannot read the task
+        model_of(profile, teacher, data.task.name)  # so is a teacher that cannot read the task
     if teacher:
         config = replace(config, teacher_run=_teacher(teacher, data, profile, seed, changes))
     found = obtain.run_points([Point(tables.arm_of(config), config)], data)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kdnb.catalog import model_of
 from kdnb.core import device as gpu
 from kdnb.core import metrics
 from kdnb.core.batches import plan_batches
@@ -18,10 +19,10 @@ from kdnb.core.methods import batch_loss, learning_rate
 from kdnb.core.optimizer import Optimizer
 from kdnb.core.predict import predict
 from kdnb.core.store import Run
-from kdnb.data.pixels import Pixels, normalized
+from kdnb.data.pixels import Pixels
 from kdnb.data.splits import SPLITS, TaskData
-from kdnb.data.tokens import Tokens, tokenize
-from kdnb.models import text
+from kdnb.data.tokens import Tokens
+from kdnb.models import classifiers
 
 
 def fit(config: RunConfig, data: TaskData, teacher: Run | None = None, on_step: Callable | None = None) -> Run:
@@ -63,7 +64,7 @@ def fit_epochs(
     check_inputs(configs, data, teacher)
     longest = configs[-1]
     started, kind, found = time.perf_counter(), precision(longest.precision), []
-    inputs = encode(text.encoder_name(longest.profile, longest.student, longest.task), data, longest.max_length)
+    inputs = encode(model_of(longest.profile, longest.student, longest.task), data, longest.max_length)
 
     def finish(config: RunConfig, model: nn.Module, history: list[dict], train_seconds: float) -> None:
         logits = {split: predict(model, inputs[split], kind).numpy() for split in SPLITS}
@@ -77,7 +78,7 @@ def fit_epochs(
     gpu.set_up(kind)
     with torch.random.fork_rng(), gpu.deterministic():
         torch.manual_seed(longest.seed)
-        model = text.build(longest, data).to(device())
+        model = classifiers.build(longest, data).to(device())
         compiled = gpu.compile_layers(model, longest.epochs * -(-len(inputs["train"]) // longest.batch_size))
         _train(model, configs, data, inputs, kind, teacher, on_step, finish)
     del model
@@ -115,10 +116,7 @@ def check_inputs(configs: list[RunConfig], data: TaskData, teacher: Run | None) 
 @functools.lru_cache(maxsize=8)
 def encode(encoder: str, data: TaskData, max_length: int) -> dict[str, Tokens] | dict[str, Pixels]:
     """Token ids of all splits for an encoder, or their images; kept, so that a process tokenises once."""
-    if data.task.shape:
-        return normalized(data.splits)
-    tokenizer = text.load_tokenizer(encoder, data)
-    return {name: tokenize(split, tokenizer, max_length) for name, split in data.splits.items()}
+    return classifiers.encode(encoder, data, max_length)
 
 
 def _train(model, configs, data, inputs, kind, teacher, on_step=None, finish=None, epochs=None) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from kdnb.catalog import PROFILES, SOURCES, is_image, model_of
+from kdnb.catalog import PROFILES, SOURCES, model_of
 from kdnb.errors import nearest
 from kdnb.experiment.arms import ARMS
 from kdnb.sweeps.axes import GRIDS, PULL, RAMP, SWITCHES, TOY_SWITCHES, Grid, grid_named, product
@@ -23,9 +23,9 @@ class Cell:
 def ladder_sizes(profile: str, task: str = "") -> list[str]:
     """The models of a profile's ladder as RunConfig.student names them: its large and small, and their relatives.
 
-    task: decides whether they read images; any task of texts for "".
+    task: what they read; any task of texts for "".
     """
-    own = {model_of(profile, size, is_image(task)): size for size in ("large", "small")}
+    own = {model_of(profile, size, task): size for size in ("large", "small")}
     kinds, wheres = ({getattr(SOURCES[name], part) for name in own} for part in ("kind", "where"))
     return [
         own.get(name, name) for name, source in SOURCES.items()
