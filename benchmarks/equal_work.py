@@ -34,7 +34,7 @@ def weights(work: hf.Work) -> dict:
     import with_trainer
 
     from kdnb.core.device import device
-    from kdnb.core.loop import _train
+    from kdnb.core.loop import fit
     from kdnb.models import text
 
     rows = np.arange(STEPS * hf.BATCH)
@@ -49,7 +49,7 @@ def weights(work: hf.Work) -> dict:
     if max(gaps.values()) > 0:
         raise SystemExit(f"the models do not start alike: {max(gaps, key=gaps.get)}")
     epochs = [[rows[i : i + hf.BATCH] for i in range(0, len(rows), hf.BATCH)]]
-    _train(ours, [config], data, tokens, "fp32", teacher, epochs=epochs)
+    fit(config, ours, tokens, data.splits["train"].labels, teacher.logits["train"], plan=epochs)
     teacher = hf.model(work, "teacher").eval()
     trainer = with_trainer.make(
         theirs, work.examples(rows, padded=True), hf.Collator(work), tuned=False, sampling="sequential", teacher=teacher

@@ -11,8 +11,8 @@ import torch
 
 from kdnb import paths
 from kdnb.catalog import model_of
-from kdnb.core import loop
 from kdnb.data import splits as data
+from kdnb.experiment import training
 from kdnb.models import text
 
 
@@ -28,7 +28,7 @@ def main() -> None:
     splits = data.load(task, options.profile)
     name = {size: model_of(options.profile, size) for size in ("large", "small")}
     limit = min(128, data.PROFILES[options.profile].max_length)
-    tokens = loop.encode(name["small"], splits, limit)
+    tokens = training.encode(name["small"], splits, limit)
     logits = np.random.default_rng(0).normal(size=(len(splits.splits["train"]), splits.task.num_classes))
     if options.models:
         tokenizer = text.load_tokenizer(name["small"], splits)

@@ -64,8 +64,8 @@ def spread(batches: list, lengths) -> list:
 
 def train(data, tokens, chosen: list) -> float:
     """Seconds per example over the chosen batches, after WARM steps."""
-    from kdnb.core.device import device, precision
-    from kdnb.core.loop import _train
+    from kdnb.core.device import device
+    from kdnb.core.loop import fit
     from kdnb.experiment.arms import arm_config
     from kdnb.models import text
 
@@ -74,12 +74,12 @@ def train(data, tokens, chosen: list) -> float:
         history_points=0,
     )  # fmt: skip
     times, model = {}, text.build(config, data).to(device())
-    both, kind = {"train": tokens, "test": tokens}, precision(config.precision)
+    both, labels = {"train": tokens, "test": tokens}, data.splits["train"].labels
 
     def clock(step, _total, loss):
         times[step] = loss.item() and time.perf_counter()  # item() waits for a GPU
 
-    _train(model, [config], data, both, kind, None, clock, epochs=[chosen[:WARM] + chosen])
+    fit(config, model, both, labels, plan=[chosen[:WARM] + chosen], on_step=clock)
     return (times[WARM + STEPS] - times[WARM]) / (STEPS * BATCH)
 
 

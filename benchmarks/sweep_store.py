@@ -14,8 +14,8 @@ HERE = Path(__file__).resolve()
 
 def here(what: dict, how: dict) -> None:
     """One sweep in this process; a JSON line with clock, CPU time and memory for every line it says."""
+    from kdnb.sweeps.engines import How, run
     from kdnb.sweeps.record import Sweep
-    from kdnb.sweeps.sweeping import How, run
 
     def say(line: str) -> None:
         clocks = {"time": time.time(), "cpu": _cpu_seconds(), "rss_mib": _rss_mib()}
@@ -85,7 +85,7 @@ class Store:
 
         found = {}
         for path in sorted((self.outputs / "runs").glob("[!.]*")):
-            with np.load(path / "logits.npz", allow_pickle=False) as arrays:
+            with np.load(path / "arrays.npz", allow_pickle=False) as arrays:
                 content = b"".join(arrays[name].tobytes() for name in sorted(arrays.files))
             found[path.name] = content + (path / "history.csv").read_bytes()
         return found

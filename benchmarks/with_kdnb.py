@@ -9,8 +9,8 @@ from hf import ALPHA, BATCH, LR, MAX_LENGTH, TAU, Work, synced
 from kdnb.catalog import PROFILES, task_named
 from kdnb.core.batches import plan_batches
 from kdnb.core.config import RunConfig
-from kdnb.core.device import device, precision
-from kdnb.core.loop import _train
+from kdnb.core.device import device
+from kdnb.core.loop import fit
 from kdnb.data.splits import Split, TaskData
 from kdnb.data.tokens import Tokens
 from kdnb.experiment.arms import arm_config
@@ -29,7 +29,7 @@ def config_of(work: Work, **changes) -> RunConfig:
 
 
 def inputs(work: Work, rows) -> tuple[TaskData, dict[str, Tokens], types.SimpleNamespace]:
-    """Data, tokens and teacher of some rows, as `_train` takes them."""
+    """Data, tokens and teacher of some rows, for `kdnb.core.loop.fit`."""
     tokens = Tokens(work.ids, work.starts, work.second, work.facts["pad_id"]).take(rows)
     split = Split([], None, work.labels[rows])
     data = TaskData(task_named(work.facts["task"]), {"train": split}, work.facts["data"])
@@ -44,7 +44,7 @@ def train(work: Work, rows, around=contextlib.nullcontext()) -> tuple[float, flo
     model = text.build(config, data).to(device())
     with around:
         started = synced()
-        _train(model, [config], data, tokens, precision(config.precision), teacher)
+        fit(config, model, tokens, data.splits["train"].labels, teacher.logits["train"])
         seconds = synced() - started
     return seconds, padding(tokens["train"].lengths, config)
 

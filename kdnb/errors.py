@@ -19,6 +19,12 @@ class DamagedRun(KdnbError, ValueError):
     """A stored run is not what was written."""
 
 
+class OldRun(KdnbError, ValueError):
+    """A stored run was written by an earlier version and has to be converted; the message says how."""
+
+    retry = "stop"
+
+
 class StoreError(KdnbError, OSError):
     """The outputs folder cannot be written; the message says why."""
 

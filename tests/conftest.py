@@ -63,6 +63,21 @@ def store(tmp_path, monkeypatch):
     return paths.RUNS
 
 
+@pytest.fixture
+def kdnb(store, monkeypatch, capsys):
+    """kdnb(*words) in this process: exit code, stdout, stderr."""
+    from kdnb.cli.main import main
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["kdnb", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        told = capsys.readouterr()
+        return ended.value.code or 0, told.out, told.err
+
+    return call
+
+
 @pytest.fixture(scope="session")
 def toy():
     """The toy profile's data of task rt."""
@@ -89,6 +104,6 @@ def quick(toy):
 @pytest.fixture(scope="session")
 def teacher(toy, quick):
     """A finished ERM run of the small model, to be taught by."""
-    from kdnb.core.loop import fit
+    from kdnb.experiment.training import train as fit
 
     return fit(quick("erm_small"), toy)

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from kdnb.catalog import PROFILES, task_named
 from kdnb.core import store
-from kdnb.core.config import RunConfig
+from kdnb.core.config import AXES, RunConfig
 from kdnb.data import splits
 from kdnb.errors import HubUnreachable, MissingAsset, nearest
-from kdnb.sweeps import grids, plan, probe, select
+from kdnb.sweeps import grids, plan, select
 from kdnb.sweeps.axes import HPARAMS, grid_named, searched, seeds_of
 
 UNKNOWN = "unknown"  # the data's name in points that are only counted
@@ -73,7 +73,7 @@ def make_plan(what: Wanted, measure: bool = True) -> dict:
             parts.append(plan.estimate(part, made, sizes))
     total = plan.Plan(parts=parts, waiting=waiting, peak_memory_mib=max(memory, default=None))
     _print_parts(total)
-    plan.lines(total)
+    print(*total.lines(), sep="\n")
     _print_searched(what)
     return {"grid": what.grid, "profile": what.profile, "tasks": list(what.tasks), "seeds": list(what.seeds)} | (
         {"schedule": what.schedule or grid_named(what.grid).schedule} | total.to_dict()
@@ -89,13 +89,13 @@ def _data(task: str, profile: str) -> splits.TaskData | None:
         return None
 
 
-def _probe(found, part: plan.Part, profile: str, measure: bool) -> probe.Probe | None:
+def _probe(found, part: plan.Part, profile: str, measure: bool) -> plan.Probe | None:
     """The measurement of a part's student: the one kept, or one made now if that is wanted and possible."""
-    kept = probe.kept(part.task, profile, part.student)
-    if kept or not (measure and found):
-        return kept
+    stored = plan.stored_probe(part.task, profile, part.student)
+    if stored or not (measure and found):
+        return stored
     try:
-        return probe.probe(found, profile, part.student)
+        return plan.probe(found, profile, part.student)
     except RuntimeError as error:  # no weights here, or no memory for them: the plan's counts stand without
         print(f"  {part.student} on {part.task}: not measured: {' '.join(str(error).split())}")
         return None
@@ -107,7 +107,7 @@ def _print_parts(total: plan.Plan) -> None:
 
     shown = Table("task", "arm", "runs", "epochs", "trained", "done", "time left")
     for part in total.parts:
-        left = "–" if part.seconds is None else plan.told_time(part.seconds)
+        left = "–" if part.seconds is None else plan.duration(part.seconds)
         counts = (part.runs, part.epochs, part.trained_epochs, part.done)
         name = f"{part.arm} (teachers)" if part.teaches else part.arm
         shown.add_row(part.task, name, *(f"{count:,}" for count in counts), left)
@@ -126,12 +126,13 @@ def make_selection(what: Wanted, metric: str) -> dict:
     print(f"{what.told()}; selected on validation {metric}")
     stored, chosen = set(store.stored_ids()), []
     for task in what.tasks:
-        stages = what.stages(task, splits.load(task, what.profile).fingerprint, stored, metric)
+        fingerprint = splits.load(task, what.profile).fingerprint
+        stages = what.stages(task, fingerprint, stored, metric)
+        whole = (what.grid, task, what.profile, fingerprint, what.seeds)
+        erm = grids.stages(*whole, schedule=what.schedule, erm_only=True).erm  # an expression may leave ERM out
         if waiting := sum(map(grids.is_placeholder, (point.config for point in stages.soft))):
             print(f"  {task}: {waiting:,} points wait for a teacher, whose ERM runs are not all done")
-        chosen += [
-            (one, select.matched_erm(one.point.config, stages.erm)) for one in select.by_arm(stages.points, metric)
-        ]
+        chosen += [(one, select.matched_erm(one.point.config, erm)) for one in select.by_arm(stages.points, metric)]
     if not chosen:
         raise ValueError(f"no run of {what.grid} is stored: make them with `kdnb sweep {what.grid}`")
     found = [_opened(choice, matched) for choice, matched in chosen]  # the selection is made: test may be read now
@@ -142,7 +143,7 @@ def make_selection(what: Wanted, metric: str) -> dict:
 def _opened(choice: select.Choice, matched: RunConfig) -> dict:
     """A choice as plain data, with the test metrics of its run and of the ERM run with the same training."""
     config = choice.point.config
-    names = ("task", "seed", "student", "teacher_run", "lr", "epochs", "alpha", "tau", "tau2_scaling", "schedule")
+    names = ("task", "seed", "method", "student", "teacher_run", "schedule", *AXES)
     test = store.load(config.run_id()).metrics["test"]
     told = {"arm": choice.point.arm, "name": choice.point.title, **{name: getattr(config, name) for name in names}}
     told |= {"run_id": config.run_id(), "validation": choice.value, "stored": choice.stored, "of": choice.wanted}

@@ -16,8 +16,9 @@ def list_runs(task: str) -> dict:
     """All valid runs, a line each."""
     found = [run for run in tables.load_runs() if not task or run.config.task == task]
     for run in found:
-        test = run.metrics["test"]
-        print(f"{run.run_id:<50} entropy {test['entropy']:.3f} nats  accuracy {100 * test['accuracy']:.1f} %")
+        test, title = run.metrics["test"], Point(tables.arm_of(run.config), run.config).title
+        told = f"entropy {test['entropy']:.3f} nats  accuracy {100 * test['accuracy']:.1f} %"
+        print(f"{run.run_id:<50} {told}  {title}")
     print(f"{len(found)} runs")
     return {"runs": [facts(run) for run in found]}
 
@@ -41,7 +42,7 @@ def verify_runs(redo: bool) -> dict:
         try:
             store.load(run_id)
         except DamagedRun as error:
-            config = salvage_config(run_id)
+            config = store.config_of(run_id)
             where = store.set_aside(run_id)
             print(f"damaged: {error}; set aside in {where}")
             damaged.append(run_id)
@@ -55,15 +56,6 @@ def verify_runs(redo: bool) -> dict:
             redone.append(run_id)
     print(f"{len(ids)} runs checked, {len(damaged)} damaged, {len(redone)} redone")
     return {"checked": len(ids), "damaged": damaged, "redone": redone}
-
-
-def salvage_config(run_id: str) -> RunConfig | None:
-    """The config of a damaged run, if that much of it is whole; None otherwise."""
-    try:
-        config = RunConfig.from_dict(json.loads((store.folder(run_id) / "config.json").read_bytes()))
-    except (OSError, ValueError, TypeError):
-        return None
-    return config if config.run_id() == run_id else None
 
 
 def data_of(config: RunConfig) -> TaskData:

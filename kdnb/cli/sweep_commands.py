@@ -12,18 +12,18 @@ from kdnb.sweeps.record import Record, Sweep
 def run(wanted, how: dict) -> dict:
     """Run the grid that the options ask for, a `kdnb.cli.grid_commands.Wanted`; prints its status at the end.
 
-    Raises: as `kdnb.sweeps.sweeping.run`.
+    Raises: as `kdnb.sweeps.engines.run`.
     """
     from kdnb.errors import Unfinished
-    from kdnb.sweeps import sweeping
+    from kdnb.sweeps import engines
 
-    how = sweeping.How(**{**how, "shard": _shard(how["shard"], how["engine"])})
+    how = engines.How(**{**how, "shard": _shard(how["shard"], how["engine"])})
     what = Sweep(**asdict(wanted))
     try:
-        record = sweeping.run(what, how)
+        record = engines.run(what, how)
     except Unfinished:
         if record := sweeps.read(what.name):
-            print(*status.lines(status.of(record)), sep="\n")
+            _told(record)
         raise
     return _told(record)
 
@@ -63,11 +63,15 @@ def show_status(name: str, watch: float = 0.0) -> dict:
 
 def _told(record: Record) -> dict:
     """Print a sweep's status; the same as plain data."""
+    from rich.console import Console
+
     found = status.of(record)
+    print(status.title(found))
+    Console().print(status.table(found))
     print(*status.lines(found), sep="\n")
     arms = [{"task": task, "arm": arm, **states} for (task, arm), states in found.counts.items()]
     return {
         "sweep": record.sweep.name, **{state: found.total(state) for state in status.STATES}, "arms": arms,
-        "seconds_left": found.seconds, "trainings": found.signs, "failures": found.failed,
+        "seconds_left": found.seconds, "trainings": found.heartbeats, "failures": found.failed,
         "threads": record.threads, "teachers": record.teachers,
     }  # fmt: skip

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from kdnb.catalog import PROFILES, SOURCES, model_of
 from kdnb.core import store
-from kdnb.core.config import METHODS
+from kdnb.core.config import METHOD_FIELDS, METHODS
 from kdnb.core.store import Run
 from kdnb.data.splits import TaskData, load, make
 from kdnb.errors import nearest
@@ -13,10 +13,7 @@ from kdnb.experiment.arms import ARMS, arm_config
 from kdnb.experiment.points import Point, compare_points
 from kdnb.experiment.workers import run_points
 
-SOFT = (  # a student's alone, not its teacher's
-    "alpha", "tau", "tau2_scaling", "tfkd_form", "multiplier", "student", "method", "before", "after", "switch_at",
-    "ramp",
-)  # fmt: skip
+SOFT = (*METHOD_FIELDS, "student", "method")  # a student's alone, not its teacher's
 SIZES = ("large", "small", *SOURCES)
 
 

@@ -1,8 +1,34 @@
 """Batches of row numbers: for training shuffled and of like lengths, for evaluation sorted by length."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, Self
+
 import numpy as np
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 BUCKET = 48  # batches whose examples are sorted by length among themselves
+
+
+class Inputs(Protocol):
+    """What a model reads of N examples: token ids or pixels."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(N,) length of each example, for batches of like lengths."""
+        ...
+
+    def take(self, rows: np.ndarray) -> Self:
+        """The inputs of some rows, in their order."""
+        ...
+
+    def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
+        """The model's keyword arguments for some rows."""
+        ...
 
 
 def plan_batches(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:

@@ -3,163 +3,212 @@
 import functools
 import hashlib
 import json
-import math
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Self
 
 from kdnb.catalog import PROFILES, SOURCES
+from kdnb.core import methods
+from kdnb.core.methods import METHODS, all_settings, setting, setting_of, used_settings
 
 SPLITS = ("train", "validation", "test")
-METHODS = ("erm", "ls", "kd", "tfkd", "switch")
-PURE = METHODS[:-1]  # without "switch", which is one of them and then another
 SCHEDULES = ("linear", "constant")
-TFKD_FORMS = ("paper", "released")
-_FLOATS = (
-    "alpha", "tau", "confidence", "multiplier", "lr", "warmup", "weight_decay", "clip", "dropout", "switch_at", "ramp",
-)  # fmt: skip
-_STUDENTS = ("large", "small", *SOURCES)
+PRECISIONS = ("auto", "fp32", "bf16")
+SIZES = ("large", "small", *SOURCES)
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",\n ", ": "))
-LATER = {
-    "tfkd_form": "paper",
-    "multiplier": 1.0,
-    "before": "",
-    "after": "",
-    "switch_at": 0.0,
-    "ramp": 0.0,
-}  # fields newer than the first stored runs: left out of a name while at this value
+
+
+class Identity:
+    """What is named by its content: flat canonical JSON and the hash of it. For frozen dataclasses."""
+
+    def values(self) -> dict[str, Any]:
+        """Field -> value, flat."""
+        return dict(vars(self))
+
+    def prefix(self) -> str:
+        """What the name begins with, for people."""
+        return type(self).__name__.lower()
+
+    def to_json(self, **changes: Any) -> str:
+        """Canonical JSON, sorted keys, with some fields changed: equal configs are equal bytes.
+
+        A search names tens of thousands of runs, so this is quick: json's own indentation runs in Python, while the
+        separators of _ENCODER give a flat object the same bytes in C.
+        """
+        return "{\n " + _ENCODER.encode({**self.values(), **changes})[1:-1] + "\n}\n"
+
+    def run_id(self, **changes: Any) -> str:
+        """The name: what it is, for people, and the hash of its content, for the store."""
+        return f"{self.prefix()}-{hashlib.sha256(self.to_json(**changes).encode()).hexdigest()[:12]}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class RunConfig(Identity):
     """Everything that decides a run's logits. Two equal configs are one run.
+
+    The fields of its method are declared by the classes of `kdnb.core.methods`; those of methods that are not in the
+    core are given like any other field to `RunConfig.of`, read as attributes, and kept in `extra`.
 
     Raises ValueError, naming field, value and range, for a value that makes no sense.
     """
 
     task: str  # a key of kdnb.catalog.TASKS, or "own:<name>" for the user's own file
-    profile: str  # a key of PROFILES: which models and how many rows
+    profile: str = setting(choices=tuple(PROFILES), help="which models and how many rows")
     data: str  # fingerprint of the three splits, from kdnb.data.splits
-    method: str  # one of METHODS
-    student: str  # "large", "small", or a key of kdnb.catalog.SOURCES
-    before: str = ""  # switch only: the method trained first, one of METHODS but switch
-    after: str = ""  # switch only: the method that takes over
-    switch_at: float = 0.0  # switch only: where `after` begins, share of the steps, 0..1 [-]
-    ramp: float = 0.0  # switch only: over which share of the steps it takes over, 0..1 [-]; 0 is at once
-    teacher_run: str = ""  # run_id of the teacher; kd only, or a switch with kd in it
-    alpha: float = 0.0  # weight of the soft target, 0..1 [-]
-    tau: float = 1.0  # softmax temperature, > 0 [-]
-    tau2_scaling: bool = True  # multiply the soft term by tau^2
-    confidence: float = 0.0  # the virtual teacher's, tfkd only, 1/K..1 [-]
-    tfkd_form: str = "paper"  # tfkd only: Eq. 9 of Yuan et al. 2020, or the loss of their released code
-    multiplier: float = 1.0  # of the soft term of tfkd's released form, > 0 [-]
-    lr: float = 5e-5  # peak learning rate of AdamW, > 0
-    epochs: int = 3  # passes over the train split, >= 1
-    batch_size: int = 32  # examples, >= 1
-    schedule: str = "linear"  # "linear" decay to 0, or "constant"
-    warmup: float = 0.0  # share of the steps, 0..1 [-]
-    weight_decay: float = 0.0  # AdamW's, >= 0
-    clip: float = 1.0  # largest gradient norm; 0 turns clipping off
-    dropout: float = 0.1  # in the encoder and before the classifier, 0..1 [-]
-    max_length: int = 128  # tokens, longer texts are cut, >= 8
-    precision: str = "auto"  # "fp32", "bf16", or "auto": bf16 where the hardware multiplies it natively
-    history_points: int = 10  # how often the entropy curves are sampled over a run, >= 0
-    history_rows: int = 64  # rows of train and of test in each sample, >= 1
-    seed: int = 0  # head initialisation and dropout
-    order_seed: int = 0  # order of the training batches
+    method: str  # a key of kdnb.core.methods.METHODS
+    student: str = setting(choices=SIZES, help="large, small or a model of the catalog")
+    before: str = methods.SIDE.field("")
+    after: str = methods.SIDE.field("")
+    switch_at: float = methods.SWITCH_AT.field(0.0)
+    ramp: float = methods.RAMP.field(0.0)
+    teacher_run: str = methods.TEACHER_RUN.field("")
+    alpha: float = methods.ALPHA.field(0.0)
+    tau: float = methods.TAU.field(1.0)
+    tau2_scaling: bool = methods.TAU2_SCALING.field(True)
+    confidence: float = methods.CONFIDENCE.field(0.0)
+    tfkd_form: str = methods.TFKD_FORM.field("paper")
+    multiplier: float = methods.MULTIPLIER.field(1.0)
+    lr: float = setting(
+        5e-5, low=0, high=1, without_low=True, without_high=True, axis=True, help="peak learning rate of AdamW"
+    )
+    epochs: int = setting(3, low=1, axis=True, help="passes over the train split")
+    batch_size: int = setting(32, low=1, unit="examples", help="examples of an optimiser step")
+    schedule: str = setting("linear", choices=SCHEDULES, help="linear decay of the learning rate to 0, or none")
+    warmup: float = setting(0.0, low=0, high=1, unit="-", help="share of the steps; no command sets it")
+    weight_decay: float = setting(0.0, low=0, help="AdamW's; no command sets it")
+    clip: float = setting(1.0, low=0, help="largest gradient norm, 0 turns clipping off; no command sets it")
+    dropout: float = setting(0.1, low=0, high=1, without_high=True, unit="-", help="in encoder and classifier")
+    max_length: int = setting(128, low=8, high=512, unit="tokens", help="longer texts are cut")
+    precision: str = setting("auto", choices=PRECISIONS, help="auto: bf16 where the hardware multiplies it natively")
+    history_points: int = setting(10, low=0, help="how often the entropy curves are sampled over a run")
+    history_rows: int = setting(64, low=1, help="rows of train and of test in each sample")
+    seed: int = setting(0, low=0, help="head initialisation and dropout")
+    order_seed: int = setting(0, low=0, help="order of the training batches")
+    extra: tuple[tuple[str, Any], ...] = ()  # settings of methods outside the core: (field, value), sorted
 
     def __post_init__(self):
         for name in _FLOATS:
             value = getattr(self, name)
             if type(value) is not float:
                 object.__setattr__(self, name, float(value))  # 1 and 1.0 are one value, hence one run
-        for name, fine, expected in _SWITCH_CHECKS if self.method == "switch" else _CHECKS:
-            if not fine(self):
-                raise ValueError(f"{name} must be {expected}, got {getattr(self, name)!r}")
+        if self.method not in METHODS:
+            raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
+        if self.method == methods.Switch.name:
+            methods.Switch.check(self)
+        for name, one in _SETTINGS.items():
+            one.check(name, getattr(self, name))
+        self._check_method()
 
-    def to_json(self) -> str:
-        """Canonical JSON: sorted keys, so that equal configs are equal bytes."""
-        return self._json({})
+    def _check_method(self) -> None:
+        """What a method needs it has, and what belongs to another one is at its default."""
+        used = used_settings(self)
+        taught = any(METHODS[name].needs_teacher for name in self.methods)
+        if bool(self.teacher_run) != taught:
+            raise ValueError(
+                f"teacher_run must be a run_id for {', '.join(n for n, m in METHODS.items() if m.needs_teacher)}, "
+                f"empty for the others, got {self.teacher_run!r}"
+            )
+        for name, default, words in _BELONGS:
+            if name not in used and getattr(self, name) != default:
+                raise ValueError(f"{name} must be {words}, got {getattr(self, name)!r}")
+        for name, value in self.extra:
+            if name not in used:
+                raise ValueError(f"{name} is no setting of {self.method}, got {value!r}")
+            METHODS[self.method].settings()[name].check(name, value)
+        for name in self.methods:
+            METHODS[name].check(self)
 
-    def _json(self, changes: dict) -> str:
-        """`to_json` with some fields changed. A search names tens of thousands of runs, so this is quick: json's
-        own indentation runs in Python, while the separators of _ENCODER give a flat object the same bytes in C."""
-        kept = {**vars(self), **changes}
-        for name, value in LATER.items():
-            if kept[name] == value:
-                del kept[name]
-        return "{\n " + _ENCODER.encode(kept)[1:-1] + "\n}\n"
+    def __getattr__(self, name: str) -> Any:
+        """A setting of a method outside the core: as given, else the method's default."""
+        if not name.startswith("_"):
+            for key, value in self.__dict__.get("extra", ()):
+                if key == name:
+                    return value
+            for field in fields(METHODS[self.__dict__["method"]]) if "method" in self.__dict__ else ():
+                if field.name == name:
+                    return field.default
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @classmethod
-    def from_dict(cls, values: dict) -> "RunConfig":
-        """The config of a stored run; an unknown or missing field is a ValueError."""
-        known = {field.name for field in fields(cls)}
-        if unknown := set(values) - known:
-            raise ValueError(f"unknown config field {sorted(unknown)[0]!r}")
-        return cls(**values)
+    def of(cls, values: dict[str, Any]) -> Self:
+        """The config with some fields, those of methods outside the core among them.
 
-    def run_id(self) -> str:
-        """The run's name: what it is, for people, and the hash of its content, for the store."""
-        return self._named(self.to_json())
+        Raises:
+            TypeError: a field that neither configs nor the method have.
+            ValueError: a value out of range.
+        """
+        known = {field.name for field in fields(cls)}
+        extra = {name: value for name, value in values.items() if name not in known}
+        if unknown := set(extra) - set(all_settings()):
+            raise TypeError(f"unknown config field {sorted(unknown)[0]!r}")
+        given = {name: value for name, value in values.items() if name in known}
+        return cls(**{**given, "extra": tuple(sorted({**dict(given.get("extra", ())), **extra}.items()))})
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The config of a stored run; an unknown or missing field is a ValueError."""
+        try:
+            return cls.of(values)
+        except TypeError as error:
+            raise ValueError(str(error)) from None
+
+    def changed(self, **changes: Any) -> Self:
+        """The same config with some fields changed; raises as `of`."""
+        return self.of({**{field.name: getattr(self, field.name) for field in fields(self)}, **changes})
+
+    def values(self) -> dict[str, Any]:
+        """Field -> value, flat; fields newer than the first stored runs only where they are not at their default."""
+        flat = dict(vars(self))
+        flat.update(flat.pop("extra"))
+        for name, value in LATER.items():
+            if flat[name] == value:
+                del flat[name]
+        return flat
+
+    def prefix(self) -> str:
+        """Task, method, student and seed."""
+        return f"{slug(self.task)}-{self.method}-{slug(self.student)}-s{self.seed}"
 
     @property
     def methods(self) -> tuple[str, ...]:
         """The methods whose losses this run uses: its own, or both sides of a switch."""
-        return (self.before, self.after) if self.method == "switch" else (self.method,)
+        return methods.methods_of(self)
 
     def training(self) -> str:
-        """A name that all runs read off one training share: with a constant learning rate the number of epochs
-        does not show in it, since the first epochs of a longer training are a shorter one, step by step. (Not so
-        where the loss switches at a share of the steps.)"""
-        shared = self.schedule == "constant" and not self.warmup and self.method != "switch"
-        return self._named(self._json({"epochs": 1} if shared else {}))
+        """A name that all runs read off one training share.
 
-    def _named(self, content: str) -> str:
-        digest = hashlib.sha256(content.encode()).hexdigest()[:12]
-        return f"{slug(self.task)}-{self.method}-{slug(self.student)}-s{self.seed}-{digest}"
+        With a constant learning rate the number of epochs does not show in it, since the first epochs of a longer
+        training are a shorter one, step by step. (Not so where the loss switches at a share of the steps.)
+        """
+        shared = self.schedule == "constant" and not self.warmup and self.method != methods.Switch.name
+        return self.run_id(**({"epochs": 1} if shared else {}))
+
+    def plain(self) -> Self:
+        """The same training on the labels alone: method ERM, every setting of a method at its default."""
+        defaults = {field.name: field.default for field in fields(self) if field.name in METHOD_FIELDS}
+        return replace(self, method=methods.ERM.name, extra=(), **defaults)
+
+
+METHOD_FIELDS = tuple(all_settings())  # of the core's methods
+_SETTINGS = {field.name: setting_of(field) for field in fields(RunConfig) if "setting" in field.metadata}
+_FLOATS = tuple(field.name for field in fields(RunConfig) if field.type in (float, "float"))
+LATER = {field.name: field.default for field in fields(RunConfig) if setting_of(field).later}
+AXES = tuple(name for name, one in _SETTINGS.items() if one.axis)  # what a grid may vary
+_BELONGS = (  # fields that must stay at their default where their method is not used, and how that is said
+    ("confidence", 0.0, "in (1/K, 1) for tfkd, 0 for the others"),
+    ("tfkd_form", "paper", "'paper' for every method but tfkd"),
+    ("multiplier", 1.0, "> 0 and finite for tfkd's released form, 1 for everything else"),
+    *((name, LATER[name], f"{LATER[name]!r} for every method but switch") for name in methods.Switch.settings()),
+)
+
+
+def flat(config: RunConfig) -> dict[str, Any]:
+    """Every field of a config, those of methods outside the core beside the others: for tables."""
+    values = asdict(config)
+    values.update(dict(values.pop("extra")))
+    return values
 
 
 @functools.cache
 def slug(task: str) -> str:
     """A task's name as run_ids and file names begin with it: letters, digits and dashes."""
     return "".join(c if c.isascii() and c.isalnum() else "-" for c in task)
-
-
-# fmt: off
-_CHECKS = (  # of a RunConfig: field, test, what is expected; the first that fails is told
-    ("method", lambda c: c.method in METHODS, f"one of {', '.join(METHODS)}"),
-    ("student", lambda c: c.student in _STUDENTS, f"large, small, {', '.join(SOURCES)}"),
-    ("profile", lambda c: c.profile in PROFILES, f"one of {', '.join(PROFILES)}"),
-    ("tfkd_form", lambda c: c.tfkd_form in TFKD_FORMS, f"one of {', '.join(TFKD_FORMS)}"),
-    ("tfkd_form", lambda c: "tfkd" in c.methods or c.tfkd_form == "paper", "'paper' for every method but tfkd"),
-    ("multiplier", lambda c: 0 < c.multiplier < math.inf if c.tfkd_form == "released" else c.multiplier == 1,
-     "> 0 and finite for tfkd's released form, 1 for everything else"),
-    ("schedule", lambda c: c.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
-    ("precision", lambda c: c.precision in ("auto", "fp32", "bf16"), "auto, fp32 or bf16"),
-    ("alpha", lambda c: 0 <= c.alpha <= 1, "in [0, 1]"),
-    ("tau", lambda c: 0 < c.tau < math.inf, "> 0 and finite"),
-    ("lr", lambda c: 0 < c.lr < 1, "in (0, 1)"),
-    ("epochs", lambda c: c.epochs >= 1, ">= 1"),
-    ("batch_size", lambda c: c.batch_size >= 1, ">= 1"),
-    ("warmup", lambda c: 0 <= c.warmup <= 1, "in [0, 1]"),
-    ("weight_decay", lambda c: c.weight_decay >= 0, ">= 0"),
-    ("clip", lambda c: c.clip >= 0, ">= 0"),
-    ("dropout", lambda c: 0 <= c.dropout < 1, "in [0, 1)"),
-    ("max_length", lambda c: 8 <= c.max_length <= 512, "in 8..512 tokens"),
-    ("history_points", lambda c: c.history_points >= 0, ">= 0"),
-    ("history_rows", lambda c: c.history_rows >= 1, ">= 1"),
-    ("seed", lambda c: c.seed >= 0, ">= 0"),
-    ("order_seed", lambda c: c.order_seed >= 0, ">= 0"),
-    ("method", lambda c: c.method == "switch" or not (c.before or c.after or c.switch_at or c.ramp),
-     "'switch' where before, after, switch_at or ramp is given"),
-    ("teacher_run", lambda c: bool(c.teacher_run) == ("kd" in c.methods), "a run_id for kd, empty for the others"),
-    ("confidence", lambda c: 0 < c.confidence < 1 if "tfkd" in c.methods else c.confidence == 0,
-     "in (1/K, 1) for tfkd, 0 for the others"),
-)
-_SWITCH_CHECKS = (
-    ("before", lambda c: c.before in PURE, f"one of {', '.join(PURE)}"),
-    ("after", lambda c: c.after in PURE, f"one of {', '.join(PURE)}"),
-    ("after", lambda c: c.after != c.before, "another method than before"),
-    ("switch_at", lambda c: 0 <= c.switch_at <= 1, "in [0, 1]"),
-    ("ramp", lambda c: 0 <= c.ramp <= 1, "in [0, 1]"),
-    *_CHECKS,
-)
-# fmt: on

@@ -12,13 +12,14 @@ import re
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from kdnb import paths
+from kdnb import __version__, paths
 
 COMPILE_STEPS = 2000  # optimiser steps from which a compilation of a minute or so is earned back
 
@@ -39,8 +40,7 @@ def precision(wanted: str = "auto") -> str:
     if device().type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        import platform
-
+        # Private in torch 2.9 to 2.13, which have no public question for it; a test notices when they go.
         x86 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         native = x86 or (platform.machine() == "aarch64" and torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return "bf16" if native else "fp32"
@@ -58,7 +58,7 @@ def set_up(kind: str) -> None:
 
 
 @contextlib.contextmanager
-def deterministic():
+def deterministic() -> Iterator[None]:
     """On a GPU, only deterministic kernels; the CPU's are so anyway."""
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(device().type == "cuda" or before)
@@ -84,12 +84,17 @@ def whether_to_compile(steps: int) -> tuple[bool, str]:
     return True, f"yes: {steps} steps on a GPU"
 
 
-def compile_layers(model: nn.Module, steps: int, backend: str = "inductor") -> str:
-    """Compile the encoder's layers in place where that pays, for batches of any length; returns the reason."""
+def compile_layers(layers: list[nn.Module], steps: int, backend: str = "inductor") -> str:
+    """Compile some layers in place where that pays, for batches of any length; returns the reason.
+
+    Args:
+        layers: what a model offers to be compiled, see `kdnb.core.optimizer.FastPath`.
+        steps: optimiser steps of the training.
+        backend: torch.compile's.
+    """
     pays, why = whether_to_compile(steps)
-    if pays and hasattr(model, "encoder"):
-        for layer in model.encoder.layers[:-1]:  # the last one is evaluated at the first token, by another method
-            layer.compile(dynamic=True, backend=backend)
+    for layer in layers if pays else ():
+        layer.compile(dynamic=True, backend=backend)
     return why
 
 
@@ -119,13 +124,13 @@ def _peak_memory() -> int:
 
 @functools.cache
 def _software() -> dict:
-    packages = ("torch", "transformers", "numpy", "kdnb")
+    versions = {"python": sys.version.split()[0], **{p: version(p) for p in ("torch", "transformers", "numpy")}}
     git = ["git", "-C", str(paths.ROOT), "describe", "--always", "--dirty", "--exclude=*"]
     try:
         revision = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         revision = "unknown"
-    return {"versions": {"python": sys.version.split()[0], **{p: version(p) for p in packages}}, "revision": revision}
+    return {"versions": {**versions, "kdnb": __version__}, "revision": revision}
 
 
 def keep_memory() -> None:

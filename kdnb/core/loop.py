@@ -1,167 +1,155 @@
-"""One fine-tuning loop for all methods: ERM, LS, KD and teacher-free KD. Returns a run, writes nothing."""
+"""One fine-tuning loop for all methods. It trains the model it is given and stores nothing."""
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdnb.catalog import model_of
-from kdnb.core import device as gpu
-from kdnb.core import metrics
-from kdnb.core.batches import plan_batches
+from kdnb.core.batches import Inputs, plan_batches
 from kdnb.core.config import RunConfig
-from kdnb.core.device import autocast, device, keep_memory, precision, release_memory, surroundings
-from kdnb.core.history import History
-from kdnb.core.methods import batch_loss, learning_rate
+from kdnb.core.device import autocast, device, on_device, precision
+from kdnb.core.entropy import posterior_entropy
+from kdnb.core.methods import batch_loss
 from kdnb.core.optimizer import Optimizer
 from kdnb.core.predict import predict
-from kdnb.core.store import Run
-from kdnb.data.pixels import Pixels
-from kdnb.data.splits import SPLITS, TaskData
-from kdnb.data.tokens import Tokens
-from kdnb.models import classifiers
+
+Sample = dict[str, float]  # of the entropy curves: step, epoch, loss, running_entropy, train_entropy, test_entropy
+OnStep = Callable[[int, int, Tensor], object]  # (step, total, mean loss)
+OnEnd = Callable[[RunConfig, list[Sample], float], object]  # (config, its samples, seconds of training so far)
 
 
-def fit(config: RunConfig, data: TaskData, teacher: Run | None = None, on_step: Callable | None = None) -> Run:
-    """Fine-tune one model and read off its logits on all three splits.
+def fit(
+    config: RunConfig,
+    model: nn.Module,
+    inputs: dict[str, Inputs],
+    labels: np.ndarray,
+    soft_targets: np.ndarray | Callable[[], np.ndarray] | None = None,
+    *,
+    shorter: Sequence[RunConfig] = (),
+    plan: list[list[np.ndarray]] | None = None,
+    on_step: OnStep | None = None,
+    on_end: OnEnd | None = None,
+) -> list[Sample]:
+    """Fine-tune a model on a config's method; returns the samples of the entropy curves.
 
-    AdamW with bias correction on the mean loss of each batch; the teacher is never run: its train
-    logits come from its stored run.
-
-    Args:
-        config: what to train. data: the task's splits; its fingerprint must be the config's.
-        teacher: the run named by config.teacher_run, for kd.
-        on_step: called as on_step(step, total, loss) after each optimiser step.
-    Returns:
-        The finished run, not yet stored. Same config, same machine: identical logits.
-    Raises:
-        ValueError: data or teacher do not belong to the config.
-    """
-    (run,) = fit_epochs([config], data, teacher, on_step)
-    return run
-
-
-def fit_epochs(
-    configs: list[RunConfig],
-    data: TaskData,
-    teacher: Run | None = None,
-    on_step: Callable | None = None,
-    on_run: Callable[[Run], None] | None = None,
-) -> list[Run]:
-    """Runs that differ in their number of epochs alone, from the one training that passes through all of them.
-
-    Each is what `fit` gives for its config, bit for bit; its cost is what was spent until it was read off.
+    AdamW with bias correction on the mean loss of each batch. The teacher is never run: its logits are given.
 
     Args:
-        configs: with one `RunConfig.training()`. data, teacher, on_step: as `fit`.
-        on_run: called with each run as soon as it is finished, the shortest first.
-    Raises: as `fit`; ValueError too if the configs do not lie on one training.
+        config: what to train; its `training()` decides all but where it ends.
+        model: a classifier on the training device, trained in place.
+        inputs: split -> what the model reads; "train" is trained on, "train" and "test" are sampled.
+        labels: (N,) int64 of the train split.
+        soft_targets: (N, K) float32 logits of the teacher on the train split, or a function that gives them, called
+            once and not before a loss needs them.
+        shorter: configs of the same training that end after fewer epochs.
+        plan: an epoch's batches of row numbers for each epoch; None draws them from the config's order_seed.
+        on_step: called after each optimiser step.
+        on_end: called where each config's training ends, the model then being what it trained.
     """
-    configs = sorted(configs, key=lambda config: config.epochs)
-    check_inputs(configs, data, teacher)
-    longest = configs[-1]
-    started, kind, found = time.perf_counter(), precision(longest.precision), []
-    inputs = encode(model_of(longest.profile, longest.student, longest.task), data, longest.max_length)
-
-    def finish(config: RunConfig, model: nn.Module, history: list[dict], train_seconds: float) -> None:
-        logits = {split: predict(model, inputs[split], kind).numpy() for split in SPLITS}
-        cost = {"seconds": round(time.perf_counter() - started, 3), "train_seconds": round(train_seconds, 3)}
-        cost |= {"compiled": compiled, **surroundings(kind)}
-        found.append(_run(config, data, teacher, logits, history, cost))
-        if on_run:
-            on_run(found[-1])
-
-    keep_memory()
-    gpu.set_up(kind)
-    with torch.random.fork_rng(), gpu.deterministic():
-        torch.manual_seed(longest.seed)
-        model = classifiers.build(longest, data).to(device())
-        compiled = gpu.compile_layers(model, longest.epochs * -(-len(inputs["train"]) // longest.batch_size))
-        _train(model, configs, data, inputs, kind, teacher, on_step, finish)
-    del model
-    release_memory()
-    return found
-
-
-def _run(config, data: TaskData, teacher: Run | None, logits: dict, history: list[dict], cost: dict) -> Run:
-    """The run of a finished training: its logits with their metrics and what they cost."""
-    labels = {split: data.splits[split].labels for split in SPLITS}
-    values = {s: metrics.summary(logits[s], labels[s], teacher.logits[s] if teacher else None) for s in SPLITS}
-    return Run(config, logits, labels, {**values, "cost": cost}, history)
-
-
-def check_inputs(configs: list[RunConfig], data: TaskData, teacher: Run | None) -> None:
-    """Raise ValueError unless the configs lie on one training, and data and teacher belong to it."""
-    config = configs[-1]
-    if len({config.training() for config in configs}) > 1:
-        raise ValueError(f"not on one training: {', '.join(config.run_id() for config in configs)}")
-    if data.fingerprint != config.data:
-        raise ValueError(f"run {config.run_id()} is for data {config.data}, got {data.fingerprint} ({data.task.name})")
-    if "tfkd" in config.methods and not 1 / data.task.num_classes < config.confidence < 1:
-        raise ValueError(f"confidence must be in (1/{data.task.num_classes}, 1), got {config.confidence}")
-    if "kd" not in config.methods:
-        return
-    if teacher is None or teacher.run_id != config.teacher_run:
-        raise ValueError(f"teacher run {config.teacher_run} is needed, got {teacher.run_id if teacher else 'none'}")
-    if teacher.config.data != config.data:
-        raise ValueError(
-            f"teacher {teacher.run_id} was trained on {teacher.config.task} (data {teacher.config.data}), the student "
-            f"on {config.task} (data {config.data}): task, rows and label order must be the same"
-        )
-
-
-@functools.lru_cache(maxsize=8)
-def encode(encoder: str, data: TaskData, max_length: int) -> dict[str, Tokens] | dict[str, Pixels]:
-    """Token ids of all splits for an encoder, or their images; kept, so that a process tokenises once."""
-    return classifiers.encode(encoder, data, max_length)
-
-
-def _train(model, configs, data, inputs, kind, teacher, on_step=None, finish=None, epochs=None) -> None:
-    """Train through all configs; finish(config, model, history, seconds) is called where each of them ends.
-
-    `epochs`, lists of batches of row numbers, replaces those drawn for the config: for tests and benchmarks.
-    """
-    config, rng, spent, started = configs[-1], np.random.default_rng(configs[-1].order_seed), 0.0, time.perf_counter()
-    epochs = epochs or [plan_batches(inputs["train"].lengths, config.batch_size, rng) for _ in range(config.epochs)]
-    batches = [rows for epoch in epochs for rows in epoch]
-    ends = {len(batches) if c is config else c.epochs * len(epochs[0]): c for c in configs}
-    histories = [History(c, inputs, kind, end, len(epochs[0])) for end, c in ends.items()]
-    take_step = _stepper(model, config, data, inputs["train"], kind, teacher, len(batches))
-    for history in histories:
+    generator = np.random.default_rng(config.order_seed)
+    plan = plan or [plan_batches(inputs["train"].lengths, config.batch_size, generator) for _ in range(config.epochs)]
+    batches = [rows for epoch in plan for rows in epoch]
+    ends = {one.epochs * len(plan[0]): one for one in shorter} | {len(batches): config}
+    curves = {end: History(one, inputs, end, len(plan[0])) for end, one in sorted(ends.items())}
+    take_step = _stepper(config, model, inputs["train"], labels, soft_targets, len(batches))
+    spent, started, last = 0.0, time.perf_counter(), curves[len(batches)]
+    for history in curves.values():
         history.sample(model, 0)
     for step, rows in enumerate(batches, 1):
         logits, loss = take_step(step - 1, rows)
-        for history in histories:
+        for history in curves.values():
             history.batch(logits, loss)
             history.sample(model, step)
         if on_step:
             on_step(step, len(batches), loss)
         if step in ends:
             spent += time.perf_counter() - started
-            if finish:
-                finish(ends[step], model, histories.pop(0).rows, spent)
+            finished = curves.pop(step)
+            if on_end:
+                on_end(ends[step], finished.rows, spent)
             started = time.perf_counter()
+    return last.rows
 
 
-def _stepper(model, config, data, tokens, kind, teacher, total) -> Callable:
-    """step(number, rows): one optimiser step on some rows; returns detached logits (B, K) and the mean loss."""
-    labels = torch.from_numpy(data.splits["train"].labels).to(device())
-    taught = functools.cache(lambda: torch.from_numpy(teacher.logits["train"]).to(device()))  # not before it is needed
+def learning_rate(config: RunConfig, step: int, total: int) -> float:
+    """Learning rate of step 0..total-1: warm-up, then linear decay to 0 or constant."""
+    warmup = round(config.warmup * total)
+    if step < warmup:
+        return config.lr * step / warmup
+    return config.lr if config.schedule == "constant" else config.lr * (total - step) / max(1, total - warmup)
+
+
+class History:
+    """Entropy over training (Figures 1 and 2 of arXiv 2301.12609), sampled rarely and on few rows.
+
+    Fixed random rows of train and test in eval mode, and the running batches in train mode (dropout on), averaged
+    since the last sample.
+    """
+
+    def __init__(self, config: RunConfig, inputs: dict[str, Inputs], steps: int, per_epoch: int):
+        """Samples at equal distances over a training.
+
+        Args:
+            config: its history_points, history_rows and precision.
+            inputs: split -> what the model reads, "train" and "test" among them.
+            steps: optimiser steps of the whole training.
+            per_epoch: steps of an epoch.
+        """
+        rng = np.random.default_rng(0)
+        self.subsets = {}
+        for split in ("train", "test"):
+            rows = rng.permutation(len(inputs[split]))[: config.history_rows]
+            self.subsets[split] = inputs[split].take(np.sort(rows))
+        marks = np.linspace(0, steps, config.history_points + 1).round() if config.history_points else []
+        self.marks = {int(mark) for mark in marks}
+        self.kind, self.per_epoch = precision(config.precision), per_epoch
+        self.rows: list[Sample] = []
+        self.running: list[Tensor] = []
+
+    def batch(self, logits: Tensor, loss: Tensor) -> None:
+        """Note a batch's logits (B, K) and mean loss, if anything is sampled at all."""
+        if self.marks:
+            self.running.append(torch.stack([posterior_entropy(logits).mean(), loss]))
+
+    def sample(self, model: nn.Module, step: int) -> None:
+        """Sample after an optimiser step, if it is one of those that are sampled."""
+        if step not in self.marks:
+            return
+        running = torch.stack(self.running).mean(dim=0).tolist() if self.running else [float("nan")] * 2
+        row = {"step": step, "epoch": step / self.per_epoch, "loss": running[1], "running_entropy": running[0]}
+        for split, subset in self.subsets.items():
+            row[f"{split}_entropy"] = float(posterior_entropy(predict(model, subset, self.kind)).mean())
+        self.rows.append(row)
+        self.running = []
+
+
+def _stepper(
+    config: RunConfig, model: nn.Module, inputs: Inputs, labels: np.ndarray, soft_targets, total: int
+) -> Callable[[int, np.ndarray], tuple[Tensor, Tensor]]:
+    """step(number, rows): one optimiser step on some rows; gives detached logits (B, K) and the mean loss."""
+    kind = precision(config.precision)
+    all_labels = torch.from_numpy(labels).to(device())
+
+    @functools.cache  # not before a loss needs it
+    def taught() -> Tensor:
+        logits = soft_targets() if callable(soft_targets) else soft_targets
+        return torch.from_numpy(logits).to(device())
+
     restrict = getattr(model, "restrict_to", None)
     if restrict and not config.weight_decay:  # with it, words that never occur decay too
-        restrict(tokens)
+        restrict(inputs)
     optimizer = Optimizer(model, config, kind)
     model.train()
 
     def step(number: int, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        inputs = gpu.on_device({**tokens.batch(rows), "rows": torch.from_numpy(rows)})
-        index = inputs.pop("rows")
+        batch = on_device({**inputs.batch(rows), "rows": torch.from_numpy(rows)})
+        index = batch.pop("rows")
         with autocast(kind):
-            logits = model(**inputs)
-        loss = batch_loss(config, logits, labels[index], lambda: taught()[index], number, total)
+            logits = model(**batch)
+        loss = batch_loss(config, logits, all_labels[index], lambda: taught()[index], number, total)
         loss.backward()
         optimizer.step(learning_rate(config, number, total))
         return logits.detach(), loss.detach()

@@ -1,21 +1,21 @@
-"""Logits of a model over a split: the split's order, eval mode, float32. Also: device and precision."""
+"""Logits of a model over a split: the split's order, eval mode, float32."""
 
 import torch
 from torch import Tensor, nn
 
-from kdnb.core.batches import sorted_batches
+from kdnb.core.batches import Inputs, sorted_batches
 from kdnb.core.device import autocast, device
-from kdnb.data.tokens import Tokens
 
 MAX_TOKENS = 4096  # of one evaluation batch, padding included
 
 
-def predict(model: nn.Module, tokens: Tokens, kind: str) -> Tensor:
+def predict(model: nn.Module, inputs: Inputs, kind: str) -> Tensor:
     """Logits of every example, in the split's order.
 
     Args:
         model: a classifier; its training mode is restored afterwards.
-        tokens: N examples. kind: "bf16" or "fp32".
+        inputs: what the model reads of N examples.
+        kind: "bf16" or "fp32".
     Returns:
         (N, K) float32 on the CPU.
     """
@@ -23,9 +23,9 @@ def predict(model: nn.Module, tokens: Tokens, kind: str) -> Tensor:
     model.eval()
     rows_of, logits_of = [], []
     with torch.inference_mode(), autocast(kind):
-        for rows in sorted_batches(tokens.lengths, MAX_TOKENS):
-            inputs = {name: part.to(device()) for name, part in tokens.batch(rows).items()}
-            logits_of.append(model(**inputs).float().cpu())
+        for rows in sorted_batches(inputs.lengths, MAX_TOKENS):
+            batch = {name: part.to(device()) for name, part in inputs.batch(rows).items()}
+            logits_of.append(model(**batch).float().cpu())
             rows_of.append(torch.from_numpy(rows))
     model.train(was_training)
     logits = torch.cat(logits_of)

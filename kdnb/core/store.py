@@ -1,11 +1,13 @@
-"""The run store: one folder per run, named by its config's hash, whole or not at all.
+"""The run store: named arrays under the hash of what made them, whole or not at all.
 
-outputs/runs/<run_id>/ holds config.json, history.csv, logits.npz and metrics.json; metrics.json also
-holds the hash of every file, its own included, so that a single flipped byte is found.
+outputs/runs/<run_id>/ holds config.json, history.csv, arrays.npz and metrics.json; metrics.json also holds the hash of
+every file, its own included, so that a single flipped byte is found. Labels are the same for all runs on the same
+data: they lie once beside the runs, in outputs/labels/<fingerprint>.npz, and each run holds the hash of theirs.
 """
 
 import csv
 import errno
+import functools
 import hashlib
 import io
 import json
@@ -14,29 +16,57 @@ import shutil
 import tempfile
 import time
 import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from kdnb import paths
-from kdnb.core.config import SPLITS, RunConfig
-from kdnb.errors import DamagedRun, StoreError
+from kdnb import files, paths
+from kdnb.core.config import SPLITS, Identity, RunConfig
+from kdnb.errors import DamagedRun, OldRun, StoreError
+
+FILES = ("config.json", "history.csv", "arrays.npz")
+LABELS = "labels"  # the name under which a run keeps the hash of its labels' file
+OLD = "logits.npz"  # logits and labels of a run, before labels were kept once
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the store keeps under a name.
+
+    config: the flat fields that name it.
+    arrays: name -> array.
+    metrics: what was measured, and "cost": what it took, where.
+    history: rows of numbers over the training.
+    labels: name -> array, those of the data; empty where the record has none.
+    """
+
+    config: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+    metrics: dict[str, Any]
+    history: list[dict[str, float]]
+    labels: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run.
+    """A finished classification run: the view of a record in which arrays are logits.
 
-    logits: split -> (N, K) float32 in the split's order. labels: split -> (N,) int64.
-    metrics: split -> name -> value, and "cost": what it took, where. history: rows of the entropy curves.
+    logits: split -> (N, K) float32 in the split's order.
+    labels: split -> (N,) int64.
+    metrics: split -> name -> value, and "cost": what it took, where.
+    history: rows of the entropy curves.
     """
 
     config: RunConfig
     logits: dict[str, np.ndarray]
     labels: dict[str, np.ndarray]
-    metrics: dict
-    history: list[dict]
+    metrics: dict[str, Any]
+    history: list[dict[str, float]]
 
     @property
     def run_id(self) -> str:
@@ -75,25 +105,46 @@ def check_writable() -> None:
 
 
 def save(run: Run) -> None:
-    """Write a run: into a folder beside it, synced, then renamed. Nothing is left behind by a failure.
+    """Write a classification run, as `write` does."""
+    arrays = {split: run.logits[split].astype(np.float32) for split in SPLITS}
+    labels = {split: run.labels[split].astype(np.int64) for split in SPLITS}
+    write(run.config, arrays, run.metrics, run.history, (run.config.data, labels))
 
+
+def write(
+    identity: Identity,
+    arrays: Arrays,
+    metrics: Mapping[str, Any],
+    history: Sequence[Mapping[str, float]] = (),
+    labels: tuple[str, Arrays] | None = None,
+) -> None:
+    """Write a record: into a folder beside its place, synced, then renamed. Nothing is left behind by a failure.
+
+    Args:
+        identity: what names it.
+        arrays: name -> array.
+        metrics: JSON values.
+        history: rows with the same columns.
+        labels: (fingerprint of the data, name -> array), kept once for all records on the same data.
     Raises:
         StoreError: the disk is full or the folder cannot be written.
     """
     check_writable()
+    target = paths.RUNS / identity.run_id()
     scratch = Path(tempfile.mkdtemp(prefix=".partial-", dir=paths.RUNS))
     try:
-        write(scratch, run)
-        if (paths.RUNS / run.run_id).is_dir():  # another process was first: the same content, by its name
+        sums = keep_labels(labels_path(labels[0], target.parent), labels[1]) if labels else {}
+        _write_files(scratch, identity, arrays, metrics, history, sums)
+        if target.is_dir():  # another process was first: the same content, by its name
             return
-        os.rename(scratch, paths.RUNS / run.run_id)
-        sync(paths.RUNS)
+        os.rename(scratch, target)
+        files.sync(paths.RUNS)
     except OSError as error:
-        if (paths.RUNS / run.run_id).is_dir():
+        if target.is_dir():
             return
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise StoreError(
-            f"cannot write run {run.run_id} to {paths.RUNS}: {error.strerror}"
+            f"cannot write run {target.name} to {paths.RUNS}: {error.strerror}"
             + ("; free some space and start again, finished runs are kept" if full else "")
         ) from None
     finally:
@@ -101,28 +152,61 @@ def save(run: Run) -> None:
 
 
 def load(run_id: str) -> Run:
-    """A stored run, checked byte by byte.
+    """A stored classification run, checked byte by byte.
 
     Raises:
-        FileNotFoundError: there is none of that name. DamagedRun: a file is missing or altered.
+        FileNotFoundError: there is none of that name.
+        OldRun: it was written by an earlier version.
+        DamagedRun: a file is missing or altered.
     """
-    metrics, sums = _metrics(run_id)
+    record = read(run_id)
     try:
-        raw = {name: (folder(run_id) / name).read_bytes() for name in FILES}
+        config = RunConfig.from_dict(record.config)
+        if config.run_id() != run_id:
+            raise DamagedRun("config.json belongs to another run")
+        logits = {split: record.arrays[split] for split in SPLITS}
+        labels = {split: record.labels[split] for split in SPLITS}
+    except (ValueError, KeyError, TypeError) as error:
+        raise damaged(run_id, error) from None
+    return Run(config, logits, labels, record.metrics, record.history)
+
+
+def read(run_id: str) -> Record:
+    """A stored record, checked byte by byte; raises as `load`."""
+    metrics, sums = read_metrics(run_id)
+    where = folder(run_id)
+    if OLD in sums:
+        raise OldRun(f"run {run_id} was written by an earlier version; convert the store once with `kdnb runs migrate`")
+    try:
+        raw = {name: (where / name).read_bytes() for name in FILES}
         for name in FILES:
             if hashlib.sha256(raw[name]).hexdigest() != sums.get(name):
                 raise DamagedRun(f"{name} is not what was written")
-        config = RunConfig.from_dict(json.loads(raw["config.json"]))
-        if config.run_id() != run_id:
-            raise DamagedRun("config.json belongs to another run")
-        with np.load(io.BytesIO(raw["logits.npz"]), allow_pickle=False) as arrays:
-            logits = {split: arrays[split] for split in SPLITS}
-            labels = {split: arrays[f"{split}_labels"] for split in SPLITS}
+        config = json.loads(raw["config.json"])
+        arrays = unpack(raw["arrays.npz"])
+        labels = _labels(labels_path(config["data"], where.parent), sums[LABELS]) if LABELS in sums else {}
+        rows = list(csv.DictReader(io.StringIO(raw["history.csv"].decode())))
+        history = [{name: float(value) for name, value in row.items()} for row in rows]
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise _damaged(run_id, error) from None
-    history = list(csv.DictReader(io.StringIO(raw["history.csv"].decode())))
-    history = [{name: float(value) for name, value in row.items()} for row in history]
-    return Run(config, logits, labels, metrics, history)
+        raise damaged(run_id, error) from None
+    return Record(config, arrays, metrics, history, dict(labels))
+
+
+def config_of(run_id: str) -> RunConfig | None:
+    """A stored run's config, whatever else of it is damaged; None if it is not stored or not what was written."""
+    try:
+        return _config_in(folder(run_id))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+@functools.lru_cache(maxsize=1024)
+def _config_in(where: Path) -> RunConfig:
+    """A run's config, read once, since few teachers teach many; what its name's hash does not prove is an error."""
+    config = RunConfig.from_dict(json.loads((where / "config.json").read_bytes()))
+    if config.run_id() != where.name:
+        raise ValueError(f"config.json in {where} belongs to another run")
+    return config
 
 
 def load_validation(run_id: str) -> dict[str, float]:
@@ -130,7 +214,7 @@ def load_validation(run_id: str) -> dict[str, float]:
 
     Raises: as `load`.
     """
-    return _metrics(run_id)[0]["validation"]
+    return read_metrics(run_id)[0]["validation"]
 
 
 def set_aside(run_id: str) -> Path:
@@ -148,7 +232,88 @@ def set_aside(run_id: str) -> Path:
     return target
 
 
-def _metrics(run_id: str) -> tuple[dict, dict[str, str]]:
+def labels_path(fingerprint: str, store: Path) -> Path:
+    """Where the labels of some data lie, beside the runs of a store."""
+    return store.parent / "labels" / f"{fingerprint}.npz"
+
+
+def metrics_bytes(metrics: Mapping[str, Any], sums: Mapping[str, str]) -> bytes:
+    """Canonical JSON of the metrics, closed by the hashes of the files and of itself."""
+    kept = {name: value for name, value in sums.items() if name != "metrics.json"}
+    body = {**metrics, "sha256": kept}
+    own = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    return (json.dumps({**body, "sha256": {**kept, "metrics.json": own}}, sort_keys=True, indent=1) + "\n").encode()
+
+
+def _write_files(
+    scratch: Path,
+    identity: Identity,
+    arrays: Arrays,
+    metrics: Mapping[str, Any],
+    history: Sequence[Mapping[str, float]],
+    sums: Mapping[str, str],
+) -> None:
+    """The four files of a record in a folder, each synced to disk."""
+    table = io.StringIO()
+    writer = csv.DictWriter(table, list(history[0]) if history else ["step"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    content = {"config.json": identity.to_json().encode(), "history.csv": table.getvalue().encode()}
+    write_content(scratch, {**content, "arrays.npz": pack(arrays)}, metrics, sums)
+
+
+def write_content(
+    scratch: Path, content: Mapping[str, bytes], metrics: Mapping[str, Any], sums: Mapping[str, str]
+) -> None:
+    """Files by name, and metrics.json with their hashes and those of `sums`; each synced to disk."""
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
+    for name, data in {**content, "metrics.json": metrics_bytes(metrics, {**hashes, **sums})}.items():
+        files.write_atomically(scratch / name, data, durable=True)
+    os.chmod(scratch, 0o755)
+    files.sync(scratch)
+
+
+def pack(arrays: Arrays) -> bytes:
+    """Arrays as one compressed npz; equal arrays are equal bytes."""
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **arrays)
+    return packed.getvalue()
+
+
+def unpack(packed: bytes) -> dict[str, np.ndarray]:
+    with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def keep_labels(path: Path, labels: Arrays) -> dict[str, str]:
+    """Write the labels of some data unless they lie there already; the hash that their runs keep."""
+    packed = pack(labels)
+    digest = hashlib.sha256(packed).hexdigest()
+    if not path.exists() or files.sha256(path) != digest:
+        files.write_atomically(path, packed, durable=True)
+    return {LABELS: digest}
+
+
+def _labels(path: Path, digest: str) -> dict[str, np.ndarray]:
+    """The labels of some data, checked against the hash that a run keeps of them."""
+    status = path.stat()
+    found, labels = _read_labels(path, status.st_mtime_ns, status.st_size)
+    if found != digest:
+        raise DamagedRun(f"labels/{path.name} is not what was written")
+    return labels
+
+
+@functools.lru_cache(maxsize=32)
+def _read_labels(path: Path, _changed: int, _size: int) -> tuple[str, dict[str, np.ndarray]]:
+    """Hash and content of a file of labels, read once while it stays as it is; the arrays cannot be written to."""
+    raw = path.read_bytes()
+    labels = unpack(raw)
+    for array in labels.values():
+        array.setflags(write=False)
+    return hashlib.sha256(raw).hexdigest(), labels
+
+
+def read_metrics(run_id: str) -> tuple[dict[str, Any], dict[str, str]]:
     """A stored run's metrics and the hashes of its files; raises as `load`."""
     where = folder(run_id)
     if not where.is_dir():
@@ -160,56 +325,9 @@ def _metrics(run_id: str) -> tuple[dict, dict[str, str]]:
         if metrics_bytes(metrics, sums) != raw:
             raise DamagedRun("metrics.json is not what was written")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged(run_id, error) from None
+        raise damaged(run_id, error) from None
     return metrics, sums
 
 
-def _damaged(run_id: str, error: Exception) -> DamagedRun:
+def damaged(run_id: str, error: Exception) -> DamagedRun:
     return DamagedRun(f"run {run_id}: {error.strerror if isinstance(error, OSError) else error}")
-
-
-FILES = ("config.json", "history.csv", "logits.npz")
-
-
-def write(scratch: Path, run) -> None:
-    """The four files of a `kdnb.core.store.Run` in a folder, each synced to disk."""
-    arrays = {s: run.logits[s].astype(np.float32) for s in SPLITS}
-    arrays |= {f"{s}_labels": run.labels[s].astype(np.int64) for s in SPLITS}
-    packed = io.BytesIO()
-    np.savez_compressed(packed, **arrays)
-    table = io.StringIO()
-    columns = list(run.history[0]) if run.history else ["step"]
-    writer = csv.DictWriter(table, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(run.history)
-    content = {
-        "config.json": run.config.to_json().encode(),
-        "history.csv": table.getvalue().encode(),
-        "logits.npz": packed.getvalue(),
-    }
-    sums = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
-    content["metrics.json"] = metrics_bytes(run.metrics, sums)
-    for name, data in content.items():
-        with open(scratch / name, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    os.chmod(scratch, 0o755)
-    sync(scratch)
-
-
-def metrics_bytes(metrics: dict, sums: dict[str, str]) -> bytes:
-    """Canonical JSON of the metrics, closed by the hash of itself."""
-    body = {**metrics, "sha256": {name: sums[name] for name in FILES}}
-    own = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-    body["sha256"]["metrics.json"] = own
-    return (json.dumps(body, sort_keys=True, indent=1) + "\n").encode()
-
-
-def sync(path: Path) -> None:
-    """Make a folder's entries durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

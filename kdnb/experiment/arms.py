@@ -1,6 +1,7 @@
 """The arms of the comparison: what each trains, on whose posteriors, at a profile's fixed hyper-parameters."""
 
 from dataclasses import dataclass, replace
+from itertools import product
 
 from kdnb.catalog import PROFILES, defaults, model_of
 from kdnb.core.config import RunConfig
@@ -27,6 +28,13 @@ ARMS = {
     "kd_reverse": Arm(name="Reverse KD", method="kd", student="large", teacher="erm_small", paper_row="Reverse KD"),
     "tfkd_small": Arm(name="Teacher-free KD", method="tfkd", student="small"),
 }
+TAUGHT = {  # KD by teachers that were not trained on plain labels: arms of no comparison, which decide no claim
+    f"kd_{student}_from_{method}_{teacher}": f"KD from {trained} teacher ({teacher} to {student})"
+    for method, trained in {"ls": "an LS", "kd": "a KD", "tfkd": "a teacher-free KD", "switch": "a switched"}.items()
+    for teacher, student in product(("large", "small"), repeat=2)
+}
+TAUGHT |= {f"kd_{size}_from_unknown": f"KD from a teacher that is not stored ({size})" for size in ("large", "small")}
+NAMES = {key: arm.name for key, arm in ARMS.items()} | TAUGHT  # every arm as printed
 TFKD_TAU = 20.0  # Yuan et al. 2020, Eq. 9: tau >= 20
 TFKD_CONFIDENCE = {"paper": 0.9, "released": 0.99}  # Eq. 9: c >= 0.9; fixed in their released code
 

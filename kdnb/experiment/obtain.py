@@ -32,7 +32,7 @@ def ensure_all(
     as soon as they are finished. Two processes that ask for the same runs train them once.
 
     Args:
-        configs: with one `RunConfig.training()`. data: their splits. on_step: as `kdnb.core.loop.fit`.
+        configs: with one `RunConfig.training()`. data: their splits. on_step: as `kdnb.experiment.training.train`.
     Raises:
         ValueError: data or teacher do not belong to the configs. FileNotFoundError: the teacher has no run.
         StoreError: the outputs folder cannot be written.
@@ -45,10 +45,10 @@ def ensure_all(
         found |= {config.run_id(): (_stored(config), False) for config in configs if not found[config.run_id()][0]}
         missing = [config for config in configs if not found[config.run_id()][0]]
         if missing:
-            from kdnb.core.loop import fit_epochs  # torch is not needed to load
+            from kdnb.experiment.training import train_epochs  # torch is not needed to load
 
             teacher = store.load(missing[0].teacher_run) if missing[0].teacher_run else None
-            trained = fit_epochs(missing, data, teacher, on_step, store.save)
+            trained = train_epochs(missing, data, teacher, on_step, store.save)
             found |= {run.run_id: (run, True) for run in trained}
     return found
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from kdnb.core.config import RunConfig
 from kdnb.errors import nearest
-from kdnb.experiment.arms import ARMS, arm_config
+from kdnb.experiment.arms import ARMS, NAMES, arm_config
 
 
 @dataclass(frozen=True)
 class Point:
-    """One run to be had: its arm ("" where it is none of ARMS) and its config."""
+    """One run: its arm (a key of `arms.NAMES`, "" for none) and its config."""
 
     arm: str
     config: RunConfig
@@ -20,7 +20,7 @@ class Point:
         """As printed."""
         if self.config.method == "switch":
             return f"{self.config.before.upper()} to {self.config.after.upper()} at {self.config.switch_at:g}"
-        return ARMS[self.arm].name if self.arm else f"{self.config.method.upper()} {self.config.student}"
+        return NAMES[self.arm] if self.arm else f"{self.config.method.upper()} {self.config.student}"
 
 
 def compare_points(

@@ -1,6 +1,6 @@
 """Stored runs as a tidy table, and what is computed over their seeds. Reads runs, trains nothing."""
 
-import json
+import functools
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -11,10 +11,10 @@ import pandas as pd
 from kdnb.analysis import statistics
 from kdnb.catalog import MODALITIES, PROFILES, TASKS, modality_of, task_named
 from kdnb.core import metrics, store
-from kdnb.core.config import METHODS, RunConfig, slug
+from kdnb.core.config import RunConfig, slug
 from kdnb.core.store import Run
 from kdnb.errors import DamagedRun, NoRuns
-from kdnb.experiment.arms import ARMS, arm_config
+from kdnb.experiment.arms import ARMS, NAMES, TAUGHT, arm_config
 
 
 @dataclass(frozen=True)
@@ -82,21 +82,41 @@ class Study:
 
 
 def arm_of(config: RunConfig) -> str:
-    """The key of ARMS a config belongs to, whatever its hyper-parameters; "" for none."""
-    method, teacher = config.teacher_run.rsplit("-", 4)[1:3] if config.teacher_run else ("", "")
-    if teacher and method not in METHODS:
-        return ""  # the model's name has a dash in it, as mlp-small: none of the arms' teachers
+    """The arm a config belongs to, whatever its hyper-parameters: a key of `arms.NAMES`; "" for none.
+
+    How a teacher was trained is read off its own config: by one that was not trained on plain labels KD is an arm of
+    TAUGHT. A teacher that is not stored is known if its name is that of an ERM arm at fixed hyper-parameters;
+    otherwise the arm says that it is unknown.
+    """
+    teacher = _teacher(config) if config.method == "kd" else None
+    if config.method == "kd" and (teacher is None or teacher.method != "erm"):
+        of = f"{teacher.method}_{teacher.student}" if teacher else "unknown"
+        name = f"kd_{config.student}_from_{of}"
+        return name if name in TAUGHT else ""
     for name, arm in ARMS.items():
         of_teacher = ARMS[arm.teacher].student if arm.teacher else ""
-        if (arm.method, arm.student, of_teacher) == (config.method, config.student, teacher):
+        if (arm.method, arm.student, of_teacher) == (config.method, config.student, teacher.student if teacher else ""):
             return name
     return ""
+
+
+def _teacher(config: RunConfig) -> RunConfig | None:
+    """The config of a KD run's teacher; None if it cannot be known."""
+    fixed = _fixed_erm(config.task, config.profile, config.data, config.seed)
+    return store.config_of(config.teacher_run) or fixed.get(config.teacher_run)
+
+
+@functools.lru_cache(maxsize=1024)
+def _fixed_erm(task: str, profile: str, data: str, seed: int) -> dict[str, RunConfig]:
+    """run_id -> config of the ERM arms at fixed hyper-parameters: teachers whose names prove what they are."""
+    same = {"task": task, "profile": profile, "data": data, "seed": seed}
+    return {config.run_id(): config for config in (arm_config(arm, **same) for arm in ("erm_large", "erm_small"))}
 
 
 def is_default(config: RunConfig) -> bool:
     """Whether a run is its arm at the profile's fixed hyper-parameters, and its teacher as well."""
     arm = arm_of(config)
-    if not arm:
+    if arm not in ARMS:
         return False
     same = {name: getattr(config, name) for name in ("task", "profile", "data", "seed")}
     teacher = arm_config(ARMS[arm].teacher, **same).run_id() if ARMS[arm].teacher else ""
@@ -137,7 +157,7 @@ def load_runs(prefix: str = "", keep: Callable[[RunConfig], bool] = lambda confi
     for run_id in store.stored_ids():
         if run_id.startswith(prefix):
             try:
-                if (config := _peek(run_id)) is None or keep(config):
+                if (config := store.config_of(run_id)) is None or keep(config):
                     found.append(store.load(run_id))
             except DamagedRun as error:
                 print(f"kdnb: {error}; left out. To redo it: kdnb runs verify --redo", file=sys.stderr)
@@ -146,22 +166,14 @@ def load_runs(prefix: str = "", keep: Callable[[RunConfig], bool] = lambda confi
 
 def stored_configs(task: str, profile: str) -> dict[str, RunConfig]:
     """run_id -> config of every stored run of a task at a profile, without its logits; unreadable ones left out."""
-    found = {run_id: _peek(run_id) for run_id in store.stored_ids() if run_id.startswith(f"{slug(task)}-")}
+    found = {run_id: store.config_of(run_id) for run_id in store.stored_ids() if run_id.startswith(f"{slug(task)}-")}
     return {
         name: config for name, config in found.items() if config and (config.task, config.profile) == (task, profile)
     }
 
 
-def _peek(run_id: str) -> RunConfig | None:
-    """A stored run's config without its logits; None if it cannot be read, which `runs.load` then reports."""
-    try:
-        return RunConfig.from_dict(json.loads((store.folder(run_id) / "config.json").read_bytes()))
-    except (OSError, ValueError, TypeError):
-        return None
-
-
 def tidy(found: list[Run]) -> pd.DataFrame:
-    """One row per run, in the order of ARMS and seeds.
+    """One row per run, in the order of ARMS and seeds; then those of other arms and of none.
 
     Columns: run_id, arm, name, teacher, the config's fields named below, n_train, n_test, the test metrics by
     their names, overconfidence (confidence minus accuracy), degenerate (see `metrics.is_degenerate`),
@@ -174,7 +186,7 @@ def tidy(found: list[Run]) -> pd.DataFrame:
     )  # fmt: skip
     for run in found:
         config, arm, test = run.config, arm_of(run.config), run.metrics["test"]
-        row = {"run_id": run.run_id, "arm": arm, "name": ARMS[arm].name if arm else run.run_id}
+        row = {"run_id": run.run_id, "arm": arm, "name": NAMES.get(arm, run.run_id)}
         row |= {name: value for name, value in asdict(config).items() if name in keep}
         row |= {"teacher": config.teacher_run, "n_train": len(run.labels["train"]), "n_test": len(run.labels["test"])}
         row |= test | {"overconfidence": test["confidence"] - test["accuracy"]}
@@ -185,7 +197,7 @@ def tidy(found: list[Run]) -> pd.DataFrame:
         rows.append(row | {"seconds": run.metrics["cost"]["seconds"]})
     table = pd.DataFrame(rows)
     order = {arm: i for i, arm in enumerate(ARMS)}
-    table = table.assign(order=table.arm.map(order)).sort_values(["order", "seed"])
+    table = table.assign(order=table.arm.map(order)).sort_values(["order", "arm", "seed"])
     return table.drop(columns="order").reset_index(drop=True)
 
 

@@ -2,7 +2,7 @@
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING
@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     from kdnb.data.splits import TaskData
 
 
+def cores() -> int:
+    """CPU cores for this process, as torch counts them: OMP_NUM_THREADS, else the physical ones it may use."""
+    if os.environ.get("OMP_NUM_THREADS", "").isdigit():
+        return max(1, int(os.environ["OMP_NUM_THREADS"]))
+    import psutil
+
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(allowed, psutil.cpu_count(logical=False) or allowed)
+
+
 def run_points(
     points: list[Point], data: "TaskData", workers: int, say: Callable[[str], None] = print
 ) -> dict[str, Run]:
@@ -27,24 +37,33 @@ def run_points(
     Sums are split among threads: another number of workers gives other last bits of the logits.
 
     Args:
-        points, data, say: as there. workers: processes, >= 1; 1 trains in this one.
+        points: as there.
+        data: their splits.
+        workers: processes, >= 1; 1 trains in this one.
+        say: hears a line per run.
     Raises:
-        WorkerDied: a process was killed. ValueError: workers < 1, and as `kdnb.experiment.obtain.ensure_all`.
+        WorkerDied: a process was killed.
+        ValueError: workers < 1, and as `kdnb.experiment.obtain.ensure_all`.
     """
     if workers < 1:
         raise ValueError(f"workers must be >= 1, got {workers}")
     if workers == 1:
         return obtain.run_points(points, data, say)
-    left, flying, done = trainings(points), {}, {}
-    threads, spawn = max(1, _cores() // workers), multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin, initargs=(data, threads)) as pool:
+    left, done = trainings(points), {}
+    running: dict[Future, list[Point]] = {}
+    spawn = multiprocessing.get_context("spawn")
+    threads = max(1, cores() // workers)
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_Worker.begin, initargs=(data, threads)) as pool:
         try:
-            while left or flying:
-                for group in _ready(left, flying)[: workers - len(flying)]:
+            while left or running:
+                for group in _ready(left, running)[: workers - len(running)]:
                     left.remove(group)
-                    flying[pool.submit(_train, [point.config for point in group])] = group
-                for future in wait(flying, return_when=FIRST_COMPLETED).done:
-                    _note(flying.pop(future), future, done, len(points), say)
+                    running[pool.submit(_Worker.train, [point.config for point in group])] = group
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    trained = future.result()
+                    for point in running.pop(future):
+                        run = done[point.config.run_id()] = store.load(point.config.run_id())
+                        say(f"[{len(done)}/{len(points)}] {obtain.told(point, run, run.run_id in trained)}")
         except BrokenProcessPool:
             raise WorkerDied("a worker died, often for lack of memory; start again with fewer --workers") from None
         finally:
@@ -52,34 +71,27 @@ def run_points(
     return {point.config.run_id(): done[point.config.run_id()] for point in points}
 
 
-def _ready(left: list[list[Point]], flying: dict[Future, list[Point]]) -> list[list[Point]]:
+def _ready(left: list[list[Point]], running: dict[Future, list[Point]]) -> list[list[Point]]:
     """The trainings whose teachers are not still to come from another one."""
-    coming = {point.config.run_id() for group in [*left, *flying.values()] for point in group}
+    coming = {point.config.run_id() for group in [*left, *running.values()] for point in group}
     return [group for group in left if group[0].config.teacher_run not in coming]
 
 
-def _note(group: list[Point], future: Future, done: dict[str, Run], total: int, say: Callable) -> None:
-    """A finished training: its runs, read from the store, and a line for each."""
-    trained = future.result()
-    for point in group:
-        run = done[point.config.run_id()] = store.load(point.config.run_id())
-        say(f"[{len(done)}/{total}] {obtain.told(point, run, run.run_id in trained)}")
+class _Worker:
+    """What a process of the pool keeps from its start: the data, which all of its trainings share."""
 
+    data: "TaskData"
 
-def _begin(data: "TaskData", threads: int) -> None:
-    """A worker's start: its data, which all of its trainings share, and its share of the cores."""
-    global _data
-    _data = data
-    import torch
+    @classmethod
+    def begin(cls, data: "TaskData", threads: int) -> None:
+        """Take the data and the share of the cores."""
+        import torch
 
-    torch.set_num_threads(threads)
+        cls.data = data
+        torch.set_num_threads(threads)
 
-
-def _train(configs: Iterable[RunConfig]) -> set[str]:
-    """One training in a worker; run_ids of what was not in the store."""
-    found = obtain.ensure_all(list(configs), _data)
-    return {run_id for run_id, (_, trained) in found.items() if trained}
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    @classmethod
+    def train(cls, configs: list[RunConfig]) -> set[str]:
+        """One training; run_ids of what was not in the store."""
+        runs = obtain.ensure_all(configs, cls.data)
+        return {run_id for run_id, (_, trained) in runs.items() if trained}

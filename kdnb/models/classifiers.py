@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from kdnb.catalog import SOURCES, model_of
+from kdnb.core.batches import Inputs
 from kdnb.core.config import RunConfig
-from kdnb.data.pixels import Pixels
 from kdnb.data.splits import TaskData
-from kdnb.data.tokens import Tokens
 from kdnb.models import text, vision
 
 
@@ -22,7 +21,7 @@ class Parts:
     """
 
     build: Callable[[RunConfig, TaskData], nn.Module]
-    encode: Callable[[str, TaskData, int], dict[str, Tokens] | dict[str, Pixels]]
+    encode: Callable[[str, TaskData, int], dict[str, Inputs]]
 
 
 PARTS = {"text": Parts(text.build, text.encode), "image": Parts(vision.build, vision.encode)}
@@ -40,7 +39,7 @@ def build(config: RunConfig, data: TaskData) -> nn.Module:
     return PARTS[SOURCES[name].modality].build(config, data)
 
 
-def encode(model: str, data: TaskData, max_length: int) -> dict[str, Tokens] | dict[str, Pixels]:
+def encode(model: str, data: TaskData, max_length: int) -> dict[str, Inputs]:
     """What a model reads of each split.
 
     Args:

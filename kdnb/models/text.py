@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kdnb.catalog import SOURCES, model_of
+from kdnb.core.batches import Inputs
 from kdnb.core.config import RunConfig
 from kdnb.core.optimizer import FastPath
 from kdnb.data import hub
@@ -72,7 +73,7 @@ def build(config: RunConfig, data: TaskData) -> Classifier:
     return Classifier(pretrained, dense, data.task.num_classes, config.dropout, config.seed)
 
 
-def encode(name: str, data: TaskData, max_length: int) -> dict[str, Tokens]:
+def encode(name: str, data: TaskData, max_length: int) -> dict[str, Inputs]:
     """Token ids of all splits for a model, a key of SOURCES; ModelUnavailable if its tokenizer cannot be had."""
     tokenizer = load_tokenizer(name, data)
     return {split: tokenize(part, tokenizer, max_length) for split, part in data.splits.items()}

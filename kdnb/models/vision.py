@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from kdnb.catalog import SOURCES, Source, model_of
+from kdnb.core.batches import Inputs
 from kdnb.core.config import RunConfig
-from kdnb.data.pixels import Pixels, normalized
+from kdnb.data.pixels import normalized
 from kdnb.data.splits import TaskData
 from kdnb.models.dropout import Dropout
 
@@ -60,9 +61,9 @@ def build(config: RunConfig, data: TaskData) -> ImageClassifier:
     return untrained(source, shape, data.task.num_classes, config.dropout, config.seed)
 
 
-def encode(_name: str, data: TaskData, _max_length: int) -> dict[str, Pixels]:
+def encode(_name: str, data: TaskData, _max_length: int) -> dict[str, Inputs]:
     """The images of all splits; any model reads the same."""
-    return normalized(data.splits)
+    return dict(normalized(data.splits))
 
 
 def untrained(

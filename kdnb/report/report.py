@@ -191,9 +191,8 @@ def rows(study: tables.Study, metric: str, scale: float, digits: int) -> list[di
 
 
 def answer(ledger: pd.DataFrame) -> str:
-    """What the decisive claims say, in a sentence; built from the verdicts alone."""
-    word = ledger.set_index("id").verdict
-    parts = []
+    """What the decisive claims say, in a sentence: verdicts, whether Holm's correction leaves them, degenerate runs."""
+    rows, parts = ledger.set_index("id"), []
     for name, told in {
         "H3.1": "label smoothing raises entropy over ERM (small student)",
         "H4.1": "label smoothing raises entropy over ERM (large student)",
@@ -201,6 +200,10 @@ def answer(ledger: pd.DataFrame) -> str:
         "H4.2": "reverse KD raises entropy above ERM",
         "H4.3": "reverse KD stays below label smoothing",
     }.items():
-        if word.get(name, "no runs") != "no runs":
-            parts.append(f"{told}: {word[name]}")
-    return "; ".join(parts)
+        if name in rows.index and rows.verdict[name] != "no runs":
+            row = rows.loc[name]
+            undone = row.verdict != "undecided" and not row.p_holm < 0.05
+            notes = ["not after Holm's correction"] * undone
+            notes += [f"{row.degenerate} of the {len(row.run_ids)} runs learnt nothing"] * bool(row.degenerate)
+            parts.append(f"{told}: {row.verdict}" + f" ({', '.join(notes)})" * bool(notes))
+    return f"At fixed hyper-parameters, none of them searched: {'; '.join(parts)}" if parts else ""

@@ -9,6 +9,9 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from kdnb import paths
 from kdnb.core import store
@@ -16,9 +19,9 @@ from kdnb.core.config import RunConfig
 from kdnb.data.splits import load
 from kdnb.errors import Passing, Unfinished, one_line, retry_of
 from kdnb.experiment import obtain
-from kdnb.experiment.points import Point
-from kdnb.sweeps import engines, failures
-from kdnb.sweeps.engines import Outcome
+from kdnb.sweeps import engines, progress
+from kdnb.sweeps.engines import Done, Group, How, Outcome
+from kdnb.sweeps.record import Sweep
 
 IN_FLIGHT = 256  # trainings handed to a cluster at a time, where no number of workers is given
 STORE_BYTES = 80 * 2**20  # of Ray's object store, the least it takes: nothing but names passes through it
@@ -26,50 +29,56 @@ PASSED_ON = ("KDNB_HUB", "HF_HOME", "HF_HUB_OFFLINE")
 
 
 @contextlib.contextmanager
-def session(threads: int, workers: int, address: str, gpus: float | None) -> Iterator[Callable]:
-    """Ray, started here on loopback or joined at an address, and left again; gives train(job, groups, done).
+def session(how: How, sweep: Sweep) -> Iterator[Callable[[list[Group], Done], None]]:
+    """Ray, started here on loopback or joined at an address, and left again.
 
     Args:
-        threads: CPUs of each training. workers: trainings at a time; on a cluster 0 means what it has room for.
-        address: of a running cluster, "" to start one here. gpus: share of a GPU for each training, None for
-            a whole one where there are any.
+        how: threads are the CPUs of each training, workers the trainings at a time (0, on a cluster: what it has room
+            for); address is that of a running cluster, "" to start one here; gpus_per_run None is a whole one where
+            there are any.
+        sweep: profile and train rows of the trainings.
+    Returns:
+        train(groups, done).
     Raises:
         ValueError: Ray is not installed, or there is no cluster at the address.
+        Unfinished: Ray did not start here.
     """
-    scratch = ""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    if not address:  # all on loopback, with a token that no file holds
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        scratch = tempfile.mkdtemp(prefix=f"kdnb-ray-{os.getpid()}-", dir="/tmp" if os.path.isdir("/tmp") else None)
-    try:
-        import ray
-    except ImportError:
-        raise ValueError("engine ray needs Ray: pip install 'ray>=2.50,<3', or the extra [cluster] of kdnb") from None
-    try:
-        own = {"num_cpus": threads * workers, "object_store_memory": STORE_BYTES, "include_dashboard": False}
-        told = {"logging_level": "error", "log_to_driver": False, "runtime_env": {"env_vars": _environment(threads)}}
-        ray.init(address or "local", **told, **({} if address else {**own, "_temp_dir": scratch}))
-    except ConnectionError as error:
-        raise ValueError(f"no Ray cluster at {address}: {one_line(error)}") from None
-    try:
-        share = gpus if gpus is not None else min(1.0, ray.cluster_resources().get("GPU", 0.0))
-        needs = {"num_cpus": threads, "num_gpus": share}
-        again = {"max_retries": engines.RETRIES, "retry_exceptions": [Passing]}
-        task = ray.remote(train_one).options(**needs, **again)
-        yield lambda job, groups, done: _train_all(ray, task, {**job, "threads": threads}, groups, done, workers)
-    finally:
-        ray.shutdown()
-        shutil.rmtree(scratch, ignore_errors=True)
+    with contextlib.nullcontext("") if how.address else _scratch() as scratch:
+        try:
+            import ray
+        except ImportError:
+            message = "engine ray needs Ray: pip install 'ray>=2.50,<3', or the extra [cluster] of kdnb"
+            raise ValueError(message) from None
+        try:
+            _connect(ray, how, scratch)
+            gpus = how.gpus_per_run
+            if gpus is None:
+                gpus = min(1.0, ray.cluster_resources().get("GPU", 0.0))
+            task = ray.remote(train_one).options(
+                num_cpus=how.threads, num_gpus=gpus, max_retries=engines.RETRIES, retry_exceptions=[Passing]
+            )
+            job = {"profile": sweep.profile, "train_rows": sweep.train_rows, "threads": how.threads}
+            limit = how.workers or IN_FLIGHT
+
+            def submit(group: Group) -> Any:
+                return task.remote(job, [vars(point.config) for point in group])
+
+            yield lambda groups, done: _train_all(ray, submit, groups, done, limit)
+        finally:
+            ray.shutdown()
 
 
 def train_one(job: dict, configs: list[dict]) -> dict:
     """What a worker does: one training. Its data and teacher come from the disk and stay in the process.
 
     Args:
-        job: profile, train_rows and threads. configs: fields of the RunConfigs.
+        job: profile, train_rows and threads.
+        configs: fields of the RunConfigs.
     Returns:
-        {"trained": run_ids}, or what made it fail: "error", "trace", "host", "ending".
+        {"trained": run_ids}, or what made it fail: "error", "trace", "host", "fatal".
+    Raises:
+        Passing: an error that another attempt may not meet.
     """
     points = [RunConfig(**fields) for fields in configs]
     try:
@@ -80,60 +89,127 @@ def train_one(job: dict, configs: list[dict]) -> dict:
         if retry == "again":
             raise Passing(f"{one_line(error)} (on {platform.node()})") from None
         return {
-            "error": one_line(error), "trace": traceback.format_exc(), "host": platform.node(),
-            "ending": retry == "stop",
-        }  # fmt: skip
+            "error": one_line(error),
+            "trace": traceback.format_exc(),
+            "host": platform.node(),
+            "fatal": retry == "stop",
+        }
 
 
-def _train_all(ray, task, job: dict, groups: list[list[Point]], done: Callable, workers: int) -> None:
-    """Hand out what is missing, never more than there are workers for; done(group, outcome) at the end of each."""
-    left, flying = [], {}
+def _train_all(ray: ModuleType, submit: Callable, groups: list[Group], done: Done, limit: int) -> None:
+    """Hand out what is missing, at most `limit` at a time; done(group, outcome) at the end of each."""
+    left = []
     for group in groups:
-        if outcome := _known(group):
+        outcome = _without_worker(group)
+        if outcome:
             done(group, outcome)
         else:
             left.append(group)
     left.reverse()
-    while left or flying:
-        while left and len(flying) < (workers or IN_FLIGHT):
+    running: dict[Any, Group] = {}
+    while left or running:
+        while left and len(running) < limit:
             group = left.pop()
-            flying[task.remote(job, [vars(point.config) for point in group])] = group
-        (ready,), _ = ray.wait(list(flying), num_returns=1)
-        group = flying.pop(ready)
+            running[submit(group)] = group
+        (ready,), _ = ray.wait(list(running), num_returns=1)
+        group = running.pop(ready)
         done(group, _outcome(ray, ready, [point.config for point in group]))
 
 
-def _known(group: list[Point]) -> Outcome | None:
+def _without_worker(group: Group) -> Outcome | None:
     """The outcome of a training that needs no worker: it failed before, or all its runs are stored and whole."""
     configs = [point.config for point in group]
-    if (outcome := engines.failed_before(group)) or all(obtain.whole(config) for config in configs):
-        return outcome or Outcome([])
+    if outcome := engines.failed_before(group):
+        return outcome
+    if all(obtain.whole(config) for config in configs):
+        return Outcome([])
     for config in configs:
         if store.exists(config.run_id()) and not obtain.whole(config):
             print(f"kdnb: run {config.run_id()} is damaged, training it again", file=sys.stderr)
     return None
 
 
-def _outcome(ray, ready, configs: list[RunConfig]) -> Outcome:
+def _outcome(ray: ModuleType, ready: Any, configs: list[RunConfig]) -> Outcome:
     """What a task came to; a failure is recorded, what every other task would meet as well ends the sweep."""
     deaths = ray.exceptions
     try:
-        found = ray.get(ready)
+        result = ray.get(ready)
     except Passing as error:  # a class that Ray makes, of this one and its own
-        found = {"error": str(error.cause), "attempts": engines.RETRIES + 1}
+        result = {"error": str(error.cause), "attempts": engines.RETRIES + 1}
     except (deaths.WorkerCrashedError, deaths.OutOfMemoryError, deaths.NodeDiedError) as error:
-        found = {"error": f"its worker died: {one_line(error)}", "attempts": engines.RETRIES + 1}
+        result = {"error": f"its worker died: {one_line(error)}", "attempts": engines.RETRIES + 1}
     except deaths.RayError as error:
         raise Unfinished(one_line(error)) from None
-    if found.get("ending"):
-        raise Unfinished(f"{found['error']} (on {found['host']})")
-    if "error" in found:
-        host = found.get("host", "a worker")
-        failures.record(
-            engines.missing(configs), found["error"], found.get("attempts", 1), found.get("trace", ""), host
+    if result.get("fatal"):
+        raise Unfinished(f"{result['error']} (on {result['host']})")
+    if "error" in result:
+        progress.record_failure(
+            engines.missing(configs),
+            result["error"],
+            result.get("attempts", 1),
+            result.get("trace", ""),
+            result.get("host", "a worker"),
         )
-        return Outcome([], found["error"])
-    return Outcome(found["trained"])
+        return Outcome([], result["error"])
+    return Outcome(result["trained"])
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[str]:
+    """The folder of a Ray of our own: all on loopback, with a token that no file holds."""
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    folder = tempfile.mkdtemp(prefix=f"kdnb-ray-{os.getpid()}-", dir="/tmp" if os.path.isdir("/tmp") else None)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _connect(ray: ModuleType, how: How, scratch: str) -> None:
+    """Join the Ray at an address, or start one with its files in scratch; raises as `session`."""
+    options: dict[str, Any] = {
+        "logging_level": "error",
+        "log_to_driver": False,
+        "runtime_env": {"env_vars": _environment(how.threads)},
+    }
+    if how.address:
+        try:
+            ray.init(how.address, **options)
+        except ConnectionError as error:
+            raise ValueError(f"no Ray cluster at {how.address}: {one_line(error)}") from None
+        return
+    options |= {"num_cpus": how.threads * how.workers, "object_store_memory": STORE_BYTES}
+    options |= {"include_dashboard": False, "_temp_dir": scratch}
+    try:
+        with _quick_imports(Path(scratch) / "imports"):
+            ray.init("local", **options)
+    except Exception as error:  # Ray raises bare ones
+        raise Unfinished(f"Ray did not start here: {one_line(error)}") from error
+
+
+@contextlib.contextmanager
+def _quick_imports(folder: Path) -> Iterator[None]:
+    """Spare the Python processes that are started meanwhile, and those that they start, seconds of CPU each.
+
+    All of Ray's import jsonschema, which imports rfc3987_syntax where JupyterLab brought it, to check IRIs, and that
+    compiles a grammar. jsonschema does without it. With it, the five processes of a starting Ray may outlast, on a
+    busy machine, the 15 seconds that Ray gives its agents before it aborts (ray-project/ray#65983).
+
+    Args:
+        folder: new, to stand first on the processes' PYTHONPATH, and to stay while they run.
+    """
+    folder.mkdir()
+    (folder / "rfc3987_syntax.py").write_text("raise ImportError('left out for a quick start')\n", encoding="utf-8")
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), before]))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 def _environment(threads: int) -> dict[str, str]:

@@ -2,25 +2,18 @@
 
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 from kdnb.core import store
 from kdnb.core.config import RunConfig
+from kdnb.core.methods import Switch
 from kdnb.errors import DamagedRun, nearest
 from kdnb.experiment.points import Point
 from kdnb.sweeps.grids import Stages
 
 METRICS = {"accuracy": 1, "nll": -1}  # sign: accuracy is to be large, the negative log-likelihood small
 
-SOFT_FIELDS = (
-    "teacher_run",
-    "alpha",
-    "tau",
-    "tau2_scaling",
-    "confidence",
-    "tfkd_form",
-    "multiplier",
-)  # of no use to ERM
+SETTINGS = tuple(Switch.settings())  # what a switch is: compared, never searched
 
 
 @dataclass(frozen=True)
@@ -89,12 +82,15 @@ def teachers(
 def by_arm(points: Iterable[Point], metric: str = "accuracy") -> list[Choice]:
     """The selected point of every arm and seed that has a run, in the order of the points.
 
-    Pairs of models that are no arm (those of the ladder) are told apart by student and teacher.
+    An arm has one selected point a seed, whichever of its teachers taught it. What is no arm is told apart by
+    method, student and teacher (the pairs of the ladder) and by SETTINGS (every switch point is one of its own).
     """
     groups = {}
     for point in points:
         config = point.config
-        groups.setdefault((point.arm, config.student, config.teacher_run, config.seed), []).append(point)
+        models = () if point.arm else (config.method, config.student, config.teacher_run)
+        settings = tuple(getattr(config, name) for name in SETTINGS)
+        groups.setdefault((point.arm, config.seed, *models, *settings), []).append(point)
     return [choice for group in groups.values() if (choice := best(group, metric))]
 
 
@@ -114,8 +110,7 @@ def matched_erm(config: RunConfig, points: Iterable[Point] = ()) -> RunConfig:
     for point in points:
         if point.config.method == "erm" and budget(point.config) == budget(config):
             return point.config
-    plain = {field.name: field.default for field in fields(config) if field.name in SOFT_FIELDS}
-    return replace(config, method="erm", **plain)
+    return config.plain()
 
 
 def _order(config: RunConfig) -> tuple:

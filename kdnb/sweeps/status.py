@@ -3,13 +3,18 @@
 import os
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from kdnb import paths
-from kdnb.core import store as runs
+from kdnb.core import store
 from kdnb.experiment.points import Point
-from kdnb.sweeps import failures, running
+from kdnb.sweeps import progress
 from kdnb.sweeps.axes import GRIDS
+from kdnb.sweeps.plan import duration
 from kdnb.sweeps.record import Record
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 STATES = ("done", "running", "failed", "left")
 SHOWN = 20  # failures told one by one
@@ -19,13 +24,17 @@ SHOWN = 20  # failures told one by one
 class Status:
     """How far a sweep is.
 
-    counts: (task, arm as printed) -> state -> points. signs: as `kdnb.sweeps.running.alive`. failed: facts of the first
-    failures. seconds: until the end, None if nobody is at it or nothing was finished yet.
+    Attributes:
+        record: the sweep.
+        counts: (task, arm as printed) -> state -> points.
+        heartbeats: of its trainings, as `kdnb.sweeps.progress.heartbeats`.
+        failed: the first failures, as `kdnb.sweeps.progress.failure`.
+        seconds: until the end, None if nobody is at it or nothing was finished yet.
     """
 
     record: Record
     counts: dict[tuple[str, str], dict[str, int]]
-    signs: list[dict]
+    heartbeats: list[dict]
     failed: list[dict]
     seconds: float | None
 
@@ -38,29 +47,40 @@ def of(record: Record) -> Status:
     """The status of a sweep, from names alone: no run is opened."""
     points = record.points()
     ids = [point.config.run_id() for point in points]
-    stored, failed, signs = set(runs.stored_ids()), failures.names(), running.alive()
-    wanted, trained = set(ids), {run_id for sign in signs for run_id in sign["run_ids"]}
-    signs = [sign for sign in signs if wanted & set(sign["run_ids"])]
-    counts, states = {}, []
+    stored, failed, wanted = set(store.stored_ids()), progress.failed_ids(), set(ids)
+    heartbeats = [beat for beat in progress.heartbeats() if wanted & set(beat["run_ids"])]
+    running = {run_id for beat in heartbeats for run_id in beat["run_ids"]}
+    counts: dict[tuple[str, str], dict[str, int]] = {}
+    states = []
     for point, run_id in zip(points, ids, strict=True):
-        known = (run_id in stored, run_id in trained, run_id in failed, True)
-        states.append(STATES[known.index(True)])
-        of_arm = counts.setdefault((point.config.task, point.title), dict.fromkeys(STATES, 0))
-        of_arm[states[-1]] += 1
-    told = [run_id for run_id, state in zip(ids, states, strict=True) if state == "failed"]
+        if run_id in stored:
+            state = "done"
+        elif run_id in running:
+            state = "running"
+        elif run_id in failed:
+            state = "failed"
+        else:
+            state = "left"
+        states.append(state)
+        counts.setdefault((point.config.task, point.title), dict.fromkeys(STATES, 0))[state] += 1
+    failures = [run_id for run_id, state in zip(ids, states, strict=True) if state == "failed"]
     return Status(
-        record=record, counts=counts, signs=signs, failed=[failures.facts(run_id) for run_id in told[:SHOWN]],
-        seconds=_seconds_left(record, points, ids, states) if signs else None,
-    )  # fmt: skip
+        record=record,
+        counts=counts,
+        heartbeats=heartbeats,
+        failed=[progress.failure(run_id) for run_id in failures[:SHOWN]],
+        seconds=_seconds_left(record, points, ids, states) if heartbeats else None,
+    )
 
 
 def _seconds_left(record: Record, points: list[Point], ids: list[str], states: list[str]) -> float | None:
     """Seconds until the end at the pace of what was finished since the last start; None if nothing was."""
-    since, finished, left, store = record.starts[-1], 0.0, 0.0, str(paths.RUNS)
+    since, folder = record.starts[-1], str(paths.RUNS)
+    finished = left = 0.0
     for work, run_id, state in zip(_work(record, points), ids, states, strict=True):
         if state in ("running", "left"):
             left += work
-        elif state == "done" and _written(store, run_id) >= since:
+        elif state == "done" and _written(folder, run_id) >= since:
             finished += work
     return left / finished * (time.time() - since) if finished else None
 
@@ -72,61 +92,65 @@ def _work(record: Record, points: list[Point]) -> list[float]:
     """
     work = [p.config.epochs * record.rows[p.config.task] * (1 + (p.config.student == "large")) for p in points]
     shared = [place for place, point in enumerate(points) if point.config.schedule == "constant"]
-    passed = {}
+    epochs_before: dict[str, int] = {}
     for place in sorted(shared, key=lambda place: points[place].config.epochs):
         config = points[place].config
-        name = config.training()
-        work[place] *= 1 - passed.get(name, 0) / config.epochs
-        passed[name] = config.epochs
+        training = config.training()
+        work[place] *= 1 - epochs_before.get(training, 0) / config.epochs
+        epochs_before[training] = config.epochs
     return work
 
 
-def _written(store: str, run_id: str) -> float:
+def _written(folder: str, run_id: str) -> float:
     """When a run was written into a store [Unix time], 0 for a reference run."""
     try:
-        return os.stat(f"{store}/{run_id}").st_mtime
+        return os.stat(f"{folder}/{run_id}").st_mtime
     except OSError:
         return 0.0
 
 
-def lines(status: Status) -> list[str]:
-    """A status for people."""
-    what, total = status.record.sweep, sum(sum(states.values()) for states in status.counts.values())
-    done, several = status.total("done"), len(what.tasks) > 1
-    width = max(len(f"{task} {arm}") for task, arm in status.counts)
-    told = [
-        f"{what.name}: {GRIDS[what.grid].title}",
-        f"{done:,} of {total:,} points done; threads per training: {status.record.threads}",
-        f"{'':<{width}}{''.join(f'{state:>9}' for state in STATES)}",
-    ]
+def table(status: Status) -> "Table":
+    """The points of each task and arm by state, to be printed."""
+    from rich.table import Table
+
+    shown = Table("task", "arm")
+    for state in STATES:
+        shown.add_column(state, justify="right")
     for (task, arm), states in status.counts.items():
-        name = f"{task} {arm}" if several else arm
-        told.append(f"{name:<{width}}{''.join(f'{states[state]:>9,}' for state in STATES)}")
-    for sign in status.signs:
-        told.append(f"running: {sign['run_ids'][-1]}, step {sign['step']} of {sign['total']}, on {sign['host']}")
+        shown.add_row(task, arm, *(f"{states[state]:,}" for state in STATES))
+    return shown
+
+
+def title(status: Status) -> str:
+    """What is swept, and how much of it is done, in two lines."""
+    sweep, record = status.record.sweep, status.record
+    points = sum(map(status.total, STATES))
+    return (
+        f"{sweep.name}: {GRIDS[sweep.grid].title}\n"
+        f"{status.total('done'):,} of {points:,} points done; threads per training: {record.threads}"
+    )
+
+
+def lines(status: Status) -> list[str]:
+    """What is running, what failed and when it may end, for people."""
+    text = []
+    for beat in status.heartbeats:
+        text.append(f"running: {beat['run_ids'][-1]}, step {beat['step']} of {beat['total']}, on {beat['host']}")
     for facts in status.failed:
-        told.append(f"failed: {facts['run_id']}: {facts['error']} (attempts: {facts['attempts']}, on {facts['host']})")
+        text.append(f"failed: {facts['run_id']}: {facts['error']} (attempts: {facts['attempts']}, on {facts['host']})")
     if status.total("failed") > len(status.failed):
-        told.append(f"... and {status.total('failed') - len(status.failed):,} more, in {paths.FAILED}")
-    return [*told, _ending(status, done == total)]
+        text.append(f"... and {status.total('failed') - len(status.failed):,} more, in {paths.FAILED}")
+    return [*text, _ending(status)]
 
 
-def _ending(status: Status, complete: bool) -> str:
+def _ending(status: Status) -> str:
     """The last line: when it may end, or what to do."""
-    if complete:
+    if not sum(map(status.total, STATES[1:])):
         return "complete"
     if status.seconds is not None:
         end = time.strftime("%a %H:%M", time.localtime(time.time() + status.seconds))
-        return f"expected end: {end}, in {_spoken(status.seconds)}, at the pace since the last start"
-    if status.signs:
+        return f"expected end: {end}, in {duration(status.seconds)}, at the pace since the last start"
+    if status.heartbeats:
         return "expected end: unknown until the first point is finished"
     again = " --retry-failed" if status.total("failed") and not status.total("left") else ""
     return f"nobody is training; to go on, start kdnb sweep again as before{again}"
-
-
-def _spoken(seconds: float) -> str:
-    """A duration in words."""
-    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}" if unit != "min" else f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

@@ -1,8 +1,8 @@
-"""Watches trainings in every process whose PYTHONPATH begins with this folder; otherwise as tests/offline.
+"""Watches trainings in every process whose PYTHONPATH holds this folder; otherwise as tests/offline.
 
-A training writes "begin <name> <process>" and "end <name> <process>" to the file KDNB_JOURNAL. KDNB_PAUSE holds it up
-for some seconds, so that it can be killed on the way. KDNB_POISON, a JSON object, names config fields of trainings
-that "raise" or "die".
+A training writes "begin <name> <process>" and "end <name> <process>" to the file KDNB_JOURNAL. KDNB_HOLD, a JSON
+object, names config fields of trainings that stop at their first stored run: they write "hold <name> <process>" and go
+on once there is a file <journal>.<name>. KDNB_POISON likewise names those that die as they begin.
 """
 
 import importlib.abc
@@ -26,28 +26,43 @@ def _note(word: str, name: str) -> None:
         journal.write(f"{word} {name} {os.getpid()}\n")
 
 
-def _watch(module) -> None:
-    real, poison = module.fit_epochs, json.loads(os.environ.get("KDNB_POISON", "{}"))
-    how = poison.pop("how", "")
+def _is_named(variable: str, config) -> bool:
+    """Whether an environment variable names some config's fields, and all as they are."""
+    fields = json.loads(os.environ.get(variable, "{}"))
+    return bool(fields) and all(getattr(config, field) == value for field, value in fields.items())
 
-    def fit_epochs(configs, *rest):
-        name = configs[0].training()
+
+def _hold(name: str) -> None:
+    _note("hold", name)
+    while not os.path.exists(f"{os.environ['KDNB_JOURNAL']}.{name}"):
+        time.sleep(0.02)
+
+
+def _watch(module) -> None:
+    real = module.train_epochs
+
+    def train_epochs(configs, data, teacher, on_step, on_run):
+        name, stored = configs[0].training(), []
         _note("begin", name)
-        time.sleep(float(os.environ.get("KDNB_PAUSE", 0)))
-        if how and all(getattr(configs[0], field) == value for field, value in poison.items()):
-            if how == "die":
-                os.kill(os.getpid(), signal.SIGKILL)
-            raise RuntimeError("poison")
-        found = real(configs, *rest)
+        if _is_named("KDNB_POISON", configs[0]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        def store(run):
+            on_run(run)
+            stored.append(run)
+            if len(stored) == 1 and _is_named("KDNB_HOLD", configs[0]):
+                _hold(name)
+
+        found = real(configs, data, teacher, on_step, store)
         _note("end", name)
         return found
 
-    module.fit_epochs = fit_epochs
+    module.train_epochs = train_epochs
 
 
 class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name != "kdnb.core.loop":
+        if name != "kdnb.experiment.training":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)

@@ -8,6 +8,7 @@ from kdnb import files, paths
 from kdnb.core.config import RunConfig
 from kdnb.errors import NoRuns
 from kdnb.experiment import tables
+from kdnb.experiment.arms import ARMS
 from kdnb.experiment.points import Point
 from kdnb.experiment.tables import Study
 from kdnb.studies.label_smoothing.claims import LARGE_ALPHA
@@ -45,6 +46,7 @@ def temperature(study: Study) -> Study | None:
     data, configs = _data(study), tables.stored_configs(study.task, study.profile)
     configs = {name: config for name, config in configs.items() if config.data == data}
     searched = {_searched(config) for config in configs.values() if config.method == "kd" and config.tau != 1}
+    searched = {(place, arm) for place, arm in searched if arm in ARMS}  # other arms decide no claim
     places = {place for place, _ in searched}
     inside = {
         name: config for name, config in configs.items()
@@ -93,5 +95,5 @@ def _study(study: Study, keep) -> Study | None:
         found = tables.study(study.task, study.profile, keep)
     except NoRuns:
         return None
-    known: pd.Series = found.table.arm != ""  # students beyond the two of the study have no arm
+    known: pd.Series = found.table.arm.isin(ARMS)  # not students or teachers beyond those of the study
     return found.only(found.table[known]) if known.any() else None

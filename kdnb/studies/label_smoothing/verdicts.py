@@ -56,14 +56,14 @@ def shown(value: float, unit: str, signed: bool = True) -> str:
 
 
 def inheritance(study: Study) -> pd.DataFrame:
-    """One row per KD run whose teacher is stored, with the entropies [nats] of both and of ERM beside the student.
+    """One row per KD run of ARMS whose teacher is stored: entropies [nats] of both and of ERM beside the student.
 
     Columns: name, arm, seed, run_id, teacher, teacher_entropy, student_entropy, erm_entropy (nan without one).
     """
     entropy_of = {name: run.metrics["test"]["entropy"] for name, run in study.runs.items()}
     entropy_of |= study.table.set_index("run_id").entropy.to_dict()
     erm = study.table[study.table.arm.str.startswith("erm_")].groupby(["arm", "seed"]).entropy.first().to_dict()
-    rows = study.table[study.table.teacher.isin(entropy_of)]
+    rows = study.table[study.table.teacher.isin(entropy_of) & study.table.arm.isin(ARMS)]
     beside = [erm.get((f"erm_{ARMS[row.arm].student}", row.seed), NAN) for row in rows.itertuples()]
     return pd.DataFrame({
         "name": rows.name, "arm": rows.arm, "seed": rows.seed, "run_id": rows.run_id, "teacher": rows.teacher,

@@ -1,0 +1,71 @@
+"""Runs that an earlier version wrote, brought into today's form: no bit of any array changes, and no name."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+
+from kdnb import files
+from kdnb.core import store
+from kdnb.core.config import SPLITS
+from kdnb.errors import DamagedRun, StoreError
+
+
+def is_old(run_id: str) -> bool:
+    """Whether a run was written before labels were kept once."""
+    where = store.folder(run_id)
+    return (where / store.OLD).exists() and not (where / "arrays.npz").exists()
+
+
+def migrate(run_id: str) -> bool:
+    """Bring a run that an earlier version wrote into today's form, in its place; whether there was anything to do.
+
+    Logits, labels, metrics, history and name stay as they are, bit for bit.
+
+    Raises:
+        FileNotFoundError: there is none of that name.
+        DamagedRun: it is not what was written, and is left as it is.
+        StoreError: the folder cannot be written.
+    """
+    if not is_old(run_id):
+        return False
+    where = store.folder(run_id)
+    metrics, sums = store.read_metrics(run_id)
+    try:
+        for name in ("config.json", "history.csv", store.OLD):
+            if hashlib.sha256((where / name).read_bytes()).hexdigest() != sums.get(name):
+                raise DamagedRun(f"{name} is not what was written")
+        config = json.loads((where / "config.json").read_bytes())
+        stored = store.unpack((where / store.OLD).read_bytes())
+        logits = {split: stored[split] for split in SPLITS}
+        labels = {split: stored[f"{split}_labels"] for split in SPLITS}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise store.damaged(run_id, error) from None
+    scratch = Path(tempfile.mkdtemp(prefix=".partial-", dir=where.parent))
+    try:
+        kept = store.keep_labels(store.labels_path(config["data"], where.parent), labels)
+        content = {name: (where / name).read_bytes() for name in ("config.json", "history.csv")}
+        store.write_content(scratch, {**content, "arrays.npz": store.pack(logits)}, metrics, kept)
+        aside = where.with_name(f".old-{where.name}")
+        os.rename(where, aside)
+        os.rename(scratch, where)
+        files.sync(where.parent)
+        shutil.rmtree(aside)
+    except OSError as error:
+        raise StoreError(f"cannot convert run {run_id} in {where.parent}: {error.strerror}") from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return True
+
+
+def recover(runs: Path) -> None:
+    """Put back what a `migrate` that was killed between its two renames had moved away."""
+    for aside in runs.glob(".old-*") if runs.is_dir() else ():
+        where = aside.with_name(aside.name.removeprefix(".old-"))
+        if where.is_dir():
+            shutil.rmtree(aside)
+        else:
+            os.rename(aside, where)

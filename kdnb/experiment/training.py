@@ -1,0 +1,139 @@
+"""From a config to a finished run: check, encode, build the model, run the loop, read off the logits."""
+
+import functools
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from kdnb.catalog import model_of
+from kdnb.core import device, metrics
+from kdnb.core.batches import Inputs
+from kdnb.core.config import SPLITS, RunConfig
+from kdnb.core.loop import OnStep, Sample, fit
+from kdnb.core.methods import METHODS
+from kdnb.core.optimizer import fast_path
+from kdnb.core.predict import predict
+from kdnb.core.store import Run
+from kdnb.data.splits import TaskData
+from kdnb.models import classifiers
+
+
+def train(config: RunConfig, data: TaskData, teacher: Run | None = None, on_step: OnStep | None = None) -> Run:
+    """Fine-tune one model and read off its logits on all three splits.
+
+    Args:
+        config: what to train.
+        data: the task's splits; its fingerprint must be the config's.
+        teacher: the run named by config.teacher_run, for methods that need one.
+        on_step: called as on_step(step, total, loss) after each optimiser step.
+    Returns:
+        The finished run, not yet stored. Same config, same machine: identical logits.
+    Raises:
+        ValueError: data or teacher do not belong to the config.
+    """
+    (run,) = train_epochs([config], data, teacher, on_step)
+    return run
+
+
+def train_epochs(
+    configs: list[RunConfig],
+    data: TaskData,
+    teacher: Run | None = None,
+    on_step: OnStep | None = None,
+    on_run: Callable[[Run], object] | None = None,
+) -> list[Run]:
+    """Runs that differ in their number of epochs alone, from the one training that passes through all of them.
+
+    Each is what `train` gives for its config, bit for bit; its cost is what was spent until it was read off.
+
+    Args:
+        configs: with one `RunConfig.training()`.
+        data: as `train`.
+        teacher: as `train`.
+        on_step: as `train`.
+        on_run: called with each run as soon as it is finished, the shortest first.
+    Raises:
+        ValueError: as `train`, and if the configs do not lie on one training.
+    """
+    configs = sorted(configs, key=lambda config: config.epochs)
+    check_inputs(configs, data, teacher)
+    device.keep_memory()
+    runs = _train(configs, data, teacher, on_step, on_run)
+    device.release_memory()
+    return runs
+
+
+def _train(
+    configs: list[RunConfig],
+    data: TaskData,
+    teacher: Run | None,
+    on_step: OnStep | None,
+    on_run: Callable[[Run], object] | None,
+) -> list[Run]:
+    """`train_epochs` of checked configs, the longest last."""
+    *shorter, longest = configs
+    started, kind, runs = time.perf_counter(), device.precision(longest.precision), []
+    inputs = encode(model_of(longest.profile, longest.student, longest.task), data, longest.max_length)
+    steps = longest.epochs * -(-len(inputs["train"]) // longest.batch_size)
+    device.set_up(kind)
+    with torch.random.fork_rng(), device.deterministic():
+        torch.manual_seed(longest.seed)
+        model = classifiers.build(longest, data).to(device.device())
+        compiled = device.compile_layers(fast_path(model).compiled, steps)
+
+        def finish(config: RunConfig, history: list[Sample], train_seconds: float) -> None:
+            run = _read_off(config, data, teacher, model, inputs, history)
+            seconds = {"seconds": round(time.perf_counter() - started, 3), "train_seconds": round(train_seconds, 3)}
+            run.metrics["cost"] = {**seconds, "compiled": compiled, **device.surroundings(kind)}
+            runs.append(run)
+            if on_run:
+                on_run(run)
+
+        soft_targets = (lambda: teacher.logits["train"]) if teacher else None
+        labels = data.splits["train"].labels
+        fit(longest, model, inputs, labels, soft_targets, shorter=shorter, on_step=on_step, on_end=finish)
+    return runs
+
+
+def _read_off(
+    config: RunConfig,
+    data: TaskData,
+    teacher: Run | None,
+    model: nn.Module,
+    inputs: dict[str, Inputs],
+    history: list[Sample],
+) -> Run:
+    """The run of a finished training: its logits with their metrics; the cost is still to come."""
+    kind = device.precision(config.precision)
+    logits = {split: predict(model, inputs[split], kind).numpy() for split in SPLITS}
+    labels = {split: data.splits[split].labels for split in SPLITS}
+    values = {s: metrics.summary(logits[s], labels[s], teacher.logits[s] if teacher else None) for s in SPLITS}
+    return Run(config, logits, labels, values, history)
+
+
+def check_inputs(configs: list[RunConfig], data: TaskData, teacher: Run | None) -> None:
+    """Raise ValueError unless the configs lie on one training, and data and teacher belong to it."""
+    config = configs[-1]
+    if len({config.training() for config in configs}) > 1:
+        raise ValueError(f"not on one training: {', '.join(config.run_id() for config in configs)}")
+    if data.fingerprint != config.data:
+        raise ValueError(f"run {config.run_id()} is for data {config.data}, got {data.fingerprint} ({data.task.name})")
+    if "tfkd" in config.methods and not 1 / data.task.num_classes < config.confidence < 1:
+        raise ValueError(f"confidence must be in (1/{data.task.num_classes}, 1), got {config.confidence}")
+    if not any(METHODS[name].needs_teacher for name in config.methods):
+        return
+    if teacher is None or teacher.run_id != config.teacher_run:
+        raise ValueError(f"teacher run {config.teacher_run} is needed, got {teacher.run_id if teacher else 'none'}")
+    if teacher.config.data != config.data:
+        raise ValueError(
+            f"teacher {teacher.run_id} was trained on {teacher.config.task} (data {teacher.config.data}), the student "
+            f"on {config.task} (data {config.data}): task, rows and label order must be the same"
+        )
+
+
+@functools.lru_cache(maxsize=8)
+def encode(model: str, data: TaskData, max_length: int) -> dict[str, Inputs]:
+    """What a model reads of each split: `classifiers.encode`, kept, so that a process tokenises once."""
+    return classifiers.encode(model, data, max_length)

@@ -1,0 +1,329 @@
+"""The command `kdnb`: its promises to people (help, one line per mistake) and to programs (--json)."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from command import last_json, process
+
+from kdnb import paths
+from kdnb.core import store as runs
+from kdnb.experiment.arms import ARMS
+
+COMMANDS = [
+    [], ["doctor"], ["fetch"], ["train"], ["compare"], ["study"], ["run"], ["report"], ["runs"], ["runs", "list"],
+    ["runs", "show"], ["runs", "verify"], ["sweep"], ["status"], ["plan"], ["select"],
+]  # fmt: skip
+TOY = ["--profile", "toy"]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda words: "-".join(words) or "kdnb")
+def test_help_tells_what_a_command_does(kdnb, command):
+    code, out, err = kdnb(*command, "--help")
+    assert code == 0
+    assert err == ""
+    assert "Usage:" in out
+    assert "--help" in out
+
+
+def test_help_names_units_and_ranges(kdnb):
+    _, out, _ = kdnb("train", "--help")
+    for words in ("0..1", "> 0", ">= 1", "large or small", "auto, fp32 or bf16"):
+        assert words in " ".join(out.split())
+    assert "nats" in kdnb("runs", "list", "--help")[1]
+    assert "nats" in kdnb("--help")[1]
+
+
+def test_help_imports_no_torch_and_is_there_at_once():
+    code = (
+        "import sys; sys.argv = ['kdnb', '--help']\nfrom kdnb.cli.main import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print({'torch', 'transformers', 'pandas', 'numpy', 'papermill'} & set(sys.modules), file=sys.stderr)"
+    )
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        seconds.append(time.perf_counter() - started)
+        assert done.stderr.strip() == "set()"
+    assert min(seconds) < 1.4  # .7 s on a machine of one's own; this one may be shared
+
+
+def test_version_and_no_words():
+    done = process()
+    assert "Usage:" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+MISTAKES = {
+    "unknown task": (["compare", "rtt", *TOY], ["unknown task 'rtt'", "did you mean 'rt'?"]),
+    "unknown task of train": (["train", "mrcp", *TOY], ["did you mean 'mrpc'?"]),
+    "unknown profile": (["compare", "rt", "--profile", "tyo"], ["unknown profile 'tyo'", "did you mean 'toy'?"]),
+    "unknown study profile": (["study", "--profile", "dmo"], ["unknown profile 'dmo'", "did you mean 'demo'?"]),
+    "unknown report profile": (["report", "--profile", "dmo"], ["dmo"]),
+    "unknown method": (["train", "rt", *TOY, "--method", "erms"], ["unknown method 'erms'", "did you mean 'erm'?"]),
+    "unknown arm": (["compare", "rt", *TOY, "--arms", "erm_smal"], ["unknown arm 'erm_smal'", "'erm_small'"]),
+    "unknown option": (["compare", "rt", "--sedes", "0"], ["--sedes", "--seeds"]),
+    "unknown command": (["comparee"], ["comparee"]),
+    "unknown notebook": (["run", "20_finetun"], ["unknown notebook '20_finetun'", "20_finetune"]),
+    "unknown student": (["train", "rt", *TOY, "--student", "huge"], ["student must be large, small or", "huge"]),
+    "alpha too large": (["train", "rt", *TOY, "--method", "ls", "--alpha", "1.5"], ["alpha must be in [0, 1]", "1.5"]),
+    "alpha below 0": (["compare", "rt", *TOY, "--kd-alpha", "-0.1"], ["alpha must be in [0, 1]", "-0.1"]),
+    "released kd": (
+        ["train", "rt", *TOY, "--tfkd-form", "released"], ["tfkd_form must be 'paper' for every method but tfkd"]
+    ),
+    "multiplier": (
+        ["train", "rt", *TOY, "--method", "tfkd", "--multiplier", "50"], ["multiplier must be", "1 for everything else"]
+    ),
+    "tau 0": (["train", "rt", *TOY, "--method", "kd", "--teacher", "small", "--tau", "0"], ["tau must be > 0"]),
+    "epochs 0": (["compare", "rt", *TOY, "--epochs", "0"], ["epochs must be >= 1", "got 0"]),
+    "lr of text": (["compare", "rt", *TOY, "--lr", "fast"], ["--lr"]),
+    "seeds of text": (["compare", "rt", *TOY, "--seeds", "a,b"], ["seeds must be comma-separated integers", "'a,b'"]),
+    "seed below 0": (["train", "rt", *TOY, "--seed", "-1"], ["seed must be", "-1"]),
+    "precision": (["train", "rt", *TOY, "--precision", "fp8"], ["precision must be auto, fp32 or bf16", "fp8"]),
+    "kd without teacher": (["train", "rt", *TOY, "--method", "kd"], ["kd needs --teacher"]),
+    "erm with teacher": (["train", "rt", *TOY, "--teacher", "small"], ["--teacher"]),
+    "unknown teacher": (["train", "rt", *TOY, "--method", "kd", "--teacher", "tiny"], ["teacher must be", "run_id"]),
+    "no task": (["compare", *TOY], ["name a task", "--data"]),
+    "task and data": (["compare", "rt", "--data", "x.csv", *TOY], ["not both"]),
+    "data without columns": (["compare", "--data", "x.csv", *TOY], ["--text and --label"]),
+    "no such file": (["compare", "--data", "x.csv", "--text", "a", "--label", "b"], ["x.csv: no such file"]),
+    "no such run": (["runs", "show", "rt-erm"], ["no run 'rt-erm'"]),
+    "parameter without value": (["run", "20_finetune", "-p", "seeds"], ["'seeds' must be name=value"]),
+    "unknown parameter": (["run", "20_finetune", "-p", "sedes=1"], ["parameter 'sedes'", "did you mean 'seeds'?"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "told"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_line_and_exit_code_2(kdnb, words, told):
+    code, _, err = kdnb(*words)
+    assert code == 2, err
+    assert err.startswith("kdnb: ")
+    assert len(err.splitlines()) == 1, err
+    for part in told:
+        assert part in err
+    assert "Traceback" not in err
+    assert not paths.RUNS.exists() or [p.name for p in paths.RUNS.iterdir() if not p.name.startswith(".locks")] == []
+
+
+@pytest.mark.parametrize("words", [["compare", "rtt"], ["train", "rt", "--alpha", "x"]])
+def test_a_mistake_is_one_line_from_the_shell_too(tmp_path, words):
+    done = process(*words, outputs=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("kdnb: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def csv(path, rows, header="text,label"):
+    path.write_bytes((header + "\n" + "\n".join(rows) + "\n").encode("latin-1"))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        (["a,x"] * 8, "one class only"),
+        ([f"a{i},{i % 2 - 1}" for i in range(8)], "integer labels must be 0..K-1, got -1, 0"),
+        (["é,x", "b,y"] * 4, "not UTF-8"),
+        (["a,x", ",y"] * 4, "4 rows with empty text, the first is data row 2"),
+        ([], "no rows"),
+    ],
+)
+def test_a_bad_file_is_one_line_too(kdnb, tmp_path, rows, told):
+    path = csv(tmp_path / "mine.csv", rows)
+    code, _, err = kdnb("compare", "--data", path, "--text", "text", "--label", "label", *TOY)
+    assert code == 2
+    assert err.startswith(f"kdnb: {path}: ")
+    assert told in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_teacher_of_another_task_is_refused(kdnb):
+    teacher = last_json(kdnb("train", "rt", *TOY, "--epochs", "1", "--json")[1])["run_id"]
+    code, _, err = kdnb("train", "headline", *TOY, "--method", "kd", "--teacher", teacher)
+    assert code == 2
+    assert f"teacher {teacher} was trained on rt" in err
+    assert runs.stored_ids() == [teacher]
+
+
+def test_compare_prints_a_table_and_one_json_object(kdnb):
+    words = ["compare", "rt", *TOY, "--seeds", "0,1", "--arms", "kd_self,ls_small", "--epochs", "1", "--json"]
+    code, out, err = kdnb(*words)
+    assert (code, err) == (0, "")
+    found = last_json(out)
+    assert found["task"] == "rt"
+    assert {(entry["arm"], entry["seed"]) for entry in found["arms"]} == {
+        (arm, seed) for arm in ("erm_small", "ls_small", "kd_self") for seed in (0, 1)
+    }
+    by_id = {entry["run_id"]: entry for entry in found["arms"]}
+    for entry in found["arms"]:
+        assert {"arm", "method", "student", "teacher", "seed", "entropy", "accuracy", "run_id"} <= set(entry)
+        assert 0 <= entry["entropy"] <= 0.6932
+        assert 0 <= entry["accuracy"] <= 1
+        stored = runs.load(entry["run_id"])
+        assert stored.metrics["test"]["entropy"] == entry["entropy"]
+        assert (stored.config.method, stored.config.student) == (entry["method"], entry["student"])
+        assert stored.config.epochs == 1
+        assert (entry["arm"] == "kd_self") == bool(entry["teacher"])
+        if entry["teacher"]:
+            assert by_id[entry["teacher"]]["arm"] == ARMS["kd_self"].teacher
+            assert by_id[entry["teacher"]]["seed"] == entry["seed"]
+    for arm in ("ERM small", "LS small", "Self-KD"):
+        assert arm in out
+    assert out.count("trained in") == 6
+    again = kdnb(*words)[1]
+    assert again.count("loaded") == 6
+    assert "trained in" not in again
+    assert last_json(again) == found
+    assert "\r" not in out  # no bar where nobody watches
+
+
+def test_compare_on_ones_own_file(kdnb, tmp_path):
+    rows = [("bad", "no") if i % 2 else ("good", "yes") for i in range(40)]
+    path = csv(tmp_path / "mine.csv", [f"{word} word{i % 7},{label}" for i, (word, label) in enumerate(rows)])
+    words = ["compare", "--data", path, "--text", "text", "--label", "label", *TOY, "--seeds", "0", "--epochs", "1"]
+    code, out, _ = kdnb(*words, "--arms", "erm_small,kd_self", "--json")
+    assert code == 0
+    found = last_json(out)
+    assert found["task"] == "own:mine"
+    assert sum(found["rows"].values()) == 40
+    assert [entry["arm"] for entry in found["arms"]] == ["erm_small", "kd_self"]
+
+
+def test_train_says_what_it_trained(kdnb):
+    words = ["train", "section", *TOY, "--method", "kd", "--student", "large", "--teacher", "small", "--alpha", "0.25"]
+    words += ["--tau", "4", "--lr", "0.001", "--epochs", "1", "--seed", "3", "--order-seed", "9"]
+    code, out, _ = kdnb(*words, "--json")
+    assert code == 0
+    found = last_json(out)
+    assert (found["arm"], found["method"], found["student"]) == ("kd_reverse", "kd", "large")
+    stored = runs.load(found["run_id"]).config
+    assert (stored.alpha, stored.tau, stored.lr, stored.epochs) == (0.25, 4, 0.001, 1)
+    assert (stored.seed, stored.order_seed) == (3, 9)
+    teacher = runs.load(found["teacher"]).config
+    assert (teacher.method, teacher.student, teacher.seed, teacher.lr) == ("erm", "small", 3, 0.001)
+
+
+def test_train_knows_both_forms_of_teacher_free_kd_and_kd_without_tau_squared(kdnb):
+    words = ["train", "rt", *TOY, "--epochs", "1", "--json", "--method"]
+    released = ["tfkd", "--tfkd-form", "released", "--multiplier", "2"]
+    ids = [last_json(kdnb(*words, *more)[1])["run_id"] for more in (["tfkd"], released)]
+    paper, code = (runs.load(run_id).config for run_id in ids)
+    assert (paper.tfkd_form, paper.confidence, paper.multiplier) == ("paper", 0.9, 1)
+    assert (code.tfkd_form, code.confidence, code.multiplier) == ("released", 0.99, 2)
+    found = last_json(kdnb(*words, "kd", "--teacher", "small", "--tau", "4", "--no-tau2-scaling")[1])
+    assert not runs.load(found["run_id"]).config.tau2_scaling
+    assert runs.load(found["teacher"]).config.tau2_scaling  # nothing of the student's loss is its teacher's
+
+
+def test_runs_list_and_show(kdnb):
+    made = last_json(kdnb("train", "rt", *TOY, "--epochs", "1", "--json")[1])
+    listed = last_json(kdnb("runs", "list", "--json")[1])["runs"]
+    assert listed == [made]
+    assert last_json(kdnb("runs", "list", "--task", "sst2", "--json")[1])["runs"] == []
+    shown = last_json(kdnb("runs", "show", made["run_id"], "--json")[1])
+    assert shown["config"]["task"] == "rt"
+    assert shown["metrics"]["test"]["entropy"] == made["entropy"]
+
+
+def test_verify_finds_a_flipped_byte_sets_aside_and_redoes(kdnb):
+    words = ["compare", "rt", *TOY, "--seeds", "0", "--arms", "kd_self", "--epochs", "1"]
+    entries = last_json(kdnb(*words, "--json")[1])["arms"]
+    assert kdnb("runs", "verify")[0] == 0
+    teacher, student = (next(e["run_id"] for e in entries if e["arm"] == arm) for arm in ("erm_small", "kd_self"))
+    before = {run_id: runs.load(run_id).logits["test"].tobytes() for run_id in (teacher, student)}
+
+    def flip(run_id):
+        path = paths.RUNS / run_id / "arrays.npz"
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 4
+        path.write_bytes(content)
+
+    flip(student)
+    code, out, _ = kdnb("runs", "verify", "--json")
+    assert code == 1
+    assert student in out
+    assert last_json(out) == {"checked": 2, "damaged": [student], "redone": []}
+    assert runs.stored_ids() == [teacher]
+    assert len(list(paths.DAMAGED.iterdir())) == 1
+    kdnb(*words)
+    flip(student)
+    flip(teacher)
+    code, out, _ = kdnb("runs", "verify", "--redo", "--json")
+    assert code == 0
+    assert last_json(out) == {"checked": 2, "damaged": sorted([student, teacher]), "redone": [teacher, student]}
+    assert {run_id: runs.load(run_id).logits["test"].tobytes() for run_id in before} == before
+
+
+def test_verify_exits_1_where_a_run_cannot_be_redone(kdnb):
+    """A damaged config leaves nobody knowing what to train."""
+    run_id = last_json(kdnb("train", "rt", *TOY, "--epochs", "1", "--json")[1])["run_id"]
+    (paths.RUNS / run_id / "config.json").write_text("{}")
+    code, out, _ = kdnb("runs", "verify", "--redo")
+    assert "cannot be redone" in out
+    assert code == 1
+
+
+def test_doctor_tells_the_machine(kdnb):
+    code, out, _ = kdnb("doctor", "--json")
+    facts = last_json(out)
+    assert code == 0
+    assert {"python", "device", "precision", "packages", "data_cache", "outputs", "hub"} <= set(facts)
+    assert facts["outputs_writable"] is True
+    assert facts["packages"]["torch"] == __import__("torch").__version__
+    assert facts["hub"].startswith("offline")
+
+
+def test_an_outputs_folder_in_the_way_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = process("train", "rt", *TOY, outputs=tmp_path / "file" / "outputs")
+    assert done.returncode == 2
+    assert done.stderr.startswith("kdnb: cannot write to ")
+    assert "set KDNB_OUTPUTS to another folder" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def without_override():
+    """Give up root's right to write anywhere (CAP_DAC_OVERRIDE), in the process to be started."""
+    import ctypes
+
+    if os.geteuid() == 0 and ctypes.CDLL(None, use_errno=True).prctl(24, 1, 0, 0, 0):  # PR_CAPBSET_DROP
+        os._exit(99)
+
+
+def test_a_read_only_outputs_folder_is_one_line(tmp_path):
+    folder = tmp_path / "outputs"
+    folder.mkdir(mode=0o555)
+    done = process("train", "rt", *TOY, outputs=folder, preexec_fn=without_override)
+    if done.returncode == 99:
+        pytest.skip("root may write anywhere here, and cannot give that right up")
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(f"kdnb: cannot write to {folder}")
+    assert "Permission denied" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert list(folder.iterdir()) == []
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
+    import resource
+
+    def small_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))
+
+    folder = tmp_path / "outputs"
+    done = process("train", "rt", *TOY, "--epochs", "1", outputs=folder, preexec_fn=small_files)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("kdnb: cannot write run ")
+    assert "free some space" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert [path.name for path in (folder / "runs").iterdir()] in ([".locks"], [])
+
+
+def test_debug_shows_where(tmp_path, monkeypatch):
+    monkeypatch.setenv("KDNB_DEBUG", "1")
+    done = process("compare", "rtt", outputs=tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr

@@ -1,0 +1,559 @@
+"""The committed reference runs: whole, without any text, and README says of them what they say.
+
+README's numbers are made here from the stored logits with numpy and scipy; of the package come the verdicts, Holm's
+correction and the bootstrap. What README says of "all" runs of a kind is made from all of them.
+"""
+
+import json
+import re
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from scipy.special import entr, log_softmax
+
+from kdnb import paths
+from kdnb.analysis import statistics
+from kdnb.analysis.statistics import NO_BOOTSTRAP
+from kdnb.core import metrics
+from kdnb.core import store as runs
+from kdnb.experiment import tables
+from kdnb.experiment.arms import ARMS
+from kdnb.studies.label_smoothing import evidence, verdicts
+
+RUNS = paths.ROOT / "outputs" / "reference" / "runs"
+TASKS = {"rt": 5, "mrpc": 3, "headline": 3, "passage": 3, "relation": 3}
+COLUMNS = ("ls_small", "kd_standard", "kd_self", "ls_large", "kd_reverse")  # of README's two tables
+FILES = {"config.json", "history.csv", "arrays.npz", "metrics.json"}
+TABLE_1 = (1e-5, 2e-5, 3e-5, 4e-5, 6e-5, 7e-5)  # its learning rates, but for the one that our search has too
+AGAINST = {  # a claim of the paper's that fails -> what then is the case
+    "H3.5c": "LS makes the small model more accurate than ERM",
+    "H3.3": "self-KD is less sure than ERM",
+    "H5.1b": "so it is with tau searched",
+    "H3.5b": "self-KD is less accurate than ERM",
+    "H3.5e": "and than LS",
+    "H4.5b": "reverse KD is less accurate than ERM",
+    "H5.4e": "and, with tau searched, than LS",
+    "H4.6": "reverse KD is less sure than its own teacher",
+}
+
+
+@pytest.fixture(autouse=True)
+def reference(store, monkeypatch):
+    """The repository's own reference runs behind an empty store."""
+    monkeypatch.setattr(paths, "REFERENCE", RUNS)
+
+
+@pytest.fixture(scope="module")
+def studies():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "RUNS", paths.ROOT / "none")
+        patch.setattr(paths, "REFERENCE", RUNS)
+        return {task: tables.study(task, "cpu") for task in (*TASKS, "digits")}
+
+
+@pytest.fixture(scope="module")
+def ledgers(studies):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "RUNS", paths.ROOT / "none")
+        patch.setattr(paths, "REFERENCE", RUNS)
+        return {task: ledger(study) for task, study in studies.items()}
+
+
+@pytest.fixture(scope="module")
+def committed():
+    return read(RUNS)
+
+
+@pytest.fixture(scope="module")
+def beyond_texts(studies, ledgers):
+    """On which tasks the gain of LS in accuracy, where seeds decide it, leaves out 0 over the test examples too."""
+    found = []
+    for task in (task for task in TASKS if ledgers[task].verdict["H3.5c"] == "fails"):
+        seeds = studies[task].seeds("ls_small", "erm_small")
+        ours, other = (studies[task].per_example(arm, "accuracy", seeds) for arm in ("ls_small", "erm_small"))
+        if statistics.paired_bootstrap(ours, other).low > 0:
+            found.append(task)
+    return found
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_arm_has_its_seeds_and_rows(studies, task):
+    table = studies[task].table
+    assert Counter(table.arm) == dict.fromkeys(ARMS, TASKS[task])
+    assert set(table.n_train) == {2000}
+    assert table.seconds.min() > 0
+
+
+def test_every_run_is_whole_and_says_what_made_it():
+    for name in runs.stored_ids():
+        run = runs.load(name)  # its checksums are compared
+        assert {path.name for path in (RUNS / name).iterdir()} == FILES
+        assert run.config.profile == "cpu"
+        assert {"device", "precision", "seconds", "versions"} <= set(run.metrics["cost"])
+
+
+def test_no_run_holds_text():
+    for name in runs.stored_ids():
+        with np.load(RUNS / name / "arrays.npz", allow_pickle=False) as arrays:
+            assert all(arrays[key].dtype.kind in "fiu" for key in arrays), name
+        config = json.loads((RUNS / name / "config.json").read_text())
+        assert all(len(str(value)) < 80 for value in config.values()), name
+
+
+# The store as one table, by numpy and scipy alone
+
+
+def read(folder):
+    """One row per run of a store: its config, rows, entropy, NLL, accuracy, whether it is degenerate, its cost."""
+    rows = [_row(path) for path in sorted(folder.glob("*/config.json"))]
+    return pd.DataFrame(rows, index=[row["run"] for row in rows])
+
+
+def _row(path):
+    row = {"run": path.parent.name, **json.loads(path.read_text())}
+    row["cost"] = json.loads((path.parent / "metrics.json").read_text())["cost"]
+    labels_of = path.parents[2] / "labels" / f"{row['data']}.npz"
+    with np.load(path.parent / "arrays.npz") as arrays, np.load(labels_of) as all_labels:
+        for split in ("train", "validation", "test"):
+            labels, log_p = all_labels[split], log_softmax(arrays[split].astype(float), axis=1)
+            predicted = log_p.argmax(axis=1)
+            right = (predicted == labels).mean()
+            row |= {f"{split}_rows": len(labels), f"{split}_accuracy": right}
+            row |= {f"{split}_entropy": entr(np.exp(log_p)).sum(axis=1).mean()}
+            row |= {f"{split}_nll": -log_p[np.arange(len(labels)), labels].mean()}
+    often = np.bincount(labels).max() / len(labels)
+    return row | {"degenerate": len(set(predicted)) == 1 or right <= often}
+
+
+def with_models(table):
+    """The table with each run's teacher beside it: its model, seed and entropy; and the arm, "" for none."""
+    table = table.copy()
+    for name, column in (("student", "teacher"), ("seed", "teacher_seed"), ("test_entropy", "teacher_entropy")):
+        table[column] = table.teacher_run.map(table[name])
+    of = {key: ARMS[arm.teacher].student if arm.teacher else "" for key, arm in ARMS.items()}
+    pairs = {(arm.method, arm.student, of[key]): key for key, arm in ARMS.items()}
+    keys = zip(table.method, table.student, table.teacher.fillna(""), strict=True)
+    return table.assign(arm=[pairs.get(key, "") for key in keys])
+
+
+def fixed(table):
+    """The runs at README's fixed settings: learning rate 1e-4 with linear decay, 3 epochs, alpha .4 or .9, tau 1."""
+    same = (table.lr == 1e-4) & (table.epochs == 3) & (table.schedule == "linear")
+    alpha = table.method.map({"erm": 0.0, "ls": 0.4, "kd": 0.9, "tfkd": 0.9})
+    return table[same & (table.alpha == alpha) & ((table.tau == 1) | (table.method == "tfkd"))]
+
+
+def change(table, arm, metric, than=""):
+    """An arm's test metric minus that of ERM on the same model (or of another arm), by seed."""
+    than = than or f"erm_{ARMS[arm].student}"
+    rows = table[table.arm.isin([arm, than])].pivot(index="seed", columns="arm", values=f"test_{metric}")
+    return (rows[arm] - rows[than]).dropna()
+
+
+def beside_erm(runs_, erm):
+    """Runs with the test metrics of ERM on the same task, model and seed beside them, as erm_entropy and so on."""
+    keys = ["task", "student", "seed"]
+    columns = {f"test_{name}": f"erm_{name}" for name in ("entropy", "nll", "accuracy")}
+    return runs_.merge(erm[[*keys, *columns]].rename(columns=columns), on=keys, validate="many_to_one")
+
+
+def interval(values):
+    """Mean and 95 % t interval."""
+    mean, half = np.mean(values), stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+    return mean, mean - half, mean + half
+
+
+def said(values, unit="nats"):
+    """A mean with its interval as README prints it."""
+    mean, low, high = (verdicts.shown(x, unit) for x in interval(values))
+    return f"{mean} [{low}, {high}]"
+
+
+def outside(values):
+    """Whether the interval leaves out 0."""
+    return interval(values)[1] > 0 or interval(values)[2] < 0
+
+
+def listed(names, none="no task"):
+    """`a`, `b` and `c`."""
+    told = [f"`{name}`" for name in names]
+    return " and ".join(filter(None, [", ".join(told[:-1]), *told[-1:]])) or none
+
+
+def span(values):
+    return f"{verdicts.shown(min(values), 'nats')} to {verdicts.shown(max(values), 'nats')}"
+
+
+def values(column):
+    """The values of a setting: 1, 2 and 4."""
+    told = [f"{value:g}" for value in sorted(set(column))]
+    return " and ".join(filter(None, [", ".join(told[:-1]), told[-1]]))
+
+
+def ledger(study):
+    """A task's ledger by claim, without its bootstraps, which take most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(statistics, "paired_bootstrap", lambda *_: NO_BOOTSTRAP)
+        return verdicts.ledger(study, **evidence.beyond(study)).set_index("id")
+
+
+# What README says
+
+
+def statements(table, ledgers, beyond_texts):
+    """README's statements on the runs, by topic, as they must stand in it."""
+    table = with_models(table)
+    text = {task: fixed(table[table.task == task]) for task in TASKS}
+    told = _tables(text, ledgers) | _settings(table, text) | _accuracy(table, text, ledgers, beyond_texts)
+    return told | _entropy(table, text, ledgers) | _inheritance(table, text) | _search(table) | _temperature(table)
+
+
+def survives(ledgers, claim):
+    """The text tasks on which a claim holds, Holm's correction included."""
+    rows = {task: ledgers[task].loc[claim] for task in TASKS}
+    return [task for task, row in rows.items() if row.verdict == "holds" and row.p_holm < 0.05]
+
+
+def _tables(text, ledgers):
+    claims = dict(zip(COLUMNS, ("H3.1", "H3.2", "H3.3", "H4.1", "H4.2"), strict=True))
+    told = {}
+    for task, table in text.items():
+        cells = [said(change(table, arm, "entropy")) for arm in COLUMNS]
+        bold = [ledgers[task].p_holm[claims[arm]] < 0.05 for arm in COLUMNS]
+        cells = [f"**{cell}**" if sure else cell for cell, sure in zip(cells, bold, strict=True)]
+        arms = table[table.arm != ""]
+        learnt = f"{arms.degenerate.sum()} of {len(arms)}"
+        told[f"entropy {task}"] = f"| `{task}` | {arms.seed.nunique()} | {learnt} | {' | '.join(cells)} |"
+        cells = [said(change(table, arm, "nll")) for arm in COLUMNS]
+        told[f"nll {task}"] = f"| `{task}` | {' | '.join(cells)} |"
+    return told
+
+
+def _entropy(table, text, ledgers):
+    changes = {
+        arm: {task: change(runs_, arm, "entropy") for task, runs_ in text.items()} for arm in ARMS if arm[:3] != "erm"
+    }
+    means = {arm: [values.mean() for values in of_task.values()] for arm, of_task in changes.items()}
+    shares = [round(100 * rev / ls) for rev, ls in zip(means["kd_reverse"], means["ls_large"], strict=True)]
+    small, before = survives(ledgers, "H3.1"), [task for task in TASKS if ledgers[task].verdict["H3.2"] == "holds"]
+    erm = text["mrpc"][text["mrpc"].arm == "erm_small"]
+    selfs = table[(table.method == "kd") & (table.student == table.teacher)]
+    shared = (selfs.seed == selfs.teacher_seed) & (selfs.order_seed == selfs.seed)
+    below = ledgers["rt"].loc["H3.6b"]
+    below = "{} [{}, {}]".format(*(verdicts.shown(x, "nats") for x in below[["effect", "low", "high"]]))
+    none = [task for task in TASKS if ledgers[task].verdict["H3.7"] != "holds"]
+    return {
+        "LS": f"LS raises the entropy of the large model on {len(survives(ledgers, 'H4.1'))} of 5 text tasks, of the "
+        f"small one on {len(small)} ({listed(small)})",
+        "standard KD": f"Standard KD's change of it, {span(means['kd_standard'])} on average, is decided on "
+        f"{listed(survives(ledgers, 'H3.2'))}; uncorrected, it is surer on {listed(before)} "
+        f"(on `mrpc` {erm.degenerate.sum()} of {len(erm)} small ERM models learnt nothing)",
+        "self-KD": f"self-KD moves it by {span(means['kd_self'])}, where LS adds {span(means['ls_small'])}",
+        "shared seeds": f"share seed, first weights and batch order in {shared.sum()} of {len(selfs)} runs",
+        "reverse KD": f"Reverse KD raises it on {listed(survives(ledgers, 'H4.2'))}, and over all "
+        f"five by {min(shares)} to {max(shares)} % of what LS adds to the same model",
+        "teacher-free KD": f"Teacher-free KD raises it on {listed(survives(ledgers, 'H1.2'))}",
+        "progress": f"on `rt` self-KD ends at ERM's entropy and lies below it on the way, {below} on average",
+        "correlation": f"over all KD runs of a task is undecided on {listed(none)}",
+    }
+
+
+def _inheritance(table, text):
+    erm = table[(table.method == "erm") & (table.schedule == "linear")]
+    taught = table[
+        (table.method == "kd") & (table.tau == 1) & (table.schedule == "linear") & (table.student != table.teacher)
+    ]
+    taught = beside_erm(taught, erm).assign(
+        gap=lambda t: t.teacher_entropy - t.erm_entropy, moved=lambda t: t.test_entropy - t.erm_entropy
+    )
+    means = taught.groupby(["task", "student", "teacher", "alpha"])[["gap", "moved"]].mean()
+    share = means.moved / means.gap
+    doubt, confidence = share[means.gap > 0], share[means.gap < 0]
+    apart = [
+        change(runs_, "kd_reverse", "entropy") / change(runs_, "erm_small", "entropy", "erm_large")
+        - change(runs_, "kd_standard", "entropy") / change(runs_, "erm_large", "entropy", "erm_small")
+        for runs_ in text.values()
+    ]
+    digits = taught[taught.task == "digits"]
+    surer = digits[digits.arm == "kd_standard"]
+    selfs = table[(table.task == "digits") & (table.arm == "kd_self") & (table.tau == 1)]
+    selfs = beside_erm(selfs, erm)
+    return {
+        "doubt": f"{doubt.min():.2f} to {doubt.max():.2f} of the entropy by which a teacher is less sure than ERM on "
+        f"the student's model ({len(doubt)} pairings of task, models and alpha)",
+        "confidence": f"{confidence.min():.2f} to {confidence.max():.2f} of that by which it is surer "
+        f"({len(confidence)} pairings)",
+        "shares differ": f"reverse KD's share is larger on {sum(interval(x)[1] > 0 for x in apart)} of 5 text tasks",
+        "digits": f"On `digits` (alpha 1, a teacher surer by {-surer.gap.mean():.3f}) standard KD adds "
+        f"{said(surer.moved)}, self-KD {said(selfs.test_entropy - selfs.erm_entropy)}",
+    }
+
+
+def _search(table):
+    grid = table[table.schedule == "constant"]
+    erm, taught = grid[(grid.method == "erm") & (grid.student == "small")], grid[grid.method == "kd"]
+    ties = ["epochs", "lr", "alpha"]
+    by_accuracy = [
+        x.sort_values(["validation_accuracy", *ties], ascending=[False, True, True, True]).iloc[0]
+        for x in (taught, erm)
+    ]
+    by_nll = [x.sort_values("validation_nll").iloc[0] for x in (taught, erm)]
+    budget = ["task", "seed", "lr", "epochs"]
+    beside = taught.merge(erm[[*budget, "test_entropy"]], on=budget, suffixes=("", "_erm"))
+    moved, gap = beside.test_entropy - beside.test_entropy_erm, beside.teacher_entropy - beside.test_entropy_erm
+    most, same = beside.alpha == 0.9, np.sign(moved) == np.sign(gap)
+    doubt, confidence = (moved[most & side].sum() / gap[most & side].sum() for side in (gap > 0, gap < 0))
+    return {
+        "search": f"({listed(sorted(set(grid.task)))}, seed {', '.join(map(str, sorted(set(grid.seed))))}, "
+        f"{len(erm)} runs of ERM, {len(taught)} of KD, {taught.teacher_run.nunique()} teacher)",
+        "selected": "is less sure than the selected ERM model, {:.3f} against {:.3f} nats; selected by NLL it is "
+        "surer, {:.3f} against {:.3f}".format(*(run.test_entropy for run in [*by_accuracy, *by_nll])),
+        "equal budget": f"at equal learning rate and epochs it is less sure than ERM in {(moved > 0).sum()} of "
+        f"{len(moved)} pairs; at alpha 0.9 its sign is that of teacher minus ERM in {same[most].sum()} of "
+        f"{most.sum()}, with {doubt:.2f} of the doubt taken over and {confidence:.2f} of the confidence",
+    }
+
+
+def selected(table, task, arm):
+    """Per seed the run best on validation among those searched over tau; ties as `kdnb.sweeps.select` has them."""
+    own = table[(table.task == task) & (table.arm == arm) & (table.schedule == "linear") & table.tau2_scaling]
+    own = own[own.seed.isin(own[own.tau != 1].seed)]
+    order = ["validation_accuracy", "epochs", "lr", "alpha", "tau"]
+    return own.sort_values(order, ascending=[False, True, True, True, True]).groupby("seed", as_index=False).first()
+
+
+def slopes(table, **where):
+    """Slope of test entropy in ln tau, by seed, mean over alpha."""
+    own = table[(table.schedule == "linear") & (table[list(where)] == pd.Series(where)).all(axis=1)]
+    own = own.groupby(["seed", "alpha"]).filter(lambda rows: rows.tau.nunique() > 1)
+    fits = own.groupby(["seed", "alpha"])[["tau", "test_entropy"]].apply(
+        lambda x: np.polyfit(np.log(x.tau), x.test_entropy, 1)[0]
+    )
+    return fits.groupby("seed").mean()
+
+
+def _temperature(table):
+    erm = table[(table.method == "erm") & (table.schedule == "linear")]
+    chosen = beside_erm(selected(table, "rt", "kd_standard"), erm)
+    rt = table[(table.task == "rt") & (table.arm == "kd_standard")]
+    plain = rt[~rt.tau2_scaling | (rt.tau == 1)]  # at tau 1 both are the same
+    hot = beside_erm(rt[rt.tau2_scaling & (rt.tau == 16) & (rt.alpha == 1)], erm)
+    share = (hot.test_entropy - hot.erm_entropy).mean() / (hot.teacher_entropy - hot.erm_entropy).mean()
+    scaled = table[table.tau2_scaling]
+    rising = slopes(scaled, task="rt", arm="kd_standard")
+    return {
+        "trend": f"{said(rising)} nats per e-fold of tau ({len(rising)} seeds",
+        "selected tau": f"standard KD is surer than ERM, {said(chosen.test_entropy - chosen.erm_entropy)}, and its "
+        f"NLL rises, {said(chosen.test_nll - chosen.erm_nll)}",
+        "hot": f"at tau 16 and alpha 1 it takes over {share:.2f} of its teacher's confidence",
+        "unscaled": f"without tau² it is {said(slopes(plain, alpha=1.0))} at alpha 1 and "
+        f"{said(slopes(plain, alpha=0.5))} at alpha 0.5",
+        "self-KD's trend": f"self-KD falls as well, {said(slopes(scaled, task='rt', arm='kd_self'))}",
+        "digits' trend": f"`digits` {said(slopes(scaled, task='digits', arm='kd_standard'))}",
+    }
+
+
+def _accuracy(table, text, ledgers, beyond_texts):
+    fails, nll = {}, {}
+    for task, rows in ledgers.items():
+        for name, row in rows[rows.verdict == "fails"].iterrows():
+            into = nll if name in ("H15.2a", "H15.2b") else fails
+            into.setdefault(name, []).append(f"`{task}`{'†' * (row.p_holm < 0.05)}")
+    assert set(fails) <= set(AGAINST), "a claim fails of which README says nothing"
+    gains = [
+        round(1000 * change(text[task], "ls_small", "accuracy").mean())
+        for task in TASKS
+        if ledgers[task].verdict["H3.5c"] == "fails"
+    ]
+    erm = table[(table.method == "erm") & (table.schedule == "linear")]
+    taught = beside_erm(table[(table.arm == "kd_standard") & (table.schedule == "linear")], erm)
+    taught = taught.assign(moved=taught.test_accuracy - taught.erm_accuracy)
+    groups = {key: rows.moved for key, rows in taught.groupby(["task", "alpha", "tau", "tau2_scaling"])}
+    decided = {key: values for key, values in groups.items() if outside(values)}
+    losses = [f"`{key[0]}` at tau {key[2]:g}, {said(x, 'points')} points" for key, x in decided.items()]
+    return {
+        "against": "; ".join(f"{AGAINST[name]} ({', '.join(fails[name])})" for name in AGAINST if name in fails),
+        "LS's gain": f"LS's gain is {', '.join(map(str, gains[:-1]))} and {gains[-1]} of 1,000 test texts, and beyond "
+        f"the chance of the texts on {listed(beyond_texts)} alone",
+        "gain": f"Standard KD's gain in accuracy is undecided in {len(groups) - len(decided)} of {len(groups)} "
+        f"comparisons; the rest: {'; '.join(losses)}",
+        "NLL": f"fails for standard KD ({', '.join(nll.get('H15.2a', []))}) and for self-KD "
+        f"({', '.join(nll.get('H15.2b', []))})",
+    }
+
+
+def _settings(table, text):
+    cuts = zip(table.task, table.train_rows, table.validation_rows, table.test_rows, strict=True)
+    told = {}
+    for task, *rows in sorted(set(cuts)):
+        told[task] = " or ".join(filter(None, [told.get(task), " / ".join(f"{n:,}" for n in rows)]))
+    same = [task for task in text if told[task] == told["rt"]]
+    nothing = table[table.degenerate].groupby("task").size().to_dict()
+    cost = pd.DataFrame(list(table.cost))
+    search = table[table.schedule == "constant"]
+    taught = search[search.method == "kd"]
+    digits = table[(table.task == "digits") & (table.method == "kd")]
+    hot = table[(table.task == "rt") & (table.method == "kd") & (table.tau > 1)]
+    left = {
+        "BERT and DistilBERT": not table.student.str.contains("bert").any() and set(table.profile) == {"cpu"},
+        "QNLI, SST-2 and MNLI": not table.task.isin(["qnli", "sst2", "mnli"]).any(),
+        "the whole of MRPC": (table[table.task == "mrpc"].train_rows < 3000).all(),
+        "the grids of Table 1 and A.3 and the optima of Tables 7 and 12": not table.lr.isin(TABLE_1).any(),
+        "a search with a second seed": table[table.schedule == "constant"].seed.nunique() == 1,
+        "a GPU": cost.device.str.startswith("cpu").all(),
+    }
+    return {
+        "tasks": ", ".join(f"`{task}`" for task in told),
+        "rows": f"| {listed(same)} {told['rt']}; `mrpc` {told['mrpc']}; `digits` {told['digits']} |",
+        "precision": f"{', '.join(sorted(set(cost.precision)))} on CPUs",
+        "seeds": f"| `rt` and `digits` {text['rt'].seed.nunique()}; the other tasks {text['mrpc'].seed.nunique()}; ",
+        "degenerate": f"learnt nothing: {', '.join(f'{n} on `{task}`' for task, n in nothing.items())}"
+        + ", these with one layer" * (set(table[table.degenerate & (table.task == "rt")].student) == {"minilm-1"}),
+        "searched": f"constant rates {min(search.lr):g} to {max(search.lr):g}, {min(search.epochs)} to "
+        f"{max(search.epochs)} epochs, alpha {min(taught.alpha)} to {max(taught.alpha)}",
+        "heated": f"tau 1 to {max(hot.tau):g}, alpha {values(hot.alpha)}",
+        "digits settings": f"`digits`: {values(digits.lr)}, {values(digits.epochs)} epochs, alpha "
+        f"{values(digits.alpha)}, tau {values(digits.tau)}",
+        "switched": f"{(table.method == 'switch').sum()} of them switch losses in mid-training",
+        "store": f"The {len(table)} committed runs took {cost.seconds.sum() / 3600:.1f} hours; "
+        f"{cost.revision.str.endswith('-dirty').sum()} name a revision with uncommitted changes",
+        "left": f"Not run: {', '.join(name for name, missing in left.items() if missing)}.",
+    }
+
+
+def flat(text):
+    return " ".join(text.split())
+
+
+def stale(told):
+    """The topics whose statement does not stand in README."""
+    readme = flat((paths.ROOT / "README.md").read_text())
+    return {topic for topic, statement in told.items() if flat(statement) not in readme}
+
+
+def test_readme_says_what_the_runs_say(committed, ledgers, beyond_texts):
+    assert stale(statements(committed, ledgers, beyond_texts)) == set()
+
+
+def test_no_number_of_readmes_results_is_unchecked(committed, ledgers, beyond_texts):
+    readme = flat((paths.ROOT / "README.md").read_text())
+    left = readme[readme.index("## What came out") : readme.index("## The notebooks")]
+    for statement in statements(committed, ledgers, beyond_texts).values():
+        left = left.replace(flat(statement), "")
+    assert set(re.findall(r"[+-]?\d+\.\d+|\d+ of \d+", left)) <= {"0.4", "0.5", "0.9"}, "these are alphas"
+
+
+def test_the_packages_numbers_are_numpys(committed, studies, ledgers):
+    """Metrics, paired effects, intervals, selection and Holm's correction of the package, by other means."""
+    for name, row in committed.iterrows():
+        stored = json.loads((RUNS / name / "metrics.json").read_text())
+        for split in ("train", "validation", "test"):
+            for metric in ("entropy", "nll", "accuracy"):
+                assert row[f"{split}_{metric}"] == pytest.approx(stored[split][metric], abs=1e-9), (name, split, metric)
+    table = with_models(committed)
+    for task in TASKS:
+        ours, rows = fixed(table[table.task == task]), ledgers[task]
+        for arm, name in zip(COLUMNS, ("H3.1", "H3.2", "H3.3", "H4.1", "H4.2"), strict=True):
+            values = change(ours, arm, "entropy")
+            assert tuple(rows.loc[name, ["effect", "low", "high"]]) == pytest.approx(interval(values))
+            assert rows.p[name] == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+        nothing = studies[task].table.set_index("run_id").degenerate
+        assert nothing.to_dict() == committed.degenerate[nothing.index].to_dict()
+        for family in ("H3.", "H4."):
+            tested = rows[rows.index.str.startswith(family)].p.dropna().sort_values()
+            raised = [p * (len(tested) - i) for i, p in enumerate(tested)]
+            assert np.minimum(np.maximum.accumulate(raised), 1) == pytest.approx(rows.p_holm[tested.index])
+    erm = table[(table.method == "erm") & (table.schedule == "linear")]
+    chosen = beside_erm(selected(table, "rt", "kd_standard"), erm)
+    assert ledgers["rt"].effect["H5.1a"] == pytest.approx((chosen.test_entropy - chosen.erm_entropy).mean())
+    for task in ("rt", "digits"):
+        slope = slopes(table[table.tau2_scaling], task=task, arm="kd_standard")
+        assert tuple(ledgers[task].loc["H5.5", ["effect", "low", "high"]]) == pytest.approx(interval(slope))
+
+
+def test_the_grids_are_there(studies):
+    found = evidence.beyond(studies["rt"])
+    assert found["temperature"].table.tau.nunique() == 5
+    assert found["smoothing"].table.alpha.min() >= 0.7
+
+
+# And it would not, if a run said something else
+
+
+def one(table, **where):
+    """The first stored run with these values."""
+    return table[(table[list(where)] == pd.Series(where)).all(axis=1)].index[0]
+
+
+def plant(like, sharper=1.0, wrong=False, cost=None, **changes):
+    """Put a run like a committed one into the test's own store, where it is found first; its logits may differ.
+
+    Args:
+        like: run_id.
+        sharper: factor of all logits.
+        wrong: whether every prediction is the first class.
+        cost: what is to be changed in the record of what made it.
+        changes: fields of its config; none at all, and it stands in the place of the committed one.
+    """
+    run = runs.load(like)
+    logits = {split: (sharper * z).astype(np.float32) for split, z in run.logits.items()}
+    if wrong:
+        logits = {split: np.eye(z.shape[1], dtype=np.float32)[np.zeros(len(z), int)] for split, z in logits.items()}
+    said = {split: metrics.summary(z, run.labels[split]) for split, z in logits.items()}
+    said["cost"] = {**run.metrics["cost"], **(cost or {})}
+    new = replace(run, config=replace(run.config, **changes), logits=logits, metrics=said)
+    runs.save(new)
+    return new.run_id
+
+
+def with_planted(committed):
+    """The committed runs as one table, planted ones in their place or beside them."""
+    ours = read(paths.RUNS)
+    return pd.concat([committed[~committed.index.isin(ours.index)], ours])
+
+
+AT_FIXED = {"schedule": "linear", "alpha": 0.9, "tau": 1.0}
+AT_SEARCHED = {"schedule": "constant", "arm": "kd_standard", "epochs": 4}
+AT_16 = {"task": "rt", "arm": "kd_standard", "tau": 16.0, "alpha": 1.0, "tau2_scaling": True}
+PLANTED = {
+    "a student of one seed surer": ({"task": "rt", "arm": "kd_standard", **AT_FIXED}, {"sharper": 3}, "entropy rt"),
+    "its likelihood": ({"task": "relation", "arm": "kd_self"}, {"sharper": 1.5}, "nll relation"),
+    "a fourth seed": ({"task": "headline", "arm": "ls_large"}, {"seed": 3}, "entropy headline"),
+    "a run that learnt nothing": ({"task": "passage", "arm": "ls_small"}, {"wrong": True}, "degenerate"),
+    "another task": ({"task": "rt", "arm": "erm_small"}, {"task": "section"}, "tasks"),
+    "a task of the paper": ({"task": "mrpc", "arm": "erm_small"}, {"task": "sst2"}, "left"),
+    "a model of the paper": ({"task": "rt", "arm": "erm_large"}, {"student": "bert-base"}, "left"),
+    "a run on a GPU": ({"task": "rt", "arm": "erm_large"}, {"cost": {"device": "cuda (H100)"}}, "left"),
+    "the search, another seed": ({"schedule": "constant", "arm": "kd_standard"}, {"seed": 1}, "search"),
+    "the search, a surer student": ({**AT_SEARCHED, "lr": 4e-4, "alpha": 0.9}, {"sharper": 9}, "selected"),
+    "the search, a pair turned": ({**AT_SEARCHED, "lr": 4e-4, "alpha": 0.9}, {"sharper": 9}, "equal budget"),
+    "digits, a surer student of itself": ({"task": "digits", "arm": "kd_self", "tau": 1.0}, {"sharper": 9}, "digits"),
+    "a pairing that inherits more": ({"task": "rt", "student": "minilm-4", "method": "kd"}, {"sharper": 0.1}, "doubt"),
+    "a pairing surer still": ({"task": "rt", "student": "minilm-2", "method": "kd"}, {"sharper": 9}, "confidence"),
+    "a softer student at tau 16": (AT_16, {"sharper": 0.3}, "trend"),
+    "digits at tau 4": ({"task": "digits", "arm": "kd_standard", "tau": 4.0}, {"sharper": 0.1}, "digits' trend"),
+    "mrpc, a fourth seed": ({"task": "mrpc", "arm": "kd_standard"}, {"seed": 3}, "seeds"),
+    "self-KD of another order": ({"task": "rt", "arm": "kd_self", "alpha": 1.0}, {"order_seed": 7}, "shared seeds"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("like", "changes", "topic"), PLANTED.values(), ids=PLANTED)
+def test_a_run_that_says_otherwise_is_noticed(committed, ledgers, beyond_texts, like, changes, topic):
+    plant(one(with_models(committed), **like), **changes)
+    told = statements(with_planted(committed), ledgers, beyond_texts)
+    assert topic in stale(told)
+
+
+def test_a_verdict_that_changes_is_noticed(committed, ledgers, beyond_texts):
+    """Self-KD on headline as accurate as ERM: a claim that failed no longer does."""
+    table = with_models(committed)
+    for seed in range(TASKS["headline"]):
+        name = one(table, task="headline", arm="kd_self", seed=seed)
+        run, erm = runs.load(name), runs.load(one(table, task="headline", arm="erm_small", seed=seed))
+        runs.save(replace(run, logits=erm.logits, metrics={**erm.metrics, "cost": run.metrics["cost"]}))
+    changed = {**ledgers, "headline": ledger(tables.study("headline", "cpu"))}
+    assert "against" in stale(statements(committed, changed, beyond_texts))

@@ -1,0 +1,154 @@
+"""The report: one file, no network, every link lands, formulas are MathML."""
+
+import re
+
+import nbformat
+import pandas as pd
+import pytest
+
+from kdnb import paths
+from kdnb.data import splits as data
+from kdnb.experiment import obtain, tables
+from kdnb.experiment.points import compare_points
+from kdnb.report import notebooks, report
+from kdnb.report import report as ledger_text
+from kdnb.studies.label_smoothing import verdicts
+
+NOTEBOOK = "10_entropy_of_targets"
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    splits = data.load("rt", "toy")
+    arms = ["erm_large", "erm_small", "ls_small", "kd_standard"]
+    done = obtain.run_points(compare_points("rt", "toy", splits.fingerprint, (0, 1), arms), splits)
+    step = next(step for step in notebooks.study_steps("toy") if step.notebook == NOTEBOOK)
+    kept = step.output.read_bytes() if step.output.exists() else None
+    cells = [
+        nbformat.v4.new_markdown_cell(
+            "Entropy $H(p) = -\\sum_k p_k \\ln p_k$ and `$HOME` in code.\n\n$$\\frac{a}{b} < 1$$"
+        ),
+        nbformat.v4.new_code_cell(
+            "1", outputs=[nbformat.v4.new_output("stream", text=f"made by {next(iter(done))}\n")]
+        ),
+        nbformat.v4.new_markdown_cell("the worked answer", metadata={"tags": ["solution"]}),
+    ]
+    step.output.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), step.output)
+    text = report.write("toy").read_text(encoding="utf-8")
+    step.output.unlink()
+    if kept:
+        step.output.write_bytes(kept)
+    return text
+
+
+def test_nothing_is_fetched(page):
+    assert "<script" not in page
+    assert "<link" not in page
+    assert not re.findall(r'(?:src|srcset|poster|action)="(?!data:)', page)
+    assert "@import" not in page
+    assert "url(" not in page
+
+
+def test_every_link_inside_the_page_lands(page):
+    ids = set(re.findall(r'\sid="([^"]+)"', page))
+    links = set(re.findall(r'href="#([^"]+)"', page))
+    assert links - ids == set()
+    assert {link for link in links if link.startswith("rt-")}
+
+
+def test_every_run_of_the_study_stands_in_the_appendix(page):
+    for run_id in tables.study("rt", "toy").runs:
+        assert f'<tr id="{run_id}">' in page
+
+
+def test_every_mean_of_the_tables_is_shown_and_linked(page):
+    for row in tables.spread(tables.study("rt", "toy").table, "entropy").itertuples():
+        assert f'<a href="#{row.run_ids[0]}">{row.mean:.3f}</a>' in page
+
+
+def test_the_ledger_stands_in_the_page(page):
+    """Every claim with runs has its row, with the bootstrap beside the seed interval; the others are named."""
+    study = tables.study("rt", "toy")
+    ledger = verdicts.ledger(study, **report.evidence.beyond(study))
+    for row in ledger.itertuples():
+        if row.verdict == "no runs":
+            assert re.search(rf"No runs at this profile for [^<]*{re.escape(row.id)}", page)
+            continue
+        cells = re.search(rf"<tr><td>{re.escape(row.id)}</td>.*?</tr>", page, re.DOTALL).group()
+        assert row.published in cells
+        assert f'class="verdict {row.verdict}">{row.verdict}<' in cells
+        if row.bootstrap != "none":
+            assert verdicts.shown(row.example_low, row.unit) in cells
+            assert ("*" in cells) == (row.bootstrap == "percentile")
+    assert "exact" in re.search(r"<tr><td>H1.1</td>.*?</tr>", page, re.DOTALL).group()
+
+
+def test_degenerate_runs_are_counted_in_the_page(page):
+    table = tables.study("rt", "toy").table
+    nothing = table[table.degenerate].run_id
+    told = f"{len(nothing)} of {len(table)} runs learnt nothing" if len(nothing) else f"None of the {len(table)} runs"
+    assert told in page
+
+
+def test_a_degenerate_run_is_part_of_the_mean_and_counted(page):
+    study = tables.study("rt", "toy")
+    study.table["degenerate"] = study.table.run_id == study.table.run_id[0]
+    first, second, *_ = ledger_text.rows(study, "entropy", 1, 3)
+    assert first["n"] == "2 (1 degenerate)"
+    assert second["n"] == 2
+    assert first["ours"] == f"{study.table.entropy[:2].mean():.3f}"
+    section = report._section(study)
+    assert section["degenerate"] == [study.table.run_id[0]]
+    assert {row["id"]: row["degenerate"] for row in section["ledger"]}["H4.4"] == 1
+
+
+def test_the_answer_says_no_more_than_the_ledger():
+    """A verdict that the correction for many claims undoes, or that rests on runs that learnt nothing, says so."""
+    columns = ["id", "verdict", "p_holm", "degenerate", "run_ids"]
+    rows = [
+        ("H3.1", "holds", 0.051, 2, ["a", "b", "c"]),
+        ("H4.1", "holds", 0.002, 0, ["d"]),
+        ("H3.2", "undecided", 0.7, 0, ["e"]),
+        ("H4.2", "fails", float("nan"), 0, ["f"]),
+        ("H4.3", "no runs", float("nan"), 0, []),
+    ]
+    assert ledger_text.answer(pd.DataFrame(rows, columns=columns)).split("; ") == [
+        "At fixed hyper-parameters, none of them searched: label smoothing raises entropy over ERM (small student): "
+        "holds (not after Holm's correction, 2 of the 3 runs learnt nothing)",
+        "label smoothing raises entropy over ERM (large student): holds",
+        "standard KD lowers entropy below ERM: undecided",
+        "reverse KD raises entropy above ERM: fails (not after Holm's correction)",
+    ]
+    assert ledger_text.answer(pd.DataFrame(rows[-1:], columns=columns)) == ""
+
+
+def test_formulas_are_mathml_and_code_is_left_alone(page):
+    assert page.count("<math") >= 2
+    assert "<mfrac>" in page
+    assert "$$" not in page
+    assert "<code>$HOME</code>" in page
+
+
+def test_a_run_named_in_a_notebook_is_a_link(page):
+    assert re.search(r'made by <a href="#rt-erm', page)
+
+
+def test_solutions_stay_in_jupyterlab(page):
+    assert "the worked answer" not in page
+
+
+def test_pictures_have_alt_text(page):
+    pictures = re.findall(r"<img[^>]*>", page)
+    assert pictures
+    assert all(re.search(r'alt="[^"]{20,}', picture) for picture in pictures if "base64" in picture)
+
+
+def test_the_toy_profile_says_so(page):
+    assert "TOY profile" in page
+
+
+def test_without_runs_it_says_what_to_run(monkeypatch, tmp_path):
+    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
+    with pytest.raises(tables.NoRuns, match="kdnb study --profile demo"):
+        report.write("demo")

@@ -1,0 +1,292 @@
+"""Claims, verdicts and the tidy table, on studies whose signs are known beforehand."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kdnb import paths
+from kdnb.experiment import tables
+from kdnb.experiment.arms import ARMS, arm_config
+from kdnb.experiment.points import Point
+from kdnb.studies.label_smoothing import verdicts
+from kdnb.studies.label_smoothing.claims import CLAIMS
+
+# Mean entropy and accuracy of each arm such that every claim of the paper is true.
+AS_PUBLISHED = {
+    "erm_large": (0.10, 0.86), "erm_small": (0.20, 0.82), "ls_small": (0.60, 0.80), "kd_standard": (0.12, 0.84),
+    "kd_self": (0.15, 0.85), "ls_large": (0.55, 0.85), "kd_reverse": (0.14, 0.88), "tfkd_small": (0.40, 0.83),
+}  # fmt: skip
+NO_SIDES = ["H1.1", "H3.7", "H3.7b"]  # not made of differences between arms
+NOISE = [-0.0002, 0.0, 0.0003]
+
+
+def study(values=AS_PUBLISHED, seeds=(0, 1, 2), arms=tuple(ARMS)):
+    """A study by hand: no runs behind it, small differences between the seeds."""
+    rows = []
+    for i, arm in enumerate(arms):
+        entropy, accuracy = values[arm]
+        for seed in seeds:
+            noise = NOISE[(seed + i) % 3]
+            teacher = f"{ARMS[arm].teacher}-{seed}" if ARMS[arm].teacher else ""
+            rows.append({
+                "run_id": f"{arm}-{seed}", "arm": arm, "name": ARMS[arm].name, "seed": seed, "teacher": teacher,
+                "entropy": entropy + noise, "accuracy": accuracy + noise, "curve_entropy": entropy + 0.1 + noise,
+                "train_curve_entropy": entropy + 0.05 + noise, "nll": 1 - accuracy + noise, "degenerate": False,
+                "overconfidence": (1 - entropy) - accuracy + noise,
+            })  # fmt: skip
+    return tables.Study("rt", "demo", pd.DataFrame(rows), {})
+
+
+def ledger(*args, **kwargs):
+    return verdicts.ledger(study(*args, **kwargs)).set_index("id")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "sign", "word"),
+    [
+        (0.1, 0.2, 1, "holds"), (-0.2, -0.1, 1, "fails"), (-0.1, 0.2, 1, "undecided"), (0.0, 0.2, 1, "undecided"),
+        (-0.2, -0.1, -1, "holds"), (0.1, 0.2, -1, "fails"), (-0.1, 0.2, -1, "undecided"), (-0.2, 0.0, -1, "undecided"),
+        (-math.inf, math.inf, 1, "undecided"), (math.nan, math.nan, -1, "undecided"),
+    ],
+)  # fmt: skip
+def test_a_verdict_is_where_the_interval_lies(low, high, sign, word):
+    assert verdicts.verdict(low, high, sign) == word
+
+
+def test_every_claim_holds_where_all_signs_are_the_papers():
+    found = ledger()
+    assert set(found.verdict.drop(["H3.7", "H3.7b"])) == {"holds"}
+    assert list(found.index) == [name for name, claim in CLAIMS.items() if claim.evidence == "study"]
+
+
+def test_every_claim_fails_where_all_signs_are_turned():
+    turned = {arm: (1 - entropy, 1 - accuracy) for arm, (entropy, accuracy) in AS_PUBLISHED.items()}
+    found = ledger(turned).drop(["H4.6", "H15.1a", *NO_SIDES])
+    assert set(found.verdict) == {"fails"}
+
+
+def test_one_seed_decides_nothing():
+    found = ledger(seeds=(0,)).drop(NO_SIDES)
+    assert set(found.verdict) == {"undecided"}
+    assert set(found.n) == {1}
+
+
+def test_equal_arms_decide_nothing():
+    found = ledger(dict.fromkeys(ARMS, (0.3, 0.8)))
+    assert set(found.drop(["H4.6", "H15.1a", *NO_SIDES]).verdict) == {"undecided"}
+    assert found.verdict["H4.6"] != "holds"
+
+
+def test_the_effect_is_the_paired_difference_and_its_t_interval():
+    row = ledger().loc["H3.1"]
+    each = [(0.60 + NOISE[(s + 2) % 3]) - (0.20 + NOISE[(s + 1) % 3]) for s in range(3)]
+    half = 4.303 * np.std(each, ddof=1) / math.sqrt(3)
+    assert row.effect == pytest.approx(np.mean(each))
+    assert row.high - row.effect == pytest.approx(half, rel=1e-3)
+    assert row.effect - row.low == pytest.approx(half, rel=1e-3)
+    assert row.n == 3
+
+
+def test_a_missing_arm_is_a_gap_and_never_a_zero():
+    found = ledger(arms=("erm_small", "ls_small"))
+    assert found.verdict["H3.1"] == "holds"
+    rest = found.drop(["H1.1", "H3.1", "H3.5c", "H15.1a"])
+    assert set(rest.verdict) == {"no runs"}
+    assert set(rest.n) == {0}
+    assert rest.effect.isna().all()
+
+
+def test_seeds_that_one_side_lacks_are_left_out():
+    whole = study()
+    table = whole.table[~((whole.table.arm == "ls_small") & (whole.table.seed == 2))]
+    row = verdicts.ledger(tables.Study("rt", "demo", table, {})).set_index("id").loc["H3.1"]
+    assert row.n == 2
+
+
+@pytest.mark.parametrize(("entropy", "word"), [(0.15, "holds"), (0.25, "fails"), (0.05, "fails")])
+def test_the_bracket_has_two_ends(entropy, word):
+    """ERM large .10, its teacher ERM small .20: reverse KD lies between, above, below."""
+    assert ledger({**AS_PUBLISHED, "kd_reverse": (entropy, 0.9)}).verdict["H4.6"] == word
+
+
+def test_inheritance_is_the_correlation_over_all_kd_runs():
+    some = study()
+    cells = verdicts.inheritance(some)
+    assert len(cells) == 9
+    assert set(cells.arm) == {"kd_standard", "kd_self", "kd_reverse"}
+    entropy = some.table.set_index("run_id").entropy
+    for cell in cells.itertuples():
+        assert cell.teacher_entropy == entropy[f"{ARMS[cell.arm].teacher}-{cell.seed}"]
+        assert cell.student_entropy == entropy[cell.run_id]
+    row = verdicts.ledger(some).set_index("id").loc["H3.7"]
+    assert row.effect == pytest.approx(np.corrcoef(cells.teacher_entropy, cells.student_entropy)[0, 1])
+
+
+def test_spread_is_mean_and_sd_over_the_seeds():
+    row = tables.spread(study().table, "entropy").set_index("arm").loc["erm_large"]
+    assert row["mean"] == pytest.approx(0.10 + np.mean(NOISE))
+    assert row.sd == pytest.approx(np.std(NOISE, ddof=1))
+    assert row.n == 3
+    assert row.run_ids == ["erm_large-0", "erm_large-1", "erm_large-2"]
+
+
+def test_every_soft_arm_stands_beside_erm_on_its_own_model():
+    whole = study()
+    found = tables.against_erm(whole).set_index(["arm", "metric"])
+    assert set(found.index.get_level_values("arm")) == {arm for arm in ARMS if ARMS[arm].method != "erm"}
+    for (arm, metric), row in found.iterrows():
+        change = whole.difference(arm, f"erm_{ARMS[arm].student}", metric)
+        assert row.effect == pytest.approx(change.mean())
+        assert row.high - row.effect == pytest.approx(4.303 * change.std(ddof=1) / math.sqrt(3), rel=1e-3)
+        assert row.n == 3
+    without = tables.against_erm(study(arms=("erm_small", "ls_small", "ls_large")))
+    assert set(without.arm) == {"ls_small"}
+
+
+def configs(seed=0, **changes):
+    """The default config of every arm, teachers named rightly."""
+    made, base = {}, {"task": "rt", "profile": "toy", "data": "d" * 16, "seed": seed}
+    for arm in sorted(ARMS, key=lambda a: bool(ARMS[a].teacher)):
+        teacher = made[ARMS[arm].teacher].run_id() if ARMS[arm].teacher else ""
+        made[arm] = arm_config(arm, **base, teacher_run=teacher, **changes)
+    return made
+
+
+def test_an_arm_is_read_off_its_config():
+    for arm, config in configs().items():
+        assert tables.arm_of(config) == arm
+        assert tables.is_default(config)
+
+
+def stored_config(config, where):
+    """A folder with a run's config and nothing else; the config."""
+    (where / config.run_id()).mkdir(parents=True)
+    (where / config.run_id() / "config.json").write_text(config.to_json())
+    return config
+
+
+TEACHERS = {
+    "erm_large": "Standard KD",
+    "erm_small": "Self-KD",
+    "ls_large": "KD from an LS teacher (large to small)",
+    "ls_small": "KD from an LS teacher (small to small)",
+    "kd_reverse": "KD from a KD teacher (large to small)",
+    "kd_standard": "KD from a KD teacher (small to small)",
+    "tfkd_small": "KD from a teacher-free KD teacher (small to small)",
+}
+
+
+@pytest.mark.parametrize("stored", ["RUNS", "REFERENCE"])
+@pytest.mark.parametrize("teacher", TEACHERS)
+def test_an_arm_asks_how_its_teacher_was_trained(store, stored, teacher):
+    """By the teacher's own config, in the store or among the reference runs, whatever its hyper-parameters."""
+    for changes in ({}, {"lr": 3e-3}):
+        of = stored_config(configs(**changes)[teacher], getattr(paths, stored))
+        student = replace(configs()["kd_standard"], teacher_run=of.run_id())
+        assert Point(tables.arm_of(student), student).title == TEACHERS[teacher]
+        assert tables.is_default(student) == (teacher.startswith("erm") and not changes)
+
+
+def test_a_switched_teachers_students_are_an_arm_of_their_own(store):
+    switch = {"method": "switch", "before": "erm", "after": "kd", "switch_at": 0.5}
+    of = stored_config(replace(configs()["kd_standard"], **switch), store)
+    student = replace(configs()["kd_standard"], teacher_run=of.run_id())
+    assert tables.arm_of(student) == "kd_small_from_switch_small"
+
+
+def test_students_of_a_teacher_that_is_not_stored_are_said_to_be_so(store):
+    """Its name says "erm-large", which is no proof; where it is stored but altered it is no more known."""
+    of = configs(lr=3e-3)["erm_large"]
+    student = replace(configs()["kd_standard"], teacher_run=of.run_id())
+    assert tables.arm_of(student) == "kd_small_from_unknown"
+    assert list(tables.tidy([stored_run(student)]).name) == ["KD from a teacher that is not stored (small)"]
+    stored_config(of, store)
+    path = store / of.run_id() / "config.json"
+    path.write_text(path.read_text().replace('"erm"', '"ls"'))
+    assert tables.arm_of(student) == "kd_small_from_unknown"
+    path.write_text(of.to_json())
+    assert tables.arm_of(student) == "kd_standard"
+
+
+def test_a_study_keeps_the_students_of_a_default_teacher_that_is_gone(store):
+    """The hash in their teacher's name is that of the ERM arm at fixed hyper-parameters: nothing is guessed."""
+    made = configs()
+    for arm in ("kd_standard", "kd_self", "kd_reverse"):
+        stored_run(made[arm])
+    assert list(tables.study("rt", "toy").table.arm) == ["kd_standard", "kd_self", "kd_reverse"]
+
+
+def test_a_teachers_config_is_read_once_for_all_its_students(store, monkeypatch):
+    of = stored_config(configs(lr=3e-3)["ls_large"], store)
+    read, opened = Path.read_bytes, []
+    monkeypatch.setattr(Path, "read_bytes", lambda path: opened.append(path) or read(path))
+    students = [replace(configs()["kd_standard"], teacher_run=of.run_id(), lr=1e-6 * i) for i in range(1, 200)]
+    assert {tables.arm_of(student) for student in students} == {"kd_small_from_ls_large"}
+    assert len(opened) == 1
+
+
+def test_other_hyper_parameters_are_no_default_runs():
+    for config in configs(lr=1e-3).values():
+        assert not tables.is_default(config)
+
+
+@pytest.mark.parametrize("other", ["seed", "lr", "method"])
+def test_a_student_of_another_teacher_is_no_default_run(other):
+    """Its arm and its own fields are the default ones; its teacher is of another seed, lr or method."""
+    teachers = {
+        "seed": configs(seed=7)["erm_large"], "lr": configs(lr=1e-3)["erm_large"], "method": configs()["ls_large"]
+    }  # fmt: skip
+    student = arm_config(
+        "kd_standard", task="rt", profile="toy", data="d" * 16, seed=0, teacher_run=teachers[other].run_id()
+    )  # fmt: skip
+    assert not tables.is_default(student)
+
+
+def stored_run(config, entropy_scale=1.0):
+    """A run without training, in the store."""
+    from kdnb.core import metrics
+    from kdnb.core import store as runs
+
+    rng = np.random.default_rng(config.seed)
+    labels = {split: np.arange(n) % 2 for split, n in zip(runs.SPLITS, (8, 4, 6), strict=True)}
+    logits = {s: (entropy_scale * rng.normal(size=(len(y), 2))).astype(np.float32) for s, y in labels.items()}
+    values = {s: metrics.summary(logits[s], labels[s]) for s in runs.SPLITS}
+    run = runs.Run(config, logits, labels, {**values, "cost": {"seconds": 1.0}}, [{"step": 0, "test_entropy": 0.5}])
+    runs.save(run)
+    return run
+
+
+def test_a_study_is_the_default_runs_of_one_cut_of_the_data(store):
+    wanted = [stored_run(config) for config in configs().values()] + [stored_run(configs(seed=1)["erm_small"])]
+    stored_run(configs(lr=1e-3)["erm_small"])
+    stored_run(replace(configs()["erm_small"], data="e" * 16))
+    found = tables.study("rt", "toy")
+    assert set(found.table.run_id) == {run.run_id for run in wanted}
+    assert found.num_classes == 2
+    assert found.seeds("erm_small", "erm_large") == [0]
+    assert found.run("erm_small", 1).config.seed == 1
+    assert "TOY PROFILE" in found.caption
+    assert list(found.table.arm) == sorted(found.table.arm, key=list(ARMS).index)
+    for row in found.table.itertuples():
+        assert row.entropy == found.runs[row.run_id].metrics["test"]["entropy"]
+    with pytest.raises(tables.NoRuns, match="ls_small with seed 5"):
+        found.run("ls_small", 5)
+
+
+def test_a_damaged_run_is_left_out_and_told(store, capsys):
+    kept, lost = (stored_run(configs(seed=seed)["erm_small"]) for seed in (0, 1))
+    (store / lost.run_id / "arrays.npz").write_bytes(b"nothing")
+    found = tables.study("rt", "toy")
+    assert list(found.table.run_id) == [kept.run_id]
+    assert lost.run_id in capsys.readouterr().err
+
+
+def test_an_empty_store_says_what_to_run(store):
+    with pytest.raises(tables.NoRuns, match="kdnb compare rt --profile toy"):
+        tables.study("rt", "toy")
+    with pytest.raises(tables.NoRuns, match="unknown profile 'tiny'"):
+        tables.study("rt", "tiny")

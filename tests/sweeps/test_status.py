@@ -1,0 +1,180 @@
+"""Status from names alone: right in every state, and at once however many runs are stored."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+
+import pytest
+
+from kdnb import files, paths
+from kdnb.sweeps import progress, status
+from kdnb.sweeps import record as sweeps
+from kdnb.sweeps.progress import Heartbeat
+from kdnb.sweeps.record import Record, Sweep
+
+TOY = Sweep(grid="search", tasks=("rt",), profile="toy")
+
+
+@pytest.fixture
+def record(store, toy):
+    """The toy search, begun: 8 ERM points in 4 trainings, 8 KD points in 4."""
+    return sweeps.begin(TOY, {"rt": toy}, 1)
+
+
+def stored(points, seconds_ago=0.0):
+    """Folders by the names of runs; status opens none of them."""
+    for point in points:
+        folder = paths.RUNS / point.config.run_id()
+        folder.mkdir(parents=True)
+        os.utime(folder, (time.time() - seconds_ago,) * 2)
+
+
+def of_erm(found, state):
+    return sum(states[state] for (_, arm), states in found.counts.items() if arm.startswith("ERM"))
+
+
+def test_nothing_is_done_at_first(record):
+    found = status.of(record)
+    assert {state: found.total(state) for state in status.STATES} == {"done": 0, "running": 0, "failed": 0, "left": 16}
+    assert list(found.counts) == [("rt", "ERM large"), ("rt", "ERM small"), ("rt", "Standard KD")]
+    assert found.seconds is None
+    assert status.lines(found)[-1] == "nobody is training; to go on, start kdnb sweep again as before"
+
+
+def test_every_state_is_counted(record):
+    erm = record.points("erm")
+    stored(erm[:3])
+    progress.record_failure([erm[3].config.run_id(), erm[4].config.run_id()], "ValueError: no", 1)
+    with Heartbeat([erm[5].config, erm[2].config]) as heartbeat:  # the second is stored already
+        heartbeat.step(7, 20, None)
+        found = status.of(record)
+    assert [of_erm(found, state) for state in status.STATES] == [3, 1, 2, 2]
+    assert found.total("left") == 2 + 8
+    told = "\n".join(status.lines(found))
+    assert f"running: {erm[2].config.run_id()}, step 7 of 20, on {platform.node()}" in told
+    assert f"failed: {erm[3].config.run_id()}: ValueError: no (attempts: 1, on {platform.node()})" in told
+    assert status.of(record).total("running") == 0  # its heartbeat is gone with it
+
+
+def test_a_stored_run_counts_as_done_whatever_else_is_recorded(record):
+    erm = record.points("erm")
+    stored(erm)
+    progress.record_failure([erm[0].config.run_id()], "odd", 1)
+    assert of_erm(status.of(record), "done") == 8
+
+
+def test_a_complete_sweep_says_so(record):
+    stored(record.points("erm"))
+    record = Record(**{**vars(record), "teachers": {"rt": [["large", 0, record.points("erm")[0].config.run_id()]]}})
+    stored(record.points("soft"))
+    found = status.of(record)
+    assert found.total("done") == 16
+    assert status.lines(found)[-1] == "complete"
+
+
+def test_points_without_a_selected_teacher_are_left(record):
+    stored(record.points("soft"))  # folders that bear the placeholder's name
+    assert status.of(record).total("done") == 8
+    assert status.of(record).total("left") == 8
+
+
+def test_the_expected_end_follows_the_pace(record):
+    """Four of the trainings' 32 model-epochs in 100 s: the other 28 take 700 s."""
+    erm = record.points("erm")
+    assert [point.config.epochs for point in erm] == [2, 4, 2, 4, 2, 4, 2, 4]
+    slow = Record(**{**vars(record), "starts": [time.time() - 100]})
+    stored(erm[:1])  # 2 epochs of the large model, which count twice
+    with Heartbeat([erm[1].config]) as heartbeat:
+        heartbeat.step(1, 8, None)
+        found = status.of(slow)
+    whole = 2 * 2 * 4 + 2 * 4 + 4 * 4  # two large, two small and four KD trainings of 4 epochs
+    assert found.seconds == pytest.approx(100 * (whole - 4) / 4, rel=0.05)
+    assert "expected end:" in status.lines(found)[-1]
+    assert status.of(slow).seconds is None  # nobody is at it
+
+
+def test_what_was_there_before_the_start_sets_no_pace(record):
+    erm = record.points("erm")
+    stored(erm[:4], seconds_ago=1000)
+    with Heartbeat([erm[5].config]) as heartbeat:
+        heartbeat.step(1, 8, None)
+        assert status.lines(status.of(record))[-1] == "expected end: unknown until the first point is finished"
+
+
+def test_a_dead_process_is_not_running(record):
+    erm = record.points("erm")
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    facts = {"host": platform.node(), "pid": int(ended.stdout), "run_ids": [erm[0].config.run_id()], "step": 1}
+    mine = paths.RUNNING / f"{erm[0].config.training()}.json"
+    far = paths.RUNNING / f"{erm[2].config.training()}.json"
+    files.write_json(mine, {**facts, "total": 2})
+    files.write_json(far, {**facts, "total": 2, "host": "elsewhere"})
+    assert [beat["host"] for beat in progress.heartbeats()] == ["elsewhere"]
+    os.utime(far, (time.time() - 2 * progress.SILENCE,) * 2)
+    assert progress.heartbeats() == []
+    progress.clear_dead()
+    assert files.names(paths.RUNNING) == set()
+
+
+def test_a_heartbeat_is_written_now_and_then_and_never_stops_a_training(record, monkeypatch):
+    config, written = record.points("erm")[0].config, []
+    monkeypatch.setattr(progress.files, "write_json", lambda path, content: written.append(content["step"]))
+    with Heartbeat([config]) as heartbeat:
+        for step in range(1, 100):
+            heartbeat.step(step, 100, None)
+    assert written == [1]
+
+    def refuse(path, content):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(progress.files, "write_json", refuse)
+    with Heartbeat([config]) as heartbeat:
+        heartbeat.step(1, 2, None)
+
+
+MANY = """
+import os, sys, time
+from dataclasses import replace
+from kdnb import paths; from kdnb.sweeps import record as sweeps
+from kdnb.sweeps.record import Record, Sweep
+tasks = ("mrpc", "qnli", "sst2", "mnli")
+what = Sweep(grid="a3", tasks=tasks, profile="paper", seeds=(0,))
+record = Record(sweep=what, data=dict.fromkeys(tasks, "0" * 16), rows=dict.fromkeys(tasks, 1000), threads=1,
+                teachers={}, starts=[time.time() - 3600])
+teachers = {task: [[*key, pool[0].config.run_id()] for key, pool in record.stages(task).candidates.items()]
+            for task in tasks}
+record = replace(record, teachers=teachers)
+points = [*record.points("erm"), *record.points("soft")]
+paths.RUNS.mkdir(parents=True)
+for point in points[:-1000]:
+    os.mkdir(paths.RUNS / point.config.run_id())
+from kdnb.sweeps.progress import Heartbeat
+config = points[-1].config
+with Heartbeat([config]) as heartbeat:
+    heartbeat.step(1, 9, None)
+    sweeps.write(record)
+    print(len(points), flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_forty_thousand_points_are_told_at_once(tmp_path):
+    environment = {**os.environ, "KDNB_OUTPUTS": str(tmp_path)}
+    maker = subprocess.Popen(
+        [sys.executable, "-c", MANY], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    count, seconds = int(maker.stdout.readline()), []
+    command = [sys.executable, "-c", "from kdnb.cli.main import main; main()", "status", "--json"]
+    for _ in range(3):
+        started = time.perf_counter()
+        told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+        seconds.append(time.perf_counter() - started)
+    maker.communicate("\n", timeout=60)
+    found = json.loads(told.splitlines()[-1])
+    assert count > 39_200
+    assert [found[state] for state in status.STATES] == [count - 1000, 1, 0, 999]
+    assert found["seconds_left"] > 0
+    assert min(seconds) < 2
