@@ -4,10 +4,10 @@ PROFILE ?= demo
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help study test bench lab lint report doctor clean clean-all
+.PHONY: help study test bench bench-revisions gpu lab lint report doctor clean clean-all
 
 help:  ## what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"kdnb needs Python 3.11 or newer, {sys.executable} is {sys.version.split()[0]}; try make PYTHON=python3.12 ...")'
@@ -33,6 +33,15 @@ test: $(READY)  ## the tests, every notebook among them
 
 bench: .venv-bench/.ready  ## kdnb beside other tools, start-up, cost against size: benchmarks/results.md
 	.venv-bench/bin/python benchmarks/bench.py $(BENCH)
+
+bench-revisions: $(READY)  ## OLD=... NEW=...: does one commit train as fast as another? some ten minutes
+	@test -n '$(OLD)' || { echo 'make bench-revisions OLD=revision [NEW=revision]' >&2; exit 2; }
+	$(BIN)/python benchmarks/revisions.py $(OLD) $(NEW) $(REVISIONS)
+
+# GPU_ENV names another environment that has torch with CUDA; empty takes PYTHON as it is: neither needs a network.
+GPU_ENV ?= .venv-bench
+gpu: $(if $(filter .venv-bench,$(GPU_ENV)),.venv-bench/.ready)  ## on a CUDA machine, 8 minutes: benchmarks/gpu.json
+	$(if $(GPU_ENV),$(GPU_ENV)/bin/python,$(PYTHON)) benchmarks/gpu.py $(GPU)
 
 lab: $(READY)  ## JupyterLab on loopback, with its token
 	@$(BIN)/jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements >/dev/null 2>&1

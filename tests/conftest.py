@@ -63,6 +63,21 @@ def store(tmp_path, monkeypatch):
     return paths.RUNS
 
 
+@pytest.fixture
+def kdnb(store, monkeypatch, capsys):
+    """kdnb(*words) in this process: exit code, stdout, stderr."""
+    from kdnb.cli.main import main
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["kdnb", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        told = capsys.readouterr()
+        return ended.value.code or 0, told.out, told.err
+
+    return call
+
+
 @pytest.fixture(scope="session")
 def toy():
     """The toy profile's data of task rt."""

@@ -28,7 +28,7 @@ from kdnb.sweeps import record as sweeps
 from kdnb.sweeps.engines import How
 from kdnb.sweeps.record import Sweep
 
-WATCHED = Path(__file__).parent / "watched"
+WATCHED = Path(__file__).parents[1] / "watched"
 SWEEP = ["sweep", "search", "--task", "rt", "--profile", "toy", "--threads", "1"]  # 16 points in 8 trainings
 TOY = Sweep(grid="search", tasks=("rt",), profile="toy")
 DEADLINE = 240  # seconds that a step of a test may take on a busy machine
@@ -214,7 +214,7 @@ def test_ray_survives_the_death_of_a_worker_of_the_driver_and_damaged_runs(watch
 @pytest.fixture
 def fit(store, monkeypatch):
     """Trainings that take no time. fit.meet(config) may raise; fit.asked lists the configs that came."""
-    from test_runs import made_run
+    from fakes import made_run
 
     from kdnb.experiment import training
 
