@@ -4,7 +4,7 @@ PROFILE ?= demo
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help study test bench bench-revisions gpu lab lint report doctor clean clean-all
+.PHONY: help study test bench bench-revisions gpu lab lint docs report doctor clean clean-all
 
 help:  ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -49,6 +49,9 @@ lab: $(READY)  ## JupyterLab on loopback, with its token
 
 lint: $(READY)  ## ruff on code and notebooks
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+docs:  ## docs/architecture.svg, drawn from the code
+	$(PYTHON) docs/draw_architecture.py
 
 report: $(READY)  ## the report of the stored runs
 	$(BIN)/kdnb report --profile $(PROFILE)
