@@ -19,7 +19,9 @@ from kdnb.config import slug
 from kdnb.profiles import PROFILES
 from kdnb.tasks import nearest
 
-DARK_ARMS = "erm_large,erm_small,kd_standard"  # what the dark-knowledge matrix of notebook 31 needs
+DARK_TASK = "section"  # of the dark-knowledge matrix of notebook 31, five classes
+DARK_ARMS = "erm_large,erm_small,kd_standard"  # what it needs
+DARK = {"31_teacher_student_scatter": {"dark_task": DARK_TASK}}
 SEARCHED = {  # grids of a profile's study
     "demo": ("search",), "cpu": ("search", "temperature", "ladder", "deviations", "switching"),
 }  # fmt: skip
@@ -54,11 +56,11 @@ class Step:
 def study_steps(profile: str) -> list[Step]:
     """The study in order: what trains first, then what reads, on every task of the profile."""
     tasks = [{"task": task, "profile": profile} for task in PROFILES[profile].tasks]
-    dark = {"task": "section", "profile": profile, "seeds": "0", "arms": DARK_ARMS}
+    dark = {"task": DARK_TASK, "profile": profile, "seeds": "0", "arms": DARK_ARMS}
     steps = [Step("20_finetune", parameters) for parameters in [*tasks, dark]]
     steps += [Step("21_grid_search", {"profile": profile, "grid": grid}) for grid in SEARCHED.get(profile, ())]
     steps += [Step(name, {"profile": profile}) for name in THEORY]
-    steps += [Step(name, parameters) for parameters in tasks for name in READING]
+    steps += [Step(name, parameters | DARK.get(name, {})) for parameters in tasks for name in READING]
     steps += [Step(name, {"profile": "cpu"}) for name in BEYOND if profile in SEARCHED]
     return steps + (_second_paper(profile) if profile in ("cpu", "paper") else [])
 
