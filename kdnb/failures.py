@@ -3,6 +3,7 @@
 import platform
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 from kdnb import paths, small_files
 
@@ -20,18 +21,18 @@ def record(run_ids: Iterable[str], error: str, attempts: int, trace: str = "", h
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "trace": trace[-LONGEST:],
     }  # fmt: skip
     for run_id in run_ids:
-        small_files.write(paths.FAILED / f"{run_id}.json", {"run_id": run_id, **facts})
+        small_files.write(_file(run_id), {"run_id": run_id, **facts})
 
 
 def forget(run_ids: Iterable[str]) -> None:
     """Drop what was recorded of some points."""
     for run_id in run_ids:
-        (paths.FAILED / f"{run_id}.json").unlink(missing_ok=True)
+        _file(run_id).unlink(missing_ok=True)
 
 
 def has(run_id: str) -> bool:
     """Whether a point is recorded as failed."""
-    return (paths.FAILED / f"{run_id}.json").exists()
+    return _file(run_id).exists()
 
 
 def names() -> set[str]:
@@ -41,4 +42,8 @@ def names() -> set[str]:
 
 def facts(run_id: str) -> dict:
     """What is recorded of a point: error, attempts, host, time, trace; {} if nothing, or nothing that can be read."""
-    return small_files.read(paths.FAILED / f"{run_id}.json")
+    return small_files.read(_file(run_id))
+
+
+def _file(run_id: str) -> Path:
+    return paths.inside(paths.FAILED, f"{run_id}.json")

@@ -1,8 +1,8 @@
 """The house's figures: DataFrame or logits in, Axes out; one color and one marker per method."""
 
 import platform
+import re
 from importlib.metadata import version
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -63,6 +63,8 @@ def save(figure: Figure, notebook: str, name: str, data: pd.DataFrame, alt: str,
 
     if not alt.strip():
         raise ValueError(f"figure {name}: alt text is missing")
+    stem = re.sub(r'[\\:*?"<>|]', "-", f"{notebook}__{name}")  # "own:..." has whatever a user's file is called
+    path, beside = (paths.inside(paths.FIGURES, f"{stem}.{kind}") for kind in ("png", "csv"))
     figure.draw_without_rendering()  # lays it out, once; what savefig calls "tight" would do so twice more
     figure.set_layout_engine(None)
     seen = figure.get_tightbbox()  # [inches], tick labels included, however long they are
@@ -70,10 +72,9 @@ def save(figure: Figure, notebook: str, name: str, data: pd.DataFrame, alt: str,
         below = seen.y0 / figure.get_figheight() - 0.03
         text = figure.text(0.5, below, caption, ha="center", va="top", fontsize=9, color="0.35")
         seen = Bbox.union([seen, text.get_window_extent().transformed(figure.dpi_scale_trans.inverted())])
-    path = paths.FIGURES / f"{notebook}__{name}.png".replace(":", "-")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    paths.FIGURES.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150, bbox_inches=seen.padded(0.1), metadata={"Description": alt})
-    data.to_csv(Path(path).with_suffix(".csv"), index=False)
+    data.to_csv(beside, index=False)
     plt.close(figure)
     return Image(filename=str(path), alt=alt, width=int(figure.get_figwidth() * 100))
 

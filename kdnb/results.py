@@ -14,6 +14,7 @@ from kdnb.config import METHODS, RunConfig, slug
 from kdnb.profiles import PROFILES
 from kdnb.runs import DamagedRun, Run
 from kdnb.studies import NoRuns, Study
+from kdnb.tasks import check_name
 
 
 def arm_of(config: RunConfig) -> str:
@@ -46,9 +47,11 @@ def study(task: str, profile: str, keep: Callable[[RunConfig], bool] = is_defaul
 
     Raises:
         NoRuns: there are none, with the command that makes them.
+        ValueError: there is no such task.
     """
     if profile not in PROFILES:
         raise NoRuns(f"unknown profile {profile!r} (known: {', '.join(PROFILES)})")
+    check_name(task)
 
     def wanted(config: RunConfig) -> bool:
         return (config.task, config.profile) == (task, profile) and keep(config)
@@ -80,7 +83,12 @@ def load_runs(prefix: str = "", keep: Callable[[RunConfig], bool] = lambda confi
 
 
 def stored_configs(task: str, profile: str) -> dict[str, RunConfig]:
-    """run_id -> config of every stored run of a task at a profile, without its logits; unreadable ones left out."""
+    """run_id -> config of every stored run of a task at a profile, without its logits; unreadable ones left out.
+
+    Raises:
+        ValueError: there is no such task.
+    """
+    check_name(task)
     found = {run_id: _peek(run_id) for run_id in runs.stored_ids() if run_id.startswith(f"{slug(task)}-")}
     return {
         name: config for name, config in found.items() if config and (config.task, config.profile) == (task, profile)

@@ -17,7 +17,7 @@ from pathlib import Path
 from kdnb import paths
 from kdnb.config import slug
 from kdnb.profiles import PROFILES
-from kdnb.tasks import nearest
+from kdnb.tasks import check_name, nearest
 
 DARK_TASK = "section"  # of the dark-knowledge matrix of notebook 31, five classes
 DARK_ARMS = "erm_large,erm_small,kd_standard"  # what it needs
@@ -50,7 +50,7 @@ class Step:
     def output(self) -> Path:
         """outputs/executed/<notebook>__<parameters>.ipynb."""
         words = "-".join(re.sub(r"[^A-Za-z0-9.]+", "", str(v)) for v in self.parameters.values()) or "default"
-        return paths.EXECUTED / f"{self.notebook}__{words}.ipynb"
+        return paths.inside(paths.EXECUTED, f"{self.notebook}__{words}.ipynb")
 
 
 def study_steps(profile: str) -> list[Step]:
@@ -81,7 +81,7 @@ def notebook_path(name: str) -> Path:
 
 
 def check_parameters(path: Path, parameters: dict) -> None:
-    """Raise ValueError for a name the parameters cell does not have, or a value that is no plain literal."""
+    """Raise ValueError for a name the parameters cell does not have, no plain literal, no task or no profile."""
     import papermill
 
     known = list(papermill.inspect_notebook(str(path)))
@@ -90,6 +90,10 @@ def check_parameters(path: Path, parameters: dict) -> None:
             raise ValueError(f"{path.stem}: unknown parameter {name!r}{nearest(str(name), known)}")
         if not isinstance(value, str | int | float | bool | list | None):
             raise ValueError(f"{path.stem}: parameter {name} must be a plain value, got {type(value).__name__}")
+        if name in ("task", "dark_task"):
+            check_name(str(value))
+        if name in ("profile", "stored") and str(value) not in PROFILES:
+            raise ValueError(f"{path.stem}: unknown profile {value!r}{nearest(str(value), PROFILES)}")
 
 
 def run_notebook(path: Path, output: Path, parameters: dict, timeout: int = TIMEOUT, more: bool = False) -> Path:

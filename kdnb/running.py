@@ -19,7 +19,7 @@ class Sign:
     def __init__(self, configs: list[RunConfig]):
         """configs: the points that the training gives."""
         self.run_ids = [config.run_id() for config in configs]
-        self.path, self.next = paths.RUNNING / f"{configs[0].training()}.json", 0.0
+        self.path, self.next = paths.inside(paths.RUNNING, f"{configs[0].training()}.json"), 0.0
         self.started = time.time()
 
     def __enter__(self) -> "Sign":
@@ -58,13 +58,13 @@ def _signs() -> list[tuple[Path, dict, bool]]:
     """Every sign: its file, its facts, whether its process lives."""
     found = []
     for name in sorted(small_files.names(paths.RUNNING)):
-        path = paths.RUNNING / f"{name}.json"
         try:
+            path = paths.inside(paths.RUNNING, f"{name}.json")
             facts, age = small_files.read(path), time.time() - path.stat().st_mtime
             lives = _exists(facts["pid"]) if facts["host"] == platform.node() else age < SILENCE
             found.append((path, {"run_ids": [], **facts}, lives))
-        except (OSError, KeyError, TypeError):
-            continue  # it ended just now
+        except (OSError, KeyError, TypeError, ValueError):
+            continue  # it ended just now, or is none of ours
     return found
 
 

@@ -93,7 +93,7 @@ def begin(sweep: Sweep, data: "dict[str, TaskData]", threads: int) -> Record:
     record.points("erm")  # refuses what makes no sense before anything is written
     runs.check_writable()
     paths.SWEEPS.mkdir(parents=True, exist_ok=True)
-    with FileLock(paths.SWEEPS / f".{sweep.name}.lock"):
+    with FileLock(paths.inside(paths.SWEEPS, f".{sweep.name}.lock")):
         if old := read(sweep.name):
             teachers = old.teachers if old.data == prints else {}
             record = replace(record, starts=[*old.starts, *record.starts][-STARTS:], teachers=teachers)
@@ -107,7 +107,7 @@ def select_teachers(record: Record) -> Record:
     found = {task: select.teachers(record.stages(task)) for task in record.sweep.tasks}
     told = {task: [[*key, run_id] for key, run_id in teachers.items()] for task, teachers in found.items()}
     record = replace(record, teachers=told)
-    with FileLock(paths.SWEEPS / f".{record.sweep.name}.lock"):
+    with FileLock(paths.inside(paths.SWEEPS, f".{record.sweep.name}.lock")):
         now = read(record.sweep.name) or record  # others may have taken the sweep up meanwhile
         write(replace(now, teachers=record.teachers))
     return record
@@ -115,13 +115,13 @@ def select_teachers(record: Record) -> Record:
 
 def write(record: Record) -> None:
     """Store a record in place of the one of its name."""
-    small_files.write(paths.SWEEPS / f"{record.sweep.name}.json", asdict(record))
+    small_files.write(paths.inside(paths.SWEEPS, f"{record.sweep.name}.json"), asdict(record))
 
 
 def read(name: str) -> Record | None:
     """A stored record; None if there is none, or one that cannot be read."""
-    content = small_files.read(paths.SWEEPS / f"{name}.json")
     try:
+        content = small_files.read(paths.inside(paths.SWEEPS, f"{name}.json"))
         return Record(**{**content, "sweep": Sweep(**content["sweep"])})
     except (KeyError, TypeError, ValueError):
         return None

@@ -162,6 +162,12 @@ def task_named(name: str) -> Task:
     return replace(TASKS[base], name=name, label_noise=noise, stands_in_for="")
 
 
+def check_name(name: str) -> None:
+    """Raise ValueError, as `task_named` does, for a name that is no task's; "own:..." is the user's own."""
+    if not name.startswith("own:"):
+        task_named(name)
+
+
 def is_image(name: str) -> bool:
     """Whether a task's examples are images; False for the user's own, which are texts."""
     base = name.partition("@")[0]
