@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from kdnb import paths
+from kdnb import paths, table_html
 from kdnb.arms import ARMS
 from kdnb.deviations import teacher_class_pair
 
@@ -32,8 +32,9 @@ def theme() -> None:
 
 
 def start(profile: str) -> None:
-    """First line of every notebook: the theme, and one line with versions, profile and where runs lie."""
+    """First line of every notebook: theme, tables, and one line with versions, profile and where runs lie."""
     theme()
+    table_html.escape_in_cells()
     packages = " · ".join(f"{name} {version(name)}" for name in ("kdnb", "torch", "transformers", "pandas"))
     print(f"{packages} · Python {platform.python_version()} · profile {profile} · runs in {paths.RUNS}")
 

@@ -72,6 +72,7 @@ ORDER = [
     "claims",
     "truth",
     "results",
+    "table_html",
     "figures",
     "sweep",
     "workers",
