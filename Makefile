@@ -4,10 +4,10 @@ PROFILE ?= demo
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help study test bench lab lint report doctor clean clean-all
+.PHONY: help study test bench bench-revisions gpu lab lint docs report doctor clean clean-all
 
 help:  ## what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"kdnb needs Python 3.11 or newer, {sys.executable} is {sys.version.split()[0]}; try make PYTHON=python3.12 ...")'
@@ -34,12 +34,24 @@ test: $(READY)  ## the tests, every notebook among them
 bench: .venv-bench/.ready  ## kdnb beside other tools, start-up, cost against size: benchmarks/results.md
 	.venv-bench/bin/python benchmarks/bench.py $(BENCH)
 
+bench-revisions: $(READY)  ## OLD=... NEW=...: does one commit train as fast as another? some ten minutes
+	@test -n '$(OLD)' || { echo 'make bench-revisions OLD=revision [NEW=revision]' >&2; exit 2; }
+	$(BIN)/python benchmarks/revisions.py $(OLD) $(NEW) $(REVISIONS)
+
+# GPU_ENV names another environment that has torch with CUDA; empty takes PYTHON as it is: neither needs a network.
+GPU_ENV ?= .venv-bench
+gpu: $(if $(filter .venv-bench,$(GPU_ENV)),.venv-bench/.ready)  ## on a CUDA machine, 8 minutes: benchmarks/gpu.json
+	$(if $(GPU_ENV),$(GPU_ENV)/bin/python,$(PYTHON)) benchmarks/gpu.py $(GPU)
+
 lab: $(READY)  ## JupyterLab on loopback, with its token
 	@$(BIN)/jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements >/dev/null 2>&1
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 lint: $(READY)  ## ruff on code and notebooks
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+docs:  ## docs/architecture.svg, drawn from the code
+	$(PYTHON) docs/draw_architecture.py
 
 report: $(READY)  ## the report of the stored runs
 	$(BIN)/kdnb report --profile $(PROFILE)
@@ -58,7 +70,7 @@ doctor: $(READY)  ## what this machine has
 	$(BIN)/kdnb doctor
 
 clean:  ## executed notebooks, figures, report and caches; runs and data stay
-	rm -rf outputs/executed outputs/figures outputs/report.html .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf outputs/executed outputs/figures outputs/report.html .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
 	find kdnb tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
 
 clean-all: clean  ## runs, fetched data and the environment as well

@@ -25,14 +25,22 @@ SLOW, SLOWER = ("trainer", "torchdistill", "textbrewer"), 5  # the untuned recip
 PARTS = ("causes", "equal_work", "size", "startup", "comparison")
 
 
-def run(script: str, *arguments, note: str = "") -> dict:
-    """Run one of the scripts here in a fresh process; the JSON of its last line."""
-    own = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "THP_MEM_ALLOC_ENABLE")  # kdnb sets them for itself
+def environment() -> dict[str, str]:
+    """What a measured process gets: this checkout's kdnb, no hub, and none of the settings that kdnb makes itself."""
+    own = (
+        "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "THP_MEM_ALLOC_ENABLE", "ONEDNN_PRIMITIVE_CACHE_CAPACITY",
+        "CUBLAS_WORKSPACE_CONFIG",
+    )  # fmt: skip
     kept = {name: value for name, value in os.environ.items() if name not in own}
     path = os.pathsep.join(filter(None, [str(HERE.parent), kept.get("PYTHONPATH")]))
     quiet = {"PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true", "PYTHONWARNINGS": "ignore"}
+    return {**kept, **quiet}
+
+
+def run(script: str, *arguments, note: str = "") -> dict:
+    """Run one of the scripts here in a fresh process; the JSON of its last line."""
     command = [sys.executable, str(HERE / script), *map(str, arguments)]
-    done = subprocess.run(command, env={**kept, **quiet}, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{script} {note} failed:\n{done.stderr[-3000:]}")
     lines = done.stdout.strip().splitlines()

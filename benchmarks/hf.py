@@ -1,10 +1,13 @@
 """What the contestants share: the prepared work, examples, collation, models. Imports nothing of kdnb."""
 
+import itertools
 import json
+import statistics
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import machine
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -98,3 +101,32 @@ def synced() -> float:
     if DEVICE == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
+
+
+class Stretches:
+    """Seconds of equal stretches of a training, after warm-up steps; call it with each step's number, 1 and up."""
+
+    def __init__(self, warm: int, steps: int, count: int):
+        """count: stretches that `steps`, a multiple of it, are cut into."""
+        self.length = steps // count
+        self.marks = {warm + i * self.length for i in range(count + 1)}
+        self.started, self.times = synced(), []
+
+    def __call__(self, step: int) -> None:
+        """Note the time if a stretch ends at this step."""
+        if step in self.marks:
+            self.times.append(synced())
+
+    def result(self) -> dict:
+        """Rates [examples/s], their median, and the seconds until the warm-up was done (compilation included)."""
+        rates = [self.length * BATCH / (b - a) for a, b in itertools.pairwise(self.times)]
+        warm = self.times[0] - self.started
+        return {"rate": statistics.median(rates), "rates": rates, "warm_seconds": warm, **peak_memory()}
+
+
+def peak_memory() -> dict:
+    """Peak of the tensors and of what is held for them on the card [MiB]; of the whole process on a CPU."""
+    if DEVICE == "cpu":
+        return {"peak_mib": machine.peak_mib()}
+    held = {"peak_mib": torch.cuda.max_memory_allocated(), "reserved_mib": torch.cuda.max_memory_reserved()}
+    return {name: size / 2**20 for name, size in held.items()}

@@ -3,21 +3,27 @@
 import statistics
 from pathlib import Path
 
+import gpu_table
 from worker import CONTESTANTS
 
 
 def write(results: dict, folder: Path) -> None:
     """results.md, throughput.png and size.png of what has been measured."""
+    write_text(results, folder)
+    if "throughput" in results:
+        plot_throughput(results["throughput"], folder / "throughput.png")
+    if "size" in results:
+        plot_size(results["size"], folder / "size.png")
+
+
+def write_text(results: dict, folder: Path) -> None:
+    """results.md of what has been measured, and of the folder's gpu.json."""
     parts = {
         "throughput": throughput, "causes": causes, "equal_work": equal_work, "comparison": comparison,
         "size": size, "startup": startup,
     }  # fmt: skip
     text = [make(results[name]) for name, make in parts.items() if name in results]
-    (folder / "results.md").write_text("# Measured\n\n" + "\n\n".join(text) + "\n")
-    if "throughput" in results:
-        plot_throughput(results["throughput"], folder / "throughput.png")
-    if "size" in results:
-        plot_size(results["size"], folder / "size.png")
+    (folder / "results.md").write_text("# Measured\n\n" + "\n\n".join([*text, gpu_table.text(folder)]) + "\n")
 
 
 def rows_of(found: dict) -> list[dict]:

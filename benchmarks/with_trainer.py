@@ -36,26 +36,27 @@ class Clock(TrainerCallback):
 
 
 def make(student, examples: list[dict], collator: Collator, *, tuned: bool, sampling: str = "", **options) -> KDTrainer:
-    """A Trainer of the reference work. Options: teacher, objective; lr, epochs, seed."""
-    arguments = TrainingArguments(
-        output_dir=tempfile.mkdtemp(prefix="kdnb-bench-"),
-        per_device_train_batch_size=BATCH,
-        per_device_eval_batch_size=2 * BATCH,
-        learning_rate=options.pop("lr", LR),
-        num_train_epochs=options.pop("epochs", 1),
-        seed=options.pop("seed", 0),
-        lr_scheduler_type="linear",
-        weight_decay=0.0,
-        max_grad_norm=1.0,
-        bf16=tuned,
-        train_sampling_strategy=sampling or ("group_by_length" if tuned else "random"),
-        use_cpu=DEVICE == "cpu",
-        remove_unused_columns=False,
-        report_to="none",
-        save_strategy="no",
-        logging_strategy="no",
-        disable_tqdm=True,
-    )
+    """A Trainer of the reference work. Options: teacher, objective; lr, epochs, seed; training, more arguments."""
+    arguments = {
+        "output_dir": tempfile.mkdtemp(prefix="kdnb-bench-"),
+        "per_device_train_batch_size": BATCH,
+        "per_device_eval_batch_size": 2 * BATCH,
+        "learning_rate": options.pop("lr", LR),
+        "num_train_epochs": options.pop("epochs", 1),
+        "seed": options.pop("seed", 0),
+        "lr_scheduler_type": "linear",
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "bf16": tuned,
+        "train_sampling_strategy": sampling or ("group_by_length" if tuned else "random"),
+        "use_cpu": DEVICE == "cpu",
+        "remove_unused_columns": False,
+        "report_to": "none",
+        "save_strategy": "no",
+        "logging_strategy": "no",
+        "disable_tqdm": True,
+    }
+    arguments = TrainingArguments(**{**arguments, **options.pop("training", {})})
     return KDTrainer(student, arguments, data_collator=collator, train_dataset=examples, **options)
 
 

@@ -28,6 +28,7 @@ import sitecustomize as offline  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
 matplotlib.use("Agg")
+pytest.register_assert_rewrite("skeleton")
 settings.register_profile("kdnb", deadline=None, max_examples=60, derandomize=True)  # two shared cores: no deadlines
 settings.load_profile("kdnb")
 
@@ -61,6 +62,21 @@ def store(tmp_path, monkeypatch):
     }.items():
         monkeypatch.setattr(paths, name, tmp_path / "outputs" / folder)
     return paths.RUNS
+
+
+@pytest.fixture
+def kdnb(store, monkeypatch, capsys):
+    """kdnb(*words) in this process: exit code, stdout, stderr."""
+    from kdnb.cli.main import main
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["kdnb", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        told = capsys.readouterr()
+        return ended.value.code or 0, told.out, told.err
+
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -63,7 +63,7 @@ def test_the_hypotheses_are_the_ledgers():
 
 
 def test_the_files_and_notebooks_it_names_exist():
-    named = set(re.findall(r"`(kdnb/\w+\.\w+|test_\w+\.py|\d\d_\w+)`", PAGE))
+    named = set(re.findall(r"`(kdnb/[\w/]+\.\w+|test_\w+\.py|\d\d_\w+)`", PAGE))
     notebooks = {path.stem for path in paths.NOTEBOOKS.glob("*.ipynb")}
     assert not {name for name in named if not (paths.ROOT / name).is_file()} - notebooks - set(TESTS)
     assert len(named) > 30

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kdnb.catalog import PROFILES, SOURCES, model_name
+from kdnb.catalog import PROFILES, SOURCES, model_of
 from kdnb.cli.options import show
 from kdnb.core import store
 from kdnb.core.config import METHOD_FIELDS, METHODS, SIZES
@@ -116,7 +116,7 @@ def train(asked: Training) -> dict[str, Any]:
         **changes,
     )
     if asked.teacher in SIZES:
-        model_name(data.task.name, asked.profile, asked.teacher)  # refuses a teacher that cannot read the task
+        model_of(asked.profile, asked.teacher, data.task.name)  # refuses a teacher that cannot read the task
     if asked.teacher:
         config = config.changed(teacher_run=_teacher(asked, data, changes))
     runs = obtain.run_points([Point(tables.arm_of(config), config)], data)

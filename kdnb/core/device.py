@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from kdnb import paths
+from kdnb import __version__, paths
 
 COMPILE_STEPS = 2000  # optimiser steps from which a compilation of a minute or so is earned back
 
@@ -124,13 +124,13 @@ def _peak_memory() -> int:
 
 @functools.cache
 def _software() -> dict:
-    packages = ("torch", "transformers", "numpy", "kdnb")
+    versions = {"python": sys.version.split()[0], **{p: version(p) for p in ("torch", "transformers", "numpy")}}
     git = ["git", "-C", str(paths.ROOT), "describe", "--always", "--dirty", "--exclude=*"]
     try:
         revision = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         revision = "unknown"
-    return {"versions": {"python": sys.version.split()[0], **{p: version(p) for p in packages}}, "revision": revision}
+    return {"versions": {**versions, "kdnb": __version__}, "revision": revision}
 
 
 def keep_memory() -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from kdnb.catalog import PROFILES, SOURCES, is_image, model_of
+from kdnb.catalog import PROFILES, SOURCES, model_of
 from kdnb.core.config import METHOD_FIELDS, RunConfig, slug
 from kdnb.core.methods import used_settings
 from kdnb.errors import nearest
@@ -33,9 +33,9 @@ class Cell:
 def ladder_sizes(profile: str, task: str = "") -> list[str]:
     """The models of a profile's ladder as RunConfig.student names them: its large and small, and their relatives.
 
-    task: decides whether they read images; any task of texts for "".
+    task: what they read; any task of texts for "".
     """
-    own = {model_of(profile, size, is_image(task)): size for size in ("large", "small")}
+    own = {model_of(profile, size, task): size for size in ("large", "small")}
     kinds, wheres = ({getattr(SOURCES[name], part) for name in own} for part in ("kind", "where"))
     return [
         own.get(name, name) for name, source in SOURCES.items()

@@ -5,8 +5,8 @@ import os
 import time
 
 import pytest
-from test_cli import kdnb, last_json, process  # noqa: F401
-from test_select import store_run
+from command import last_json, process
+from fakes import store_run
 
 from kdnb import paths
 from kdnb.core import store as runs
@@ -133,7 +133,7 @@ def test_a_probe_tells_what_training_takes(toy, quick):
 # The command
 
 
-def test_the_command_counts_the_papers_grids(kdnb):  # noqa: F811
+def test_the_command_counts_the_papers_grids(kdnb):
     """The published counts, without the paper's data or models on this machine."""
     code, out, _ = kdnb("plan", "table1", "--profile", "paper", "--task", "qnli,mnli", "--no-probe", "--json")
     found = last_json(out)
@@ -144,7 +144,7 @@ def test_the_command_counts_the_papers_grids(kdnb):  # noqa: F811
     assert (found["runs"], found["teachers"]["runs"]) == (9800, 140)
 
 
-def test_the_command_follows_a_search_from_nothing_to_done(kdnb):  # noqa: F811
+def test_the_command_follows_a_search_from_nothing_to_done(kdnb):
     toy = splits.load("rt", "toy")
     words = ("plan", "search", "--profile", "toy", "--json")
     code, out, _ = kdnb(*words)
@@ -165,7 +165,7 @@ def test_the_command_follows_a_search_from_nothing_to_done(kdnb):  # noqa: F811
     assert [part["done"] for part in found["parts"]] == [4, 4, 8]
 
 
-def test_published_hyper_parameters_are_a_grid_of_their_own(kdnb):  # noqa: F811
+def test_published_hyper_parameters_are_a_grid_of_their_own(kdnb):
     _, out, _ = kdnb("plan", "--hparams", "published", "--profile", "toy", "--seeds", "0", "--no-probe", "--json")
     found = last_json(out)
     assert found["grid"] == "published7"
@@ -189,7 +189,7 @@ def test_published_hyper_parameters_are_a_grid_of_their_own(kdnb):  # noqa: F811
     (["plan", "search", "--profile", "toy", "--schedule", "cosine"], "schedule must be one of linear, constant"),
     (["select", "search", "--profile", "toy", "--metric", "f2"], "unknown metric 'f2'"),
 ])  # fmt: skip
-def test_a_mistake_is_one_line(kdnb, words, told):  # noqa: F811
+def test_a_mistake_is_one_line(kdnb, words, told):
     code, _, err = kdnb(*words)
     assert code == 2
     assert err.startswith("kdnb: ")

@@ -5,14 +5,14 @@ import re
 import nbformat
 import pandas as pd
 import pytest
-from kdnb.experiment.tables.label_smoothing import verdicts
 
 from kdnb import paths
-from kdnb.data.splits import splits as data
+from kdnb.data import splits as data
 from kdnb.experiment import obtain, tables
 from kdnb.experiment.points import compare_points
-from kdnb.report.report import notebooks, report
-from kdnb.report.report import report as ledger_text
+from kdnb.report import notebooks, report
+from kdnb.report import report as ledger_text
+from kdnb.studies.label_smoothing import verdicts
 
 NOTEBOOK = "10_entropy_of_targets"
 

@@ -1,6 +1,5 @@
 """The command `kdnb`: its promises to people (help, one line per mistake) and to programs (--json)."""
 
-import json
 import os
 import subprocess
 import sys
@@ -8,42 +7,17 @@ import time
 
 import pytest
 import yaml
+from command import last_json, process
 
 from kdnb import paths
-from kdnb.cli.main import main
 from kdnb.core import store as runs
 from kdnb.experiment.arms import ARMS
 
-KDNB = [sys.executable, "-c", "from kdnb.cli.main import main; main()"]
 COMMANDS = [
     [], ["doctor"], ["fetch"], ["train"], ["compare"], ["study"], ["run"], ["report"], ["runs"], ["runs", "list"],
     ["runs", "show"], ["runs", "verify"], ["sweep"], ["status"], ["plan"], ["select"],
 ]  # fmt: skip
 TOY = ["--profile", "toy"]
-
-
-def process(*words, outputs=None, **options):
-    """The command in a process of its own."""
-    environment = {**os.environ, **({"KDNB_OUTPUTS": str(outputs)} if outputs else {})}
-    return subprocess.run([*KDNB, *words], env=environment, capture_output=True, text=True, check=False, **options)
-
-
-@pytest.fixture
-def kdnb(store, monkeypatch, capsys):
-    """kdnb(*words) in this process: exit code, stdout, stderr."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["kdnb", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        told = capsys.readouterr()
-        return ended.value.code or 0, told.out, told.err
-
-    return call
-
-
-def last_json(out):
-    return json.loads(out.strip().splitlines()[-1])
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda words: "-".join(words) or "kdnb")

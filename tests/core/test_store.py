@@ -7,31 +7,19 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes import CONFIG, made_run
 
 from kdnb import paths
-from kdnb.core import metrics
 from kdnb.core import store as runs
-from kdnb.core.config import RunConfig
-from kdnb.core.store import Run
 from kdnb.errors import DamagedRun, StoreError
 from kdnb.experiment import obtain
 from kdnb.experiment.points import Point
 
-CONFIG = RunConfig(task="rt", profile="toy", data="0" * 16, method="erm", student="small")
 EVERY_FILE = (*runs.FILES, "metrics.json")
-
-
-def made_run(config=CONFIG):
-    """A run that nobody trained."""
-    rng = np.random.default_rng(0)
-    labels = {split: np.arange(n) % 2 for split, n in zip(runs.SPLITS, (12, 5, 7), strict=True)}
-    logits = {split: rng.normal(size=(len(y), 2)).astype(np.float32) for split, y in labels.items()}
-    values = {split: metrics.summary(logits[split], labels[split]) for split in runs.SPLITS}
-    history = [{"step": step, "loss": 0.7 - step / 10, "test_entropy": 0.6} for step in (0, 1, 2)]
-    return Run(config, logits, labels, {**values, "cost": {"seconds": 1.5, "device": "cpu"}}, history)
 
 
 @pytest.fixture
@@ -323,11 +311,11 @@ FULL = """
 import resource, sys
 from pathlib import Path
 sys.path.insert(0, str(Path(sys.argv[1])))
-import test_runs
+import fakes
 from kdnb import paths; from kdnb.core import store as runs; from kdnb.errors import StoreError
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
 try:
-    runs.save(test_runs.made_run())
+    runs.save(fakes.made_run())
 except StoreError as error:
     print(error)
 """
@@ -337,7 +325,7 @@ except StoreError as error:
 def test_a_file_that_cannot_grow_leaves_nothing_behind(tmp_path, limit):
     """The kernel itself refuses to write more than `limit` bytes to a file."""
     environment = {**os.environ, "KDNB_OUTPUTS": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
-    here = os.path.dirname(__file__)
+    here = Path(__file__).parents[1]
     done = subprocess.run(
         [sys.executable, "-c", FULL, here, str(limit)], env=environment, capture_output=True, text=True, check=False
     )

@@ -1,20 +1,20 @@
 """Selection: best on validation, ties broken as said, and what the test split says is never read by it."""
 
 import ast
+import inspect
 import os
 import random
 import sys
 from dataclasses import replace
 
-import numpy as np
 import pytest
-from test_cli import kdnb, last_json  # noqa: F401
+from command import last_json
+from fakes import logits_with, store_run
 
 from kdnb import paths
 from kdnb.cli import sweeps
 from kdnb.core import metrics
 from kdnb.core import store as runs
-from kdnb.core.store import Run
 from kdnb.data import splits
 from kdnb.data import splits as data
 from kdnb.experiment import obtain
@@ -38,22 +38,6 @@ def opened():
     OPENED[:] = ["from here"]
     yield OPENED
     OPENED.clear()
-
-
-def logits_with(right, rows=20, sharpness=1.0):
-    """(logits, labels) of which the first `right` of `rows` are right."""
-    labels = np.arange(rows) % 2
-    signs = np.where(np.arange(rows) < right, 1, -1) * np.where(labels == 1, 1, -1)
-    return np.stack([-signs, signs], axis=1).astype(np.float32) * sharpness, labels
-
-
-def store_run(config, validation, test=10, sharpness=1.0):
-    """Save a run that nobody trained: that many of 20 right on validation and on test."""
-    made = {"train": logits_with(10), "validation": logits_with(validation, sharpness=sharpness)}
-    made["test"] = logits_with(test)
-    values = {split: metrics.summary(*pair) for split, pair in made.items()}
-    logits, labels = ({split: pair[i] for split, pair in made.items()} for i in (0, 1))
-    runs.save(Run(config, logits, labels, {**values, "cost": {"seconds": 1.0}}, []))
 
 
 def search(**more):
@@ -290,9 +274,8 @@ def test_validation_is_all_that_a_selection_is_given(store):
     store_run(point.config, 12, test=20)
     given = runs.load_validation(point.config.run_id())
     assert given == metrics.summary(*logits_with(12))
-    source = (paths.ROOT / "kdnb" / "sweeps" / "select.py").read_text(encoding="utf-8")
     used = {
-        node.attr for node in ast.walk(ast.parse(source))
+        node.attr for node in ast.walk(ast.parse(inspect.getsource(select)))
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "store"
     }  # fmt: skip
     assert used == {"load_validation", "stored_ids"}
@@ -313,7 +296,7 @@ def test_test_is_read_only_when_every_choice_is_made(store, monkeypatch):
 # The command
 
 
-def test_the_command_tells_the_selected_runs_and_their_matched_erm(kdnb):  # noqa: F811
+def test_the_command_tells_the_selected_runs_and_their_matched_erm(kdnb):
     """A real search in the toy profile, both stages, from nothing."""
     toy = splits.load("rt", "toy")
     code, _, err = kdnb("select", "search", "--profile", "toy")
@@ -341,7 +324,7 @@ def test_the_command_tells_the_selected_runs_and_their_matched_erm(kdnb):  # noq
     assert {row["epochs"] for row in last_json(out)["selected"]} == {2}
 
 
-def test_the_command_tells_every_switch_point_alone_or_beside_the_pure_methods(kdnb):  # noqa: F811
+def test_the_command_tells_every_switch_point_alone_or_beside_the_pure_methods(kdnb):
     toy = data.load("rt", "toy")
     stages = grids.stages("switching", "rt", "toy", toy.fingerprint, (0,))
     filled(stages.points)

@@ -1,0 +1,36 @@
+"""Runs that nobody trained."""
+
+import numpy as np
+
+from kdnb.core import metrics
+from kdnb.core import store as runs
+from kdnb.core.config import RunConfig
+from kdnb.core.store import Run
+
+CONFIG = RunConfig(task="rt", profile="toy", data="0" * 16, method="erm", student="small")
+
+
+def made_run(config=CONFIG):
+    """A run that nobody trained."""
+    rng = np.random.default_rng(0)
+    labels = {split: np.arange(n) % 2 for split, n in zip(runs.SPLITS, (12, 5, 7), strict=True)}
+    logits = {split: rng.normal(size=(len(y), 2)).astype(np.float32) for split, y in labels.items()}
+    values = {split: metrics.summary(logits[split], labels[split]) for split in runs.SPLITS}
+    history = [{"step": step, "loss": 0.7 - step / 10, "test_entropy": 0.6} for step in (0, 1, 2)]
+    return Run(config, logits, labels, {**values, "cost": {"seconds": 1.5, "device": "cpu"}}, history)
+
+
+def logits_with(right, rows=20, sharpness=1.0):
+    """(logits, labels) of which the first `right` of `rows` are right."""
+    labels = np.arange(rows) % 2
+    signs = np.where(np.arange(rows) < right, 1, -1) * np.where(labels == 1, 1, -1)
+    return np.stack([-signs, signs], axis=1).astype(np.float32) * sharpness, labels
+
+
+def store_run(config, validation, test=10, sharpness=1.0):
+    """Save a run that nobody trained: that many of 20 right on validation and on test."""
+    made = {"train": logits_with(10), "validation": logits_with(validation, sharpness=sharpness)}
+    made["test"] = logits_with(test)
+    values = {split: metrics.summary(*pair) for split, pair in made.items()}
+    logits, labels = ({split: pair[i] for split, pair in made.items()} for i in (0, 1))
+    runs.save(Run(config, logits, labels, {**values, "cost": {"seconds": 1.0}}, []))
