@@ -9,7 +9,8 @@ import typer
 from kdnb.catalog import TASKS
 from kdnb.cli import grid_cli, runs, sweep_cli
 from kdnb.cli.options import Epochs, Json, Lr, ProfileName, TaskName, TrainRows, finish, numbers, words
-from kdnb.core.config import METHODS, SCHEDULES, TFKD_FORMS
+from kdnb.core.config import METHODS, SCHEDULES
+from kdnb.core.methods import TFKD_FORMS
 from kdnb.errors import KdnbError
 from kdnb.experiment.arms import ARMS
 
