@@ -4,7 +4,7 @@ PROFILE ?= demo
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help study test bench bench-revisions gpu lab lint report doctor clean clean-all
+.PHONY: help study test bench bench-revisions gpu lab lint docs report doctor clean clean-all
 
 help:  ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -50,6 +50,9 @@ lab: $(READY)  ## JupyterLab on loopback, with its token
 lint: $(READY)  ## ruff on code and notebooks
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
+docs:  ## docs/architecture.svg, drawn from the code
+	$(PYTHON) docs/draw_architecture.py
+
 report: $(READY)  ## the report of the stored runs
 	$(BIN)/kdnb report --profile $(PROFILE)
 
@@ -59,7 +62,7 @@ reference: $(READY)  ## hours: the committed reference runs of profile cpu; goes
 	done
 	for grid in search temperature ladder deviations switching; do KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep $$grid --task rt --profile cpu || exit; done
 	for grid in deviations switching; do KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep $$grid --task digits --profile cpu || exit; done
-	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep temperature --task rt --profile cpu --arms kd_self,kd_reverse --where "tau2_scaling and alpha == 1"
+	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep temperature --task rt --profile cpu --arms kd_self,kd_reverse --only tau2_scaling=true --only alpha=1
 	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb compare rt --profile cpu --arms ls_small --ls-alpha 0.7
 	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb simulate
 
@@ -67,7 +70,7 @@ doctor: $(READY)  ## what this machine has
 	$(BIN)/kdnb doctor
 
 clean:  ## executed notebooks, figures, report and caches; runs and data stay
-	rm -rf outputs/executed outputs/figures outputs/report.html .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf outputs/executed outputs/figures outputs/report.html .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
 	find kdnb tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
 
 clean-all: clean  ## runs, fetched data and the environment as well

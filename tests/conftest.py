@@ -28,6 +28,7 @@ import sitecustomize as offline  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
 matplotlib.use("Agg")
+pytest.register_assert_rewrite("skeleton")
 settings.register_profile("kdnb", deadline=None, max_examples=60, derandomize=True)  # two shared cores: no deadlines
 settings.load_profile("kdnb")
 

@@ -1,0 +1,143 @@
+"""CONTRIBUTING.md does as it says: the code that stands in it is run here, and what it names exists."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+
+import nbformat
+import pytest
+import skeleton
+import torch
+from batches import random_batch
+from command import last_json
+
+from kdnb import paths
+from kdnb.catalog import TASKS, Source, Task
+from kdnb.core.config import RunConfig, flat
+from kdnb.core.methods import METHODS, Method, batch_loss, setting
+from kdnb.data import splits
+
+PAGE = (paths.ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
+KINDS = ("A task", "A model", "A method", "A study", "A notebook")
+ERM = RunConfig(task="rt", profile="toy", data="0" * 16, method="erm", student="small")
+
+
+def code(kind):
+    """The code of a section."""
+    (block,) = re.findall(r"^```python\n(.*?)^```", SECTIONS[kind], re.MULTILINE | re.DOTALL)
+    return block
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_takes_five_lines(kind):
+    assert re.findall(r"^(\d)\. ", SECTIONS[kind], re.MULTILINE) == list("12345")
+    prose = re.sub(r"^```.*?^```", "", SECTIONS[kind], flags=re.MULTILINE | re.DOTALL)
+    assert len(prose.strip().splitlines()) == 5
+
+
+def test_a_task_is_added(monkeypatch):
+    """Its toy split is there at once, in its shape and classes."""
+    task = eval(code("A task"), {"Task": Task})
+    assert task.name not in TASKS
+    monkeypatch.setitem(TASKS, task.name, task)
+    data = splits.load(task.name, "toy")
+    assert [len(split) for split in data.splits.values()] == [64, 32, 32]
+    assert set(data.splits["train"].labels) == set(range(task.num_classes))
+    assert data.task is task
+    assert data.fingerprint != splits.load("section", "toy").fingerprint  # other labels are other data
+
+
+def test_a_model_is_added(tmp_path):
+    """By its entry in the catalog alone the command trains it."""
+    (name, source), *_ = eval(code("A model"), {"Source": Source}).items()
+    program = (
+        "import sys, kdnb.catalog as catalog; from kdnb.catalog import Source; "
+        f"catalog.SOURCES[{name!r}] = {source!r}; from kdnb.cli.main import main; main()"
+    )
+    words = ["train", "rt", "--profile", "toy", "--student", name, "--epochs", "1", "--json"]
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert last_json(done.stdout)["run_id"].startswith(f"rt-erm-{name}-s0-")
+
+
+@pytest.fixture
+def focal():
+    """The page's method, gone again afterwards."""
+    names = {"dataclass": dataclass, "Method": Method, "setting": setting}
+    exec(code("A method"), names)
+    yield names["Focal"]
+    del METHODS["focal"]
+
+
+def test_a_method_is_added(focal):
+    """Its loss, its checks, its name and an axis of its own, by the class alone."""
+    logits, labels = random_batch(3)
+    config = RunConfig.of({**flat(ERM), "method": "focal", "gamma": 0.0})
+    torch.testing.assert_close(batch_loss(config, logits, labels), torch.nn.functional.cross_entropy(logits, labels))
+    right = torch.eye(2)[[0, 1]].double() * 3
+    hard = torch.tensor([1, 0])  # where the model is wrong, the focus weighs by its doubt of the label
+    p = right.softmax(dim=1)[0, 1]
+    torch.testing.assert_close(focal(gamma=2.0).loss(right, hard), -((1 - p) ** 2) * p.log())
+    assert json.loads(config.to_json())["gamma"] == 0.0
+    assert RunConfig.from_dict(json.loads(config.to_json())) == config
+    with pytest.raises(ValueError, match="gamma must be >= 0, got -1"):
+        config.changed(gamma=-1.0)
+    assert focal.settings()["gamma"].axis
+    points = [config.changed(gamma=value, seed=seed) for value in (0.5, 1.0, 3.0) for seed in (0, 1)]
+    assert len({point.run_id() for point in points}) == 6
+    assert {point.prefix() for point in points} == {"rt-focal-small-s0", "rt-focal-small-s1"}
+
+
+def test_a_method_leaves_the_names_of_other_runs_alone(focal):
+    others = [ERM, replace(ERM, method="ls", alpha=0.3)]
+    names = [config.run_id() for config in others]
+    assert [RunConfig.of(flat(config)).run_id() for config in others] == names
+    assert not any("gamma" in config.to_json() for config in others)
+
+
+def made_notebook(path, **changes):
+    """A notebook as the list has it; changes: part -> another source."""
+    parts = {
+        "title": "# More than a skeleton?\n\n**The question.** As the title has it. Seconds on any CPU.",
+        "parameters": code("A notebook").rstrip(),
+        "predict": "## Predict first\n\nWrite down a guess.",
+        "result": "print(task, profile)",
+        "reading": "## Reading\n\nWhat it shows, what it does not.",
+        "exercises": "## Try it yourself\n\n**Exercise 1.** Change the task.",
+        "solution": "print('rt')",
+    } | changes
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": kernel})
+    for name, source in parts.items():
+        new = (
+            nbformat.v4.new_code_cell if name in ("parameters", "result", "solution") else nbformat.v4.new_markdown_cell
+        )
+        tags = {"tags": [name]} if name in ("parameters", "solution") else {}
+        notebook.cells.append(new(source, metadata=tags))
+    nbformat.write(notebook, path)
+    return path
+
+
+@pytest.mark.parametrize("check", skeleton.CHECKS, ids=lambda check: check.__name__)
+def test_a_notebook_is_added(check, tmp_path):
+    check(made_notebook(tmp_path / "99_skeleton.ipynb"))
+
+
+@pytest.mark.parametrize(
+    ("check", "changes"),
+    [
+        (skeleton.has_one_cell_of_literal_parameters, {"parameters": "profile: str = 'c' + 'pu'"}),
+        (skeleton.shows_papermill_its_parameters, {"parameters": "profile: str = 'cpu'  # or x = 1"}),
+        (skeleton.keeps_the_skeleton, {"reading": "## Results"}),
+        (skeleton.keeps_the_skeleton, {"title": "# Is it?\n\n**The question.** It is."}),
+        (skeleton.has_short_cells, {"result": "\n".join(["1"] * 26)}),
+        (skeleton.spells_no_path_and_fetches_nothing, {"result": "open('../x')"}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_notebook_without_it_is_refused(check, changes, tmp_path):
+    with pytest.raises((AssertionError, ValueError)):
+        check(made_notebook(tmp_path / "99_skeleton.ipynb", **changes))
