@@ -62,7 +62,7 @@ reference: $(READY)  ## hours: the committed reference runs of profile cpu; goes
 	done
 	for grid in search temperature ladder deviations switching; do KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep $$grid --task rt --profile cpu || exit; done
 	for grid in deviations switching; do KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep $$grid --task digits --profile cpu || exit; done
-	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep temperature --task rt --profile cpu --arms kd_self,kd_reverse --where "tau2_scaling and alpha == 1"
+	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep temperature --task rt --profile cpu --arms kd_self,kd_reverse --only tau2_scaling=true --only alpha=1
 	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb compare rt --profile cpu --arms ls_small --ls-alpha 0.7
 	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb simulate
 
@@ -70,7 +70,7 @@ doctor: $(READY)  ## what this machine has
 	$(BIN)/kdnb doctor
 
 clean:  ## executed notebooks, figures, report and caches; runs and data stay
-	rm -rf outputs/executed outputs/figures outputs/report.html .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf outputs/executed outputs/figures outputs/report.html .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
 	find kdnb tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
 
 clean-all: clean  ## runs, fetched data and the environment as well

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from kdnb import paths
+from kdnb.catalog import model_of
 from kdnb.data import splits as data
 from kdnb.experiment import training
 from kdnb.models import text
@@ -25,7 +26,7 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     task = "mrpc" if options.profile == "toy" or (paths.GLUE / "MRPC").is_dir() else "headline"
     splits = data.load(task, options.profile)
-    name = {size: text.encoder_name(options.profile, size) for size in ("large", "small")}
+    name = {size: model_of(options.profile, size) for size in ("large", "small")}
     limit = min(128, data.PROFILES[options.profile].max_length)
     tokens = training.encode(name["small"], splits, limit)
     logits = np.random.default_rng(0).normal(size=(len(splits.splits["train"]), splits.task.num_classes))

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from hf import DEVICE
 from transformers import BertForSequenceClassification, DataCollatorWithPadding, logging
 
+from kdnb.catalog import model_of
 from kdnb.core.config import RunConfig
 from kdnb.data.splits import TaskData
 from kdnb.models import text
@@ -20,7 +21,7 @@ def encoded(data: TaskData):
     """Examples of every split, the collator, and a function that gives a run its untrained model."""
     from prepare import classifier
 
-    tokenizer = text.load_tokenizer(text.encoder_name("cpu", "small"), data)
+    tokenizer = text.load_tokenizer(model_of("cpu", "small"), data)
     examples = {}
     for name, split in data.splits.items():
         found = tokenizer(split.text, split.text2, truncation=True, max_length=128)
@@ -32,7 +33,7 @@ def encoded(data: TaskData):
 
     @functools.cache
     def loaded(size: str) -> BertForSequenceClassification:
-        return classifier(text.encoder_name("cpu", size), data.task.num_classes)
+        return classifier(model_of("cpu", size), data.task.num_classes)
 
     def fresh(config: RunConfig) -> BertForSequenceClassification:
         model = copy.deepcopy(loaded(config.student))

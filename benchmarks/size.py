@@ -32,12 +32,13 @@ def measure(count: int) -> dict:
     """One size in this process: tokenising, planning, then STEPS steps."""
     import kdnb  # noqa: F401, I001  # before torch, as its users do
     import numpy as np
+    from kdnb.catalog import model_of
     from kdnb.models import text
     from kdnb.data.tokens import tokenize
     from kdnb.core.batches import plan_batches
 
     data = repeated(count)
-    tokenizer = text.load_tokenizer(text.encoder_name("cpu", "small"), data)
+    tokenizer = text.load_tokenizer(model_of("cpu", "small"), data)
     started = time.perf_counter()
     tokens = tokenize(data.splits["train"], tokenizer, 128)
     tokenised = time.perf_counter()

@@ -22,8 +22,8 @@ from sweep_store import Store
 
 RESULTS = Path(__file__).resolve().with_name("sweep.json")
 SEARCH = {"grid": "search", "tasks": ["rt"], "profile": "cpu", "train_rows": 96}
-EQUAL = {**SEARCH, "grid": "table1", "arms": ["ls_small"], "where": "epochs == 1"}
-LONG = {**EQUAL, "train_rows": 2000, "where": "epochs == 1 and lr == 1e-5 and alpha <= 0.6"}
+EQUAL = {**SEARCH, "grid": "table1", "arms": ["ls_small"], "only": {"epochs": 1}}
+LONG = {**EQUAL, "train_rows": 2000, "only": {"epochs": 1, "lr": 1e-5, "alpha": "0.1..0.6"}}
 
 
 def kills(folder: Path) -> dict:

@@ -1,8 +1,27 @@
-"""The tasks: what each asks, its labels, its texts, its official sizes. Data only."""
+"""What exists by name, as data: modalities, tasks, models, and the profiles at which both are used."""
 
 from dataclasses import dataclass, field, replace
 
 from kdnb.errors import nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Modality:
+    """What a task's examples are, in the words of messages and captions, and what reads them.
+
+    A third one is an entry in MODALITIES, its `Defaults` in each profile, and what generates, encodes and builds it
+    in kdnb.data.splits.TOYS and kdnb.models.classifiers.PARTS.
+    """
+
+    examples: str  # "texts"
+    field: str  # what the generated examples of the toy profile say nothing about
+    kinds: tuple[str, ...]  # of the sources whose models read them, see Source
+
+
+MODALITIES = {
+    "text": Modality(examples="texts", field="language", kinds=("asset", "hub", "tiny")),
+    "image": Modality(examples="images", field="vision", kinds=("image",)),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,12 +32,13 @@ class Task:
     title: str
     question: str
     labels: tuple[str, ...]  # in label order 0..K-1
-    source: str  # "glue", "embedded", "hub" (other texts from there), "image" or "own"
+    source: str  # "glue", "embedded", "package" (examples as a package has them), "hub" (other sets) or "own"
+    modality: str = "text"  # a key of MODALITIES
     pair: bool = False  # two texts per example
     stands_in_for: str = ""  # the GLUE task of the same shape
     glue_folder: str = ""  # GLUE's own folder name
     hub_name: str = ""  # config of nyu-mll/glue
-    columns: tuple[str, ...] = ()  # text columns on the hub and in GLUE's files, where they agree
+    columns: tuple[str, ...] = ()  # GLUE only: text columns on the hub and in its own files, where they agree
     sizes: tuple[int, ...] = field(default=())
     shape: tuple[int, ...] = ()  # images only: channels, height, width [pixels]
     label_noise: float = 0.0  # share of the train labels drawn anew from all classes, 0..1 [-]; see `task_named`
@@ -91,7 +111,7 @@ _EMBEDDED = [
 _HUB = [
     Task(
         name="agnews", title="AG News", question="What is the news about?", source="hub",
-        labels=("World", "Sports", "Business", "Sci/Tech"), columns=("text",), sizes=(115000, 5000, 7600),
+        labels=("World", "Sports", "Business", "Sci/Tech"), sizes=(115000, 5000, 7600),
     ),
 ]  # fmt: skip
 _DIGITS, _DIGIT = tuple("0123456789"), "Which digit is it?"
@@ -105,29 +125,29 @@ possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper
 sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle wardrobe whale
 willow_tree wolf woman worm
 """
-_IMAGES = [  # the first two need no hub; where they come from is in kdnb.data.images
+_IMAGES = [
     Task(
-        name="digits", title="Digits", question=_DIGIT, source="image", labels=_DIGITS, shape=(1, 8, 8),
-        sizes=(1000, 200, 597),
+        name="digits", title="Digits", question=_DIGIT, modality="image", source="package",
+        labels=_DIGITS, shape=(1, 8, 8), sizes=(1000, 200, 597),
     ),
     Task(
-        name="mnist5k", title="MNIST, 5,000 images", question=_DIGIT, source="image", labels=_DIGITS,
-        shape=(1, 28, 28), sizes=(3500, 500, 1000),
+        name="mnist5k", title="MNIST, 5,000 images", question=_DIGIT, modality="image", source="package",
+        labels=_DIGITS, shape=(1, 28, 28), sizes=(3500, 500, 1000),
     ),
     Task(
-        name="mnist", title="MNIST", question=_DIGIT, source="image", labels=_DIGITS, shape=(1, 28, 28),
-        sizes=(55000, 5000, 10000),
+        name="mnist", title="MNIST", question=_DIGIT, modality="image", source="hub",
+        labels=_DIGITS, shape=(1, 28, 28), sizes=(55000, 5000, 10000),
     ),
     Task(
-        name="cifar10", title="CIFAR-10", question="What is in the picture?", source="image", labels=_CIFAR10,
-        shape=(3, 32, 32), sizes=(45000, 5000, 10000),
+        name="cifar10", title="CIFAR-10", question="What is in the picture?", modality="image", source="hub",
+        labels=_CIFAR10, shape=(3, 32, 32), sizes=(45000, 5000, 10000),
     ),
     Task(
-        name="cifar100", title="CIFAR-100", question="What is in the picture?", source="image",
+        name="cifar100", title="CIFAR-100", question="What is in the picture?", modality="image", source="hub",
         labels=tuple(_CIFAR100.split()), shape=(3, 32, 32), sizes=(45000, 5000, 10000),
     ),
     Task(
-        name="tinyimagenet", title="Tiny ImageNet", question="What is in the picture?", source="image",
+        name="tinyimagenet", title="Tiny ImageNet", question="What is in the picture?", modality="image", source="hub",
         labels=tuple(map(str, range(200))), shape=(3, 64, 64), sizes=(90000, 10000, 10000),
     ),
 ]  # fmt: skip
@@ -155,21 +175,25 @@ def task_named(name: str) -> Task:
     return replace(TASKS[base], name=name, label_noise=noise, stands_in_for="")
 
 
-def is_image(name: str) -> bool:
-    """Whether a task's examples are images; False for the user's own, which are texts."""
-    base = name.partition("@")[0]
-    return base in TASKS and bool(TASKS[base].shape)
+def modality_of(task: str) -> str:
+    """The key of MODALITIES that a task's examples are; "text" for the user's own."""
+    name = task.partition("@")[0]
+    return TASKS[name].modality if name in TASKS else "text"
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model comes from: a packaged asset, the hub at a commit, or a config ("tiny"; "image" for those that
-    read images)."""
+    """Where a model comes from: a packaged asset, the hub at a commit, or a config."""
 
     kind: str  # "asset", "hub", "tiny" or "image"
     where: str = ""  # asset name, hub repository, or a key of kdnb.models.vision.BODIES
     revision: str = ""  # 40-hex commit, hub only
     layers: tuple[int, ...] = ()  # encoder layers kept, () = all; of an image model, its size
+
+    @property
+    def modality(self) -> str:
+        """The key of MODALITIES that it reads."""
+        return next(name for name, modality in MODALITIES.items() if self.kind in modality.kinds)
 
 
 _BERT = ("hub", "google-bert/bert-base-uncased", "86b5e0934494bd15c9632b12f734a8a67f723594")
@@ -207,32 +231,27 @@ SOURCES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Images:
-    """What a profile has for images instead: models, rows and fixed hyper-parameters."""
+class Defaults:
+    """What a profile trains on the examples of one modality: models, rows and fixed hyper-parameters."""
 
-    large: str  # key of kdnb.catalog.SOURCES
-    small: str  # key of kdnb.catalog.SOURCES
+    large: str  # key of SOURCES
+    small: str  # key of SOURCES
     train_rows: int  # at most, 0 = all
     lr: float
     epochs: int
-    dropout: float = 0.0  # before the classifier, 0..1 [-]
+    dropout: float = 0.0  # 0..1 [-]; of image models before the classifier alone
 
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """One size of the same study: models, rows and the fixed hyper-parameters of its arms."""
+    """One size of the same study: what it trains for each modality, rows, and the fixed weights of its arms."""
 
-    large: str  # key of kdnb.catalog.SOURCES
-    small: str  # key of kdnb.catalog.SOURCES
-    train_rows: int  # at most, 0 = all
+    defaults: dict[str, Defaults]  # by key of MODALITIES
     validation_rows: int  # at most, 0 = all
     test_rows: int  # at most, 0 = all
-    lr: float
-    epochs: int
     ls_alpha: float
     kd_alpha: float
     seeds: tuple[int, ...]
-    images: Images  # of the image tasks: what is named there stands in for the fields above and below
     history_rows: int = 64
     max_length: int = 128
     tasks: tuple[str, ...] = ("rt",)  # what `kdnb study` trains and reads
@@ -241,46 +260,65 @@ class Profile:
 # fmt: off
 PROFILES = {
     "toy": Profile(
-        large="tiny-large", small="tiny-small", train_rows=64, validation_rows=32, test_rows=32, lr=1e-2, epochs=8,
-        ls_alpha=0.4, kd_alpha=0.7, seeds=(0, 1), history_rows=16, max_length=32,
-        images=Images(large="cnn", small="mlp-small", train_rows=64, lr=5e-3, epochs=20),
+        validation_rows=32, test_rows=32, ls_alpha=0.4, kd_alpha=0.7, seeds=(0, 1), history_rows=16, max_length=32,
+        defaults={
+            "text": Defaults(
+                large="tiny-large", small="tiny-small", train_rows=64, lr=1e-2, epochs=8, dropout=0.1),
+            "image": Defaults(large="cnn", small="mlp-small", train_rows=64, lr=5e-3, epochs=20),
+        },
     ),
     "demo": Profile(
-        large="minilm-6", small="minilm-3", train_rows=1000, validation_rows=200, test_rows=800, lr=2e-4, epochs=2,
-        ls_alpha=0.4, kd_alpha=0.9, seeds=(0, 1, 2), history_rows=32,
-        images=Images(large="cnn", small="mlp-small", train_rows=1000, lr=2e-3, epochs=15),
+        validation_rows=200, test_rows=800, ls_alpha=0.4, kd_alpha=0.9, seeds=(0, 1, 2), history_rows=32,
+        defaults={
+            "text": Defaults(
+                large="minilm-6", small="minilm-3", train_rows=1000, lr=2e-4, epochs=2, dropout=0.1),
+            "image": Defaults(large="cnn", small="mlp-small", train_rows=1000, lr=2e-3, epochs=15),
+        },
     ),
     "cpu": Profile(
-        large="minilm-6", small="minilm-3", train_rows=2000, validation_rows=500, test_rows=1000, lr=1e-4, epochs=3,
-        ls_alpha=0.4, kd_alpha=0.9, seeds=(0, 1, 2, 3, 4), history_rows=64,
+        validation_rows=500, test_rows=1000, ls_alpha=0.4, kd_alpha=0.9, seeds=(0, 1, 2, 3, 4), history_rows=64,
         tasks=("rt", "headline", "passage", "relation"),
-        images=Images(large="resnet", small="mlp-small", train_rows=5000, lr=2e-3, epochs=8),
+        defaults={
+            "text": Defaults(
+                large="minilm-6", small="minilm-3", train_rows=2000, lr=1e-4, epochs=3, dropout=0.1),
+            "image": Defaults(large="resnet", small="mlp-small", train_rows=5000, lr=2e-3, epochs=8),
+        },
     ),
     "paper": Profile(
-        large="bert-base", small="distilbert-base", train_rows=0, validation_rows=0, test_rows=0, lr=3e-5, epochs=3,
-        ls_alpha=0.4, kd_alpha=0.7, seeds=(0, 1, 2, 3, 4), history_rows=2000,
+        validation_rows=0, test_rows=0, ls_alpha=0.4, kd_alpha=0.7, seeds=(0, 1, 2, 3, 4), history_rows=2000,
         tasks=("mrpc", "qnli", "sst2", "mnli"),
-        images=Images(large="resnet-56", small="resnet-20", train_rows=0, lr=1e-3, epochs=30),
+        defaults={
+            "text": Defaults(
+                large="bert-base", small="distilbert-base", train_rows=0, lr=3e-5, epochs=3, dropout=0.1),
+            "image": Defaults(large="resnet-56", small="resnet-20", train_rows=0, lr=1e-3, epochs=30),
+        },
     ),
 }
 # fmt: on
 
 
-def model_of(profile: str, size: str, images: bool = False) -> str:
-    """The key of SOURCES behind a size in a profile: "large", "small", or a key of SOURCES itself.
+def defaults(profile: str, task: str = "") -> Defaults:
+    """What a profile trains on a task's examples; on any task of texts for ""."""
+    return PROFILES[profile].defaults[modality_of(task)]
+
+
+def model_of(profile: str, size: str, task: str = "") -> str:
+    """The key of SOURCES behind a student or teacher of a task; of any task of texts for "".
 
     Args:
-        images: whether the task's examples are images, for which a profile has other models than for texts.
+        profile: a key of PROFILES.
+        size: "large", "small", or a key of SOURCES itself.
+        task: what it is to read.
+    Raises:
+        ValueError: it does not read what the task is made of.
     """
-    has = PROFILES[profile].images if images else PROFILES[profile]
-    return {"large": has.large, "small": has.small}.get(size, size)
-
-
-def model_name(task: str, profile: str, student: str) -> str:
-    """The key of SOURCES of a student or teacher; ValueError if it does not read what the task is made of."""
-    images, name = is_image(task), model_of(profile, student, is_image(task))
-    if (SOURCES[name].kind == "image") != images:
-        fit = ", ".join(key for key, source in SOURCES.items() if (source.kind == "image") == images)
-        what = ("texts", "images") if images else ("images", "texts")
-        raise ValueError(f"model {name} reads {what[0]}, {task} is made of {what[1]}: expected large, small, {fit}")
+    modality, own = modality_of(task), defaults(profile, task)
+    name = {"large": own.large, "small": own.small}.get(size, size)
+    reads = SOURCES[name].modality
+    if reads != modality:
+        fit = ", ".join(key for key, source in SOURCES.items() if source.modality == modality)
+        raise ValueError(
+            f"model {name} reads {MODALITIES[reads].examples}, {task or 'the task'} is made of "
+            f"{MODALITIES[modality].examples}: expected large, small, {fit}"
+        )
     return name

@@ -35,6 +35,7 @@ NEEDS_TORCH = {
     "core.theory",
     "data.pixels",
     "data.tokens",
+    "models.classifiers",
     "experiment.training",
     "models.dropout",
     "models.encoder",

@@ -5,11 +5,15 @@ import platform
 import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
 
 from kdnb import paths
 from kdnb.catalog import TASKS
+from kdnb.cli.options import show
 from kdnb.data import fetch, hub
 from kdnb.data.assets import PACKAGED
+from kdnb.experiment.workers import cores
 
 PACKAGES = (
     "torch",
@@ -25,7 +29,7 @@ PACKAGES = (
 )
 
 
-def check() -> dict:
+def check() -> dict[str, Any]:
     """All facts by name; nothing is downloaded, the hub is only asked whether it answers."""
     import psutil
     import torch
@@ -35,7 +39,7 @@ def check() -> dict:
     return {
         "python": sys.version.split()[0],
         "platform": f"{platform.system()} {platform.machine()}",
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "free_disk_gib": round(shutil.disk_usage(_existing(paths.OUTPUTS)).free / 2**30, 1),
         "device": torch.cuda.get_device_name() if device().type == "cuda" else "cpu",
@@ -51,14 +55,16 @@ def check() -> dict:
     }
 
 
-def lines(facts: dict) -> list[str]:
-    """The facts for people, a line each."""
-    told = []
+def tell(facts: dict[str, Any]) -> None:
+    """Print the facts for people."""
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None)
     for name, value in facts.items():
         if isinstance(value, dict):
             value = ", ".join(f"{k} {'yes' if v is True else 'no' if v is False else v}" for k, v in value.items())
-        told.append(f"{name.replace('_', ' '):<17} {value}")
-    return told
+        table.add_row(name.replace("_", " "), str(value))
+    show(table)
 
 
 def _fetched() -> dict[str, bool]:
@@ -77,7 +83,7 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _existing(folder):
+def _existing(folder: Path) -> Path:
     """The folder, or the nearest one above it that exists."""
     while not folder.exists():
         folder = folder.parent

@@ -2,27 +2,62 @@
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from kdnb import __version__
 from kdnb.catalog import TASKS
-from kdnb.cli import grid_cli, runs, sweep_cli
-from kdnb.cli.options import Epochs, Json, Lr, ProfileName, TaskName, TrainRows, finish, numbers, words
-from kdnb.core.config import METHODS, SCHEDULES, TFKD_FORMS
+from kdnb.cli import runs, sweeps
+from kdnb.cli.options import (
+    Json,
+    ProfileName,
+    TaskName,
+    TrainRows,
+    add_options,
+    finish,
+    integers,
+    setting_option,
+    words,
+)
+from kdnb.core.config import METHOD_FIELDS, METHODS
 from kdnb.errors import KdnbError
 from kdnb.experiment.arms import ARMS
 
+PROFILES_OWN = "the profile's"
+TRAIN_OPTIONS = [
+    *(setting_option(name) for name in METHOD_FIELDS if name != "teacher_run"),
+    *(setting_option(name, PROFILES_OWN) for name in ("lr", "epochs")),
+    *(setting_option(name) for name in ("batch_size", "schedule", "dropout", "precision")),
+    setting_option("order_seed", "--seed"),
+]
+COMPARE_OPTIONS = [setting_option(name, PROFILES_OWN) for name in ("lr", "epochs")]
+
 app = typer.Typer(
     help="Is knowledge distillation just label smoothing? Train, compare, read. Entropies are in nats.",
-    no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
-)  # fmt: skip
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
 app.add_typer(runs.app, name="runs")
-app.command()(grid_cli.plan)
-app.command()(grid_cli.select)
-app.command()(sweep_cli.sweep)
-app.command()(sweep_cli.status)
-app.command()(sweep_cli.simulate)
+for grid_command in (sweeps.plan, sweeps.select, sweeps.sweep, sweeps.status):
+    app.command()(grid_command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"kdnb {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Is knowledge distillation just label smoothing? Train, compare, read. Entropies are in nats."""
 
 
 @app.command()
@@ -31,7 +66,7 @@ def doctor(as_json: Json = False) -> None:
     from kdnb.cli import doctor as checks
 
     facts = checks.check()
-    print(*checks.lines(facts), sep="\n")
+    checks.tell(facts)
     finish(as_json, facts)
 
 
@@ -50,48 +85,45 @@ def fetch(
     finish(as_json, bring(profile, words(tasks), words(models)))
 
 
+def _given(**values: Any) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
 @app.command()
+@add_options(TRAIN_OPTIONS, _given, first=False)
 def train(
+    changes: dict[str, Any],
     task: TaskName,
     method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "erm",
     student: Annotated[str, typer.Option(help="large or small, as the profile has them, or a model.")] = "small",
     teacher: Annotated[str, typer.Option(help="kd: large or small or a model (ERM, same seed), or a run_id.")] = "",
-    alpha: Annotated[float | None, typer.Option(help="Weight of the soft target, 0..1; 0 is ERM.")] = None,
-    tau: Annotated[float | None, typer.Option(help="Softmax temperature, > 0.")] = None,
-    tau2_scaling: Annotated[bool | None, typer.Option(help="kd: tau^2 on the soft term. [default: on]")] = None,
-    tfkd_form: Annotated[str | None, typer.Option(help=f"tfkd: {' or '.join(TFKD_FORMS)}. [default: paper]")] = None,
-    multiplier: Annotated[float | None, typer.Option(help="tfkd released: on its soft term, > 0.")] = None,
-    before: Annotated[str | None, typer.Option(help="switch: the method trained first.")] = None,
-    after: Annotated[str | None, typer.Option(help="switch: the method that takes over.")] = None,
-    switch_at: Annotated[float | None, typer.Option(help="switch: where, share of the steps, 0..1.")] = None,
-    ramp: Annotated[float | None, typer.Option(help="switch: over which share of them. [default: 0, at once]")] = None,
-    lr: Lr = None,
-    epochs: Epochs = None,
-    batch_size: Annotated[int | None, typer.Option(help="Examples per step, >= 1.")] = None,
-    schedule: Annotated[str | None, typer.Option(help=f"Learning rate: {' or '.join(SCHEDULES)}.")] = None,
-    dropout: Annotated[float | None, typer.Option(help="Dropout, 0..1.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.")] = None,
-    seed: Annotated[int, typer.Option(help="Head initialisation and dropout.")] = 0,
-    order_seed: Annotated[int | None, typer.Option(help="Order of the batches. [default: --seed]")] = None,
+    seed: Annotated[int, typer.Option(help="Head initialisation and dropout, >= 0.")] = 0,
     profile: ProfileName = "demo",
     train_rows: TrainRows = None,
     as_json: Json = False,
 ) -> None:
     """Fine-tune one model, or load it if it was trained before."""
-    from kdnb.cli import train as commands
+    from kdnb.cli.train import Training
+    from kdnb.cli.train import train as run_training
 
-    given = {
-        "alpha": alpha, "tau": tau, "lr": lr, "epochs": epochs, "batch_size": batch_size, "schedule": schedule,
-        "dropout": dropout, "precision": precision, "order_seed": order_seed, "tau2_scaling": tau2_scaling,
-        "tfkd_form": tfkd_form, "multiplier": multiplier, "before": before, "after": after, "switch_at": switch_at,
-        "ramp": ramp,
-    }  # fmt: skip
-    changes = {name: value for name, value in given.items() if value is not None}
-    finish(as_json, commands.train(task, profile, method, student, teacher, seed, train_rows, changes))
+    asked = Training(
+        task=task,
+        method=method,
+        student=student,
+        teacher=teacher,
+        seed=seed,
+        profile=profile,
+        train_rows=train_rows,
+        changes=changes,
+    )
+    finish(as_json, run_training(asked))
 
 
 @app.command()
+@add_options(COMPARE_OPTIONS, _given, first=False)
 def compare(
+    changes: dict[str, Any],
     task: Annotated[str, typer.Argument(help=f"One of {', '.join(TASKS)}; leave out with --data.")] = "",
     data: Annotated[str, typer.Option(help="Your own CSV, TSV or Parquet file.")] = "",
     text: Annotated[str, typer.Option(help="Its text column.")] = "",
@@ -101,8 +133,6 @@ def compare(
     test: Annotated[str, typer.Option(help="Test file. [default: 15 % of --data]")] = "",
     seeds: Annotated[str, typer.Option(help="Comma-separated. [default: the profile's]")] = "",
     arms: Annotated[str, typer.Option(help=f"Comma-separated: {', '.join(ARMS)}. [default: all]")] = "",
-    lr: Lr = None,
-    epochs: Epochs = None,
     ls_alpha: Annotated[float | None, typer.Option(help="LS: weight of the uniform part, 0..1.")] = None,
     kd_alpha: Annotated[float | None, typer.Option(help="KD: weight of the teacher, 0..1.")] = None,
     tau: Annotated[float | None, typer.Option(help="KD: softmax temperature, > 0.")] = None,
@@ -112,21 +142,41 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare ERM, LS and KD (standard, self, reverse, teacher-free) on a task or on your own data."""
-    from kdnb.cli import train as commands
+    from kdnb.cli.train import Comparison, OwnData, soft_changes
+    from kdnb.cli.train import compare as run_comparison
 
-    own = {"path": data, "text": text, "text2": text2, "label": label, "validation": valid, "test": test}
-    common = {name: value for name, value in {"lr": lr, "epochs": epochs}.items() if value is not None}
-    by_arm = commands.soft_changes(ls_alpha, kd_alpha, tau)
-    found = commands.compare(task, own, profile, numbers(seeds), words(arms), common, by_arm, train_rows, workers)
-    finish(as_json, found)
+    asked = Comparison(
+        task=task,
+        own=OwnData(path=data, text=text, text2=text2, label=label, validation=valid, test=test),
+        profile=profile,
+        seeds=tuple(integers("seeds", seeds)),
+        arms=tuple(words(arms)),
+        changes=changes,
+        arm_changes=soft_changes(ls_alpha, kd_alpha, tau),
+        train_rows=train_rows,
+        workers=workers,
+    )
+    finish(as_json, run_comparison(asked))
+
+
+@app.command()
+def simulate(
+    seeds: Annotated[str, typer.Option(help="Comma-separated; each is a draw of data, start and order.")] = "0,1,2,3,4",
+    only: Annotated[str, typer.Option(help="Comma-separated claims, such as H8.2. [default: all]")] = "",
+    as_json: Json = False,
+) -> None:
+    """Run what the second paper's claims need beside stored runs: toys and small networks, a minute in all."""
+    from kdnb.studies.deviations.simulations import simulate as run_simulations
+
+    finish(as_json, run_simulations(integers("seeds", seeds), words(only)))
 
 
 @app.command()
 def study(profile: ProfileName = "demo", as_json: Json = False) -> None:
     """Execute every notebook of the study and write the report; what is current is kept."""
-    from kdnb.report import notebooks as notebook_commands
+    from kdnb.report import notebooks
 
-    finish(as_json, notebook_commands.study(profile))
+    finish(as_json, notebooks.study(profile))
 
 
 @app.command()
@@ -136,9 +186,9 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Execute one notebook with papermill into outputs/executed/."""
-    from kdnb.report import notebooks as notebook_commands
+    from kdnb.report import notebooks
 
-    finish(as_json, notebook_commands.run(notebook, parameter or []))
+    finish(as_json, notebooks.run(notebook, parameter or []))
 
 
 @app.command()

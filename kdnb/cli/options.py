@@ -1,26 +1,42 @@
-"""What the commands of `kdnb` share: options with their units and ranges, lists of words, the JSON at the end."""
+"""What the commands of `kdnb` share: options with units and ranges, lists of words, tables, the JSON at the end."""
 
+import functools
+import inspect
 import json
-from typing import Annotated
+import math
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kdnb.catalog import PROFILES, TASKS
+from kdnb.core.config import RunConfig
+from kdnb.core.methods import METHODS, setting_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 TaskName = Annotated[
     str, typer.Argument(help=f"One of {', '.join(TASKS)}; @0.2 behind it is label noise.", show_default=False)
 ]
 ProfileName = Annotated[str, typer.Option(help=f"Models and rows: {', '.join(PROFILES)}.")]
-Lr = Annotated[float | None, typer.Option(help="Peak learning rate, in (0, 1). [default: the profile's]")]
-Epochs = Annotated[int | None, typer.Option(help="Passes over the train split, >= 1. [default: the profile's]")]
 TrainRows = Annotated[int | None, typer.Option(help="Train rows, 0 = all. [default: the profile's]")]
 
 
-def finish(as_json: bool, found: dict) -> None:
+def finish(as_json: bool, result: dict[str, Any]) -> None:
     """End a command: its result as one line of JSON, if that was asked for."""
     if as_json:
-        print(json.dumps(found))
+        print(json.dumps(result))
+
+
+def show(table: "Table") -> None:
+    """Print a table; as wide as it likes where it is read by a program."""
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 250).print(table)
 
 
 def words(text: str) -> list[str]:
@@ -28,9 +44,58 @@ def words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def numbers(text: str) -> list[int]:
-    """The integers of a comma-separated list of seeds; ValueError otherwise."""
+def integers(name: str, text: str) -> list[int]:
+    """The integers of a comma-separated list, an option's value; ValueError, with its name, otherwise."""
     try:
         return [int(word) for word in words(text)]
     except ValueError:
-        raise ValueError(f"seeds must be comma-separated integers, got {text!r}") from None
+        raise ValueError(f"{name} must be comma-separated integers, got {text!r}") from None
+
+
+def setting_option(name: str, default: str = "") -> inspect.Parameter:
+    """The option of a config's field: its type, range and meaning are read from its setting; None where not given.
+
+    Args:
+        name: a field of RunConfig that has a setting.
+        default: what holds where the option is not given, in words.
+    """
+    field = next(field for field in fields(RunConfig) if field.name == name)
+    setting = setting_of(field)
+    users = [method.name for method in METHODS.values() if name in method.settings()]
+    text = f"{', '.join(users)}: {setting.help}" if users else setting.help[0].upper() + setting.help[1:]
+    if setting.choices or setting.low > -math.inf:
+        text += f"; {setting.expected}"
+    text += f". [default: {default}]" if default else "."
+    annotation = Annotated[field.type | None, typer.Option(help=text)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def add_options(
+    options: Iterable[inspect.Parameter], gather: Callable[..., Any], first: bool = True
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A decorator for commands whose first argument is made from options that several of them have.
+
+    Args:
+        options: as typer reads them from a signature.
+        gather: is called with their values, by name; what it gives is the command's first argument.
+        first: whether they stand before the command's own options.
+    """
+    options = [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in options]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = [
+            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for parameter in list(inspect.signature(command).parameters.values())[1:]
+        ]
+        parameters = [*options, *own] if first else [*own, *options]
+
+        @functools.wraps(command)
+        def with_options(**given: Any) -> None:
+            value = gather(**{option.name: given.pop(option.name) for option in options})
+            command(value, **given)
+
+        with_options.__signature__ = inspect.Signature(parameters)
+        with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return with_options
+
+    return decorate

@@ -1,37 +1,132 @@
-"""The commands `kdnb runs`: a thin mirror of `kdnb.cli.store_commands`."""
+"""The commands `kdnb runs`: list, show, verify, migrate; each prints for people and gives plain data."""
 
-from typing import Annotated
+import json
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kdnb.cli.options import Json, finish
+from kdnb.cli.options import Json, finish, show
 
-app = typer.Typer(help="The run store: list, show, verify.", no_args_is_help=True, rich_markup_mode=None)
+if TYPE_CHECKING:
+    from kdnb.core.config import RunConfig
+    from kdnb.data.splits import TaskData
+
+app = typer.Typer(help="The run store: list, show, verify, migrate.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("list")
-def runs_list(task: Annotated[str, typer.Option(help="Only this task's.")] = "", as_json: Json = False) -> None:
+def list_runs(task: Annotated[str, typer.Option(help="Only this task's.")] = "", as_json: Json = False) -> None:
     """List the stored runs with their test entropy [nats] and accuracy."""
-    from kdnb.cli import store_commands
+    from rich.table import Table
 
-    finish(as_json, store_commands.list_runs(task))
+    from kdnb.cli.train import facts
+    from kdnb.experiment import tables
+    from kdnb.experiment.points import Point
+
+    runs = [run for run in tables.load_runs() if not task or run.config.task == task]
+    table = Table("run", "what", "test entropy, nats", "test accuracy, %")
+    table.columns[0].no_wrap = True
+    for run in runs:
+        title, test = Point(tables.arm_of(run.config), run.config).title, run.metrics["test"]
+        table.add_row(run.run_id, title, f"{test['entropy']:.3f}", f"{100 * test['accuracy']:.1f}")
+    if runs:
+        show(table)
+    print(f"{len(runs)} runs")
+    finish(as_json, {"runs": [facts(run) for run in runs]})
 
 
 @app.command("show")
-def runs_show(run_id: str, as_json: Json = False) -> None:
+def show_run(run_id: str, as_json: Json = False) -> None:
     """Show one run: its config, metrics and cost."""
-    from kdnb.cli import store_commands
+    from kdnb.core import store
+    from kdnb.core.config import flat
+    from kdnb.errors import nearest
 
-    finish(as_json, store_commands.show_run(run_id))
+    try:
+        run = store.load(run_id)
+    except FileNotFoundError:
+        raise ValueError(f"no run {run_id!r}{nearest(run_id, store.stored_ids()[:2000])}") from None
+    result = {"run_id": run_id, "config": flat(run.config), "metrics": run.metrics}
+    print(json.dumps(result, indent=1))
+    finish(as_json, result)
 
 
 @app.command("verify")
-def runs_verify(
+def verify_runs(
     redo: Annotated[bool, typer.Option("--redo", help="Train the damaged runs again.")] = False, as_json: Json = False
 ) -> None:
     """Check every byte of every run; set damaged ones aside. Exit code 1 if any was found and not redone."""
-    from kdnb.cli import store_commands
+    result = verify(redo)
+    finish(as_json, result)
+    raise typer.Exit(1 if set(result["damaged"]) - set(result["redone"]) else 0)
 
-    found = store_commands.verify_runs(redo)
-    finish(as_json, found)
-    raise typer.Exit(1 if set(found["damaged"]) - set(found["redone"]) else 0)
+
+@app.command("migrate")
+def migrate_runs(as_json: Json = False) -> None:
+    """Bring the runs of an earlier version into today's form: no name and no bit of any logit changes.
+
+    Damaged ones are set aside. Exit code 1 if any was found.
+    """
+    from kdnb import paths
+    from kdnb.core import store
+    from kdnb.errors import DamagedRun
+    from kdnb.experiment.migrate import migrate, recover
+
+    for folder in (paths.RUNS, paths.REFERENCE):
+        recover(folder)
+    ids, migrated, damaged = store.stored_ids(), [], []
+    for run_id in ids:
+        try:
+            if migrate(run_id):
+                migrated.append(run_id)
+        except DamagedRun as error:
+            damaged.append(run_id)
+            print(f"damaged: {error}; set aside in {store.set_aside(run_id)}")
+    print(f"{len(ids)} runs, {len(migrated)} converted, {len(damaged)} damaged")
+    finish(as_json, {"runs": len(ids), "migrated": migrated, "damaged": damaged})
+    raise typer.Exit(1 if damaged else 0)
+
+
+def verify(redo: bool) -> dict[str, Any]:
+    """Load every run; set damaged ones aside and, on request, train them again, students after teachers.
+
+    Args:
+        redo: whether damaged runs are trained again.
+    Returns:
+        How many were checked, and the run_ids of the damaged and the redone ones.
+    """
+    from kdnb.core import store
+    from kdnb.errors import DamagedRun
+    from kdnb.experiment import obtain, tables
+    from kdnb.experiment.points import Point
+
+    ids = store.stored_ids()
+    damaged: dict[str, RunConfig | None] = {}
+    redone = []
+    for run_id in ids:
+        try:
+            store.load(run_id)
+        except DamagedRun as error:
+            damaged[run_id] = store.config_of(run_id)
+            print(f"damaged: {error}; set aside in {store.set_aside(run_id)}")
+    if redo:
+        for run_id, config in sorted(damaged.items(), key=lambda item: bool(item[1] and item[1].teacher_run)):
+            if config is None or config.task.startswith("own:"):
+                print(f"{run_id}: cannot be redone from here; run the command that made it again")
+                continue
+            obtain.run_points([Point(tables.arm_of(config), config)], data_of(config))
+            redone.append(run_id)
+    print(f"{len(ids)} runs checked, {len(damaged)} damaged, {len(redone)} redone")
+    return {"checked": len(ids), "damaged": list(damaged), "redone": redone}
+
+
+def data_of(config: "RunConfig") -> "TaskData":
+    """The data a stored config was made for, at the profile's rows; ValueError if that is another cut."""
+    from kdnb.data.splits import load
+
+    data = load(config.task, config.profile)
+    if data.fingerprint != config.data:
+        raise ValueError(
+            f"run {config.run_id()} used another cut of {config.task} (--train-rows?); run its command again"
+        )
+    return data

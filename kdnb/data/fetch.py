@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable
 from filelock import FileLock
 
 from kdnb import paths
-from kdnb.catalog import PROFILES, SOURCES, Task, task_named
-from kdnb.data import assets, embedded, glue, hub, hub_sets, images
-from kdnb.data import hub as download
+from kdnb.catalog import PROFILES, SOURCES, Task, defaults, task_named
+from kdnb.data import assets, embedded, glue, hub, hub_sets
 from kdnb.data.hub import Listed, Part
 from kdnb.errors import HubUnreachable, nearest
 from kdnb.files import write_json
@@ -56,21 +55,18 @@ def needs(profile: str, tasks: Iterable[Task], models: Iterable[str] = ()) -> tu
 
     The tasks and models of `toy` are generated: nothing for them.
     """
-    made = profile == "toy"
-    tasks = [task_named(task.name.partition("@")[0]) for task in tasks if not made]  # noise is made here
-    reads = any(not task.shape for task in tasks)  # image models have no weights to fetch
-    sources = [SOURCES[name] for name in (PROFILES[profile].large, PROFILES[profile].small) if reads]
+    tasks = [task_named(task.name.partition("@")[0]) for task in tasks if profile != "toy"]  # noise is made here
+    own = [defaults(profile, task.name) for task in tasks]
+    sources = [SOURCES[name] for size in own for name in (size.large, size.small)]
     sources += [SOURCES[name] for name in models]
-    text = [embedded.text_of(task.name) for task in tasks if task.source == "embedded"]
-    text += [task.name for task in tasks if task.name in assets.PACKAGED]  # mnist5k is called as its task
-    packaged = [*text, *(source.where for source in sources if source.kind == "asset")]
-    wanted = [pattern for task in tasks if task.source == "glue" for pattern in glue.hub_files(task).values()]
+    packaged = [embedded.text_of(task.name) for task in tasks if task.source == "embedded"]
+    packaged += [task.name for task in tasks if task.name in assets.PACKAGED]  # mnist5k is called as its task
+    packaged += [source.where for source in sources if source.kind == "asset"]
+    wanted = [pattern for task in tasks if task.source == "glue" for pattern in glue.hub_set(task).files.values()]
     parts = [Part(glue.HUB_REPO, "dataset", glue.HUB_REVISION, tuple(wanted))] if wanted else []
-    texts = [hub_sets.HUB_TEXTS[task.name] for task in tasks if task.source == "hub"]
-    parts += [Part(one.repo, "dataset", one.revision, tuple(one.files.values())) for one in texts]
-    sets = [images.HUB_SETS[task.name] for task in tasks if task.name in images.HUB_SETS]
-    parts += [Part(one.repo, "dataset", one.revision, (one.train, one.test)) for one in sets]
-    parts += [Part(s.where, "model", s.revision, hub.MODEL_FILES) for s in sources if s.kind == "hub"]
+    sets = [hub_sets.HUB_SETS[task.name] for task in tasks if task.source == "hub"]
+    parts += [Part(one.repo, "dataset", one.revision, tuple(one.files.values())) for one in sets]
+    parts += [Part(one.where, "model", one.revision, hub.MODEL_FILES) for one in sources if one.kind == "hub"]
     return list(dict.fromkeys(packaged)), list(dict.fromkeys(parts))
 
 
@@ -101,7 +97,7 @@ def _part(part: Part, say: Callable[[str], None]) -> dict[str, dict]:
         names = hub.choose(part.patterns, files)
         todo = hub.broken(folder, {name: files[name] for name in names})
         if todo or not names:
-            origin = download.source()
+            origin = hub.source()
             listed = origin.files(part)
             if not (names := hub.choose(part.patterns, listed)):
                 raise HubUnreachable(f"{part.repo}: {origin.name} lacks one of {', '.join(part.patterns)}")
@@ -127,7 +123,7 @@ def _bring(part: Part, origin, listed: dict[str, Listed], files: dict[str, dict]
     files.update({name: {"bytes": one.size, "sha256": one.sha256} for name, one in listed.items()})
     for name, one in listed.items():
         arrived = origin.get(part, name, scratch)
-        files[name]["sha256"] = download.checked(arrived, one)
+        files[name]["sha256"] = hub.checked(arrived, one)
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(arrived, target)

@@ -13,12 +13,10 @@ import pandas as pd
 
 from kdnb import files, paths
 from kdnb.catalog import Task
-from kdnb.data import hub
-from kdnb.errors import HubUnreachable
+from kdnb.data.hub_sets import HOLDOUT_SEED, HubSet, holdout, load, stacked, tidy
 
 HUB_REPO = "nyu-mll/glue"
 HUB_REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
-HOLDOUT_SEED = 42
 # What is cut out of GLUE's train split, and which GLUE split serves as the third one.
 HELD_OUT = {
     "mrpc": None, "qnli": ("validation", 5000), "sst2": ("test", 1800), "mnli": ("validation", 9815),
@@ -34,17 +32,6 @@ HELD_OUT_SHA256 = {
 }
 
 
-def holdout(rows: int, held: int, seed: int = HOLDOUT_SEED) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers (kept, held out): the last `held` of a seeded permutation, each part in file order.
-
-    Raises ValueError if nothing would be kept.
-    """
-    if not 0 < held < rows:
-        raise ValueError(f"cannot hold {held} rows out of {rows}")
-    order = np.random.default_rng(seed).permutation(rows)
-    return np.sort(order[:-held]), np.sort(order[-held:])
-
-
 def read(task: Task) -> pd.DataFrame:
     """All examples of a GLUE task, cut as in `HELD_OUT`: columns split, text, text2, label.
 
@@ -53,23 +40,23 @@ def read(task: Task) -> pd.DataFrame:
         ValueError: a file lacks a column or holds an unknown label.
     """
     folder = paths.GLUE / task.glue_folder
-    parts = _from_files(task, folder) if folder.is_dir() else _from_hub(task)
+    parts = _from_files(task, folder) if folder.is_dir() else _from_hub(task, folder)
     cut = HELD_OUT[task.name]
     if cut:
-        kept, held = holdout(len(parts["train"]), cut[1])
+        kept, held = holdout(len(parts["train"]), cut[1], task.title)
         if len(parts["train"]) == task.sizes[0] + cut[1]:
             _keep(task, held)
         parts[cut[0]] = parts["train"].iloc[held]
         parts["train"] = parts["train"].iloc[kept]
-    frames = [part.assign(split=split) for split, part in parts.items()]
-    return pd.concat(frames, ignore_index=True)[["split", "text", "text2", "label"]]
+    return stacked(parts)
 
 
-def hub_files(task: Task) -> dict[str, str]:
-    """Our split -> pattern of its Parquet files on the hub. Other splits carry hidden labels and are never scored."""
+def hub_set(task: Task) -> HubSet:
+    """A GLUE task's splits on the hub. The others there carry hidden labels and are never scored."""
     test = {"mrpc": "test", "qnli": "validation", "mnli": "validation_matched", "qqp": "validation"}.get(task.name)
     wanted = {"train": "train", "validation": "validation" if task.name in ("mrpc", "sst2") else None, "test": test}
-    return {ours: f"{task.hub_name}/{theirs}-*.parquet" for ours, theirs in wanted.items() if theirs}
+    files = {ours: f"{task.hub_name}/{theirs}-*.parquet" for ours, theirs in wanted.items() if theirs}
+    return HubSet(repo=HUB_REPO, revision=HUB_REVISION, files=files, config=task.hub_name)
 
 
 def _keep(task: Task, held: np.ndarray) -> None:
@@ -130,50 +117,12 @@ def _read_tsv(path: Path, skip_short: bool = False) -> pd.DataFrame:
     return pd.DataFrame([row[: len(header) - 1] + row[-1:] for row in rows], columns=header, dtype=object)
 
 
-def tidy(table: pd.DataFrame, task: Task, columns: tuple[str, ...], label: str, where) -> pd.DataFrame:
-    """A file's table as columns text, text2, label; ValueError for a missing column or an unknown label."""
-    missing = [column for column in (*columns, label) if column not in table]
-    if missing:
-        raise ValueError(f"{where}: no column {missing[0]!r}, found {', '.join(map(str, table.columns))}")
-    names = {name: i for i, name in enumerate(task.labels)} | {str(i): i for i in range(task.num_classes)}
-    labels = table[label].astype(str).map(names)
-    if labels.isna().any():
-        wrong = str(table[label][labels.isna()].iloc[0])
-        raise ValueError(f"{where}: label {wrong!r} is none of {', '.join(task.labels)}")
-    second = table[columns[1]].astype(str) if task.pair else ""
-    return pd.DataFrame({"text": table[columns[0]].astype(str), "text2": second, "label": labels.astype(int)})
-
-
-def _from_hub(task: Task) -> dict[str, pd.DataFrame]:
-    """The hub's Parquet at the pinned commit: fetched, else from a local mirror, else from the hub."""
-    patterns = hub_files(task)
-    folder = hub.local(HUB_REPO, HUB_REVISION, tuple(patterns.values()))
-    try:
-        tables = parquet(folder, patterns) if folder else _downloaded(task, patterns)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise HubUnreachable(
-            f"{task.title}: no folder {paths.GLUE / task.glue_folder} and nothing from the hub "
-            f"({str(error).splitlines()[0]}); put GLUE's own files there, or take an embedded task such as rt"
-        ) from None
+def _from_hub(task: Task, folder: Path) -> dict[str, pd.DataFrame]:
+    """The hub's Parquet at the pinned commit."""
+    where = hub_set(task)
+    instead = "put GLUE's own files there, or take an embedded task such as rt"
+    tables = load(where, task.title, missing=f"no folder {folder}", instead=instead)
     return {
-        split: tidy(table, task, task.columns, "label", f"{HUB_REPO}/{patterns[split]}")
+        split: tidy(table, task, task.columns, where.label, f"{where.repo}/{where.files[split]}")
         for split, table in tables.items()
     }
-
-
-def parquet(folder: Path, patterns: dict[str, str]) -> dict[str, pd.DataFrame]:
-    """split -> table, from a local folder laid out as the hub's."""
-    files = {split: sorted(folder.glob(pattern)) for split, pattern in patterns.items()}
-    if missing := [split for split in files if not files[split]]:
-        raise FileNotFoundError(f"no file {folder / patterns[missing[0]]}")
-    return {split: pd.concat(map(pd.read_parquet, found), ignore_index=True) for split, found in files.items()}
-
-
-def _downloaded(task: Task, patterns: dict[str, str]) -> dict[str, pd.DataFrame]:
-    """split -> table, through the hub's own client and its cache."""
-    hub.prepare()
-    from datasets import load_dataset
-
-    found = load_dataset(HUB_REPO, task.hub_name, revision=HUB_REVISION)
-    names = {split: pattern.split("/")[1].removesuffix("-*.parquet") for split, pattern in patterns.items()}
-    return {split: found[name].to_pandas() for split, name in names.items()}

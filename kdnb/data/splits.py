@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kdnb import files, paths
-from kdnb.catalog import PROFILES, Task, task_named
+from kdnb.catalog import PROFILES, Task, defaults, task_named
 from kdnb.core.config import SPLITS
 from kdnb.data import embedded, glue, hub_sets, images
 
@@ -53,50 +53,55 @@ def load(task: str, profile: str, train_rows: int | None = None) -> TaskData:
     """The splits of a task at a profile's size.
 
     Args:
-        task: a key of TASKS, with "@0.2" behind it for label noise. profile: a key of PROFILES; "toy" generates
-            its examples.
+        task: a key of TASKS, with "@0.2" behind it for label noise.
+        profile: a key of PROFILES; "toy" generates its examples.
         train_rows: train rows to keep instead of the profile's, 0 = all.
     Raises:
         ValueError: unknown task, a broken file, a hidden label (-1) or an empty split.
-        MissingAsset, HubUnreachable: the examples are not on this machine and cannot be fetched.
+        MissingAsset: the examples come in a package, which is neither on this machine nor to be fetched.
+        HubUnreachable: the same of examples from the hub.
     """
     what, clean = task_named(task), task_named(task.partition("@")[0])
-    if what.source == "image":
-        return make_images(what, images.toy(what) if profile == "toy" else images.read(clean), profile, train_rows)
-    if profile == "toy":
-        table = _toy_table(what)
-    elif what.source == "glue":
-        table = glue.read(clean)
-    elif what.source == "hub":
-        table = hub_sets.read(clean)
-    else:
-        table = _built(clean)
-    return make(what, table, profile, train_rows)
+    splits = TOYS[what.modality](what) if profile == "toy" else READERS[what.modality, what.source](clean)
+    return checked(what, splits, profile, train_rows)
 
 
 def make(task: Task, table: pd.DataFrame, profile: str, train_rows: int | None = None) -> TaskData:
-    """TaskData from a table with columns split, text, text2, label; checks and caps each split.
+    """TaskData from a table with columns split, text, text2, label; otherwise as `checked`."""
+    return checked(task, of_texts(task, table), profile, train_rows)
 
-    Rows beyond a cap are dropped at random, always the same ones. Raises ValueError as `load`.
-    """
+
+def of_texts(task: Task, table: pd.DataFrame) -> dict[str, Split]:
+    """The splits in a table with columns split, text, text2, label."""
     splits = {}
     for name in SPLITS:
         part = table[table.split == name]
         text2 = part.text2.tolist() if task.pair else None
         splits[name] = Split(part.text.tolist(), text2, np.array(part.label, dtype=np.int64))
-    return _finished(task, splits, profile, PROFILES[profile].train_rows if train_rows is None else train_rows)
+    return splits
 
 
-def make_images(task: Task, parts: images.Parts, profile: str, train_rows: int | None = None) -> TaskData:
-    """TaskData from images (N, C, H, W) uint8 and labels (N,) of each split; otherwise as `make`."""
-    splits = {name: Split([], None, labels, pixels) for name, (pixels, labels) in parts.items()}
-    return _finished(task, splits, profile, PROFILES[profile].images.train_rows if train_rows is None else train_rows)
+def of_images(parts: images.Parts) -> dict[str, Split]:
+    """The splits of images (N, C, H, W) uint8 and labels (N,)."""
+    return {name: Split([], None, labels, pixels) for name, (pixels, labels) in parts.items()}
 
 
-def _finished(task: Task, splits: dict[str, Split], profile: str, train_rows: int) -> TaskData:
-    """Splits checked and capped, with the task's label noise, and named by their content."""
-    size, available = PROFILES[profile], len(splits["train"])
-    caps = {"train": train_rows, "validation": size.validation_rows, "test": size.test_rows}
+def checked(task: Task, splits: dict[str, Split], profile: str, train_rows: int | None = None) -> TaskData:
+    """TaskData from all examples of a task: each split checked and capped, label noise in train, a fingerprint.
+
+    Rows beyond a cap are dropped at random, always the same ones.
+
+    Args:
+        task: whose labels they are.
+        splits: train, validation and test, in this order.
+        profile: decides the caps.
+        train_rows: train rows to keep instead of the profile's, 0 = all.
+    Raises:
+        ValueError: an empty split, or a label that is not in 0..K-1.
+    """
+    size, available, capped = PROFILES[profile], len(splits["train"]), dict(splits)
+    rows = defaults(profile, task.name).train_rows if train_rows is None else train_rows
+    caps = {"train": rows, "validation": size.validation_rows, "test": size.test_rows}
     for name, split in splits.items():
         if not len(split):
             raise ValueError(f"{task.name}: the {name} split is empty")
@@ -107,14 +112,18 @@ def _finished(task: Task, splits: dict[str, Split], profile: str, train_rows: in
             )
         if 0 < caps[name] < len(split):
             rows = np.random.default_rng(SUBSET_SEED).permutation(len(split))[: caps[name]]
-            splits[name] = split.take(np.sort(rows))
+            capped[name] = split.take(np.sort(rows))
     if task.label_noise:
-        splits["train"] = _noisy(splits["train"], task)
-    return TaskData(task, splits, _fingerprint(task, splits), available)
+        capped["train"] = _noisy(capped["train"], task)
+    return TaskData(task, capped, _fingerprint(task, capped), available)
 
 
 def _noisy(split: Split, task: Task) -> Split:
-    """The split with a share of its labels, exactly, drawn anew from all classes, the true one among them."""
+    """The split with a share of its labels, exactly, drawn anew from all classes, the true one among them.
+
+    Exactly, since the task's name says the share and two seeds of the study are to meet one amount of noise. The toys
+    of kdnb.studies.deviations.toys draw it for each example instead, as their theory has it.
+    """
     rng, labels = np.random.default_rng(NOISE_SEED), split.labels.copy()
     rows = rng.permutation(len(labels))[: round(task.label_noise * len(labels))]
     labels[rows] = rng.integers(task.num_classes, size=len(rows))
@@ -159,3 +168,16 @@ def _toy_table(task: Task) -> pd.DataFrame:
             wrong = rng.random() < 0.1
             rows.append((split, *texts, int(rng.integers(task.num_classes)) if wrong else int(label)))
     return pd.DataFrame(rows, columns=["split", "text", "text2", "label"])
+
+
+READERS = {  # all examples of a task, by its modality and source
+    ("text", "glue"): lambda task: of_texts(task, glue.read(task)),
+    ("text", "embedded"): lambda task: of_texts(task, _built(task)),
+    ("text", "hub"): lambda task: of_texts(task, hub_sets.read(task)),
+    ("image", "package"): lambda task: of_images(images.read(task)),
+    ("image", "hub"): lambda task: of_images(images.read(task)),
+}
+TOYS = {  # generated examples of a task, by its modality
+    "text": lambda task: of_texts(task, _toy_table(task)),
+    "image": lambda task: of_images(images.toy(task)),
+}

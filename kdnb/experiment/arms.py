@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from itertools import product
 
-from kdnb.catalog import PROFILES, is_image, model_name
+from kdnb.catalog import PROFILES, defaults, model_of
 from kdnb.core.config import RunConfig
 
 
@@ -45,23 +45,37 @@ def arm_config(
     """The RunConfig of one arm at a profile's fixed hyper-parameters, with `changes` on top.
 
     Args:
-        arm: a key of ARMS. data: fingerprint of the splits. teacher_run: run_id, for the KD arms.
+        arm: a key of ARMS.
+        task: a key of TASKS, or a name of the user's own.
+        profile: a key of PROFILES.
+        data: fingerprint of the splits.
+        seed: of weights, dropout and order alike.
+        teacher_run: run_id, for the KD arms.
         changes: any other RunConfig fields.
     Raises:
         ValueError: a changed value is out of range, or the student does not read what the task is made of.
         TypeError: an unknown field.
     """
-    size, what, form = PROFILES[profile], ARMS[arm], changes.get("tfkd_form", "paper")
+    size, own, what = PROFILES[profile], defaults(profile, task), ARMS[arm]
+    form = changes.get("tfkd_form", "paper")
     config = RunConfig(
-        task=task, profile=profile, data=data, method=what.method, student=what.student, teacher_run=teacher_run,
+        task=task,
+        profile=profile,
+        data=data,
+        method=what.method,
+        student=what.student,
+        teacher_run=teacher_run,
         alpha={"erm": 0.0, "ls": size.ls_alpha, "kd": size.kd_alpha, "tfkd": size.kd_alpha}[what.method],
         tau=TFKD_TAU if what.method == "tfkd" else 1.0,
         confidence=TFKD_CONFIDENCE.get(form, 0.9) if what.method == "tfkd" else 0.0,
-        lr=size.lr, epochs=size.epochs, max_length=size.max_length, history_rows=size.history_rows,
-        seed=seed, order_seed=seed,
-    )  # fmt: skip
-    if is_image(task):
-        config = replace(config, lr=size.images.lr, epochs=size.images.epochs, dropout=size.images.dropout)
+        lr=own.lr,
+        epochs=own.epochs,
+        dropout=own.dropout,
+        max_length=size.max_length,
+        history_rows=size.history_rows,
+        seed=seed,
+        order_seed=seed,
+    )
     config = replace(config, **changes)
-    model_name(task, profile, config.student)
+    model_of(profile, config.student, task)  # which it reads
     return config

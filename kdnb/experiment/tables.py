@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from kdnb.analysis import statistics
-from kdnb.catalog import PROFILES, TASKS, is_image, task_named
+from kdnb.catalog import MODALITIES, PROFILES, TASKS, modality_of, task_named
 from kdnb.core import metrics, store
 from kdnb.core.config import RunConfig, slug
 from kdnb.core.store import Run
@@ -39,11 +39,12 @@ class Study:
         """What stands below every figure: task, profile, rows, seeds."""
         named = self.task.partition("@")[0] in TASKS
         title = task_named(self.task).caption if named else self.task.removeprefix("own:")
-        toy = ("images", "vision") if is_image(self.task) else ("text", "language")
-        words = "TOY PROFILE, generated {}, says nothing about {}: ".format(*toy) if self.profile == "toy" else ""
+        of = MODALITIES[modality_of(self.task)]
+        toy = f"TOY PROFILE, generated {of.examples}, says nothing about {of.field}: "
         first, seeds = self.table.iloc[0], self.table.seed.nunique()
         return (
-            f"{words}{title}, profile {self.profile}: {first.n_train:,} train and {first.n_test:,} test examples, "
+            f"{toy if self.profile == 'toy' else ''}{title}, profile {self.profile}: "
+            f"{first.n_train:,} train and {first.n_test:,} test examples, "
             f"{seeds} seed{'s' if seeds > 1 else ''}"
         )
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from kdnb.catalog import model_of
 from kdnb.core import device, metrics
 from kdnb.core.batches import Inputs
 from kdnb.core.config import SPLITS, RunConfig
@@ -15,10 +16,8 @@ from kdnb.core.methods import METHODS
 from kdnb.core.optimizer import fast_path
 from kdnb.core.predict import predict
 from kdnb.core.store import Run
-from kdnb.data.pixels import normalized
 from kdnb.data.splits import TaskData
-from kdnb.data.tokens import tokenize
-from kdnb.models import text as models
+from kdnb.models import classifiers
 
 
 def train(config: RunConfig, data: TaskData, teacher: Run | None = None, on_step: OnStep | None = None) -> Run:
@@ -76,12 +75,12 @@ def _train(
     """`train_epochs` of checked configs, the longest last."""
     *shorter, longest = configs
     started, kind, runs = time.perf_counter(), device.precision(longest.precision), []
-    inputs = encode(models.encoder_name(longest.profile, longest.student, longest.task), data, longest.max_length)
+    inputs = encode(model_of(longest.profile, longest.student, longest.task), data, longest.max_length)
     steps = longest.epochs * -(-len(inputs["train"]) // longest.batch_size)
     device.set_up(kind)
     with torch.random.fork_rng(), device.deterministic():
         torch.manual_seed(longest.seed)
-        model = models.build(longest, data).to(device.device())
+        model = classifiers.build(longest, data).to(device.device())
         compiled = device.compile_layers(fast_path(model).compiled, steps)
 
         def finish(config: RunConfig, history: list[Sample], train_seconds: float) -> None:
@@ -135,9 +134,6 @@ def check_inputs(configs: list[RunConfig], data: TaskData, teacher: Run | None) 
 
 
 @functools.lru_cache(maxsize=8)
-def encode(encoder: str, data: TaskData, max_length: int) -> dict[str, Inputs]:
-    """Token ids of all splits for an encoder, or their images; kept, so that a process tokenises once."""
-    if data.task.shape:
-        return dict(normalized(data.splits))
-    tokenizer = models.load_tokenizer(encoder, data)
-    return {name: tokenize(split, tokenizer, max_length) for name, split in data.splits.items()}
+def encode(model: str, data: TaskData, max_length: int) -> dict[str, Inputs]:
+    """What a model reads of each split: `classifiers.encode`, kept, so that a process tokenises once."""
+    return classifiers.encode(model, data, max_length)

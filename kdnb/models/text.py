@@ -1,4 +1,4 @@
-"""Classifiers by name: a BERT-family encoder with a new classification head, or a model of kdnb.models.vision."""
+"""Text classifiers by name: a BERT-family encoder with a new classification head, and its tokenizer."""
 
 import copy
 import functools
@@ -7,15 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdnb.catalog import SOURCES, model_name
+from kdnb.catalog import SOURCES, model_of
+from kdnb.core.batches import Inputs
 from kdnb.core.config import RunConfig
 from kdnb.core.optimizer import FastPath
 from kdnb.data import hub
 from kdnb.data.assets import asset
 from kdnb.data.splits import TaskData
-from kdnb.data.tokens import Tokens
+from kdnb.data.tokens import Tokens, tokenize
 from kdnb.errors import ModelUnavailable
-from kdnb.models import vision
 from kdnb.models.dropout import Dropout
 from kdnb.models.encoder import Encoder
 
@@ -56,19 +56,15 @@ class Classifier(nn.Module):
             return self.classifier(self.dropout(hidden))
 
 
-def build(config: RunConfig, data: TaskData) -> Classifier | vision.ImageClassifier:
-    """The untrained classifier of a run: the encoder pretrained (not in `toy`), the head from the seed.
-
-    An image model has nothing pretrained.
+def build(config: RunConfig, data: TaskData) -> Classifier:
+    """The untrained text classifier of a run: the encoder pretrained (not in `toy`), the head from the seed.
 
     Raises:
-        ValueError: the student does not read what the task is made of.
-        MissingAsset, ModelUnavailable: the weights cannot be had.
+        ValueError: the student does not read texts.
+        MissingAsset: the weights come in a package, which is neither on this machine nor to be fetched.
+        ModelUnavailable: the same of weights from the hub.
     """
-    name = encoder_name(config.profile, config.student, config.task)
-    if SOURCES[name].kind == "image":
-        shape = data.splits["train"].images.shape[1:]
-        return vision.build(SOURCES[name], shape, data.task.num_classes, config.dropout, config.seed)
+    name = model_of(config.profile, config.student, config.task)
     pretrained, dense = _pretrained(name)
     dense = copy.deepcopy(dense)
     if SOURCES[name].kind == "tiny":
@@ -77,9 +73,10 @@ def build(config: RunConfig, data: TaskData) -> Classifier | vision.ImageClassif
     return Classifier(pretrained, dense, data.task.num_classes, config.dropout, config.seed)
 
 
-def encoder_name(profile: str, size: str, task: str = "") -> str:
-    """The key of SOURCES behind a size in a profile, for a task (any task of texts for ""); ValueError as `build`."""
-    return model_name(task, profile, size)
+def encode(name: str, data: TaskData, max_length: int) -> dict[str, Inputs]:
+    """Token ids of all splits for a model, a key of SOURCES; ModelUnavailable if its tokenizer cannot be had."""
+    tokenizer = load_tokenizer(name, data)
+    return {split: tokenize(part, tokenizer, max_length) for split, part in data.splits.items()}
 
 
 @functools.lru_cache(maxsize=8)

@@ -7,7 +7,11 @@ of 224 pixels, throw away less of a small image here. MLP and CNN are plain laye
 import torch
 from torch import Tensor, nn
 
-from kdnb.catalog import Source
+from kdnb.catalog import SOURCES, Source, model_of
+from kdnb.core.batches import Inputs
+from kdnb.core.config import RunConfig
+from kdnb.data.pixels import normalized
+from kdnb.data.splits import TaskData
 from kdnb.models.dropout import Dropout
 
 HIDDEN = 128  # units between a CNN's last feature map and its classifier
@@ -50,12 +54,29 @@ class Features(nn.Module):
         return found.last_hidden_state[:, 0] if found.pooler_output is None else found.pooler_output.flatten(1)
 
 
-def build(source: Source, shape: tuple[int, int, int], num_classes: int, dropout: float, seed: int) -> ImageClassifier:
-    """An untrained classifier.
+def build(config: RunConfig, data: TaskData) -> ImageClassifier:
+    """The untrained image classifier of a run, all of it from the seed; ValueError if the student reads no images."""
+    source = SOURCES[model_of(config.profile, config.student, config.task)]
+    shape = data.splits["train"].images.shape[1:]
+    return untrained(source, shape, data.task.num_classes, config.dropout, config.seed)
+
+
+def encode(_name: str, data: TaskData, _max_length: int) -> dict[str, Inputs]:
+    """The images of all splits; any model reads the same."""
+    return dict(normalized(data.splits))
+
+
+def untrained(
+    source: Source, shape: tuple[int, int, int], num_classes: int, dropout: float, seed: int
+) -> ImageClassifier:
+    """An untrained classifier for images of some size.
 
     Args:
-        source: an entry of SOURCES of the kind "image". shape: of its images, (C, H, W). num_classes: K.
-        dropout: before the classifier, 0..1 [-]. seed: of all weights, and of dropout.
+        source: an entry of SOURCES of the kind "image".
+        shape: of its images, (C, H, W).
+        num_classes: K.
+        dropout: before the classifier, 0..1 [-].
+        seed: of all weights, and of dropout.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

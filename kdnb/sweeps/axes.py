@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from kdnb.catalog import PROFILES, is_image
+from kdnb.catalog import PROFILES, modality_of
 from kdnb.errors import nearest
 from kdnb.experiment.arms import ARMS
 
@@ -21,7 +21,9 @@ SEARCH = {
     "cpu": {"lr": (5e-5, 1e-4, 2e-4, 4e-4), "alpha": (0.1, 0.3, 0.5, 0.7, 0.9), "epochs": (1, 2, 4)},
     "paper": {"lr": (1e-5, 3e-5, 5e-5, 7e-5), "alpha": (0.1, 0.3, 0.5, 0.7, 0.9), "epochs": (1, 3, 5)},
 }
-SEARCH_IMAGES = {"lr": (5e-4, 1e-3, 2e-3, 4e-3), "epochs": (4, 8, 16)}  # nothing there is pretrained
+SEARCH_OF = {  # by modality, in place of the above; not in toy
+    "image": {"lr": (5e-4, 1e-3, 2e-3, 4e-3), "epochs": (4, 8, 16)},  # nothing there is pretrained
+}
 SWITCHES, TOY_SWITCHES = (0.1, 0.25, 0.5, 0.75, 0.9), (0.5,)  # 0 and 1 are the pure methods, bit for bit
 RAMP = 0.01  # of the steps
 PULL = {"alpha": (1.0,), "tau": (4.0,)}  # of KD on either side of a switch
@@ -87,7 +89,7 @@ def _published(table: int) -> Callable:
 
 
 def _search(arm: str, task: str, profile: str) -> list[dict]:
-    axes = SEARCH[profile] | (SEARCH_IMAGES if is_image(task) and profile != "toy" else {})
+    axes = SEARCH[profile] | (SEARCH_OF.get(modality_of(task), {}) if profile != "toy" else {})
     return product({name: axes[name] for name in axes if name != "alpha" or ARMS[arm].method != "erm"})
 
 

@@ -14,7 +14,8 @@ from typing import NamedTuple
 from filelock import Timeout
 
 from kdnb.core import store
-from kdnb.core.config import RunConfig
+from kdnb.core.config import AXES, METHOD_FIELDS, RunConfig
+from kdnb.core.methods import Switch, used_settings
 from kdnb.data.splits import TaskData, load
 from kdnb.errors import Unfinished, nearest, one_line, retry_of
 from kdnb.experiment import obtain
@@ -27,7 +28,7 @@ from kdnb.sweeps.progress import Heartbeat
 from kdnb.sweeps.record import Record, Sweep, begin, read, select_teachers
 
 ENGINES = ("inline", "shard", "ray")
-VARIED = ("lr", "alpha", "tau", "tau2_scaling", "epochs")  # what a line says of a point, where it varies
+VARIED = [name for name in AXES if name not in Switch.settings()]  # what a line says of a point, where it varies
 RETRIES = 2  # further trainings after an error that may pass, or a worker's death
 POLL = 0.5  # seconds between two looks at what another process trains
 
@@ -188,7 +189,8 @@ class _Report:
         """What tells a point from the others of its sweep."""
         config = point.config
         task = f"{config.task} " if len(self.record.sweep.tasks) > 1 else ""
-        used = [name for name in self.varied if name not in grids.UNUSED.get(config.method, ())]
+        useless = set(METHOD_FIELDS) - used_settings(config)
+        used = [name for name in self.varied if name not in useless]
         values = " ".join(f"{name} {getattr(config, name)}" for name in used)
         return f"{task}{point.title:<16} seed {config.seed}  {values}"
 

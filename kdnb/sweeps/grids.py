@@ -4,16 +4,19 @@ A cell is the points of one student on one kind of target; a grid is planned, co
 Nothing is read from the run store here.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
 
-from kdnb.catalog import PROFILES, SOURCES, is_image, model_of
-from kdnb.core.config import RunConfig, slug
+from kdnb.catalog import PROFILES, SOURCES, model_of
+from kdnb.core.config import METHOD_FIELDS, RunConfig, slug
+from kdnb.core.methods import used_settings
 from kdnb.errors import nearest
 from kdnb.experiment.arms import ARMS, arm_config
 from kdnb.experiment.points import Point
 from kdnb.sweeps.axes import GRIDS, PLACEHOLDER, PULL, RAMP, SWITCHES, TOY_SWITCHES, Grid, grid_named, product, seeds_of
-from kdnb.sweeps.where import FIELDS, Where, compile_where
+from kdnb.sweeps.only import FIELDS, Only, checked, keeps, refuse_unknown, spelled
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,9 +33,9 @@ class Cell:
 def ladder_sizes(profile: str, task: str = "") -> list[str]:
     """The models of a profile's ladder as RunConfig.student names them: its large and small, and their relatives.
 
-    task: decides whether they read images; any task of texts for "".
+    task: what they read; any task of texts for "".
     """
-    own = {model_of(profile, size, is_image(task)): size for size in ("large", "small")}
+    own = {model_of(profile, size, task): size for size in ("large", "small")}
     kinds, wheres = ({getattr(SOURCES[name], part) for name in own} for part in ("kind", "where"))
     return [
         own.get(name, name) for name, source in SOURCES.items()
@@ -92,16 +95,16 @@ def _ladder(profile: str, task: str) -> list[Cell]:
     return [Cell(named.get(trio, ""), *trio, [{}]) for trio in trios]
 
 
-UNUSED = {"erm": ("alpha", "tau", "tau2_scaling"), "ls": ("tau", "tau2_scaling")}  # fields a method has no use for
-BUDGET = ("task", "seed", "lr", "epochs")  # what an expression sees of a candidate for a teacher
+BUDGET = ("lr", "epochs")  # the filters that candidates for a teacher are held to
 
 
 @dataclass(frozen=True)
 class Stages:
     """A grid's points: `erm` first, then `soft` (LS, KD and teacher-free KD).
 
-    extra: run_ids of those ERM points that are not of the grid, or not of the subset asked for, but teach it.
-    candidates: (model, seed) -> the ERM points among which the teacher of that size and seed is selected.
+    Attributes:
+        extra: run_ids of those ERM points that are not of the grid, or not of the part asked for, but teach it.
+        candidates: (model, seed) -> the ERM points among which the teacher of that size and seed is selected.
     """
 
     erm: list[Point] = field(default_factory=list)
@@ -115,6 +118,15 @@ class Stages:
         return self.erm + self.soft
 
 
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """An ERM point: of the part of the grid that is asked for, one that may be selected as a teacher, or both."""
+
+    point: Point
+    wanted: bool
+    teaches: bool
+
+
 def stages(
     grid: str,
     task: str,
@@ -122,9 +134,9 @@ def stages(
     data: str,
     seeds: Iterable[int] = (),
     arms: Iterable[str] = (),
-    where: str = "",
+    only: Mapping[str, Any] | None = None,
     schedule: str = "",
-    teachers: dict[tuple[str, int], str] | None = None,
+    teachers: Mapping[tuple[str, int], str] | None = None,
     erm_only: bool = False,
 ) -> Stages:
     """The points of a grid.
@@ -134,26 +146,46 @@ def stages(
     selected one, the point stands with a placeholder: it can be counted, and no stored run has its name.
 
     Args:
-        grid: a key of GRIDS. task, profile, data: as RunConfig's. seeds: () for `seeds_of` the grid.
-        arms: keys of ARMS the grid has, () for all. where: an expression, see `kdnb.sweeps.where`.
-        schedule: "linear" or "constant", "" for the grid's. teachers: (model, seed) -> run_id.
+        grid: a key of GRIDS.
+        task: as RunConfig's.
+        profile: as RunConfig's.
+        data: as RunConfig's.
+        seeds: () for `seeds_of` the grid.
+        arms: keys of ARMS the grid has, () for all.
+        only: field -> values, for a part of the grid, such as {"lr": (1e-5, 3e-5), "epochs": "1..4"}; see
+            `kdnb.sweeps.only`.
+        schedule: "linear" or "constant", "" for the grid's.
+        teachers: (model, seed) -> run_id.
         erm_only: leave `soft` empty: what is needed to select the teachers, in a fraction of the time.
     Raises:
-        ValueError: an unknown name, a value out of range, or nothing is left.
+        ValueError: an unknown name, a value out of range or that no point has, or nothing is left.
     """
-    keep, found, known = compile_where(where), Stages(), teachers or {}
-    own = cells(grid, task, profile, tuple(arms))
+    part, selected, made = checked(only or {}), teachers or {}, Stages()
+    grid_cells = cells(grid, task, profile, tuple(arms))
     for seed in tuple(seeds) or seeds_of(grid, profile):
         fixed = {"task": task, "profile": profile, "data": data, "seed": seed}
         fixed["schedule"] = schedule or GRIDS[grid].schedule
-        soft = {cell: _fields(cell, fixed, keep) for cell in own if cell.method != "erm"}
-        names = _erm(found, own, grid, keep, {cell.teacher for cell, kept in soft.items() if kept} - {""}, fixed)
-        for cell, kept in soft.items() if not erm_only else ():
-            teacher = known.get((cell.teacher, seed)) or names.get(cell.teacher, "")
-            found.soft.extend(Point(cell.arm, RunConfig(**{**fields, "teacher_run": teacher})) for fields in kept)
-    if not (found.points or erm_only):
-        raise ValueError(f"no point of {grid} is left where {keep.text!r}{_values(own, fixed, keep)}")
-    return found
+        fields_of = {cell: _fields(cell, fixed) for cell in grid_cells}
+        if part and not made.points:
+            seen = [_seen(cell, fields) for cell, rows in fields_of.items() for fields in rows]
+            refuse_unknown(part, seen, grid)
+        soft = {
+            cell: [fields for fields in rows if not part or keeps(part, _seen(cell, fields))]
+            for cell, rows in fields_of.items() if cell.method != "erm"
+        }  # fmt: skip
+        taught_by = {cell.teacher for cell, rows in soft.items() if rows} - {""}
+        candidates = _candidates(grid, fields_of, taught_by, part, fixed)
+        made.erm.extend(one.point for one in candidates if one.wanted or one.teaches)
+        made.extra.update(one.point.config.run_id() for one in candidates if one.teaches and not one.wanted)
+        for one in candidates:
+            if one.teaches:
+                made.candidates.setdefault((one.point.config.student, seed), []).append(one.point)
+        for cell, rows in soft.items() if not erm_only else ():
+            teacher = selected.get((cell.teacher, seed)) or _teacher(made, cell.teacher, fixed)
+            made.soft.extend(Point(cell.arm, RunConfig(**{**fields, "teacher_run": teacher})) for fields in rows)
+    if not (made.points or erm_only):
+        raise ValueError(f"no point of {grid} is left with only {spelled(part)}")
+    return made
 
 
 def is_placeholder(config: RunConfig) -> bool:
@@ -161,48 +193,42 @@ def is_placeholder(config: RunConfig) -> bool:
     return config.teacher_run.endswith(f"-{PLACEHOLDER}")
 
 
-def _erm(found: Stages, own: list[Cell], grid: str, keep: Where, needed: set[str], fixed: dict) -> dict[str, str]:
-    """Add one seed's ERM points and the candidates for its teachers to `found`.
-
-    Returns:
-        model -> its only candidate's run_id, or a placeholder, for the models in `needed`.
-    """
-    seed, names = fixed["seed"], {}
-    mine = [cell for cell in own if cell.method == "erm"]
-    more = teacher_cells(grid, needed - {cell.student for cell in mine}, fixed["task"], fixed["profile"])
-    for cell in mine + more:
-        fields = _fields(cell, fixed)
-        wanted = [cell in mine and keep(_seen(cell, f)) for f in fields]
-        teaches = [cell.student in needed and keep({name: f[name] for name in BUDGET}) for f in fields]
-        if cell.student in needed and not any(teaches):
-            teaches = [True] * len(fields)  # an expression that only fits the students leaves the teachers as they are
-        points = [Point(cell.arm, RunConfig(**f)) for f in fields]
-        found.erm.extend(p for p, *either in zip(points, wanted, teaches, strict=True) if any(either))
-        found.extra.update(p.config.run_id() for p, own, use in zip(points, wanted, teaches, strict=True) if use > own)
-        if pool := [point for point, use in zip(points, teaches, strict=True) if use]:
-            found.candidates[cell.student, seed] = pool
-            placeholder = f"{slug(fixed['task'])}-erm-{slug(cell.student)}-s{seed}-{PLACEHOLDER}"
-            names[cell.student] = pool[0].config.run_id() if len(pool) == 1 else placeholder
-    return names
+def _candidates(
+    grid: str, fields_of: dict[Cell, list[dict]], taught_by: set[str], part: Only, fixed: dict
+) -> list[Candidate]:
+    """One seed's ERM points: those of the grid, and those of the models in `taught_by` that are none of it."""
+    own = {cell: rows for cell, rows in fields_of.items() if cell.method == "erm"}
+    others = teacher_cells(grid, taught_by - {cell.student for cell in own}, fixed["task"], fixed["profile"])
+    budget = {name: values for name, values in part.items() if name in BUDGET}
+    candidates = []
+    for cell, rows in {**own, **{cell: _fields(cell, fixed) for cell in others}}.items():
+        fits = [keeps(budget, fields) for fields in rows]
+        if not any(fits):
+            fits = [True] * len(rows)  # filters that only fit the students leave the teachers as they are
+        for fields, fit in zip(rows, fits, strict=True):
+            wanted = cell in own and keeps(part, _seen(cell, fields))
+            teaches = cell.student in taught_by and fit
+            candidates.append(Candidate(point=Point(cell.arm, RunConfig(**fields)), wanted=wanted, teaches=teaches))
+    return candidates
 
 
-def _fields(cell: Cell, fixed: dict, keep: Where | None = None) -> list[dict]:
-    """RunConfig's fields of a cell's points that an expression lets through; a teacher is filled in later."""
+def _teacher(made: Stages, model: str, fixed: dict) -> str:
+    """run_id of a model's only candidate, or a placeholder where there are several; "" without a teacher."""
+    pool = made.candidates.get((model, fixed["seed"]), [])
+    if len(pool) == 1:
+        return pool[0].config.run_id()
+    return f"{slug(fixed['task'])}-erm-{slug(model)}-s{fixed['seed']}-{PLACEHOLDER}" if pool else ""
+
+
+def _fields(cell: Cell, fixed: dict) -> list[dict]:
+    """RunConfig's fields of a cell's points; a teacher is filled in later."""
     basis = cell.arm or ("erm_small" if cell.method == "erm" else "kd_standard")
     base = vars(arm_config(basis, **fixed, student=cell.student, teacher_run=PLACEHOLDER if cell.teacher else ""))
-    rows = [{**base, **changes} for changes in cell.changes]
-    return [row for row in rows if keep(_seen(cell, row))] if keep and keep.names else rows
+    return [{**base, **changes} for changes in cell.changes]
 
 
-def _seen(cell: Cell, fields: dict) -> dict:
-    """What an expression sees of a point: FIELDS by name, those its method has no use for left out."""
-    seen = {name: fields[name] for name in FIELDS if name in fields and name not in UNUSED.get(cell.method, ())}
+def _seen(cell: Cell, fields: dict) -> dict[str, Any]:
+    """The fields of a point by which it can be picked; those its method has no use for are left out."""
+    useless = set(METHOD_FIELDS) - used_settings(SimpleNamespace(**fields))
+    seen = {name: fields[name] for name in FIELDS if name in fields and name not in useless}
     return {**seen, "arm": cell.arm, "teacher": cell.teacher}
-
-
-def _values(own: list[Cell], fixed: dict, keep: Where) -> str:
-    """The end of an error: the values that an expression's fields take in a grid."""
-    seen = [_seen(cell, fields) for cell in own for fields in _fields(cell, fixed)]
-    taken = {name: dict.fromkeys(one[name] for one in seen if name in one) for name in sorted(keep.names)}
-    told = [f"{name} takes {', '.join(map(str, values))}" for name, values in taken.items()]
-    return f" ({'; '.join(told)})" if told else ""

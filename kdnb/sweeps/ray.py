@@ -181,11 +181,23 @@ def _connect(ray: ModuleType, how: How, scratch: str) -> None:
         return
     options |= {"num_cpus": how.threads * how.workers, "object_store_memory": STORE_BYTES}
     options |= {"include_dashboard": False, "_temp_dir": scratch}
-    try:
-        with _quick_imports(Path(scratch) / "imports"):
-            ray.init("local", **options)
-    except Exception as error:  # Ray raises bare ones
-        raise Unfinished(f"Ray did not start here: {one_line(error)}") from error
+    with _quick_imports(Path(scratch) / "imports"):
+        for left in reversed(range(engines.RETRIES + 1)):
+            try:
+                ray.init("local", **told, **own, _temp_dir=scratch)
+                return
+            except Exception as error:  # Ray raises bare ones
+                _end_processes(scratch)
+                if not left:
+                    raise Unfinished(f"Ray did not start here: {one_line(error)}") from error
+
+
+def _end_processes(scratch: str) -> None:
+    """End what a Ray that did not start left behind: the processes below this one that were given its folder."""
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if any(scratch in word for word in process.cmdline()):
+                process.kill()
 
 
 @contextlib.contextmanager

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import time
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
@@ -13,6 +14,7 @@ from kdnb.core import store
 from kdnb.experiment.points import Point
 from kdnb.sweeps import grids, select
 from kdnb.sweeps.grids import Stages
+from kdnb.sweeps.only import Only, checked
 
 if TYPE_CHECKING:
     from kdnb.data.splits import TaskData  # it brings pandas, which names alone need not wait for
@@ -29,7 +31,7 @@ class Sweep:
     profile: str = "demo"
     seeds: tuple[int, ...] = ()  # () for the grid's
     arms: tuple[str, ...] = ()  # () for the grid's
-    where: str = ""  # an expression, see kdnb.sweeps.where
+    only: Only = field(default_factory=dict)  # filters, see kdnb.sweeps.only
     schedule: str = ""  # "" for the grid's
     train_rows: int | None = None  # None for the profile's
 
@@ -38,21 +40,41 @@ class Sweep:
             raise ValueError("name a task to sweep")
         for name in ("tasks", "seeds", "arms"):  # a record holds lists
             object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
+        object.__setattr__(self, "only", checked(self.only))
 
     @property
     def name(self) -> str:
         """Of its record: what it is, for people, and the hash of its content."""
-        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:8]
+        content = {**asdict(self), "where": ""}  # a field of the first records; whole grids keep their names
+        if not self.only:
+            del content["only"]
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
         return f"{self.grid}-{'-'.join(self.tasks)}-{self.profile}-{digest}"
+
+    def stages(
+        self,
+        task: str,
+        data: str,
+        teachers: Mapping[tuple[str, int], str] | None = None,
+        erm_only: bool = False,
+    ) -> Stages:
+        """The points of one task, as `kdnb.sweeps.grids.stages`."""
+        return grids.stages(
+            self.grid, task, self.profile, data, self.seeds, self.arms, self.only, self.schedule, teachers, erm_only
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """A sweep as stored in outputs/sweeps/<name>.json.
 
-    data: task -> fingerprint of its splits. rows: task -> train rows. threads: of each training; another number
-    adds up in another order, and gives other last bits. teachers: task -> [model, seed, run_id] of those selected so
-    far. starts: Unix times at which a process took it up.
+    Attributes:
+        sweep: what is asked for.
+        data: task -> fingerprint of its splits.
+        rows: task -> train rows.
+        threads: of each training; another number adds up in another order, and gives other last bits.
+        teachers: task -> [model, seed, run_id] of those selected so far.
+        starts: Unix times at which a process took it up.
     """
 
     sweep: Sweep
@@ -64,55 +86,53 @@ class Record:
 
     def stages(self, task: str) -> Stages:
         """The points of one task, with the teachers selected so far."""
-        what, known = self.sweep, {(model, seed): run_id for model, seed, run_id in self.teachers.get(task, [])}
-        return grids.stages(
-            what.grid, task, what.profile, self.data[task], what.seeds, what.arms, what.where, what.schedule, known
-        )
+        selected = {(model, seed): run_id for model, seed, run_id in self.teachers.get(task, [])}
+        return self.sweep.stages(task, self.data[task], selected)
 
     def points(self, stage: str = "") -> list[Point]:
         """The points of all tasks in stage "erm" or "soft", "" for those of "erm" and then those of "soft"."""
-        found = [self.stages(task) for task in self.sweep.tasks]
-        return [
-            point
-            for name in ("erm", "soft")
-            if name == (stage or name)
-            for one in found
-            for point in getattr(one, name)
-        ]
+        by_task = [self.stages(task) for task in self.sweep.tasks]
+        erm = [point for stages in by_task for point in stages.erm]
+        soft = [point for stages in by_task for point in stages.soft]
+        return {"erm": erm, "soft": soft, "": erm + soft}[stage]
 
 
 def begin(sweep: Sweep, data: "dict[str, TaskData]", threads: int) -> Record:
     """Take a sweep up, for the first time or again: its record, stored with this start.
 
     Args:
-        data: task -> its splits. threads: of each training.
+        sweep: what is asked for.
+        data: task -> its splits.
+        threads: of each training.
     Raises:
-        ValueError: a name or value in it makes no sense. StoreError: the outputs folder cannot be written.
+        ValueError: a name or value in it makes no sense.
+        StoreError: the outputs folder cannot be written.
     """
-    prints = {task: found.fingerprint for task, found in data.items()}
-    rows = {task: len(found.splits["train"]) for task, found in data.items()}
-    record = Record(sweep=sweep, data=prints, rows=rows, threads=threads, teachers={}, starts=[time.time()])
+    fingerprints = {task: splits.fingerprint for task, splits in data.items()}
+    rows = {task: len(splits.splits["train"]) for task, splits in data.items()}
+    record = Record(sweep=sweep, data=fingerprints, rows=rows, threads=threads, teachers={}, starts=[time.time()])
     record.points("erm")  # refuses what makes no sense before anything is written
     store.check_writable()
     paths.SWEEPS.mkdir(parents=True, exist_ok=True)
     with FileLock(paths.SWEEPS / f".{sweep.name}.lock"):
         if old := read(sweep.name):
-            teachers = old.teachers if old.data == prints else {}
+            teachers = old.teachers if old.data == fingerprints else {}
             record = replace(record, starts=[*old.starts, *record.starts][-STARTS:], teachers=teachers)
         write(record)
     return record
 
 
 def select_teachers(record: Record) -> Record:
-    """A record with the teachers that are selected on validation now, stored; a teacher whose candidates are not
-    all there is left out."""
-    found = {task: select.teachers(record.stages(task)) for task in record.sweep.tasks}
-    told = {task: [[*key, run_id] for key, run_id in teachers.items()] for task, teachers in found.items()}
-    record = replace(record, teachers=told)
+    """A record with the teachers that are selected on validation now, stored.
+
+    A teacher whose candidates are not all there is left out.
+    """
+    selected = {task: select.teachers(record.stages(task)) for task in record.sweep.tasks}
+    teachers = {task: [[*key, run_id] for key, run_id in of_task.items()] for task, of_task in selected.items()}
     with FileLock(paths.SWEEPS / f".{record.sweep.name}.lock"):
         now = read(record.sweep.name) or record  # others may have taken the sweep up meanwhile
-        write(replace(now, teachers=record.teachers))
-    return record
+        write(replace(now, teachers=teachers))
+    return replace(record, teachers=teachers)
 
 
 def write(record: Record) -> None:
@@ -121,15 +141,32 @@ def write(record: Record) -> None:
 
 
 def read(name: str) -> Record | None:
-    """A stored record; None if there is none, or one that cannot be read."""
-    content = files.read_json(paths.SWEEPS / f"{name}.json")
-    try:
-        return Record(**{**content, "sweep": Sweep(**content["sweep"])})
-    except (KeyError, TypeError, ValueError):
-        return None
+    """A stored record; None if there is none, or one that cannot be read.
+
+    Raises:
+        ValueError: it holds an expression, by which earlier versions narrowed a grid.
+    """
+    record, expression = _parsed(name)
+    if expression:
+        raise ValueError(
+            f"sweep {name} was narrowed by the expression {expression!r}, which is no longer read: start it again "
+            "with --only field=values; its runs are loaded"
+        )
+    return record
 
 
 def names() -> list[str]:
     """Names of all recorded sweeps, the one taken up last first."""
-    found = [(record.starts[-1], name) for name in files.names(paths.SWEEPS) if (record := read(name))]
-    return [name for _, name in sorted(found, reverse=True)]
+    starts = [(record.starts[-1], name) for name in files.names(paths.SWEEPS) if (record := _parsed(name)[0])]
+    return [name for _, name in sorted(starts, reverse=True)]
+
+
+def _parsed(name: str) -> tuple[Record | None, str]:
+    """A stored record, None if it cannot be read, and the expression that it holds, "" for none."""
+    content: dict[str, Any] = files.read_json(paths.SWEEPS / f"{name}.json")
+    try:
+        asked = dict(content["sweep"])
+        expression = asked.pop("where", "")
+        return Record(**{**content, "sweep": Sweep(**asked)}), expression
+    except (KeyError, TypeError, ValueError):
+        return None, ""

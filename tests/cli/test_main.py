@@ -6,6 +6,7 @@ import sys
 import time
 
 import pytest
+import yaml
 from command import last_json, process
 
 from kdnb import paths
@@ -30,7 +31,7 @@ def test_help_tells_what_a_command_does(kdnb, command):
 
 def test_help_names_units_and_ranges(kdnb):
     _, out, _ = kdnb("train", "--help")
-    for words in ("0..1", "> 0", ">= 1", "large or small", "auto, fp32 or bf16"):
+    for words in ("in [0, 1]", "> 0", ">= 1", "large or small", "one of auto, fp32, bf16"):
         assert words in " ".join(out.split())
     assert "nats" in kdnb("runs", "list", "--help")[1]
     assert "nats" in kdnb("--help")[1]
@@ -51,7 +52,9 @@ def test_help_imports_no_torch_and_is_there_at_once():
     assert min(seconds) < 1.4  # .7 s on a machine of one's own; this one may be shared
 
 
-def test_version_and_no_words():
+def test_version_and_no_words(kdnb):
+    cited = yaml.safe_load((paths.ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"]
+    assert kdnb("--version") == (0, f"kdnb {cited}\n", "")
     done = process()
     assert "Usage:" in done.stdout + done.stderr
     assert "Traceback" not in done.stderr

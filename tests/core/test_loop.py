@@ -15,7 +15,7 @@ from kdnb.core.store import SPLITS
 from kdnb.data import splits
 from kdnb.experiment import training
 from kdnb.experiment.training import train as fit
-from kdnb.models import text
+from kdnb.models import classifiers, text
 
 
 def same_logits(one, other):
@@ -25,14 +25,14 @@ def same_logits(one, other):
 @pytest.fixture
 def built(monkeypatch):
     """Every model that is built: (weights at the start, the model itself)."""
-    seen, real = [], text.build
+    seen, real = [], classifiers.build
 
     def build(config, what):
         model = real(config, what)
         seen.append((copy.deepcopy(model.state_dict()), model))
         return model
 
-    monkeypatch.setattr(text, "build", build)
+    monkeypatch.setattr(classifiers, "build", build)
     return seen
 
 

@@ -21,8 +21,7 @@ from kdnb import catalog, paths
 from kdnb.catalog import PROFILES, TASKS
 from kdnb.cli import doctor
 from kdnb.cli.main import main
-from kdnb.data import assets, fetch, glue, hub
-from kdnb.data import hub as download
+from kdnb.data import assets, fetch, glue, hub, hub_sets
 from kdnb.data import splits as data
 from kdnb.data.splits import SPLITS
 from kdnb.errors import DamagedFetch, HubUnreachable, MissingAsset
@@ -98,7 +97,7 @@ def test_layers_are_cut_at_equal_steps_as_distilberts_are(name):
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_profile_has_at_least_three_sizes_of_one_family(profile):
-    kind = catalog.SOURCES[PROFILES[profile].large].kind
+    kind = catalog.SOURCES[catalog.model_of(profile, "large")].kind
     family = [source for source in catalog.SOURCES.values() if source.kind == kind]
     assert len({len(source.layers) for source in family}) >= 3
 
@@ -128,7 +127,7 @@ def test_more_models_are_asked_for_by_name():
 
 def test_only_splits_with_labels_are_asked_for():
     """GLUE's test splits carry -1, but for MRPC's (T2.4)."""
-    asked = {name: set(glue.hub_files(task).values()) for name, task in TASKS.items() if task.source == "glue"}
+    asked = {name: set(glue.hub_set(task).files.values()) for name, task in TASKS.items() if task.source == "glue"}
     assert asked == {
         "mrpc": {"mrpc/train-*.parquet", "mrpc/validation-*.parquet", "mrpc/test-*.parquet"},
         "qnli": {"qnli/train-*.parquet", "qnli/validation-*.parquet"},
@@ -207,7 +206,7 @@ def test_a_damaged_file_alone_is_fetched_again(mirror, harm, name):
 
 
 def test_a_fetch_that_was_cut_off_goes_on(mirror, monkeypatch):
-    real, got = download.Mirror.get, []
+    real, got = hub.Mirror.get, []
 
     def cut(self, part, name, scratch):
         if len(got) == 5:
@@ -215,13 +214,13 @@ def test_a_fetch_that_was_cut_off_goes_on(mirror, monkeypatch):
         got.append(f"{part.repo}/{name}")
         return real(self, part, name, scratch)
 
-    monkeypatch.setattr(download.Mirror, "get", cut)
+    monkeypatch.setattr(hub.Mirror, "get", cut)
     with pytest.raises(KeyboardInterrupt):
         bring()
     assert lying(paths.HUB) == set(got)
     with pytest.raises(DamagedFetch, match=r"start `kdnb fetch` again"):  # half a model is no model
         hub.local(BERT, COMMITS[BERT], hub.MODEL_FILES)
-    monkeypatch.setattr(download.Mirror, "get", real)
+    monkeypatch.setattr(hub.Mirror, "get", real)
     assert brought(bring()) == WANTED - set(got)
     assert not (paths.HUB / ".partial" / BERT).exists()
 
@@ -631,8 +630,7 @@ def check_kept_cut(name, what):
 def test_another_cut_than_the_pinned_one_is_refused(mirror, official, monkeypatch):
     """As if another numpy drew other rows from the same seed."""
     monkeypatch.setenv("KDNB_HUB", str(official))
-    drawn = glue.holdout
-    monkeypatch.setattr(glue, "holdout", lambda rows, held: drawn(rows, held, seed=43))
+    monkeypatch.setattr(hub_sets, "HOLDOUT_SEED", 43)
     with pytest.raises(ValueError, match=r"SST-2: numpy .* draws other held-out rows .* constraints\.txt"):
         data.load("sst2", "paper")
 
@@ -649,7 +647,7 @@ def test_real_sst2_is_cut_at_the_kept_rows():
         pytest.skip(f"GLUE's SST-2 files are not in {paths.GLUE}")
     with open(paths.GLUE / "SST-2" / "train.tsv", encoding="utf-8") as file:
         rows = [row["sentence"] for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)]
-    kept, held = glue.holdout(67_349, 1800)
+    kept, held = hub_sets.holdout(67_349, 1800)
     splits = data.load("sst2", "paper").splits
     assert len(rows) == 67_349
     assert splits["test"].text == [rows[i] for i in held]

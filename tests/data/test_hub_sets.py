@@ -9,10 +9,11 @@ from hub_folder import topics_mirror
 
 from kdnb import paths
 from kdnb.catalog import TASKS
-from kdnb.data import fetch, glue, hub_sets
+from kdnb.data import fetch, hub_sets
 from kdnb.data import splits as data
+from kdnb.errors import HubUnreachable
 
-OFFICIAL = hub_sets.HUB_TEXTS
+OFFICIAL = hub_sets.HUB_SETS
 
 
 @pytest.fixture
@@ -24,8 +25,8 @@ def mirror(tmp_path, monkeypatch):
         monkeypatch.setattr(paths, name, cache / name.lower())
     monkeypatch.setattr(paths, "DATA_CACHE", cache)
     monkeypatch.setenv("KDNB_HUB", str(tmp_path / "hub"))
-    small = {name: replace(one, held=4) for name, one in hub_sets.HUB_TEXTS.items()}
-    monkeypatch.setattr(hub_sets, "HUB_TEXTS", small)
+    small = {name: replace(one, held=4) for name, one in hub_sets.HUB_SETS.items()}
+    monkeypatch.setattr(hub_sets, "HUB_SETS", small)
     data.load.cache_clear()
     yield tmp_path / "hub"
     data.load.cache_clear()
@@ -34,7 +35,7 @@ def mirror(tmp_path, monkeypatch):
 def test_rows_are_read_one_by_one_and_validation_is_cut_out_of_train(mirror):
     topics_mirror(mirror)
     splits = data.load("agnews", "paper").splits
-    held = glue.holdout(12, 4)[1]
+    held = hub_sets.holdout(12, 4)[1]
     rows = {"train": np.setdiff1d(np.arange(12), held), "validation": held, "test": np.arange(6)}
     for split, part in splits.items():
         assert part.text == [f"{'test' if split == 'test' else 'train'} {row}" for row in rows[split]]
@@ -44,7 +45,7 @@ def test_rows_are_read_one_by_one_and_validation_is_cut_out_of_train(mirror):
 
 def test_the_official_sizes_give_the_tasks_sizes(mirror, monkeypatch):
     """Zhang, Zhao and LeCun 2015, Table 3: 120,000 train and 7,600 test articles; every one is used once."""
-    monkeypatch.setattr(hub_sets, "HUB_TEXTS", OFFICIAL)
+    monkeypatch.setattr(hub_sets, "HUB_SETS", OFFICIAL)
     topics_mirror(mirror, rows=(120_000, 7600))
     splits = data.load("agnews", "paper").splits
     assert tuple(map(len, splits.values())) == TASKS["agnews"].sizes
@@ -53,11 +54,11 @@ def test_the_official_sizes_give_the_tasks_sizes(mirror, monkeypatch):
 
 
 def test_the_set_is_pinned():
-    for name, one in hub_sets.HUB_TEXTS.items():
+    for name, one in hub_sets.HUB_SETS.items():
         assert len(one.revision) == 40
         assert int(one.revision, 16)
         assert TASKS[name].sizes[1] == one.held
-    assert set(hub_sets.HUB_TEXTS) == {name for name, task in TASKS.items() if task.source == "hub"}
+    assert set(hub_sets.HUB_SETS) == {name for name, task in TASKS.items() if task.source == "hub"}
 
 
 def test_label_noise_changes_train_labels_only(mirror):
@@ -87,7 +88,7 @@ def test_what_was_fetched_is_read_without_any_hub(mirror, monkeypatch):
 BROKEN = {
     "no column": ({"label": "topic"}, r"data/train-\*\.parquet: no column 'label', found text, topic"),
     "hidden label": ({"first": -1}, r"label '-1' is none of World, Sports, Business, Sci/Tech"),
-    "few rows": ({"rows": (4, 2)}, r"train has 4 rows, 4 of them are for validation"),
+    "few rows": ({"rows": (4, 2)}, r"train has 4 rows, 4 of them are held out"),
 }
 
 
@@ -103,5 +104,5 @@ def test_without_the_hub_the_way_out_is_told(mirror, monkeypatch):
     monkeypatch.delenv("KDNB_HUB")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     told = r"AG News: nothing of fancyzhx/ag_news here .*`kdnb fetch --tasks agnews`, or take an embedded task"
-    with pytest.raises(glue.HubUnreachable, match=told):
+    with pytest.raises(HubUnreachable, match=told):
         data.load("agnews", "demo")

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from kdnb import paths
 from kdnb.catalog import TASKS, task_named
 from kdnb.core.config import RunConfig
-from kdnb.data import embedded, glue, tokens
+from kdnb.data import embedded, glue, hub_sets, tokens
 from kdnb.data import splits as data
-from kdnb.errors import ModelUnavailable, nearest
+from kdnb.errors import HubUnreachable, ModelUnavailable, nearest
 from kdnb.models import text as models
 
 EMBEDDED = [name for name, task in TASKS.items() if task.source == "embedded"]
@@ -49,30 +49,31 @@ def table_of(task, rows=(8, 4, 4)):
 @given(st.integers(2, 500), st.data())
 def test_a_holdout_has_its_size_and_no_row_on_both_sides(rows, draw):
     held = draw.draw(st.integers(1, rows - 1))
-    kept, out = glue.holdout(rows, held)
+    kept, out = hub_sets.holdout(rows, held)
     assert len(out) == held
     assert sorted([*kept, *out]) == list(range(rows))
     assert (np.diff(kept) > 0).all()
     assert (np.diff(out) > 0).all()
 
 
-@given(st.integers(10, 500), st.integers(0, 1000))
-def test_a_holdout_is_the_same_every_time(rows, seed):
-    first, second = glue.holdout(rows, rows // 2, seed), glue.holdout(rows, rows // 2, seed)
+@given(st.integers(10, 500))
+def test_a_holdout_is_the_same_every_time(rows):
+    first, second = hub_sets.holdout(rows, rows // 2), hub_sets.holdout(rows, rows // 2)
     np.testing.assert_array_equal(first[0], second[0])
     np.testing.assert_array_equal(first[1], second[1])
 
 
-def test_a_holdout_is_drawn_from_everywhere_and_by_its_seed():
-    _, out = glue.holdout(10_000, 1000)
+def test_a_holdout_is_drawn_from_everywhere_and_by_its_seed(monkeypatch):
+    _, out = hub_sets.holdout(10_000, 1000)
     assert np.mean(out) == pytest.approx(5000, rel=0.06)  # five standard errors of a random draw
-    assert not np.array_equal(out, glue.holdout(10_000, 1000, seed=43)[1])
+    monkeypatch.setattr(hub_sets, "HOLDOUT_SEED", 43)
+    assert not np.array_equal(out, hub_sets.holdout(10_000, 1000)[1])
 
 
 @pytest.mark.parametrize("held", [0, 5, 6])
 def test_a_holdout_keeps_and_holds_something(held):
-    with pytest.raises(ValueError, match=f"cannot hold {held} rows out of 5"):
-        glue.holdout(5, held)
+    with pytest.raises(ValueError, match=f"SST-2: train has 5 rows, {held} of them are held out"):
+        hub_sets.holdout(5, held, "SST-2")
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_a_holdout_keeps_and_holds_something(held):
     [("qnli", 104_743, 5000), ("sst2", 67_349, 1800), ("mnli", 392_702, 9815), ("qqp", 363_846, 10_000)],
 )
 def test_the_holdout_leaves_table_6s_train_rows(task, rows, held):
-    kept, out = glue.holdout(rows, glue.HELD_OUT[task][1])
+    kept, out = hub_sets.holdout(rows, glue.HELD_OUT[task][1])
     assert len(out) == held
     assert len(kept) == TASKS[task].sizes[0]
 
@@ -285,7 +286,7 @@ def test_hidden_labels_of_the_hub_are_refused(hub):
 
 
 def test_no_files_and_no_hub_say_what_to_do(hub):
-    with pytest.raises(glue.HubUnreachable, match=r"MRPC: no folder .*no-glue.*embedded task such as rt"):
+    with pytest.raises(HubUnreachable, match=r"MRPC: no folder .*no-glue.*embedded task such as rt"):
         data.load("mrpc", "paper")
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from kdnb.catalog import model_of
 from kdnb.core import device, loop
 from kdnb.core.optimizer import Optimizer
 from kdnb.data import splits as data
@@ -163,7 +164,7 @@ def toy(arm: str = "erm_large", **changes):
 
 def trained(config, splits, epochs, restrict: bool = True):
     """A classifier after the given batches, and the one it started from."""
-    tokens = training.encode(text.encoder_name(config.profile, config.student), splits, config.max_length)
+    tokens = training.encode(model_of(config.profile, config.student), splits, config.max_length)
     model = text.build(config, splits)
     start = copy.deepcopy(model)
     if not restrict:

@@ -72,7 +72,7 @@ def test_a_restricted_classifier_offers_the_words_that_are_left(classifier):
 
 @pytest.mark.parametrize("name", ["mlp-small", "resnet"])
 def test_an_image_classifier_offers_nothing_and_is_trained_all_the_same(name, classifier):
-    model, config = vision.build(SOURCES[name], (1, 8, 8), 10, 0.0, 0), classifier[1]
+    model, config = vision.untrained(SOURCES[name], (1, 8, 8), 10, 0.0, 0), classifier[1]
     assert not hasattr(model, "fast_path")
     assert not hasattr(model, "restrict_to")
     before = [parameter.detach().clone() for parameter in model.parameters()]

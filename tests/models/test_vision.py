@@ -14,24 +14,24 @@ from PIL import Image
 from torch import nn
 
 from kdnb import paths
-from kdnb.catalog import PROFILES, SOURCES, TASKS, is_image, model_of, task_named
+from kdnb.catalog import MODALITIES, PROFILES, SOURCES, TASKS, modality_of, model_of, task_named
 from kdnb.cli import main
 from kdnb.core import store as runs
-from kdnb.data import fetch, images, pixels
+from kdnb.data import fetch, hub_sets, images, pixels
 from kdnb.data import splits as data
 from kdnb.data.splits import SPLITS
+from kdnb.errors import HubUnreachable
 from kdnb.experiment import tables
 from kdnb.experiment.arms import arm_config
 from kdnb.experiment.training import encode
 from kdnb.experiment.training import train as fit
-from kdnb.models import text as models
-from kdnb.models import vision
+from kdnb.models import classifiers, vision
 from kdnb.sweeps import grids
 
 MODELS = [name for name, source in SOURCES.items() if source.kind == "image"]
 QUICK = [name for name in MODELS if not name.startswith("resnet-")]  # deep ones are only counted
-IMAGES = [name for name, task in TASKS.items() if task.source == "image"]
-HUB = list(images.HUB_SETS)
+IMAGES = [name for name, task in TASKS.items() if task.modality == "image"]
+HUB = [name for name in IMAGES if TASKS[name].source == "hub"]
 
 
 @pytest.fixture(scope="module")
@@ -115,8 +115,8 @@ def test_splits_are_always_the_same_and_caps_take_the_same_rows():
 
 def test_the_fingerprint_covers_pixels_labels_and_their_order():
     task, base = TASKS["digits"], parts()
-    name = data.make_images(task, base, "toy").fingerprint
-    assert data.make_images(task, parts(), "toy").fingerprint == name
+    name = data.checked(task, data.of_images(base), "toy").fingerprint
+    assert data.checked(task, data.of_images(parts()), "toy").fingerprint == name
     pictures, labels = base["test"]
     flipped = pictures.copy()
     flipped[-1, 0, -1, -1] ^= 1
@@ -124,15 +124,15 @@ def test_the_fingerprint_covers_pixels_labels_and_their_order():
     other[0] = 9
     wide = pictures.reshape(-1, 1, 4, 16)
     for changed in ((flipped, labels), (pictures, other), (pictures[::-1], labels[::-1]), (wide, labels)):
-        assert data.make_images(task, parts(test=changed), "toy").fingerprint != name
+        assert data.checked(task, data.of_images(parts(test=changed)), "toy").fingerprint != name
 
 
 def test_a_label_out_of_range_and_an_empty_split_are_named():
     task, (pictures, labels) = TASKS["digits"], grey()
     with pytest.raises(ValueError, match=r"digits: labels of the test split must be 0\.\.9, got 1\.\.10"):
-        data.make_images(task, parts(test=(pictures, labels + 1)), "toy")
+        data.checked(task, data.of_images(parts(test=(pictures, labels + 1))), "toy")
     with pytest.raises(ValueError, match="digits: the validation split is empty"):
-        data.make_images(task, parts(validation=(pictures[:0], labels[:0])), "toy")
+        data.checked(task, data.of_images(parts(validation=(pictures[:0], labels[:0]))), "toy")
 
 
 # Label noise
@@ -215,11 +215,13 @@ def parameters(model):
 @pytest.mark.parametrize(("name", "millions"), [("resnet-20", 0.27), ("resnet-56", 0.85)])
 def test_resnets_have_the_size_of_their_paper(name, millions):
     """He et al. 2016, Table 6; theirs shortens without weights, which is under two percent."""
-    assert parameters(vision.build(SOURCES[name], (3, 32, 32), 10, 0.0, 0)) / 1e6 == pytest.approx(millions, rel=0.02)
+    assert parameters(vision.untrained(SOURCES[name], (3, 32, 32), 10, 0.0, 0)) / 1e6 == pytest.approx(
+        millions, rel=0.02
+    )
 
 
 def test_resnet_18_has_its_layers():
-    model = vision.build(SOURCES["resnet-18"], (3, 64, 64), 200, 0.0, 0)
+    model = vision.untrained(SOURCES["resnet-18"], (3, 64, 64), 200, 0.0, 0)
     weights = [part for part in model.modules() if isinstance(part, nn.Conv2d | nn.Linear)]
     assert len([part for part in weights if getattr(part, "kernel_size", None) != (1, 1)]) == 18
 
@@ -227,7 +229,7 @@ def test_resnet_18_has_its_layers():
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 64)])
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_takes_every_size(name, shape):
-    model = vision.build(SOURCES[name], shape, 7, 0.0, 0).eval()
+    model = vision.untrained(SOURCES[name], shape, 7, 0.0, 0).eval()
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         logits = model(torch.randn(2, *shape))
     assert logits.shape == (2, 7)
@@ -237,10 +239,10 @@ def test_every_model_takes_every_size(name, shape):
 @pytest.mark.parametrize("name", QUICK)
 def test_weights_come_from_the_seed_alone(name):
     torch.manual_seed(5)
-    first = vision.build(SOURCES[name], (1, 8, 8), 10, 0.0, 3).state_dict()
+    first = vision.untrained(SOURCES[name], (1, 8, 8), 10, 0.0, 3).state_dict()
     before = torch.rand(1)
-    again = vision.build(SOURCES[name], (1, 8, 8), 10, 0.0, 3).state_dict()
-    other = vision.build(SOURCES[name], (1, 8, 8), 10, 0.0, 4).state_dict()
+    again = vision.untrained(SOURCES[name], (1, 8, 8), 10, 0.0, 3).state_dict()
+    other = vision.untrained(SOURCES[name], (1, 8, 8), 10, 0.0, 4).state_dict()
     assert all(torch.equal(value, again[key]) for key, value in first.items())
     assert any(not torch.equal(value, other[key]) for key, value in first.items())
     torch.manual_seed(5)
@@ -249,7 +251,7 @@ def test_weights_come_from_the_seed_alone(name):
 
 @pytest.mark.parametrize("name", ["resnet", "mobilenetv2"])
 def test_a_batch_of_one_is_taken_at_the_running_statistics(name):
-    model = vision.build(SOURCES[name], (1, 8, 8), 10, 0.0, 0).train()
+    model = vision.untrained(SOURCES[name], (1, 8, 8), 10, 0.0, 0).train()
     model(torch.randn(8, 1, 8, 8))
     norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
     kept = [norm.running_mean.clone() for norm in norms]
@@ -260,7 +262,7 @@ def test_a_batch_of_one_is_taken_at_the_running_statistics(name):
 
 
 def test_running_statistics_are_an_average_over_batches():
-    model = vision.build(SOURCES["mobilenetv2"], (1, 8, 8), 10, 0.0, 0)
+    model = vision.untrained(SOURCES["mobilenetv2"], (1, 8, 8), 10, 0.0, 0)
     assert {part.momentum for part in model.modules() if isinstance(part, nn.BatchNorm2d)} == {0.1}
 
 
@@ -315,21 +317,28 @@ def test_a_teacher_of_another_architecture_is_its_train_logits(toy):
 
 
 def test_large_and_small_are_other_models_for_images_than_for_texts(toy):
-    assert (model_of("toy", "large"), model_of("toy", "large", images=True)) == ("tiny-large", "cnn")
-    assert models.encoder_name("toy", "small", "digits@0.2") == PROFILES["toy"].images.small
+    assert (model_of("toy", "large"), model_of("toy", "large", "digits@0.2")) == ("tiny-large", "cnn")
     for profile, size in PROFILES.items():
-        for name in (size.images.large, size.images.small):
-            assert SOURCES[name].kind == "image"
-        found = arm_config("erm_small", task="digits", profile=profile, data="0" * 16, seed=0)
-        assert (found.lr, found.epochs, found.dropout) == (size.images.lr, size.images.epochs, size.images.dropout)
-        text = arm_config("erm_small", task="rt", profile=profile, data="0" * 16, seed=0)
-        assert (text.lr, text.epochs, text.dropout) == (size.lr, size.epochs, 0.1)
-    assert not is_image("own:digits")
+        assert set(size.defaults) == set(MODALITIES)
+        for task, modality in {"digits": "image", "rt": "text"}.items():
+            own = size.defaults[modality]
+            assert {SOURCES[name].modality for name in (own.large, own.small)} == {modality}
+            found = arm_config("erm_small", task=task, profile=profile, data="0" * 16, seed=0)
+            assert (found.lr, found.epochs, found.dropout) == (own.lr, own.epochs, own.dropout)
+    assert [PROFILES[name].defaults["text"].dropout for name in PROFILES] == [0.1] * len(PROFILES)  # as BERT's own
+    assert modality_of("own:digits") == "text"
+
+
+def test_every_modality_is_generated_read_encoded_and_built():
+    assert set(MODALITIES) == set(data.TOYS) == set(classifiers.PARTS)
+    assert {(task.modality, task.source) for task in TASKS.values()} == set(data.READERS)
+    kinds = [kind for modality in MODALITIES.values() for kind in modality.kinds]
+    assert sorted(kinds) == sorted({source.kind for source in SOURCES.values()})  # each is read by one modality
 
 
 def test_the_ladder_of_images_is_made_of_image_models():
     sizes = grids.ladder_sizes("demo", "digits@0.2")
-    assert [model_of("demo", size, images=True) for size in sizes] == MODELS
+    assert [model_of("demo", size, "digits") for size in sizes] == MODELS
     assert {"large", "small"} < set(sizes)
     assert {cell.student for cell in grids.cells("ladder", "digits", "demo")} == set(sizes)
 
@@ -359,11 +368,11 @@ def pictures(task, count, seed=0):
 
 def write(root, name, rows=(12, 6), **changes):
     """A hub folder of one image set: random pictures, labels 0, 1, 2, ...; returns split -> pictures."""
-    where, task, written = images.HUB_SETS[name], TASKS[name], {}
-    for split, pattern, count in zip(("train", "test"), (where.train, where.test), rows, strict=True):
+    where, task, written = hub_sets.HUB_SETS[name], TASKS[name], {}
+    for split, pattern, count in zip(where.files, where.files.values(), rows, strict=True):
         made = changes.get(split, pictures(task, count, len(split)))
         table = pd.DataFrame({
-            where.image: [png(picture) for picture in made],
+            where.example: [png(picture) for picture in made],
             changes.get("label", where.label): np.arange(len(made)) % task.num_classes,
         })  # fmt: skip
         path = root / where.repo / pattern.replace("*", "00000-of-00001")
@@ -381,7 +390,9 @@ def mirror(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "DATA_CACHE", cache)
     monkeypatch.setattr(paths, "HUB", cache / "hub")
     monkeypatch.setenv("KDNB_HUB", str(tmp_path / "hub"))
-    monkeypatch.setattr(images, "HUB_SETS", {n: replace(one, held=4) for n, one in images.HUB_SETS.items()})
+    small = {name: replace(one, held=4) for name, one in hub_sets.HUB_SETS.items()}
+    for module in (images, hub_sets):
+        monkeypatch.setattr(module, "HUB_SETS", small)
     data.load.cache_clear()
     yield tmp_path / "hub"
     data.load.cache_clear()
@@ -392,7 +403,7 @@ def test_hub_sets_are_read_pixel_by_pixel_and_cut(mirror, name):
     written = write(mirror, name)
     what = data.load(name, "paper")
     assert tuple(map(len, what.splits.values())) == (8, 4, 6)
-    held = images.holdout(12, 4)[1]
+    held = hub_sets.holdout(12, 4)[1]
     rows = {"train": np.setdiff1d(np.arange(12), held), "validation": held, "test": np.arange(6)}
     for split, part in what.splits.items():
         source = written["test" if split == "test" else "train"][rows[split]]
@@ -401,12 +412,8 @@ def test_hub_sets_are_read_pixel_by_pixel_and_cut(mirror, name):
         np.testing.assert_array_equal(part.labels, rows[split] % what.task.num_classes)
 
 
-def test_hub_sets_are_pinned_and_named():
-    for name, one in images.HUB_SETS.items():
-        assert len(one.revision) == 40
-        assert int(one.revision, 16)
-        task = TASKS[name]
-        assert task.sizes[1] == one.held
+def test_hub_sets_are_named():
+    for task in map(TASKS.get, HUB):
         assert len(set(task.labels)) == task.num_classes
     counts = {name: TASKS[name].num_classes for name in HUB}
     assert counts == {"mnist": 10, "cifar10": 10, "cifar100": 100, "tinyimagenet": 200}
@@ -452,7 +459,7 @@ BROKEN = {
         r"uoft-cs/cifar10 test: row 1 is 64 by 64 pixels, expected 32 by 32",
     ),
     "no image": (broken_image, r"uoft-cs/cifar10 test: row 3 holds no image"),
-    "few rows": (lambda root: write(root, "cifar10", rows=(4, 2)), r"4 rows, 4 of them are for validation"),
+    "few rows": (lambda root: write(root, "cifar10", rows=(4, 2)), r"4 rows, 4 of them are held out"),
 }
 
 
@@ -465,7 +472,7 @@ def test_a_broken_hub_file_is_one_clear_line(mirror, harm, told):
 
 def test_without_the_hub_the_way_out_is_told(mirror, monkeypatch):
     monkeypatch.delenv("KDNB_HUB")
-    with pytest.raises(images.HubUnreachable, match=r"CIFAR-100: .*`kdnb fetch --tasks cifar100`, or take digits"):
+    with pytest.raises(HubUnreachable, match=r"CIFAR-100: .*`kdnb fetch --tasks cifar100`, or take digits"):
         data.load("cifar100", "demo")
 
 
@@ -483,7 +490,7 @@ def test_a_fetch_brings_the_image_files_and_no_models(mirror, monkeypatch):
     monkeypatch.delenv("KDNB_HUB")
     assert len(data.load("cifar100", "paper").splits["test"]) == 6  # from what was fetched
     manifest = json.loads((paths.HUB / "uoft-cs/cifar10/manifest.json").read_bytes())
-    assert manifest["revision"] == images.HUB_SETS["cifar10"].revision
+    assert manifest["revision"] == hub_sets.HUB_SETS["cifar10"].revision
 
 
 def test_what_a_profile_needs_for_images_is_their_files_alone():

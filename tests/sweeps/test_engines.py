@@ -12,7 +12,6 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -191,10 +190,10 @@ def test_ray_survives_the_death_of_a_worker_of_the_driver_and_damaged_runs(watch
     for path in damaged:
         spoil(path)
     told = watched.end(watched.start(*with_ray, poison={"method": "kd", "lr": 0.01, "alpha": 0.9}), code=1)
-    assert all(f"run {path.name} is damaged, training it again" in told for path in damaged)
+    assert all(f"run {path.name} is damaged, training it again" in told for path in damaged), told
+    assert "2 points failed" in told.splitlines()[-1]
     (error,) = {line.split(": ", 1)[1] for line in told.splitlines() if "FAILED" in line}
     assert error.startswith("its worker died")
-    assert "2 points failed" in told.splitlines()[-1]
     failed = [json.loads(path.read_text()) for path in (watched.outputs / "failed").glob("*.json")]
     assert [(one["attempts"], bool(one["host"]), bool(one["time"])) for one in failed] == [(3, True, True)] * 2
     assert set(watched.table()) == set(undisturbed) - {one["run_id"] for one in failed}
@@ -384,22 +383,45 @@ def test_a_held_training_is_waited_for_and_told(fit, toy):
     assert len(runs.stored_ids()) == 6
 
 
-def test_a_ray_that_does_not_start_is_one_line_and_leaves_nothing(fit, monkeypatch):
-    scratch = []
+class SlowRay:
+    """Ray, where the first starts fail; starts: folder and process of each."""
 
-    def init(address, _temp_dir, **options):
-        scratch.append(Path(_temp_dir))
+    def __init__(self, failures: int):
+        self.failures, self.starts = failures, []
+
+    def init(self, address, _temp_dir, **options):
         assert address == "local"
-        assert scratch[0].is_dir()
-        raise Exception("The current node timed out\nduring startup.")  # Ray's own is as bare
+        assert Path(_temp_dir).is_dir()
+        program = "import sys; sys.stdin.read()"
+        left = subprocess.Popen([sys.executable, "-c", program, f"--temp-dir={_temp_dir}"], stdin=subprocess.PIPE)
+        self.starts.append((Path(_temp_dir), left))
+        if len(self.starts) <= self.failures:
+            raise Exception("The current node timed out\nduring startup.")  # Ray's own is as bare
 
+    def shutdown(self):
+        """Nothing to leave."""
+
+    def cluster_resources(self):
+        raise StoreError("it started")
+
+
+@pytest.mark.parametrize(
+    ("failures", "starts", "error"),
+    [(0, 1, ""), (2, 3, ""), (9, 3, "did not start here: Exception: The current node timed out during startup")],
+)
+def test_ray_is_started_three_times_at_most_and_leaves_nothing(fit, monkeypatch, failures, starts, error):
     for name in ("RAY_USAGE_STATS_ENABLED", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
         monkeypatch.setenv(name, "")  # so that these are put back
-    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init, shutdown=lambda: None))
-    before = os.environ["PYTHONPATH"]
-    with pytest.raises(Unfinished, match="did not start here: Exception: The current node timed out during"):
+    slow, before = SlowRay(failures), os.environ["PYTHONPATH"]
+    monkeypatch.setitem(sys.modules, "ray", slow)
+    with pytest.raises(Unfinished if error else StoreError, match=error or "it started"):
         swept(engine="ray", workers=1)
-    assert not scratch[0].exists()
+    assert len(slow.starts) == starts
+    for number, (folder, left) in enumerate(slow.starts):
+        assert not folder.exists()
+        if number >= failures:
+            left.stdin.close()
+        left.wait(timeout=DEADLINE)  # the others were ended
     assert os.environ["PYTHONPATH"] == before
 
 

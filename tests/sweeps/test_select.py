@@ -12,7 +12,7 @@ from command import last_json
 from fakes import logits_with, store_run
 
 from kdnb import paths
-from kdnb.cli import grid_commands
+from kdnb.cli import sweeps
 from kdnb.core import metrics
 from kdnb.core import store as runs
 from kdnb.data import splits
@@ -288,8 +288,7 @@ def test_test_is_read_only_when_every_choice_is_made(store, monkeypatch):
     events, choose, load = [], select.best, runs.load
     monkeypatch.setattr(select, "best", lambda *args: events.append("choose") or choose(*args))
     monkeypatch.setattr(runs, "load", lambda run_id: events.append("read") or load(run_id))
-    what = grid_commands.wanted("search", "", ("rt", "section"), "toy", (), (), "", "")
-    found = grid_commands.make_selection(what, "accuracy")
+    found = sweeps.make_selection(sweeps.grid_options("search", task="rt,section", profile="toy"), "accuracy")
     assert len(found["selected"]) == 4
     assert events.index("read") > max(i for i, event in enumerate(events) if event == "choose")
 
@@ -320,7 +319,7 @@ def test_the_command_tells_the_selected_runs_and_their_matched_erm(kdnb):
     assert by_arm["erm_small"]["matched_erm"] is None
     values = [runs.load_validation(p.config.run_id())["accuracy"] for p in second.soft]
     assert kd["validation"] == max(values)
-    code, out, _ = kdnb("select", "search", "--profile", "toy", "--metric", "nll", "--where", "epochs == 2", "--json")
+    code, out, _ = kdnb("select", "search", "--profile", "toy", "--metric", "nll", "--only", "epochs=2", "--json")
     assert code == 0
     assert {row["epochs"] for row in last_json(out)["selected"]} == {2}
 
@@ -333,7 +332,7 @@ def test_the_command_tells_every_switch_point_alone_or_beside_the_pure_methods(k
     assert len(switched) == 2
     usual = next(p.config.run_id() for p in stages.erm if p.arm == "erm_small")
     command = ("select", "switching", "--task", "rt", "--profile", "toy", "--seeds", "0", "--json")
-    for more in ((), ("--where", "method == 'switch'")):
+    for more in ((), ("--only", "method=switch")):
         code, out, err = kdnb(*command, *more)
         assert (code, err) == (0, "")
         rows = [row for row in last_json(out)["selected"] if not row["arm"]]

@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from test_cli import kdnb  # noqa: F401
 
 from kdnb import files, paths
 from kdnb.sweeps import progress, status
@@ -133,6 +134,30 @@ def test_a_heartbeat_is_written_now_and_then_and_never_stops_a_training(record, 
     monkeypatch.setattr(progress.files, "write_json", refuse)
     with Heartbeat([config]) as heartbeat:
         heartbeat.step(1, 2, None)
+
+
+def test_a_part_of_a_grid_is_stored_with_its_filters(store, toy):
+    part = Sweep(grid="search", tasks=("rt",), profile="toy", only={"lr": "0.01", "epochs": "1..2"})
+    assert part == Sweep(grid="search", tasks=("rt",), profile="toy", only={"lr": (1e-2,), "epochs": [(1, 2)]})
+    assert part.name != TOY.name
+    record = sweeps.begin(part, {"rt": toy}, 1)
+    assert sweeps.read(part.name) == record
+    assert {(point.config.lr, point.config.epochs) for point in record.points()} == {(0.01, 2)}
+
+
+def test_a_record_of_an_earlier_version_is_read_unless_it_holds_an_expression(record, kdnb):  # noqa: F811
+    path = paths.SWEEPS / f"{TOY.name}.json"
+    stored = json.loads(path.read_text())
+    del stored["sweep"]["only"]
+    files.write_json(path, {**stored, "sweep": {**stored["sweep"], "where": ""}})
+    assert sweeps.read(TOY.name) == record
+    files.write_json(path, {**stored, "sweep": {**stored["sweep"], "where": "lr <= 1e-2"}})
+    code, _, err = kdnb("status")
+    assert code == 2
+    assert err == (
+        f"kdnb: sweep {TOY.name} was narrowed by the expression 'lr <= 1e-2', which is no longer read: start it again "
+        "with --only field=values; its runs are loaded\n"
+    )
 
 
 MANY = """

@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from kdnb.cli import store_commands
+from kdnb.cli import runs as runs_commands
 from kdnb.core import metrics
 from kdnb.core import store as runs
 from kdnb.experiment import tables
@@ -158,7 +158,7 @@ def test_students_of_other_teachers_than_erms_change_no_verdict(grid, capsys):
     names = {"KD from an LS teacher (large to small)", "KD from a KD teacher (large to small)"}
     assert names < set(table.name)
     assert set(tables.spread(table, "entropy").n) == {8}  # two seeds, two settings, two taus: an arm of its own
-    store_commands.list_runs("rt")
+    runs_commands.list_runs("rt")
     assert capsys.readouterr().out.count("KD from an LS teacher (large to small)") == 8
 
 
