@@ -13,8 +13,9 @@ from kdnb.catalog import PROFILES
 from kdnb.core.config import RunConfig
 from kdnb.experiment.arms import ARMS, arm_config
 from kdnb.experiment.points import compare_points
+from kdnb.studies.label_smoothing import grids as paper_grids
 from kdnb.studies.label_smoothing import paper
-from kdnb.sweeps import axes, cells, grids
+from kdnb.sweeps import axes, grids
 from kdnb.sweeps.where import FIELDS, compile_where
 
 DATA = "0" * 16
@@ -90,7 +91,7 @@ def test_every_selected_point_of_the_paper_lies_in_its_grid():
         for task in GLUE:
             stages = made(grid, task)
             names = {replace(point.config, teacher_run="x" * bool(point.config.teacher_run)) for point in stages.points}
-            for arm in axes.PAPER_ARMS:
+            for arm in paper_grids.PAPER_ARMS:
                 printed = paper.optima(table)[ARMS[arm].student][ARMS[arm].paper_row][task]
                 if printed:
                     basis = of(stages, arm)[0].config
@@ -119,10 +120,10 @@ def test_a_row_that_table_7_lacks_is_searched_and_marked():
     searched = [p.config for p in of(made("published7", "mrpc", seeds=(0,)), "kd_self")]
     assert sorted((c.alpha, c.epochs) for c in searched) == [(a, e) for a in (0.5, 0.9) for e in (3, 6, 9)]
     assert {c.lr for c in searched} == {3e-5}
-    assert axes.searched("mrpc") == ["kd_self"]
+    assert paper_grids.searched("mrpc") == ["kd_self"]
     (printed,) = of(made("published7", "mnli", seeds=(0,)), "kd_self")
     assert (printed.config.alpha, printed.config.epochs) == (0.9, 9)
-    assert axes.searched("mnli") == []
+    assert paper_grids.searched("mnli") == []
     assert len(of(made("published12", "mrpc", seeds=(0,)), "kd_self")) == 1
 
 
@@ -188,7 +189,7 @@ def test_a_fixed_grid_is_taught_by_the_runs_of_the_comparison(grid):
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_ladder_and_its_mirror(profile):
-    stages, sizes = made("ladder", "rt", profile, seeds=(0,)), cells.ladder_sizes(profile)
+    stages, sizes = made("ladder", "rt", profile, seeds=(0,)), paper_grids.ladder_sizes(profile)
     assert {"large", "small"} <= set(sizes)
     assert len(sizes) >= 3
     model_of = {point.config.run_id(): point.config.student for point in stages.erm}
@@ -274,7 +275,7 @@ def test_seeds_tasks_and_teachers_can_be_asked_for():
     stages = made("ladder", "rt", "demo", seeds=(0, 1), where="seed == 1 and method == 'kd' and teacher != 'small'")
     assert {p.config.seed for p in stages.points} == {1}
     assert {p.config.student for p in stages.soft} == {"small"}
-    assert len(stages.soft) == len(cells.ladder_sizes("demo")) - 1
+    assert len(stages.soft) == len(paper_grids.ladder_sizes("demo")) - 1
 
 
 def test_nothing_left_is_an_error_that_tells_the_values():

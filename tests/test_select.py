@@ -18,7 +18,8 @@ from kdnb.core.store import Run
 from kdnb.data import splits
 from kdnb.experiment import obtain
 from kdnb.experiment.points import Point, compare_points
-from kdnb.sweeps import axes, grids, select
+from kdnb.studies.label_smoothing.grids import PAPER_ARMS
+from kdnb.sweeps import grids, select
 
 OPENED = []
 
@@ -177,7 +178,7 @@ def test_no_teacher_is_selected_before_all_candidates_are_there(store):
 
 
 def test_the_matched_erm_run_has_the_same_training_and_lies_in_the_grid():
-    stages = grids.stages("table1", "rt", "cpu", "0" * 16, arms=(*axes.PAPER_ARMS, "tfkd_small"))
+    stages = grids.stages("table1", "rt", "cpu", "0" * 16, arms=(*PAPER_ARMS, "tfkd_small"))
     names = {point.config.run_id() for point in stages.erm}
     for point in stages.soft:
         found = select.matched_erm(point.config)

@@ -138,7 +138,8 @@ def test_a_sign_is_written_now_and_then_and_never_stops_a_training(record, monke
 MANY = """
 import os, sys, time
 from dataclasses import replace
-from kdnb import paths; from kdnb.sweeps import record as sweeps
+from kdnb import paths; from kdnb.studies import registry; from kdnb.sweeps import record as sweeps
+registry.grids()
 from kdnb.sweeps.record import Record, Sweep
 tasks = ("mrpc", "qnli", "sst2", "mnli")
 what = Sweep(grid="a3", tasks=tasks, profile="paper", seeds=(0,))

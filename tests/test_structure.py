@@ -21,13 +21,6 @@ UPWARD = {  # still to be cured: module -> what it imports from below
     "core.loop": {"data.pixels", "data.splits", "data.tokens", "models.text"},
     "core.optimizer": {"models.encoder"},
     "core.predict": {"data.tokens"},
-    "experiment.tables": {"analysis.statistics"},
-    "studies.deviations.claims": {"studies.label_smoothing.claims"},
-    "studies.deviations.stored": {"studies.label_smoothing.evidence"},
-    "studies.deviations.switching": {"studies.label_smoothing.evidence"},
-    "studies.deviations.verdicts": {"studies.label_smoothing.claims", "studies.label_smoothing.evidence"},
-    "studies.label_smoothing.verdicts": {"studies.deviations.claims", "studies.deviations.verdicts"},
-    "sweeps.axes": {"studies.label_smoothing.paper"},
 }
 NEEDS_TORCH = {
     "core.cost",

@@ -25,6 +25,7 @@ from kdnb.experiment import tables
 from kdnb.experiment.arms import arm_config
 from kdnb.models import text as models
 from kdnb.models import vision
+from kdnb.studies.label_smoothing.grids import ladder_sizes
 from kdnb.sweeps import cells
 
 MODELS = [name for name, source in SOURCES.items() if source.kind == "image"]
@@ -327,7 +328,7 @@ def test_large_and_small_are_other_models_for_images_than_for_texts(toy):
 
 
 def test_the_ladder_of_images_is_made_of_image_models():
-    sizes = cells.ladder_sizes("demo", "digits@0.2")
+    sizes = ladder_sizes("demo", "digits@0.2")
     assert [model_of("demo", size, images=True) for size in sizes] == MODELS
     assert {"large", "small"} < set(sizes)
     assert {cell.student for cell in cells.cells("ladder", "digits", "demo")} == set(sizes)

@@ -8,10 +8,10 @@ from kdnb.catalog import TASKS
 from kdnb.cli.options import Json, ProfileName, finish, numbers, words
 from kdnb.core.config import SCHEDULES
 from kdnb.experiment.arms import ARMS
-from kdnb.sweeps.axes import GRIDS
+from kdnb.studies import registry
 from kdnb.sweeps.where import FIELDS
 
-GridName = Annotated[str, typer.Argument(help=f"One of {', '.join(GRIDS)}.", show_default=False)]
+GridName = Annotated[str, typer.Argument(help=f"One of {', '.join(registry.grids())}.", show_default=False)]
 Hparams = Annotated[str, typer.Option(help="published (the points of Table 7) or published12, instead of a grid.")]
 Tasks = Annotated[str, typer.Option("--task", help=f"Comma-separated: {', '.join(TASKS)}. [default: the profile's]")]
 Seeds = Annotated[str, typer.Option(help="Comma-separated. [default: one for a search, else the profile's]")]

@@ -7,8 +7,9 @@ from kdnb.core import store
 from kdnb.core.config import RunConfig
 from kdnb.data import splits
 from kdnb.errors import HubUnreachable, MissingAsset, nearest
+from kdnb.studies import registry
 from kdnb.sweeps import grids, plan, probe, select
-from kdnb.sweeps.axes import HPARAMS, grid_named, searched, seeds_of
+from kdnb.sweeps.axes import grid_named, seeds_of
 
 UNKNOWN = "unknown"  # the data's name in points that are only counted
 
@@ -40,11 +41,12 @@ class Wanted:
 def wanted(grid: str, hparams: str, tasks, profile: str, seeds, arms, where: str, schedule: str) -> Wanted:
     """The options as one checked object; ValueError names the one that makes no sense."""
     if hparams:
-        if hparams not in HPARAMS:
-            raise ValueError(f"unknown hparams {hparams!r}{nearest(hparams, HPARAMS)}")
-        if grid and grid != HPARAMS[hparams]:
+        published = {one.hparams: name for name, one in registry.grids().items() if one.hparams}
+        if hparams not in published:
+            raise ValueError(f"unknown hparams {hparams!r}{nearest(hparams, published)}")
+        if grid and grid != published[hparams]:
             raise ValueError(f"either a grid ({grid}) or --hparams ({hparams}), not both")
-        grid = HPARAMS[hparams]
+        grid = published[hparams]
     if not grid:
         raise ValueError("name a grid, or give --hparams published")
     if profile not in PROFILES:
@@ -74,7 +76,9 @@ def make_plan(what: Wanted, measure: bool = True) -> dict:
     total = plan.Plan(parts=parts, waiting=waiting, peak_memory_mib=max(memory, default=None))
     _print_parts(total)
     plan.lines(total)
-    _print_searched(what)
+    for task in what.tasks:
+        if note := grid_named(what.grid).note(task, what.arms):
+            print(f"  {task}: {note}")
     return {"grid": what.grid, "profile": what.profile, "tasks": list(what.tasks), "seeds": list(what.seeds)} | (
         {"schedule": what.schedule or grid_named(what.grid).schedule} | total.to_dict()
     )
@@ -112,13 +116,6 @@ def _print_parts(total: plan.Plan) -> None:
         name = f"{part.arm} (teachers)" if part.teaches else part.arm
         shown.add_row(part.task, name, *(f"{count:,}" for count in counts), left)
     Console().print(shown)
-
-
-def _print_searched(what: Wanted) -> None:
-    """Say which points of a published table stand in for rows that the source lacks."""
-    for task in what.tasks:
-        if what.grid == "published7" and (arms := searched(task, what.arms)):
-            print(f"  {task}: searched over alpha and epochs, since Table 7 lacks the row: {', '.join(arms)}")
 
 
 def make_selection(what: Wanted, metric: str) -> dict:

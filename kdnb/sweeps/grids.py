@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from kdnb.core.config import RunConfig, slug
 from kdnb.experiment.arms import arm_config
 from kdnb.experiment.points import Point
-from kdnb.sweeps.axes import GRIDS, PLACEHOLDER, seeds_of
+from kdnb.sweeps.axes import PLACEHOLDER, grid_named, seeds_of
 from kdnb.sweeps.cells import Cell, cells, teacher_cells
 from kdnb.sweeps.where import FIELDS, Where, compile_where
 
@@ -55,7 +55,7 @@ def stages(
     selected one, the point stands with a placeholder: it can be counted, and no stored run has its name.
 
     Args:
-        grid: a key of GRIDS. task, profile, data: as RunConfig's. seeds: () for `seeds_of` the grid.
+        grid: the name of one. task, profile, data: as RunConfig's. seeds: () for `seeds_of` the grid.
         arms: keys of ARMS the grid has, () for all. where: an expression, see `kdnb.sweeps.where`.
         schedule: "linear" or "constant", "" for the grid's. teachers: (model, seed) -> run_id.
         erm_only: leave `soft` empty: what is needed to select the teachers, in a fraction of the time.
@@ -66,7 +66,7 @@ def stages(
     own = cells(grid, task, profile, tuple(arms))
     for seed in tuple(seeds) or seeds_of(grid, profile):
         fixed = {"task": task, "profile": profile, "data": data, "seed": seed}
-        fixed["schedule"] = schedule or GRIDS[grid].schedule
+        fixed["schedule"] = schedule or grid_named(grid).schedule
         soft = {cell: _fields(cell, fixed, keep) for cell in own if cell.method != "erm"}
         names = _erm(found, own, grid, keep, {cell.teacher for cell, kept in soft.items() if kept} - {""}, fixed)
         for cell, kept in soft.items() if not erm_only else ():

@@ -8,7 +8,7 @@ from kdnb import paths
 from kdnb.core import store as runs
 from kdnb.experiment.points import Point
 from kdnb.sweeps import failures, running
-from kdnb.sweeps.axes import GRIDS
+from kdnb.sweeps.axes import grid_named
 from kdnb.sweeps.record import Record
 
 STATES = ("done", "running", "failed", "left")
@@ -95,7 +95,7 @@ def lines(status: Status) -> list[str]:
     done, several = status.total("done"), len(what.tasks) > 1
     width = max(len(f"{task} {arm}") for task, arm in status.counts)
     told = [
-        f"{what.name}: {GRIDS[what.grid].title}",
+        f"{what.name}: {grid_named(what.grid).title}",
         f"{done:,} of {total:,} points done; threads per training: {status.record.threads}",
         f"{'':<{width}}{''.join(f'{state:>9}' for state in STATES)}",
     ]
