@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from kdnb.catalog import PROFILES, SOURCES, model_of
+from kdnb.catalog import PROFILES
 from kdnb.core.config import METHOD_FIELDS, RunConfig, slug
 from kdnb.core.methods import used_settings
 from kdnb.errors import nearest
 from kdnb.experiment.arms import ARMS, arm_config
 from kdnb.experiment.points import Point
-from kdnb.sweeps.axes import GRIDS, PLACEHOLDER, PULL, RAMP, SWITCHES, TOY_SWITCHES, Grid, grid_named, product, seeds_of
+from kdnb.sweeps.axes import PLACEHOLDER, Grid, grid_named, seeds_of
 from kdnb.sweeps.only import FIELDS, Only, checked, keeps, refuse_unknown, spelled
 
 
@@ -30,19 +30,6 @@ class Cell:
     changes: list[dict]
 
 
-def ladder_sizes(profile: str, task: str = "") -> list[str]:
-    """The models of a profile's ladder as RunConfig.student names them: its large and small, and their relatives.
-
-    task: what they read; any task of texts for "".
-    """
-    own = {model_of(profile, size, task): size for size in ("large", "small")}
-    kinds, wheres = ({getattr(SOURCES[name], part) for name in own} for part in ("kind", "where"))
-    return [
-        own.get(name, name) for name, source in SOURCES.items()
-        if source.kind in kinds and (source.kind != "hub" or source.where in wheres)
-    ]  # fmt: skip
-
-
 def cells(name: str, task: str, profile: str, arms: Iterable[str] = ()) -> list[Cell]:
     """A grid's cells, those of ERM first; `arms` picks some of them.
 
@@ -55,11 +42,9 @@ def cells(name: str, task: str, profile: str, arms: Iterable[str] = ()) -> list[
     for arm in arms:
         if arm not in grid.allowed:
             raise ValueError(f"grid {name} has no arm {arm!r}{nearest(arm, grid.allowed)}")
-    if name == "ladder":
-        return _ladder(profile, task)
     wanted = [arm for arm in ARMS if arm in (tuple(arms) or grid.arms)]
     found = [arm_cell(grid, arm, task, profile) for arm in sorted(wanted, key=lambda arm: ARMS[arm].method != "erm")]
-    return found + (_switched(profile) if name == "switching" and not arms else [])
+    return found + (grid.pairs(task, profile) if not arms else [])
 
 
 def arm_cell(grid: Grid, arm: str, task: str, profile: str) -> Cell:
@@ -72,27 +57,7 @@ def arm_cell(grid: Grid, arm: str, task: str, profile: str) -> Cell:
 def teacher_cells(name: str, models: Iterable[str], task: str, profile: str) -> list[Cell]:
     """The ERM cells of some models, among whose points a grid's teachers are selected."""
     of_model = {ARMS[arm].student: arm for arm in ("erm_large", "erm_small")}
-    return [arm_cell(GRIDS[name], of_model[model], task, profile) for model in of_model if model in models]
-
-
-def _switched(profile: str) -> list[Cell]:
-    """The small student, switched from the labels to the large model's posteriors, and back."""
-    at = TOY_SWITCHES if profile == "toy" else SWITCHES
-    pairs = [{"before": before, "after": after} for before, after in (("erm", "kd"), ("kd", "erm"))]
-    return [
-        Cell("", "switch", "small", "large", [{**fields, **pair, "method": "switch"} for fields in product(
-            {**PULL, "switch_at": at, "ramp": (RAMP,)}
-        )]) for pair in pairs
-    ]  # fmt: skip
-
-
-def _ladder(profile: str, task: str) -> list[Cell]:
-    """ERM of every size; KD of the small student by every teacher, and of every student by the small teacher."""
-    sizes = ladder_sizes(profile, task)
-    named = {(a.method, a.student, ARMS[a.teacher].student if a.teacher else ""): arm for arm, a in ARMS.items()}
-    trios = [("erm", size, "") for size in sizes] + [("kd", "small", teacher) for teacher in sizes]
-    trios += [("kd", student, "small") for student in sizes if student != "small"]
-    return [Cell(named.get(trio, ""), *trio, [{}]) for trio in trios]
+    return [arm_cell(grid_named(name), of_model[model], task, profile) for model in of_model if model in models]
 
 
 BUDGET = ("lr", "epochs")  # the filters that candidates for a teacher are held to
@@ -146,7 +111,7 @@ def stages(
     selected one, the point stands with a placeholder: it can be counted, and no stored run has its name.
 
     Args:
-        grid: a key of GRIDS.
+        grid: its name.
         task: as RunConfig's.
         profile: as RunConfig's.
         data: as RunConfig's.
@@ -164,7 +129,7 @@ def stages(
     grid_cells = cells(grid, task, profile, tuple(arms))
     for seed in tuple(seeds) or seeds_of(grid, profile):
         fixed = {"task": task, "profile": profile, "data": data, "seed": seed}
-        fixed["schedule"] = schedule or GRIDS[grid].schedule
+        fixed["schedule"] = schedule or grid_named(grid).schedule
         fields_of = {cell: _fields(cell, fixed) for cell in grid_cells}
         if part and not made.points:
             seen = [_seen(cell, fields) for cell, rows in fields_of.items() for fields in rows]

@@ -163,7 +163,8 @@ def test_a_record_of_an_earlier_version_is_read_unless_it_holds_an_expression(re
 MANY = """
 import os, sys, time
 from dataclasses import replace
-from kdnb import paths; from kdnb.sweeps import record as sweeps
+from kdnb import paths; from kdnb.studies import registry; from kdnb.sweeps import record as sweeps
+registry.grids()
 from kdnb.sweeps.record import Record, Sweep
 tasks = ("mrpc", "qnli", "sst2", "mnli")
 what = Sweep(grid="a3", tasks=tasks, profile="paper", seeds=(0,))

@@ -1,19 +1,15 @@
-"""The second paper's claims on data small enough to draw anew: one effect per seed, kept in one small file.
+"""The second paper's claims on data small enough to draw anew: one effect per seed.
 
 Networks on digits (`kdnb.studies.deviations.eigendirections`) and the model of similar classes
 (`kdnb.studies.deviations.similar_classes`). Every rule here is our reconstruction; no number
 of arXiv 2301.12923 is reproduced.
 """
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
-from kdnb import files, paths
-from kdnb.core.device import surroundings
-from kdnb.errors import nearest
+from kdnb.analysis.simulations import Simulation
 from kdnb.studies.deviations import eigendirections
 from kdnb.studies.deviations import similar_classes as alignment
 from kdnb.studies.deviations.similar_classes import RunningSimilarity, similar_classes
@@ -23,14 +19,6 @@ from kdnb.studies.deviations.trainers import fit_linear
 NOISE = 0.4  # share of the noisy digits' train labels that are redrawn
 EARLY, LATE = 5, 50  # steps after which the teacher of similar classes stops
 LR = 2.0  # of full-batch descent on similar classes
-
-
-@dataclass(frozen=True)
-class Simulation:
-    """What is drawn and trained for a claim: its setting in words, and seeds -> an effect for each."""
-
-    setting: str
-    effects: Callable[[Sequence[int]], np.ndarray]
 
 
 def _more_below(seeds: Sequence[int]) -> np.ndarray:
@@ -95,36 +83,3 @@ SIMULATIONS = {
     "H9.2": Simulation(f"similar classes, 1,000 rows, a teacher of {EARLY} steps", _order),
     "H9.3": Simulation(f"classes similar in pairs, 1,000 rows, {LATE} steps", _zeroing),
 }
-
-
-def simulate(seeds: Sequence[int], only: Sequence[str] = (), say: Callable[[str], None] = print) -> dict[str, dict]:
-    """Run simulations; each one's effects are kept in outputs/simulations/ as soon as it is done, or loaded.
-
-    Args:
-        seeds: of data, start and order; each is one draw of the whole. only: ids, () for all.
-    Returns:
-        id -> setting, seeds, effects (one per seed), and cost.
-    Raises:
-        ValueError: an unknown id, or no seed.
-    """
-    for name in only:
-        if name not in SIMULATIONS:
-            raise ValueError(f"unknown simulation {name!r}{nearest(name, SIMULATIONS)}")
-    if not seeds:
-        raise ValueError("at least one seed is needed, got none")
-    found = {}
-    for name in only or SIMULATIONS:
-        what, kept, started = (
-            SIMULATIONS[name],
-            files.read_json(paths.inside(paths.SIMULATIONS, f"{name}.json")),
-            time.perf_counter(),
-        )
-        if trained := (kept.get("seeds"), kept.get("setting")) != (list(seeds), what.setting):
-            effects = [float(effect) for effect in what.effects(seeds)]
-            cost = {"seconds": round(time.perf_counter() - started, 1), **surroundings("fp32")}
-            kept = {"id": name, "setting": what.setting, "seeds": list(seeds), "effects": effects, "cost": cost}
-            files.write_json(paths.inside(paths.SIMULATIONS, f"{name}.json"), kept)
-        done = f"{kept['cost']['seconds']:.0f} s" if trained else "loaded"
-        say(f"{name}: {what.setting}: mean {np.mean(kept['effects']):+.3f} over {len(seeds)} seeds, {done}")
-        found[name] = kept
-    return found

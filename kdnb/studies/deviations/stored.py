@@ -13,8 +13,9 @@ import pandas as pd
 from kdnb.core.store import Run
 from kdnb.experiment.arms import ARMS
 from kdnb.experiment.tables import Study
+from kdnb.studies.deviations.grids import DEVIATIONS
 from kdnb.studies.deviations.scatter import SHARE, deviation, teacher_class_pair
-from kdnb.studies.label_smoothing import evidence
+from kdnb.sweeps.select import of_grid
 
 TAU = 4.0  # of the students that the claims speak of
 SELF, ACROSS = "kd_self", "kd_standard"
@@ -43,8 +44,8 @@ class Case:
 
 
 def study(task: str, profile: str) -> Study | None:
-    """The stored runs of the grid "deviations", its teachers among them; None where there are none."""
-    return evidence.of_grid("deviations", task, profile)
+    """The stored runs of the grid DEVIATIONS, its teachers among them; None where there are none."""
+    return of_grid(DEVIATIONS, task, profile)
 
 
 def control_seed(found: Study, arm: str, seed: int) -> int | None:
@@ -125,7 +126,7 @@ def underfit_across(rows: pd.DataFrame) -> pd.Series:
 
 
 def deviation_and_gain(rows: pd.DataFrame) -> pd.Series:
-    """H6.3 by seed, claimed to be nought: r over the seed's students of depth and accuracy gain.
+    """H6.3 by seed, claimed to be 0: r over the seed's students of depth and accuracy gain.
 
     Depth is how far below its control a student lies on train where its teacher is unsure; r > 0 says that who
     deviates further gains more. A seed with fewer than three students, or where one side does not vary, has none.

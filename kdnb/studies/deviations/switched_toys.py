@@ -14,11 +14,11 @@ from kdnb.core.entropy import posterior_entropy
 from kdnb.core.methods import switched
 from kdnb.studies.deviations import toys
 from kdnb.studies.deviations.eigendirections import NETWORKS, STUDENT
+from kdnb.studies.deviations.grids import RAMP, SWITCHES
 from kdnb.studies.deviations.scatter import deviation, teacher_class_pair
 from kdnb.studies.deviations.switching import COLUMNS, WAYS, ends_of, labels_last
 from kdnb.studies.deviations.toys import Toy
 from kdnb.studies.deviations.trainers import Alpha, fit_linear, fit_networks, init_networks, network_logits, stacked
-from kdnb.sweeps.axes import RAMP, SWITCHES
 
 NOISE = 0.4  # share of the noisy digits' train labels that are redrawn
 BATCH = 32

@@ -12,8 +12,9 @@ from scipy import stats
 from kdnb.analysis import statistics
 from kdnb.analysis.statistics import NAN, Effect, over_seeds
 from kdnb.experiment.tables import Study
+from kdnb.studies.deviations.grids import SWITCHING
 from kdnb.studies.deviations.scatter import deviation, recovered_gains, teacher_class_pair
-from kdnb.studies.label_smoothing import evidence
+from kdnb.sweeps.select import of_grid
 
 LATE, EARLY = "one-hot -> KD", "KD -> one-hot"  # the teacher comes late, or leaves early
 WAYS = {LATE: ("erm", "kd"), EARLY: ("kd", "erm")}
@@ -22,8 +23,8 @@ COLUMNS = ("way", "switch_at", "seed", "accuracy", "entropy", "low_gap", "teache
 
 
 def study(task: str, profile: str) -> Study | None:
-    """The stored runs of the grid "switching", its teachers among them; None where there are none."""
-    return evidence.of_grid("switching", task, profile)
+    """The stored runs of the grid SWITCHING, its teachers among them; None where there are none."""
+    return of_grid(SWITCHING, task, profile)
 
 
 def table(found: Study | None) -> pd.DataFrame:

@@ -4,37 +4,19 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from kdnb import files, paths
 from kdnb.core.config import RunConfig
 from kdnb.errors import NoRuns
 from kdnb.experiment import tables
 from kdnb.experiment.arms import ARMS
 from kdnb.experiment.points import Point
 from kdnb.experiment.tables import Study
-from kdnb.studies.label_smoothing.claims import LARGE_ALPHA
-from kdnb.sweeps import grids, select
+from kdnb.sweeps import select
 
+LARGE_ALPHA = 0.7  # from here on label smoothing counts as large
 _VARIED = {  # what differs between the arms of one setting, or between its seeds
     "method", "student", "teacher_run", "alpha", "tau", "tau2_scaling", "confidence", "tfkd_form", "multiplier", "seed",
     "order_seed", "history_points", "history_rows",
 }  # fmt: skip
-
-
-def beyond(study: Study) -> dict[str, Study | None]:
-    """The other evidence on a study's task, by the names of `claims.EVIDENCE`; None where its runs are missing."""
-    named = {grid: of_grid(grid, study.task, study.profile) for grid in ("deviations", "switching")}
-    return {"temperature": temperature(study), "smoothing": smoothing(study), **named}
-
-
-def of_grid(grid: str, task: str, profile: str) -> Study | None:
-    """The stored runs of a grid with fixed hyper-parameters, its teachers among them; None where all are ERM's."""
-    stored = tables.stored_configs(task, profile)
-    data, seeds = {config.data for config in stored.values()}, sorted({config.seed for config in stored.values()})
-    points = [point for cut in data for point in grids.stages(grid, task, profile, cut, seeds).points]
-    wanted = {point.config.run_id() for point in points} & set(stored)
-    if all(stored[name].method == "erm" for name in wanted):
-        return None
-    return tables.study(task, profile, lambda config: config.run_id() in wanted)
 
 
 def temperature(study: Study) -> Study | None:
@@ -64,12 +46,6 @@ def smoothing(study: Study) -> Study | None:
         return config.data == data and config.method == "ls" and config.alpha >= LARGE_ALPHA
 
     return _study(study, keep)
-
-
-def simulated(claim: str) -> dict:
-    """What `kdnb simulate` kept for a claim, in the store or among the committed ones; {} if neither has it."""
-    stores = (paths.SIMULATIONS, paths.SIMULATIONS_REFERENCE)
-    return next((found for store in stores if (found := files.read_json(paths.inside(store, f"{claim}.json")))), {})
 
 
 def selected(study: Study) -> Study:
