@@ -13,7 +13,7 @@ from kdnb.core.config import AXES, SCHEDULES, RunConfig
 from kdnb.errors import HubUnreachable, MissingAsset, Unfinished, nearest
 from kdnb.experiment.arms import ARMS
 from kdnb.studies import registry
-from kdnb.sweeps.axes import grid_named, seeds_of
+from kdnb.sweeps.grids import grid_named, seeds_of
 from kdnb.sweeps.only import FIELDS, parse, spelled
 
 if TYPE_CHECKING:

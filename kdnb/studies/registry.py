@@ -3,7 +3,7 @@
 A study is a package `kdnb.studies.<name>` of which these modules are looked for; one that is not there adds nothing:
 
     claims        CHAPTER, a `kdnb.analysis.ledger.Chapter`: its claims, how they are tested, by which runs
-    grids         calls `kdnb.sweeps.axes.register` for each of its grids
+    grids         calls `kdnb.sweeps.grids.register` for each of its grids
     simulations   SIMULATIONS, claim id -> `kdnb.analysis.simulations.Simulation`
     notebooks     steps(profile) -> [(notebook, parameters), ...]: what the study's run executes
 
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from kdnb.sweeps import axes
+from kdnb.sweeps import grids as axes
 
 if TYPE_CHECKING:
     import pandas as pd

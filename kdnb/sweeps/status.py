@@ -9,7 +9,7 @@ from kdnb import paths
 from kdnb.core import store
 from kdnb.experiment.points import Point
 from kdnb.sweeps import progress
-from kdnb.sweeps.axes import grid_named
+from kdnb.sweeps.grids import grid_named
 from kdnb.sweeps.plan import duration
 from kdnb.sweeps.record import Record
 

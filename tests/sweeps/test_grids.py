@@ -14,7 +14,8 @@ from kdnb.experiment.arms import ARMS
 from kdnb.experiment.points import compare_points
 from kdnb.studies.label_smoothing import grids as paper_grids
 from kdnb.studies.label_smoothing import paper
-from kdnb.sweeps import axes, grids
+from kdnb.sweeps import grids
+from kdnb.sweeps import grids as axes
 
 DATA = "0" * 16
 GLUE = ("mrpc", "qnli", "sst2", "mnli")

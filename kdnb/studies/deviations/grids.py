@@ -1,8 +1,7 @@
 """The grids of arXiv 2301.12923, by our reconstruction: KD on the teacher alone, and losses that change midway."""
 
 from kdnb.experiment.arms import ARMS
-from kdnb.sweeps.axes import Grid, product, register
-from kdnb.sweeps.grids import Cell
+from kdnb.sweeps.grids import Cell, Grid, product, register
 
 DEVIATIONS, SWITCHING = "deviations", "switching"  # their names
 TAUS = (1.0, 4.0)  # the second is what the paper is said to use for images

@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterable
 from kdnb.catalog import SOURCES, modality_of, model_of
 from kdnb.errors import nearest
 from kdnb.experiment.arms import ARMS
-from kdnb.sweeps.axes import Grid, product, register
-from kdnb.sweeps.grids import Cell
+from kdnb.sweeps.grids import Cell, Grid, product, register
 
 LRS = tuple(float(f"{i}e-5") for i in range(1, 8))  # Table 1
 EPOCHS = tuple(range(1, 11))  # Table 1

@@ -14,7 +14,7 @@ from kdnb.core import theory
 from kdnb.experiment.arms import ARMS
 from kdnb.studies.label_smoothing import paper
 from kdnb.studies.label_smoothing import paper as printed
-from kdnb.sweeps import axes
+from kdnb.sweeps import grids as axes
 
 GLUE = ("mrpc", "qnli", "sst2", "mnli")
 CLASSES = {"mrpc": 2, "qnli": 2, "sst2": 2, "mnli": 3}

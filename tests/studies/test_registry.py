@@ -9,7 +9,8 @@ import kdnb.studies
 from kdnb.analysis import simulations
 from kdnb.report import notebooks
 from kdnb.studies import registry
-from kdnb.sweeps import axes, grids
+from kdnb.sweeps import grids
+from kdnb.sweeps import grids as axes
 
 STUDY = {
     "__init__": '"""A study of its own."""',
@@ -30,7 +31,7 @@ CHAPTER = Chapter(
 )
 """,
     "grids": """
-from kdnb.sweeps.axes import Grid, product, register
+from kdnb.sweeps.grids import Grid, product, register
 
 register("napkin", Grid(title="two rates", fields=lambda *_: product({"lr": (1e-3, 2e-3)}), arms=("erm_small",)))
 """,
