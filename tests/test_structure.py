@@ -206,7 +206,6 @@ def test_every_package_imported_is_declared():
     declared = {re.split(r"[<>=\[]", entry)[0].lower() for entry in project["dependencies"]}
     declared |= {re.split(r"[<>=\[]", entry)[0].lower() for entry in project["optional-dependencies"]["cluster"]}
     comes_with = {
-        "jupyter_client": "ipykernel",
         "sklearn": "scikit-learn", "click": "typer", "IPython": "ipykernel", "nbclient": "nbconvert",
         "markupsafe": "jinja2", "PIL": "matplotlib",
     }  # fmt: skip

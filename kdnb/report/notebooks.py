@@ -93,7 +93,7 @@ def check_parameters(path: Path, parameters: dict) -> None:
             raise ValueError(f"{path.stem}: unknown profile {value!r}{nearest(str(value), PROFILES)}")
 
 
-def run_notebook(path: Path, output: Path, parameters: dict, timeout: int = TIMEOUT, more: bool = False) -> Path:
+def run_notebook(path: Path, output: Path, parameters: dict, timeout: int = TIMEOUT) -> Path:
     """Execute one notebook in a fresh kernel and write the executed copy.
 
     Args:
@@ -101,14 +101,10 @@ def run_notebook(path: Path, output: Path, parameters: dict, timeout: int = TIME
         output: the copy, in outputs/ or a folder of the caller's; whole or not at all.
         parameters: names of its parameters cell -> plain values.
         timeout: seconds per cell.
-        more: another notebook follows; its kernel gets ready meanwhile.
     Raises:
         ValueError: an unknown parameter.
         NotebookFailed: a cell failed or ran out of time.
     """
-    from kdnb.report import kernels
-
-    kernels.get_ready()  # it imports while we do
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
@@ -129,10 +125,8 @@ def run_notebook(path: Path, output: Path, parameters: dict, timeout: int = TIME
                 start_timeout=120,
                 cwd=str(paths.NOTEBOOKS),
                 stdout_file=_Progress(),
-                kernel_manager_class=kernels.WaitingKernelManager,
                 shutdown_kernel="immediate",
                 request_save_on_cell_execute=False,
-                on_notebook_start=(lambda **_: kernels.get_ready()) if more else None,
             )
             facts = {"seconds": round(time.perf_counter() - started, 1), "signature": signature(path, parameters)}
         except papermill.PapermillExecutionError as error:
@@ -162,7 +156,7 @@ def run_steps(steps: list[Step], say: Callable[[str], None] = print) -> list[Pat
         else:
             started = time.perf_counter()
             say(f"{title} ...")
-            run_notebook(path, step.output, step.parameters, more=number < len(steps))
+            run_notebook(path, step.output, step.parameters)
             say(f"{title}: {time.perf_counter() - started:.0f} s")
         outputs.append(step.output)
     return outputs

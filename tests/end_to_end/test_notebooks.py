@@ -10,7 +10,7 @@ from skeleton import read
 from kdnb import paths
 from kdnb.core import store
 from kdnb.errors import NotebookFailed
-from kdnb.report import kernels, notebooks
+from kdnb.report import notebooks
 from kdnb.report.notebooks import Step, check_parameters, run_notebook, study_steps
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
@@ -161,7 +161,8 @@ def test_a_failing_cell_is_one_line_with_the_executed_copy(tmp_path):
     with pytest.raises(NotebookFailed, match=r"broken: cell .* raised ZeroDivisionError: division by zero") as failed:
         run_notebook(path, tmp_path / "out" / "copy.ipynb", {})
     assert str(tmp_path / "out" / "copy.ipynb") in str(failed.value)
-    assert (tmp_path / "out" / "copy.ipynb").is_file()
+    assert [copy.name for copy in (tmp_path / "out").iterdir()] == ["copy.ipynb"]  # whole, and no part beside it
+    assert read(tmp_path / "out" / "copy.ipynb").metadata.papermill.output_path == str(tmp_path / "out" / "copy.ipynb")
 
 
 def test_a_cell_that_hangs_is_ended(tmp_path):
@@ -174,20 +175,6 @@ def test_a_kernel_that_dies_is_told(tmp_path):
     path = made_notebook(tmp_path / "dying.ipynb", "import os; os._exit(1)")
     with pytest.raises(NotebookFailed, match="dying: the kernel died"):
         run_notebook(path, tmp_path / "copy.ipynb", {})
-
-
-def test_the_next_kernel_waits_with_its_imports_done(tmp_path):
-    source = "import os, sys\nprint(os.getpid(), 'seaborn' in sys.modules, 'kdnb' in sys.modules)"
-    path = made_notebook(tmp_path / "told.ipynb", source)
-    run_notebook(path, tmp_path / "first.ipynb", {}, more=True)
-    (waiting,) = kernels._waiting
-    run_notebook(path, tmp_path / "second.ipynb", {})
-    assert [output.text for _, output in outputs_of(tmp_path / "second.ipynb")] == [f"{waiting.pid} True False\n"]
-    assert kernels._waiting == []
-    kernels.get_ready()
-    (waiting,) = kernels._waiting
-    kernels.dismiss()
-    assert waiting.poll() is not None
 
 
 def test_a_kernel_has_no_network(tmp_path):

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdnb import paths, table_html
+from kdnb import paths
+from kdnb.analysis import table_html
 from kdnb.core import store
 from kdnb.data import splits as data
 from kdnb.experiment import obtain
