@@ -8,7 +8,6 @@ import sys
 import time
 
 import pytest
-from test_cli import kdnb  # noqa: F401
 
 from kdnb import files, paths
 from kdnb.sweeps import progress, status
@@ -145,7 +144,7 @@ def test_a_part_of_a_grid_is_stored_with_its_filters(store, toy):
     assert {(point.config.lr, point.config.epochs) for point in record.points()} == {(0.01, 2)}
 
 
-def test_a_record_of_an_earlier_version_is_read_unless_it_holds_an_expression(record, kdnb):  # noqa: F811
+def test_a_record_of_an_earlier_version_is_read_unless_it_holds_an_expression(record, kdnb):
     path = paths.SWEEPS / f"{TOY.name}.json"
     stored = json.loads(path.read_text())
     del stored["sweep"]["only"]
