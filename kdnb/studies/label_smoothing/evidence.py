@@ -1,5 +1,6 @@
 """Runs beyond the fixed arms that decide claims: the grid over tau, LS at large alpha. Reads runs, trains nothing."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 
 import pandas as pd
@@ -25,15 +26,17 @@ def temperature(study: Study) -> Study | None:
     All on the study's data; ERM and LS of these settings and seeds and the KD runs' teachers stand beside them. An
     arm of KD that has one tau at a setting and seed was not searched there: its runs are left out.
     """
-    data, configs = _data(study), tables.stored_configs(study.task, study.profile)
-    configs = {name: config for name, config in configs.items() if config.data == data}
+    data = _data(study)
+    stored = tables.stored_configs(study.task, study.profile)
+    configs = {name: config for name, config in stored.items() if config.data == data}
     searched = {_searched(config) for config in configs.values() if config.method == "kd" and config.tau != 1}
     searched = {(place, arm) for place, arm in searched if arm in ARMS}  # other arms decide no claim
     places = {place for place, _ in searched}
-    inside = {
-        name: config for name, config in configs.items()
-        if (_searched(config) in searched if config.method == "kd" else _searched(config)[0] in places)
-    }  # fmt: skip
+
+    def belongs(config: RunConfig) -> bool:
+        return _searched(config) in searched if config.method == "kd" else _searched(config)[0] in places
+
+    inside = {name: config for name, config in configs.items() if belongs(config)}
     wanted = {config.teacher_run for config in inside.values()} | set(inside)
     return _study(study, lambda config: config.run_id() in wanted and config.method != "tfkd")
 
@@ -66,10 +69,11 @@ def _searched(config: RunConfig) -> tuple[tuple, str]:
     return (*setting, config.seed), tables.arm_of(config)
 
 
-def _study(study: Study, keep) -> Study | None:
+def _study(study: Study, keep: Callable[[RunConfig], bool]) -> Study | None:
+    """The stored runs of the study's task and profile that are kept and have an arm; None for none."""
     try:
-        found = tables.study(study.task, study.profile, keep)
+        runs = tables.study(study.task, study.profile, keep)
     except NoRuns:
         return None
-    known: pd.Series = found.table.arm.isin(ARMS)  # not students or teachers beyond those of the study
-    return found.only(found.table[known]) if known.any() else None
+    has_arm: pd.Series = runs.table.arm.isin(ARMS)  # not students or teachers beyond those of the study
+    return runs.only(runs.table[has_arm]) if has_arm.any() else None
