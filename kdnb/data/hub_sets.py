@@ -174,7 +174,7 @@ def tidy(table: pd.DataFrame, task: Task, columns: tuple[str, ...], label: str, 
 
 def _downloaded(where: HubSet) -> dict[str, pd.DataFrame]:
     """Split -> table, through the hub's own client and its cache; images stay encoded."""
-    hub.prepare()
+    hub.prepare_process()
     from datasets import Image, load_dataset
 
     try:

@@ -26,7 +26,8 @@ def read(task: Task) -> Parts:
     """All examples of an image task.
 
     Raises:
-        MissingAsset, HubUnreachable: the images are not on this machine and cannot be fetched.
+        MissingAsset: the images come in a package, which is neither on this machine nor to be fetched.
+        HubUnreachable: the same of images from the hub.
         ValueError: a file lacks a column, or holds an image of another size.
     """
     if task.source == "hub":
