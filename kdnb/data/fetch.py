@@ -48,8 +48,8 @@ def fetch(
     for part in parts:
         files |= _part(part, say)
     new = sum(entry["fetched"] for entry in files.values())
-    told = f"{new} fetched, {len(files) - new} kept" if files else "nothing to fetch, all of it is generated"
-    say(f"{profile}: {told}; {paths.DATA_CACHE}")
+    summary = f"{new} fetched, {len(files) - new} kept" if files else "nothing to fetch, all of it is generated"
+    say(f"{profile}: {summary}; {paths.DATA_CACHE}")
     where = {"profile": profile, "tasks": list(names), "data_cache": str(paths.DATA_CACHE)}
     return {**where, "files": files, "fetched": new, "kept": len(files) - new}
 
@@ -110,8 +110,8 @@ def _part(part: Part, say: Callable[[str], None]) -> dict[str, dict]:
                 shutil.rmtree(folder)  # of another commit; its successor is within reach
             _bring(part, origin, {name: listed[name] for name in todo}, files, say)
     new = sum(files[name]["bytes"] for name in todo)
-    told = f"{len(todo)} files fetched, {new / 1e6:.1f} MB" if todo else "whole"
-    say(f"{part.repo} at {part.revision[:12]}: {told}")
+    outcome = f"{len(todo)} files fetched, {new / 1e6:.1f} MB" if todo else "whole"
+    say(f"{part.repo} at {part.revision[:12]}: {outcome}")
     return {f"{part.repo}/{name}": {**files[name], "fetched": name in todo} for name in names}
 
 

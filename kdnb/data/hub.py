@@ -174,9 +174,9 @@ class Mirror:
         if known and known["revision"] != part.revision:
             raise HubUnreachable(f"{folder} holds commit {known['revision'][:12]}, expected {part.revision[:12]}")
         sums = {name: entry["sha256"] for name, entry in known["files"].items()} if known else {}
-        found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-        names = choose(part.patterns, found)
-        return {name: Listed(found[name].stat().st_size, sums.get(name) or sha256(found[name])) for name in names}
+        here = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+        names = choose(part.patterns, here)
+        return {name: Listed(here[name].stat().st_size, sums.get(name) or sha256(here[name])) for name in names}
 
     def get(self, part: Part, name: str, scratch: Path) -> Path:
         """Copy a file into the scratch folder; returns where it is."""

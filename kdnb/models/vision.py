@@ -50,8 +50,8 @@ class Features(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Features (N, width) from (N, C, H, W)."""
-        found = self.model(pixel_values)
-        return found.last_hidden_state[:, 0] if found.pooler_output is None else found.pooler_output.flatten(1)
+        output = self.model(pixel_values)
+        return output.last_hidden_state[:, 0] if output.pooler_output is None else output.pooler_output.flatten(1)
 
 
 def build(config: RunConfig, data: TaskData) -> ImageClassifier:
