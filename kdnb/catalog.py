@@ -154,6 +154,12 @@ _IMAGES = [
 TASKS = {task.name: task for task in _EMBEDDED + _GLUE + _HUB + _IMAGES}
 
 
+def check_name(name: str) -> None:
+    """Raise ValueError, as `task_named` does, for a name that is no task's; "own:..." is the user's own."""
+    if not name.startswith("own:"):
+        task_named(name)
+
+
 def task_named(name: str) -> Task:
     """The task of a name, or, for "digits@0.2", that task with 20 % of its train labels drawn anew from all classes.
 

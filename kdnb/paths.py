@@ -1,6 +1,10 @@
-"""Where things lie. The only module that spells a path; nothing depends on the working directory."""
+"""Where things lie. The only module that spells a path; nothing depends on the working directory.
+
+What is named after a task, a run or a parameter gets its path from `inside`, and from nowhere else.
+"""
 
 import os
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,3 +32,27 @@ REPORT = OUTPUTS / "report.html"
 GLUE = DATA_CACHE / "glue"
 ASSETS = DATA_CACHE / "assets"
 HUB = DATA_CACHE / "hub"  # what `kdnb fetch` brought from the model hub
+
+_UNSAFE = re.compile(r'[/\\:*?"<>|]')  # what some file system takes for more than a letter
+_LONGEST = 255  # bytes of a file name
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The file of a name in a folder of ours, and never one elsewhere.
+
+    Args:
+        folder: such as FIGURES.
+        name: of the file, whatever a user typed into it.
+    Raises:
+        ValueError: the name is not one component of a path, has characters that are not safe in one, is too long,
+            or is a link that leads out of the folder.
+    """
+    told = ascii(name if len(name) <= 80 else f"{name[:77]}...")
+    if name in ("", ".", "..") or not name.isprintable() or _UNSAFE.search(name):
+        raise ValueError(f'{told} cannot name a file: expected one name with none of / \\ : * ? " < > | in it')
+    if (size := len(name.encode())) > _LONGEST:
+        raise ValueError(f"{told} cannot name a file: {size:,} bytes, at most {_LONGEST} are allowed")
+    path = folder / name
+    if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{told} is a link that leads out of {folder}; remove it")
+    return path

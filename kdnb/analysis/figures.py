@@ -1,6 +1,7 @@
 """The house's figures: DataFrame or logits in, Axes out; one color and one marker per method."""
 
 import platform
+import re
 from importlib.metadata import version
 
 import matplotlib.pyplot as plt
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from kdnb import files, paths
+from kdnb.analysis import table_html
 from kdnb.experiment.arms import ARMS
 from kdnb.studies.deviations.scatter import teacher_class_pair
 
@@ -31,8 +33,9 @@ def theme() -> None:
 
 
 def start(profile: str) -> None:
-    """First line of every notebook: the theme, and one line with versions, profile and where runs lie."""
+    """First line of every notebook: theme, tables, and one line with versions, profile and where runs lie."""
     theme()
+    table_html.escape_in_cells()
     packages = " · ".join(f"{name} {version(name)}" for name in ("kdnb", "torch", "transformers", "pandas"))
     print(f"{packages} · Python {platform.python_version()} · profile {profile} · runs in {paths.RUNS}")
 
@@ -62,6 +65,8 @@ def save(figure: Figure, notebook: str, name: str, data: pd.DataFrame, alt: str,
 
     if not alt.strip():
         raise ValueError(f"figure {name}: alt text is missing")
+    stem = re.sub(r'[\\:*?"<>|]', "-", f"{notebook}__{name}")  # "own:..." has whatever a user's file is called
+    path, beside = (paths.inside(paths.FIGURES, f"{stem}.{kind}") for kind in ("png", "csv"))
     figure.draw_without_rendering()  # lays it out, once; what savefig calls "tight" would do so twice more
     figure.set_layout_engine(None)
     seen = figure.get_tightbbox()  # [inches], tick labels included, however long they are
@@ -69,10 +74,9 @@ def save(figure: Figure, notebook: str, name: str, data: pd.DataFrame, alt: str,
         below = seen.y0 / figure.get_figheight() - 0.03
         text = figure.text(0.5, below, caption, ha="center", va="top", fontsize=9, color="0.35")
         seen = Bbox.union([seen, text.get_window_extent().transformed(figure.dpi_scale_trans.inverted())])
-    path = paths.FIGURES / f"{notebook}__{name}.png".replace(":", "-")
     options = {"dpi": 150, "bbox_inches": seen.padded(0.1), "metadata": {"Description": alt}}
     files.write_atomically(path, lambda file: figure.savefig(file, format="png", **options))
-    files.write_atomically(path.with_suffix(".csv"), data.to_csv(index=False).encode())
+    files.write_atomically(beside, data.to_csv(index=False).encode())
     plt.close(figure)
     return Image(filename=str(path), alt=alt, width=int(figure.get_figwidth() * 100))
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from kdnb.analysis import statistics
-from kdnb.catalog import MODALITIES, PROFILES, TASKS, modality_of, task_named
+from kdnb.catalog import MODALITIES, PROFILES, TASKS, check_name, modality_of, task_named
 from kdnb.core import metrics, store
 from kdnb.core.config import RunConfig, slug
 from kdnb.core.store import Run
@@ -131,9 +131,11 @@ def study(task: str, profile: str, keep: Callable[[RunConfig], bool] = is_defaul
 
     Raises:
         NoRuns: there are none, with the command that makes them.
+        ValueError: there is no such task.
     """
     if profile not in PROFILES:
         raise NoRuns(f"unknown profile {profile!r} (known: {', '.join(PROFILES)})")
+    check_name(task)
 
     def wanted(config: RunConfig) -> bool:
         return (config.task, config.profile) == (task, profile) and keep(config)
@@ -165,7 +167,12 @@ def load_runs(prefix: str = "", keep: Callable[[RunConfig], bool] = lambda confi
 
 
 def stored_configs(task: str, profile: str) -> dict[str, RunConfig]:
-    """run_id -> config of every stored run of a task at a profile, without its logits; unreadable ones left out."""
+    """run_id -> config of every stored run of a task at a profile, without its logits; unreadable ones left out.
+
+    Raises:
+        ValueError: there is no such task.
+    """
+    check_name(task)
     found = {run_id: store.config_of(run_id) for run_id in store.stored_ids() if run_id.startswith(f"{slug(task)}-")}
     return {
         name: config for name, config in found.items() if config and (config.task, config.profile) == (task, profile)

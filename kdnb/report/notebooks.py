@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kdnb import files, paths
-from kdnb.catalog import PROFILES
+from kdnb.catalog import PROFILES, check_name
 from kdnb.core import store
 from kdnb.core.config import slug
 from kdnb.errors import NotebookFailed, nearest
 
-DARK_ARMS = "erm_large,erm_small,kd_standard"  # what the dark-knowledge matrix of notebook 31 needs
+DARK_TASK = "section"  # of the dark-knowledge matrix of notebook 31, five classes
+DARK_ARMS = "erm_large,erm_small,kd_standard"  # what it needs
+DARK = {"31_teacher_student_scatter": {"dark_task": DARK_TASK}}
 SEARCHED = {  # grids of a profile's study
     "demo": ("search",), "cpu": ("search", "temperature", "ladder", "deviations", "switching"),
 }  # fmt: skip
@@ -45,17 +47,17 @@ class Step:
     def output(self) -> Path:
         """outputs/executed/<notebook>__<parameters>.ipynb."""
         words = "-".join(re.sub(r"[^A-Za-z0-9.]+", "", str(v)) for v in self.parameters.values()) or "default"
-        return paths.EXECUTED / f"{self.notebook}__{words}.ipynb"
+        return paths.inside(paths.EXECUTED, f"{self.notebook}__{words}.ipynb")
 
 
 def study_steps(profile: str) -> list[Step]:
     """The study in order: what trains first, then what reads, on every task of the profile."""
     tasks = [{"task": task, "profile": profile} for task in PROFILES[profile].tasks]
-    dark = {"task": "section", "profile": profile, "seeds": "0", "arms": DARK_ARMS}
+    dark = {"task": DARK_TASK, "profile": profile, "seeds": "0", "arms": DARK_ARMS}
     steps = [Step("20_finetune", parameters) for parameters in [*tasks, dark]]
     steps += [Step("21_grid_search", {"profile": profile, "grid": grid}) for grid in SEARCHED.get(profile, ())]
     steps += [Step(name, {"profile": profile}) for name in THEORY]
-    steps += [Step(name, parameters) for parameters in tasks for name in READING]
+    steps += [Step(name, parameters | DARK.get(name, {})) for parameters in tasks for name in READING]
     steps += [Step(name, {"profile": "cpu"}) for name in BEYOND if profile in SEARCHED]
     return steps + (_second_paper(profile) if profile in ("cpu", "paper") else [])
 
@@ -76,7 +78,7 @@ def notebook_path(name: str) -> Path:
 
 
 def check_parameters(path: Path, parameters: dict) -> None:
-    """Raise ValueError for a name the parameters cell does not have, or a value that is no plain literal."""
+    """Raise ValueError for a name the parameters cell does not have, no plain literal, no task or no profile."""
     import papermill
 
     known = list(papermill.inspect_notebook(str(path)))
@@ -85,6 +87,10 @@ def check_parameters(path: Path, parameters: dict) -> None:
             raise ValueError(f"{path.stem}: unknown parameter {name!r}{nearest(str(name), known)}")
         if not isinstance(value, str | int | float | bool | list | None):
             raise ValueError(f"{path.stem}: parameter {name} must be a plain value, got {type(value).__name__}")
+        if name in ("task", "dark_task"):
+            check_name(str(value))
+        if name in ("profile", "stored") and str(value) not in PROFILES:
+            raise ValueError(f"{path.stem}: unknown profile {value!r}{nearest(str(value), PROFILES)}")
 
 
 def run_notebook(path: Path, output: Path, parameters: dict, timeout: int = TIMEOUT) -> Path:

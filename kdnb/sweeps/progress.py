@@ -25,7 +25,7 @@ class Heartbeat:
             configs: the points that the training gives.
         """
         self.run_ids = [config.run_id() for config in configs]
-        self.path = paths.RUNNING / f"{configs[0].training()}.json"
+        self.path = paths.inside(paths.RUNNING, f"{configs[0].training()}.json")
         self.next_write = 0.0
         self.started = time.time()
 
@@ -70,13 +70,13 @@ def _all_heartbeats() -> list[tuple[Path, dict, bool]]:
     """Every heartbeat: its file, its facts, whether its process is alive."""
     beats = []
     for name in sorted(files.names(paths.RUNNING)):
-        path = paths.RUNNING / f"{name}.json"
         try:
+            path = paths.inside(paths.RUNNING, f"{name}.json")
             facts, age = files.read_json(path), time.time() - path.stat().st_mtime
             alive = _exists(facts["pid"]) if facts["host"] == platform.node() else age < SILENCE
             beats.append((path, {"run_ids": [], **facts}, alive))
-        except (OSError, KeyError, TypeError):
-            continue  # it ended just now
+        except (OSError, KeyError, TypeError, ValueError):
+            continue  # it ended just now, or is none of ours
     return beats
 
 
@@ -109,18 +109,18 @@ def record_failure(run_ids: Iterable[str], error: str, attempts: int, trace: str
         "trace": trace[-LONGEST:],
     }
     for run_id in run_ids:
-        files.write_json(paths.FAILED / f"{run_id}.json", {"run_id": run_id, **facts})
+        files.write_json(paths.inside(paths.FAILED, f"{run_id}.json"), {"run_id": run_id, **facts})
 
 
 def forget_failures(run_ids: Iterable[str]) -> None:
     """Drop the recorded failures of some points."""
     for run_id in run_ids:
-        (paths.FAILED / f"{run_id}.json").unlink(missing_ok=True)
+        (paths.inside(paths.FAILED, f"{run_id}.json")).unlink(missing_ok=True)
 
 
 def has_failed(run_id: str) -> bool:
     """Whether a point is recorded as failed."""
-    return (paths.FAILED / f"{run_id}.json").exists()
+    return (paths.inside(paths.FAILED, f"{run_id}.json")).exists()
 
 
 def failed_ids() -> set[str]:
@@ -130,4 +130,4 @@ def failed_ids() -> set[str]:
 
 def failure(run_id: str) -> dict:
     """A recorded failure: error, attempts, host, time, trace; {} if there is none, or none that can be read."""
-    return files.read_json(paths.FAILED / f"{run_id}.json")
+    return files.read_json(paths.inside(paths.FAILED, f"{run_id}.json"))

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import psutil
+
 from kdnb import paths
 from kdnb.core import store
 from kdnb.core.config import RunConfig
@@ -184,7 +186,7 @@ def _connect(ray: ModuleType, how: How, scratch: str) -> None:
     with _quick_imports(Path(scratch) / "imports"):
         for left in reversed(range(engines.RETRIES + 1)):
             try:
-                ray.init("local", **told, **own, _temp_dir=scratch)
+                ray.init("local", **options)
                 return
             except Exception as error:  # Ray raises bare ones
                 _end_processes(scratch)

@@ -114,7 +114,7 @@ def begin(sweep: Sweep, data: "dict[str, TaskData]", threads: int) -> Record:
     record.points("erm")  # refuses what makes no sense before anything is written
     store.check_writable()
     paths.SWEEPS.mkdir(parents=True, exist_ok=True)
-    with FileLock(paths.SWEEPS / f".{sweep.name}.lock"):
+    with FileLock(paths.inside(paths.SWEEPS, f".{sweep.name}.lock")):
         if old := read(sweep.name):
             teachers = old.teachers if old.data == fingerprints else {}
             record = replace(record, starts=[*old.starts, *record.starts][-STARTS:], teachers=teachers)
@@ -129,7 +129,7 @@ def select_teachers(record: Record) -> Record:
     """
     selected = {task: select.teachers(record.stages(task)) for task in record.sweep.tasks}
     teachers = {task: [[*key, run_id] for key, run_id in of_task.items()] for task, of_task in selected.items()}
-    with FileLock(paths.SWEEPS / f".{record.sweep.name}.lock"):
+    with FileLock(paths.inside(paths.SWEEPS, f".{record.sweep.name}.lock")):
         now = read(record.sweep.name) or record  # others may have taken the sweep up meanwhile
         write(replace(now, teachers=teachers))
     return replace(record, teachers=teachers)
@@ -137,7 +137,7 @@ def select_teachers(record: Record) -> Record:
 
 def write(record: Record) -> None:
     """Store a record in place of the one of its name."""
-    files.write_json(paths.SWEEPS / f"{record.sweep.name}.json", asdict(record))
+    files.write_json(paths.inside(paths.SWEEPS, f"{record.sweep.name}.json"), asdict(record))
 
 
 def read(name: str) -> Record | None:
@@ -163,8 +163,8 @@ def names() -> list[str]:
 
 def _parsed(name: str) -> tuple[Record | None, str]:
     """A stored record, None if it cannot be read, and the expression that it holds, "" for none."""
-    content: dict[str, Any] = files.read_json(paths.SWEEPS / f"{name}.json")
     try:
+        content: dict[str, Any] = files.read_json(paths.inside(paths.SWEEPS, f"{name}.json"))
         asked = dict(content["sweep"])
         expression = asked.pop("where", "")
         return Record(**{**content, "sweep": Sweep(**asked)}), expression

@@ -85,7 +85,7 @@ MISTAKES = {
     "lr of text": (["compare", "rt", *TOY, "--lr", "fast"], ["--lr"]),
     "seeds of text": (["compare", "rt", *TOY, "--seeds", "a,b"], ["seeds must be comma-separated integers", "'a,b'"]),
     "seed below 0": (["train", "rt", *TOY, "--seed", "-1"], ["seed must be", "-1"]),
-    "precision": (["train", "rt", *TOY, "--precision", "fp8"], ["precision must be auto, fp32 or bf16", "fp8"]),
+    "precision": (["train", "rt", *TOY, "--precision", "fp8"], ["precision must be one of auto, fp32, bf16", "fp8"]),
     "kd without teacher": (["train", "rt", *TOY, "--method", "kd"], ["kd needs --teacher"]),
     "erm with teacher": (["train", "rt", *TOY, "--teacher", "small"], ["--teacher"]),
     "unknown teacher": (["train", "rt", *TOY, "--method", "kd", "--teacher", "tiny"], ["teacher must be", "run_id"]),

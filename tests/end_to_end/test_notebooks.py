@@ -150,7 +150,7 @@ def test_a_changed_parameter_shows_in_the_saved_run(tmp_path, monkeypatch):
 def made_notebook(path, *sources):
     kernel = {"name": "python3", "display_name": "", "language": "python"}
     notebook = nbformat.v4.new_notebook(metadata={"kernelspec": kernel})
-    parameters = nbformat.v4.new_code_cell("profile: str = 'toy'", metadata={"tags": ["parameters"]})
+    parameters = nbformat.v4.new_code_cell("profile: str = 'toy'\ntext: str = ''", metadata={"tags": ["parameters"]})
     notebook.cells = [parameters, *map(nbformat.v4.new_code_cell, sources)]
     nbformat.write(notebook, path)
     return path
@@ -184,6 +184,6 @@ def test_a_kernel_has_no_network(tmp_path):
 
 
 def test_a_parameter_reaches_the_cell(tmp_path):
-    path = made_notebook(tmp_path / "told.ipynb", "print(profile)")
-    run_notebook(path, tmp_path / "copy.ipynb", {"profile": 'it\'s "toy"\n'})
+    path = made_notebook(tmp_path / "told.ipynb", "print(text)")
+    run_notebook(path, tmp_path / "copy.ipynb", {"text": 'it\'s "toy"\n'})
     assert [output.text for _, output in outputs_of(tmp_path / "copy.ipynb")] == ['it\'s "toy"\n\n']

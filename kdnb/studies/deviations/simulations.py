@@ -116,14 +116,14 @@ def simulate(seeds: Sequence[int], only: Sequence[str] = (), say: Callable[[str]
     for name in only or SIMULATIONS:
         what, kept, started = (
             SIMULATIONS[name],
-            files.read_json(paths.SIMULATIONS / f"{name}.json"),
+            files.read_json(paths.inside(paths.SIMULATIONS, f"{name}.json")),
             time.perf_counter(),
         )
         if trained := (kept.get("seeds"), kept.get("setting")) != (list(seeds), what.setting):
             effects = [float(effect) for effect in what.effects(seeds)]
             cost = {"seconds": round(time.perf_counter() - started, 1), **surroundings("fp32")}
             kept = {"id": name, "setting": what.setting, "seeds": list(seeds), "effects": effects, "cost": cost}
-            files.write_json(paths.SIMULATIONS / f"{name}.json", kept)
+            files.write_json(paths.inside(paths.SIMULATIONS, f"{name}.json"), kept)
         done = f"{kept['cost']['seconds']:.0f} s" if trained else "loaded"
         say(f"{name}: {what.setting}: mean {np.mean(kept['effects']):+.3f} over {len(seeds)} seeds, {done}")
         found[name] = kept

@@ -69,7 +69,7 @@ def smoothing(study: Study) -> Study | None:
 def simulated(claim: str) -> dict:
     """What `kdnb simulate` kept for a claim, in the store or among the committed ones; {} if neither has it."""
     stores = (paths.SIMULATIONS, paths.SIMULATIONS_REFERENCE)
-    return next((found for store in stores if (found := files.read_json(store / f"{claim}.json"))), {})
+    return next((found for store in stores if (found := files.read_json(paths.inside(store, f"{claim}.json")))), {})
 
 
 def selected(study: Study) -> Study:

@@ -1,0 +1,88 @@
+"""Run All on a fresh clone: every notebook that reads runs does so with its defaults, and no section stays empty."""
+
+import ast
+import re
+
+import nbformat
+import papermill
+import pytest
+
+from kdnb import paths
+from kdnb.experiment.arms import ARMS
+from kdnb.report import notebooks
+
+NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
+READS = ("results.study", "results.load_runs", "deviating.study", "switching.study")
+GAP = r"\bno runs\b|\bempty\b|is left out|runs are missing|there are none|\bUntil then\b"
+
+
+def code(path):
+    return [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+READING = [
+    path for path in NOTEBOOKS
+    if not path.stem.startswith("2") and any(word in source for source in code(path) for word in READS)
+]  # fmt: skip
+
+
+def defaults(path):
+    return {name: ast.literal_eval(found["default"]) for name, found in papermill.inspect_notebook(str(path)).items()}
+
+
+def draws(source):
+    """Whether a cell saves a figure itself, not only in a function for later cells."""
+    statements = [node for node in ast.parse(source).body if not isinstance(node, ast.FunctionDef)]
+    return any("figures.save(" in ast.unparse(node) for node in statements)
+
+
+def shown(cell):
+    """What a cell says, tables in plain letters."""
+    for output in cell.outputs:
+        data = output.get("data", {})
+        text = output.get("text") or data.get("text/html") or data.get("text/plain", "")
+        yield re.sub(r"<style.*?</style>|<[^>]+>", " ", text, flags=re.DOTALL)
+
+
+def test_the_notebooks_that_read_runs_are_known():
+    assert {path.stem[:2] for path in READING} == {"00", "30", "31", "32", "33", "34", "40", "41", "50", "51"}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_what_reads_defaults_to_the_reference_runs_and_what_writes_to_demo(path):
+    found = defaults(path)
+    profile = found.get("stored", found["profile"])  # 51 trains toys at `profile` and reads runs of `stored`
+    assert profile == ("cpu" if path in READING else "demo")
+
+
+@pytest.mark.parametrize("path", READING, ids=lambda path: path.stem)
+def test_a_reading_notebook_is_whole_with_its_defaults_and_nothing_trained(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("KDNB_OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.setenv("KDNB_REFERENCE", str(paths.ROOT / "outputs" / "reference" / "runs"))
+    notebooks.run_notebook(path, tmp_path / "copy.ipynb", {})
+    assert not (tmp_path / "outputs" / "runs").exists()
+    for cell in nbformat.read(tmp_path / "copy.ipynb", as_version=4).cells:
+        if cell.cell_type != "code":
+            continue
+        for text in shown(cell):
+            assert not re.search(GAP, text), (cell.source, text)
+        if draws(cell.source):
+            assert any("image/png" in output.get("data", {}) for output in cell.outputs), cell.source
+
+
+@pytest.mark.parametrize("profile", ["toy", "demo", "paper"])
+def test_a_study_names_the_profile_and_task_of_every_notebook_that_reads_its_runs(profile):
+    """The defaults may move; what `kdnb study` reads does not."""
+    for step in notebooks.study_steps(profile):
+        assert "profile" in step.parameters, step
+        if step.notebook in notebooks.BEYOND:
+            assert step.parameters["profile"] == "cpu"
+        elif step.notebook in notebooks.READING or step.notebook == "50_deviations":
+            assert {"task", "profile"} <= set(step.parameters), step
+            assert step.parameters["profile"] == profile
+    (dark, *more) = [step.parameters for step in notebooks.study_steps(profile) if step.notebook.startswith("31")]
+    assert {step["dark_task"] for step in [dark, *more]} == {"section"}
+    (trained,) = [
+        step.parameters for step in notebooks.study_steps(profile) if step.parameters.get("task") == "section"
+    ]
+    assert set(trained["arms"].split(",")) == {"erm_large", "erm_small", "kd_standard"} <= set(ARMS)
