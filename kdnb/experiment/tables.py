@@ -10,7 +10,7 @@ import pandas as pd
 
 from kdnb.catalog import MODALITIES, PROFILES, TASKS, check_name, modality_of, task_named
 from kdnb.core import metrics, store
-from kdnb.core.config import RunConfig, slug
+from kdnb.core.config import AXES, RunConfig, slug
 from kdnb.core.store import Run
 from kdnb.errors import DamagedRun, NoRuns
 from kdnb.experiment.arms import ARMS, NAMES, TAUGHT, arm_config
@@ -186,10 +186,7 @@ def tidy(found: list[Run]) -> pd.DataFrame:
     validation_accuracy, train_accuracy, train_entropy, the two curve entropies, seconds.
     """
     rows = []
-    keep = (
-        "task", "profile", "method", "student", "seed", "alpha", "tau", "tau2_scaling", "lr", "epochs", "before",
-        "after", "switch_at",
-    )  # fmt: skip
+    keep = {"task", "profile", "method", "student", "seed", *AXES}
     for run in found:
         config, arm, test = run.config, arm_of(run.config), run.metrics["test"]
         row = {"run_id": run.run_id, "arm": arm, "name": NAMES.get(arm, run.run_id)}

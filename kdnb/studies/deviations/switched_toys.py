@@ -3,6 +3,8 @@
 Student and teacher have one architecture. Sizes, switch points and ramp are our reconstruction.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -11,7 +13,7 @@ import torch
 from torch import Tensor
 
 from kdnb.core.entropy import posterior_entropy
-from kdnb.core.methods import switched
+from kdnb.core.methods import share_after
 from kdnb.core.metrics import accuracy
 from kdnb.studies.deviations import toys
 from kdnb.studies.deviations.eigendirections import NETWORKS, STUDENT
@@ -25,6 +27,20 @@ NOISE = 0.4  # share of the noisy digits' train labels that are redrawn
 BATCH = 32
 
 Student = Callable[[Alpha], tuple[Tensor, Tensor]]  # alpha(t) -> logits on train and on test, (R, N, K)
+
+
+def switched(before: float, after: float, switch: float, ramp: float = 0) -> Callable[[int], float]:
+    """alpha(t), the weight of the soft target at step t, that goes from `before` to `after` at `switch`.
+
+    One-hot -> KD is `switched(0, alpha, s)`, KD -> one-hot `switched(alpha, 0, s)`. Both ends are exact, so a
+    switch at 0 and one after the last step give the pure methods, bit by bit.
+    """
+
+    def alpha(step: int) -> float:
+        share = share_after(step, switch, ramp)
+        return (1 - share) * before + share * after
+
+    return alpha
 
 
 def toy_b_switches(

@@ -5,7 +5,8 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from kdnb.core.config import RunConfig
+from kdnb.core.config import METHOD_FIELDS, RunConfig
+from kdnb.core.methods import Switch
 from kdnb.errors import NoRuns
 from kdnb.experiment import tables
 from kdnb.experiment.arms import ARMS
@@ -14,10 +15,9 @@ from kdnb.experiment.tables import Study
 from kdnb.sweeps import select
 
 LARGE_ALPHA = 0.7  # from here on label smoothing counts as large
-_VARIED = {  # what differs between the arms of one setting, or between its seeds
-    "method", "student", "teacher_run", "alpha", "tau", "tau2_scaling", "confidence", "tfkd_form", "multiplier", "seed",
-    "order_seed", "history_points", "history_rows",
-}  # fmt: skip
+_VARIED = {*METHOD_FIELDS, "method", "student", "seed", "order_seed", "history_points", "history_rows", "extra"} - set(
+    Switch.settings()
+)  # what differs between the arms of one setting, or between its seeds
 
 
 def temperature(study: Study) -> Study | None:

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 
 from kdnb.core.entropy import posterior_entropy
-from kdnb.core.methods import share_after, switched
+from kdnb.core.methods import share_after
 from kdnb.studies.deviations import toys
+from kdnb.studies.deviations.switched_toys import switched
 from kdnb.studies.deviations.switching import recovered_gains
 from kdnb.studies.deviations.trainers import fit_linear, fit_networks, init_networks, network_logits, patches, stacked
 
