@@ -14,6 +14,7 @@ HERE = Path(__file__).resolve()
 
 def here(what: dict, how: dict) -> None:
     """One sweep in this process; a JSON line with clock, CPU time and memory for every line it says."""
+    from kdnb.studies import registry
     from kdnb.sweeps.engines import How, run
     from kdnb.sweeps.record import Sweep
 
@@ -21,6 +22,7 @@ def here(what: dict, how: dict) -> None:
         clocks = {"time": time.time(), "cpu": _cpu_seconds(), "rss_mib": _rss_mib()}
         print(json.dumps({**clocks, "line": line}), flush=True)
 
+    registry.grids()
     run(Sweep(**what), How(**how), say)
 
 

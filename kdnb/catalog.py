@@ -51,8 +51,8 @@ class Task:
     @property
     def caption(self) -> str:
         """What every figure says of the task."""
-        told = f"{self.title} (stand-in for {self.stands_in_for})" if self.stands_in_for else self.title
-        return f"{told}, {100 * self.label_noise:g} % of the train labels drawn anew" if self.label_noise else told
+        named = f"{self.title} (stand-in for {self.stands_in_for})" if self.stands_in_for else self.title
+        return f"{named}, {100 * self.label_noise:g} % of the train labels drawn anew" if self.label_noise else named
 
 
 _GLUE = [

@@ -27,6 +27,9 @@ import pytest  # noqa: E402
 import sitecustomize as offline  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
+from kdnb.studies import registry  # noqa: E402
+
+registry.grids()  # tests look grids up by name, some while they are collected
 matplotlib.use("Agg")
 pytest.register_assert_rewrite("skeleton")
 settings.register_profile("kdnb", deadline=None, max_examples=60, derandomize=True)  # two shared cores: no deadlines

@@ -5,8 +5,7 @@ import re
 import pytest
 
 from kdnb import paths
-from kdnb.studies.label_smoothing import verdicts
-from kdnb.studies.label_smoothing.claims import EVIDENCE
+from kdnb.studies import registry
 
 PAGE = (paths.ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
 ID = re.compile(r"\b([HT]\d+)\.(\d+)([a-z]?)\b(?:-\1\.(\d+))?")  # a range, T1.1-T1.3, is each of its ids
@@ -57,7 +56,7 @@ def test_the_tests_that_a_row_names_cite_it(name):
 
 def test_the_hypotheses_are_the_ledgers():
     """As many, and with the counts that the printed tables give."""
-    ledger = verdicts.ledger(None, **dict.fromkeys(set(EVIDENCE) - {"study"})).set_index("id")
+    ledger = registry.ledger(None, **dict.fromkeys(set(registry.evidence_kinds()) - {"study"})).set_index("id")
     assert {name: count for name, count in COUNTS.items() if count} == ledger.published.to_dict()
     assert {name[:-1] for name in ledger.index if name[-1].isalpha()} - set(ledger.index) == HEADINGS
 

@@ -16,14 +16,6 @@ ROOMS = [  # a room imports from itself and from those above it alone
     "core", "data", "models", "experiment", "analysis", "sweeps", "studies", "report", "cli",
 ]  # fmt: skip
 UPWARD = {  # still to be cured: module -> what it imports from below
-    "analysis.figures": {"studies.deviations.scatter"},
-    "experiment.tables": {"analysis.statistics"},
-    "studies.deviations.claims": {"studies.label_smoothing.claims"},
-    "studies.deviations.stored": {"studies.label_smoothing.evidence"},
-    "studies.deviations.switching": {"studies.label_smoothing.evidence"},
-    "studies.deviations.verdicts": {"studies.label_smoothing.claims", "studies.label_smoothing.evidence"},
-    "studies.label_smoothing.verdicts": {"studies.deviations.claims", "studies.deviations.verdicts"},
-    "sweeps.axes": {"studies.label_smoothing.paper"},
 }
 NEEDS_TORCH = {
     "core.device",

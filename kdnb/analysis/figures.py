@@ -15,15 +15,17 @@ from matplotlib.transforms import Bbox
 from kdnb import files, paths
 from kdnb.analysis import table_html
 from kdnb.experiment.arms import ARMS
-from kdnb.studies.deviations.scatter import teacher_class_pair
 
 METHOD_COLORS = {
-    "ERM": "#0173B2", "LS": "#DE8F05", "KD": "#029E73", "Self-KD": "#56B4E9", "Reverse KD": "#CC78BC",
+    "ERM": "#0173B2",
+    "LS": "#DE8F05",
+    "KD": "#029E73",
+    "Self-KD": "#56B4E9",
+    "Reverse KD": "#CC78BC",
     "Teacher-free KD": "#CA9161",
-}  # fmt: skip
+}
 METHOD_MARKERS = {"ERM": "o", "LS": "s", "KD": "^", "Self-KD": "v", "Reverse KD": "D", "Teacher-free KD": "P"}
 TEACHER_COLOR = "#949494"
-MANY = 500  # points of a scatter, above which it becomes a density
 
 
 def theme() -> None:
@@ -58,8 +60,14 @@ def save(figure: Figure, notebook: str, name: str, data: pd.DataFrame, alt: str,
     Files: outputs/figures/<notebook>__<name>.png and .csv.
 
     Args:
-        data: what is plotted. alt: what is seen, in a sentence or two. caption: printed below the figure:
-            task, profile, rows and seeds (`results.Study.caption`), or a word on where the data come from.
+        figure: it is closed here.
+        notebook, name: how its files are called.
+        data: what is plotted.
+        alt: what is seen, in a sentence or two.
+        caption: printed below the figure: task, profile, rows and seeds (`tables.Study.caption`), or a word on where
+            the data come from.
+    Raises:
+        ValueError: alt is blank.
     """
     from IPython.display import Image
 
@@ -82,14 +90,19 @@ def save(figure: Figure, notebook: str, name: str, data: pd.DataFrame, alt: str,
 
 
 def entropy_axis(ax: Axes, num_classes: int, which: str = "y", label: str = "mean posterior entropy [nats]") -> None:
-    """0 to log K, with log K dashed: the largest entropy there is."""
+    """0 to log K, with log K dashed: the largest entropy there is.
+
+    Args:
+        ax: whose axis.
+        num_classes: K.
+        which: "x" or "y".
+        label: what it says, above a line that names log K.
+    """
     top = np.log(num_classes)
-    line, limits, name = (
-        (ax.axhline, ax.set_ylim, ax.set_ylabel) if which == "y" else (ax.axvline, ax.set_xlim, ax.set_xlabel)
-    )
-    line(top, color="0.4", linestyle="--", linewidth=1)
-    limits(0, top * 1.08)
-    name(f"{label}\n(dashed: log {num_classes} = {top:.3f})")
+    draw = ax.axhline if which == "y" else ax.axvline
+    draw(top, color="0.4", linestyle="--", linewidth=1)
+    label = f"{label}\n(dashed: log {num_classes} = {top:.3f})"
+    ax.set(**{f"{which}lim": (0, top * 1.08), f"{which}label": label})
 
 
 def seed_dots(
@@ -99,8 +112,12 @@ def seed_dots(
 
     A degenerate run (see `metrics.is_degenerate`) is a dot like the others, crossed out.
 
-    table: columns arm, seed, the metric, and degenerate if known. published: columns arm, published. scale: 100
-    for percent.
+    Args:
+        table: columns arm, seed, the metric, and degenerate if known.
+        metric: the column drawn.
+        ax: where.
+        published: columns arm, published; None draws no diamond.
+        scale: of the values, 100 for percent.
     """
     arms = list(dict.fromkeys(table.arm))
     printed = published.set_index("arm").published if published is not None else {}
@@ -123,55 +140,30 @@ def seed_dots(
 def entropy_curves(curves: pd.DataFrame, ax: Axes, column: str = "test_entropy") -> Axes:
     """Entropy over training (the paper's Figures 1 and 2): mean over seeds with a band of one sd.
 
-    curves: columns arm, seed, step and the entropy column.
+    Args:
+        curves: columns arm, seed, step and the entropy column.
+        ax: where.
+        column: the entropy column.
     """
     arms = list(dict.fromkeys(curves.arm))
     palette = {arm: METHOD_COLORS[method_of(arm)] for arm in arms}
     markers = {arm: METHOD_MARKERS[method_of(arm)] for arm in arms}
     sns.lineplot(
-        curves, x="step", y=column, hue="arm", style="arm", palette=palette, markers=markers, dashes=False,
-        errorbar="sd", ax=ax, markersize=7,
-    )  # fmt: skip
+        curves,
+        x="step",
+        y=column,
+        hue="arm",
+        style="arm",
+        palette=palette,
+        markers=markers,
+        dashes=False,
+        errorbar="sd",
+        ax=ax,
+        markersize=7,
+    )
     handles, labels = ax.get_legend_handles_labels()
     ax.legend(handles, [ARMS[arm].name for arm in labels], frameon=False)
     ax.set_xlabel("optimiser step")
-    return ax
-
-
-def confidence_scatter(
-    teacher_logits: np.ndarray, logits: np.ndarray, ax: Axes, arm: str, transform: bool = True
-) -> Axes:
-    """Student against teacher probability of the teacher's own class, one point per example (arXiv 2301.12923).
-
-    transform: logit-transformed axes, phi(u) = ln(u / (1 - u)), exact from the logits; else both in [0, 1].
-    """
-    x, y = teacher_class_pair(teacher_logits, logits, transform)
-    look = style(arm)
-    ax.scatter(x, y, s=9, alpha=0.35, linewidths=0, **look)
-    low, high = (min(x.min(), y.min()) - 0.3, max(x.max(), y.max()) + 0.3) if transform else (0, 1)
-    ax.axline((low, low), slope=1, color="0.3", linewidth=1, linestyle="--")
-    ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
-    kind = "log odds" if transform else "probability"
-    ax.set(xlabel=f"teacher's {kind} of its own class", ylabel=f"student's {kind} of that class")
-    return ax
-
-
-def deviation_panel(x: np.ndarray, y: np.ndarray, ax: Axes, arm: str, ends: tuple[float, float], share: float) -> Axes:
-    """Y against X as from `deviations.teacher_class_pair`, on square axes with the diagonal; density for many points.
-
-    Above MANY examples hexagons stand for them, the darker the more (log scale). Dotted: where the lowest and the
-    highest `share` of X end and begin. ends: of both axes [log-odds].
-    """
-    look = style(arm)
-    if len(x) > MANY:
-        shades = sns.light_palette(look["color"], as_cmap=True)
-        ax.hexbin(x, y, gridsize=45, extent=(*ends, *ends), bins="log", mincnt=1, cmap=shades, linewidths=0)
-    else:
-        ax.scatter(x, y, s=14, alpha=0.6, linewidths=0, **look)
-    for edge in np.quantile(x, [share, 1 - share]):
-        ax.axvline(edge, color="0.4", linestyle=":", linewidth=1)
-    ax.axline((ends[0], ends[0]), slope=1, color="0.3", linewidth=1, linestyle="--")
-    ax.set(xlim=ends, ylim=ends, aspect="equal")
     return ax
 
 
@@ -183,14 +175,4 @@ def inheritance(cells: pd.DataFrame, ax: Axes) -> Axes:
     ax.axline((0, 0), slope=1, color="0.3", linewidth=1, linestyle="--")
     ax.set(xlim=ends, ylim=ends, aspect="equal", xlabel="teacher's entropy [nats]", ylabel="student's entropy [nats]")
     ax.legend(frameon=False)
-    return ax
-
-
-def class_matrix(matrix: np.ndarray, labels: tuple[str, ...], ax: Axes) -> Axes:
-    """Mean posterior by true class: the dark knowledge. matrix (K, K): row true class, column predicted mass."""
-    sns.heatmap(
-        matrix, annot=True, fmt=".2f", cmap="viridis", vmin=0, vmax=1, square=True, ax=ax,
-        cbar_kws={"label": "mean posterior"}, xticklabels=labels, yticklabels=labels,
-    )  # fmt: skip
-    ax.set(xlabel="class the mass goes to", ylabel="true class")
     return ax

@@ -1,10 +1,11 @@
 """Intervals and tests over seeds and over test examples: two kinds of chance, never mixed.
 
 Over seeds: would other trainings on the same data show it? Over examples: would the same trained models
-show it on other texts? numpy and scipy only.
+show it on other texts? Thin wrappers of scipy's tests, which add what one seed says: nothing.
 """
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +13,7 @@ import pandas as pd
 from scipy import stats
 
 LEVEL = 0.95
+NAN = float("nan")
 
 
 def t_interval(differences) -> tuple[float, float]:
@@ -21,20 +23,34 @@ def t_interval(differences) -> tuple[float, float]:
     """
     values = np.asarray(differences, dtype=np.float64)
     if len(values) < 2:
-        return float(values[0]) if len(values) else float("nan"), float("inf")
-    half = stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return float(values.mean()), float(half)
+        return float(values[0]) if len(values) else NAN, float("inf")
+    if np.ptp(values) == 0:
+        return float(values[0]), 0.0
+    low, high = _paired_t_test(values).confidence_interval(LEVEL)
+    return float(values.mean()), float(high - low) / 2
+
+
+def interval(differences) -> tuple[float, float, float, int]:
+    """Mean, low and high end of the 95 % t interval, and n, over paired differences (one per seed)."""
+    mean, half = t_interval(differences)
+    return mean, mean - half, mean + half, len(differences)
 
 
 def t_p_value(differences) -> float:
     """Two-sided p of the paired t test; below .05 exactly where the t interval excludes 0. nan below two."""
-    mean, half = t_interval(differences)
-    if not np.isfinite(half):
-        return float("nan")
-    if half == 0:
-        return 0.0 if mean else 1.0
-    n = len(differences)
-    return float(2 * stats.t.sf(abs(mean) / half * stats.t.ppf((1 + LEVEL) / 2, n - 1), n - 1))
+    values = np.asarray(differences, dtype=np.float64)
+    if len(values) < 2:
+        return NAN
+    if np.ptp(values) == 0:
+        return 0.0 if values[0] else 1.0
+    return float(_paired_t_test(values).pvalue)
+
+
+def _paired_t_test(differences: np.ndarray):
+    """scipy's t test of a mean of 0."""
+    with warnings.catch_warnings():  # differences that agree to the last bits make an interval as narrow as that
+        warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
+        return stats.ttest_1samp(differences, 0)
 
 
 def welch_interval(ours, other) -> tuple[float, float]:
@@ -43,41 +59,50 @@ def welch_interval(ours, other) -> tuple[float, float]:
     For comparison with the paired interval only: arms of one seed share their luck.
     """
     ours, other = np.asarray(ours, dtype=np.float64), np.asarray(other, dtype=np.float64)
+    difference = float(ours.mean() - other.mean())
     if min(len(ours), len(other)) < 2:
-        return float(ours.mean() - other.mean()), float("inf")
-    parts = np.array([ours.var(ddof=1) / len(ours), other.var(ddof=1) / len(other)])
-    total = parts.sum()
-    if total == 0:
-        return float(ours.mean() - other.mean()), 0.0
-    freedom = total**2 / (parts**2 / [len(ours) - 1, len(other) - 1]).sum()
-    return float(ours.mean() - other.mean()), float(stats.t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(total))
+        return difference, float("inf")
+    if np.ptp(ours) == np.ptp(other) == 0:
+        return difference, 0.0
+    low, high = stats.ttest_ind(ours, other, equal_var=False).confidence_interval(LEVEL)
+    return difference, float(high - low) / 2
 
 
 def sign_test(differences, sign: int) -> tuple[int, int, float]:
     """(differences of the claimed sign, differences that are not 0, one-sided p); 5 of 5 is p = 1/32 = .031."""
     values = np.asarray(differences, dtype=np.float64)
     agree, n = int(np.sum(sign * values > 0)), int(np.sum(values != 0))
-    return agree, n, float(stats.binom.sf(agree - 1, n, 0.5)) if n else float("nan")
+    return agree, n, float(stats.binomtest(agree, n, alternative="greater").pvalue) if n else NAN
 
 
 def correlation_interval(x, y, controls: int = 0) -> tuple[float, float, float]:
     """Pearson r and its 95 % interval by Fisher's z; the interval is (-1, 1) below four points.
 
-    r is nan where one side does not vary at all. controls: free constants already taken out of x and y, such as
-    the means of k groups (k - 1 of them); each costs a point.
+    Args:
+        x, y: (N,) the points.
+        controls: free constants already taken out of x and y, such as the means of k groups (k - 1 of them); each
+            costs a point.
+    Returns:
+        r, low, high; r is nan where one side does not vary at all.
     """
-    if len(x) < 2 or np.std(x) == 0 or np.std(y) == 0:
-        return float("nan"), -1.0, 1.0
-    r = float(np.corrcoef(x, y)[0, 1])
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return NAN, -1.0, 1.0
+    result = stats.pearsonr(x, y)
+    r = float(result.statistic)
     if len(x) - controls < 4 or abs(r) >= 1:
         return r, -1.0, 1.0
-    half = stats.norm.ppf((1 + LEVEL) / 2) / np.sqrt(len(x) - controls - 3)
-    return r, float(np.tanh(np.arctanh(r) - half)), float(np.tanh(np.arctanh(r) + half))
+    if not controls:
+        low, high = result.confidence_interval(LEVEL)
+    else:  # which scipy does not know of
+        half = stats.norm.ppf((1 + LEVEL) / 2) / np.sqrt(len(x) - controls - 3)
+        low, high = np.tanh(np.arctanh(r) - half), np.tanh(np.arctanh(r) + half)
+    return r, float(low), float(high)
 
 
 def correlation_p_value(r: float, n: int) -> float:
     """Two-sided p of r = 0 by Fisher's z, the test that `correlation_interval` inverts; nan below four points."""
-    return float(2 * stats.norm.sf(abs(np.arctanh(r)) * np.sqrt(n - 3))) if n > 3 and abs(r) < 1 else float("nan")
+    return float(2 * stats.norm.sf(abs(np.arctanh(r)) * np.sqrt(n - 3))) if n > 3 and abs(r) < 1 else NAN
 
 
 def holm(p_values) -> np.ndarray:
@@ -100,7 +125,7 @@ class Interval:
     method: str
 
 
-def paired_bootstrap(arm, than, resamples: int = 2000, seed: int = 0) -> Interval:
+def paired_bootstrap(arm, than, resamples: int = 2000) -> Interval:
     """95 % interval of mean(arm) - mean(than) over test examples, resampled together.
 
     BCa is undefined when every example has the same difference (two models that agree everywhere, say);
@@ -108,6 +133,7 @@ def paired_bootstrap(arm, than, resamples: int = 2000, seed: int = 0) -> Interva
 
     Args:
         arm, than: (N,) a value per test example, the same examples in the same order.
+        resamples: how often they are drawn.
     Raises:
         ValueError: the shapes differ.
     """
@@ -115,20 +141,25 @@ def paired_bootstrap(arm, than, resamples: int = 2000, seed: int = 0) -> Interva
     if arm.shape != than.shape or arm.ndim != 1:
         raise ValueError(f"paired values must be (N,) and (N,), got {arm.shape} and {than.shape}")
     if len(arm) < 2:
-        return Interval(float("nan"), float("nan"), len(arm), "none")
+        return Interval(NAN, NAN, len(arm), "none")
     for method in ("BCa", "percentile"):
         with warnings.catch_warnings():  # scipy warns where BCa is undefined; we look at the result instead
             warnings.simplefilter("ignore")
-            found = stats.bootstrap(
-                (arm - than,), np.mean, vectorized=True, n_resamples=resamples, batch=256,
-                confidence_level=LEVEL, method=method, rng=np.random.default_rng(seed),
-            ).confidence_interval  # fmt: skip
-        if np.isfinite(found.low) and np.isfinite(found.high):
+            ends = stats.bootstrap(
+                (arm - than,),
+                np.mean,
+                vectorized=True,
+                n_resamples=resamples,
+                batch=256,
+                confidence_level=LEVEL,
+                method=method,
+                rng=np.random.default_rng(0),
+            ).confidence_interval
+        if np.isfinite(ends.low) and np.isfinite(ends.high):
             break
-    return Interval(float(found.low), float(found.high), len(arm), method)
+    return Interval(float(ends.low), float(ends.high), len(arm), method)
 
 
-NAN = float("nan")
 NO_BOOTSTRAP = Interval(NAN, NAN, 0, "none")
 
 
@@ -159,12 +190,28 @@ def verdict(low: float, high: float, sign: int) -> str:
     return "holds" if low > 0 else "fails" if high < 0 else "undecided"
 
 
-def over_seeds(values: pd.Series, sign: int, run_ids: list[str] = (), examples: Interval = NO_BOOTSTRAP) -> Effect:
-    """The effect of one value per seed: mean, 95 % t interval, p, and the signs of the seeds; no value, no effect."""
+def over_seeds(values: pd.Series, sign: int, run_ids: Sequence[str] = (), examples: Interval = NO_BOOTSTRAP) -> Effect:
+    """The effect of one value per seed: mean, 95 % t interval, p, and the signs of the seeds; no value, no effect.
+
+    Args:
+        values: by seed; nan entries are left out.
+        sign: the claimed one; 0 for a claim that there is no effect.
+        run_ids: the runs behind it.
+        examples: its interval over test examples.
+    """
     values = values.dropna()
     if not len(values):
         return Effect()
-    mean, half = t_interval(values.to_numpy())
-    (agree, _, sign_p), n = sign_test(values, sign), len(values)
-    p, signs = t_p_value(values), f"{agree}/{n}" if sign else ""
-    return Effect(mean, mean - half, mean + half, n, p, signs, sign_p if sign else NAN, examples, list(run_ids))
+    mean, low, high, n = interval(values)
+    agree, _, sign_p = sign_test(values, sign)
+    return Effect(
+        effect=mean,
+        low=low,
+        high=high,
+        n=n,
+        p=t_p_value(values),
+        signs=f"{agree}/{n}" if sign else "",
+        sign_p=sign_p if sign else NAN,
+        examples=examples,
+        run_ids=list(run_ids),
+    )

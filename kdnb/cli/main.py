@@ -166,9 +166,10 @@ def simulate(
     as_json: Json = False,
 ) -> None:
     """Run what the second paper's claims need beside stored runs: toys and small networks, a minute in all."""
-    from kdnb.studies.deviations.simulations import simulate as run_simulations
+    from kdnb.analysis import simulations
+    from kdnb.studies import registry
 
-    finish(as_json, run_simulations(integers("seeds", seeds), words(only)))
+    finish(as_json, simulations.simulate(registry.simulations(), integers("seeds", seeds), words(only)))
 
 
 @app.command()

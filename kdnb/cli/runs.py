@@ -36,7 +36,7 @@ def list_runs(task: Annotated[str, typer.Option(help="Only this task's.")] = "",
 
 
 @app.command("show")
-def show_run(run_id: str, as_json: Json = False) -> None:
+def runs_show(run_id: str, as_json: Json = False) -> None:
     """Show one run: its config, metrics and cost."""
     from kdnb.core import store
     from kdnb.core.config import flat
@@ -52,21 +52,28 @@ def show_run(run_id: str, as_json: Json = False) -> None:
 
 
 @app.command("verify")
-def verify_runs(
+def runs_verify(
     redo: Annotated[bool, typer.Option("--redo", help="Train the damaged runs again.")] = False, as_json: Json = False
 ) -> None:
     """Check every byte of every run; set damaged ones aside. Exit code 1 if any was found and not redone."""
-    result = verify(redo)
+    result = verify_runs(redo)
     finish(as_json, result)
     raise typer.Exit(1 if set(result["damaged"]) - set(result["redone"]) else 0)
 
 
 @app.command("migrate")
-def migrate_runs(as_json: Json = False) -> None:
+def runs_migrate(as_json: Json = False) -> None:
     """Bring the runs of an earlier version into today's form: no name and no bit of any logit changes.
 
-    Damaged ones are set aside. Exit code 1 if any was found.
+    Damaged ones are left as they are. Exit code 1 if any was found.
     """
+    result = migrate_runs()
+    finish(as_json, result)
+    raise typer.Exit(1 if result["damaged"] else 0)
+
+
+def migrate_runs() -> dict[str, Any]:
+    """Convert every run of an earlier version; how many were looked at, and run_ids of the converted and damaged."""
     from kdnb import paths
     from kdnb.core import store
     from kdnb.errors import DamagedRun
@@ -81,14 +88,15 @@ def migrate_runs(as_json: Json = False) -> None:
                 migrated.append(run_id)
         except DamagedRun as error:
             damaged.append(run_id)
-            print(f"damaged: {error}; set aside in {store.set_aside(run_id)}")
+            print(f"damaged: {error}; left as it is: kdnb runs verify sets it aside")
     print(f"{len(ids)} runs, {len(migrated)} converted, {len(damaged)} damaged")
-    finish(as_json, {"runs": len(ids), "migrated": migrated, "damaged": damaged})
-    raise typer.Exit(1 if damaged else 0)
+    return {"checked": len(ids), "migrated": migrated, "damaged": damaged}
 
 
-def verify(redo: bool) -> dict[str, Any]:
+def verify_runs(redo: bool) -> dict[str, Any]:
     """Load every run; set damaged ones aside and, on request, train them again, students after teachers.
+
+    Runs of an earlier version are converted on the way.
 
     Args:
         redo: whether damaged runs are trained again.
@@ -96,8 +104,9 @@ def verify(redo: bool) -> dict[str, Any]:
         How many were checked, and the run_ids of the damaged and the redone ones.
     """
     from kdnb.core import store
-    from kdnb.errors import DamagedRun
+    from kdnb.errors import DamagedRun, OldRun
     from kdnb.experiment import obtain, tables
+    from kdnb.experiment.migrate import migrate
     from kdnb.experiment.points import Point
 
     ids = store.stored_ids()
@@ -105,7 +114,10 @@ def verify(redo: bool) -> dict[str, Any]:
     redone = []
     for run_id in ids:
         try:
-            store.load(run_id)
+            try:
+                store.load(run_id)
+            except OldRun:
+                migrate(run_id)  # which checks every byte of it as well
         except DamagedRun as error:
             damaged[run_id] = store.config_of(run_id)
             print(f"damaged: {error}; set aside in {store.set_aside(run_id)}")

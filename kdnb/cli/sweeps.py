@@ -12,7 +12,8 @@ from kdnb.cli.options import Json, ProfileName, add_options, finish, integers, s
 from kdnb.core.config import AXES, SCHEDULES, RunConfig
 from kdnb.errors import HubUnreachable, MissingAsset, Unfinished, nearest
 from kdnb.experiment.arms import ARMS
-from kdnb.sweeps.axes import GRIDS, HPARAMS, grid_named, searched, seeds_of
+from kdnb.studies import registry
+from kdnb.sweeps.grids import grid_named, seeds_of
 from kdnb.sweeps.only import FIELDS, parse, spelled
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ UNKNOWN = "unknown"  # the data's name in points that are only counted
 
 
 def grid_options(
-    grid: Annotated[str, typer.Argument(help=f"One of {', '.join(GRIDS)}.", show_default=False)] = "",
+    grid: Annotated[str, typer.Argument(help=f"One of {', '.join(registry.grids())}.", show_default=False)] = "",
     hparams: Annotated[
         str, typer.Option(help="published (the points of Table 7) or published12, instead of a grid.")
     ] = "",
@@ -48,11 +49,12 @@ def grid_options(
     from kdnb.sweeps.record import Sweep
 
     if hparams:
-        if hparams not in HPARAMS:
-            raise ValueError(f"unknown hparams {hparams!r}{nearest(hparams, HPARAMS)}")
-        if grid and grid != HPARAMS[hparams]:
+        published = {one.hparams: name for name, one in registry.grids().items() if one.hparams}
+        if hparams not in published:
+            raise ValueError(f"unknown hparams {hparams!r}{nearest(hparams, published)}")
+        if grid and grid != published[hparams]:
             raise ValueError(f"either a grid ({grid}) or --hparams ({hparams}), not both")
-        grid = HPARAMS[hparams]
+        grid = published[hparams]
     if not grid:
         raise ValueError("name a grid, or give --hparams published")
     if profile not in PROFILES:
@@ -187,8 +189,8 @@ def make_plan(sweep: "Sweep", measure: bool = True) -> dict[str, Any]:
     _print_parts(total)
     print(*total.lines(), sep="\n")
     for task in sweep.tasks:
-        if sweep.grid == "published7" and (lacking := searched(task, sweep.arms)):
-            print(f"  {task}: searched over alpha and epochs, since Table 7 lacks the row: {', '.join(lacking)}")
+        if note := grid_named(sweep.grid).note(task, sweep.arms):
+            print(f"  {task}: {note}")
     names = {"grid": sweep.grid, "profile": sweep.profile, "tasks": list(sweep.tasks), "seeds": list(sweep.seeds)}
     return {**names, "schedule": _schedule(sweep), **total.to_dict()}
 

@@ -108,10 +108,8 @@ def surroundings(kind: str) -> dict:
         peak, name = torch.cuda.max_memory_allocated(), torch.cuda.get_device_name()
     else:
         peak, name = _peak_memory(), f"cpu ({platform.machine()})"
-    return {
-        "peak_memory_mib": round(peak / 2**20), "device": name, "threads": torch.get_num_threads(), "precision": kind,
-        **_software(),
-    }  # fmt: skip
+    here = {"device": name, "threads": torch.get_num_threads(), "precision": kind}
+    return {"peak_memory_mib": round(peak / 2**20), **here, **_software()}
 
 
 def _peak_memory() -> int:

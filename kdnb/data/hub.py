@@ -9,18 +9,18 @@ import errno
 import fnmatch
 import functools
 import hashlib
-import json
 import os
 import socket
 import sys
 import urllib.request
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from kdnb import paths
 from kdnb.errors import DamagedFetch, HubUnreachable
-from kdnb.files import sha256
+from kdnb.files import read_json, sha256
 
 MANIFEST = "manifest.json"
 MODEL_FILES = (  # alternatives between bars: all there are, at least one; weights as safetensors only, the largest last
@@ -35,17 +35,19 @@ def manifest(repo: str, root: Path | None = None) -> dict | None:
 
     An unreadable manifest vouches for nothing and counts as none.
     """
-    try:
-        found = json.loads((root or paths.HUB).joinpath(repo, MANIFEST).read_bytes())
-        return found if isinstance(found["files"], dict) and isinstance(found["revision"], str) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    content = read_json((root or paths.HUB) / repo / MANIFEST)
+    whole = isinstance(content.get("files"), dict) and isinstance(content.get("revision"), str)
+    return content if whole else None
 
 
-def choose(patterns: tuple[str, ...], names) -> list[str]:
+def choose(patterns: tuple[str, ...], names: Iterable[str]) -> list[str]:
     """The names that some patterns ask for, in the patterns' order; [] unless each of them finds one."""
-    found = [[n for n in sorted(names) if any(fnmatch.fnmatchcase(n, p) for p in one.split("|"))] for one in patterns]
-    return list(dict.fromkeys(name for part in found for name in part)) if all(found) else []
+    ordered = sorted(names)
+    matching = []
+    for pattern in patterns:
+        either = pattern.split("|")
+        matching.append([name for name in ordered if any(fnmatch.fnmatchcase(name, one) for one in either)])
+    return list(dict.fromkeys(name for part in matching for name in part)) if all(matching) else []
 
 
 def broken(folder: Path, files: dict[str, dict]) -> list[str]:
@@ -55,9 +57,10 @@ def broken(folder: Path, files: dict[str, dict]) -> list[str]:
 
 def in_manifest(repo: str, revision: str, patterns: tuple[str, ...]) -> dict[str, dict]:
     """The manifest's entries of the files asked for, at the commit asked for; {} unless every pattern finds one."""
-    found = manifest(repo)
-    names = choose(patterns, found["files"]) if found and found["revision"] == revision else []
-    return {name: found["files"][name] for name in names}
+    known = manifest(repo)
+    if not known or known["revision"] != revision:
+        return {}
+    return {name: known["files"][name] for name in choose(patterns, known["files"])}
 
 
 def fetched(repo: str, revision: str, patterns: tuple[str, ...]) -> Path | None:
@@ -107,10 +110,11 @@ def state() -> str:
     return "reachable"
 
 
-def prepare() -> None:
-    """Before transformers or datasets are imported: no telemetry, and no minute of retries without a hub.
+def prepare_process() -> None:
+    """For the whole process, before what downloads imports the hub's client: no telemetry, no minute of retries.
 
-    Offline, they still find what their own cache holds.
+    Where the hub does not answer now, HF_HUB_OFFLINE is set: datasets has no argument for it, and reads it when it is
+    imported. Offline, it still finds what its own cache holds. What takes `local_files_only` needs none of this.
     """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if state() != "reachable":
@@ -170,9 +174,9 @@ class Mirror:
         if known and known["revision"] != part.revision:
             raise HubUnreachable(f"{folder} holds commit {known['revision'][:12]}, expected {part.revision[:12]}")
         sums = {name: entry["sha256"] for name, entry in known["files"].items()} if known else {}
-        found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-        names = choose(part.patterns, found)
-        return {name: Listed(found[name].stat().st_size, sums.get(name) or sha256(found[name])) for name in names}
+        here = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+        names = choose(part.patterns, here)
+        return {name: Listed(here[name].stat().st_size, sums.get(name) or sha256(here[name])) for name in names}
 
     def get(self, part: Part, name: str, scratch: Path) -> Path:
         """Copy a file into the scratch folder; returns where it is."""
@@ -225,7 +229,7 @@ def source() -> Mirror | Hub:
             f"{why}: run `kdnb fetch` where the hub is reachable and copy {paths.HUB} from there, "
             "or name a folder laid out as the hub in KDNB_HUB"
         )
-    prepare()
+    prepare_process()
     from huggingface_hub.utils import disable_progress_bars, logging
 
     logging.set_verbosity_error()  # what matters is told by kdnb
@@ -251,7 +255,7 @@ def _blob(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _reaching(part: Part):
+def _reaching(part: Part) -> Iterator[None]:
     """Turns what the hub's client raises into one line; a full or read-only disk stays what it is."""
     from huggingface_hub.errors import HTTPError
 

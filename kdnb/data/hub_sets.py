@@ -85,8 +85,8 @@ def load(where: HubSet, title: str, missing: str = "", instead: str = "") -> dic
         HubUnreachable: the files are not on this machine and cannot be fetched.
     """
     try:
-        found = local_files(where)
-        return {split: stacked_files(paths) for split, paths in found.items()} if found else _downloaded(where)
+        local = local_files(where)
+        return {split: stacked_files(parts) for split, parts in local.items()} if local else _downloaded(where)
     except DamagedFetch:
         raise
     except (OSError, RuntimeError) as error:
@@ -115,10 +115,10 @@ def local_files(where: HubSet) -> dict[str, list[Path]]:
     folder = hub.local(where.repo, where.revision, tuple(where.files.values()))
     if not folder:
         return {}
-    found = {split: sorted(folder.glob(pattern)) for split, pattern in where.files.items()}
-    if missing := [split for split in found if not found[split]]:
+    local = {split: sorted(folder.glob(pattern)) for split, pattern in where.files.items()}
+    if missing := [split for split in local if not local[split]]:
         raise FileNotFoundError(f"no file {folder / where.files[missing[0]]}")
-    return found
+    return local
 
 
 def stacked_files(paths: list[Path]) -> pd.DataFrame:
@@ -174,16 +174,16 @@ def tidy(table: pd.DataFrame, task: Task, columns: tuple[str, ...], label: str, 
 
 def _downloaded(where: HubSet) -> dict[str, pd.DataFrame]:
     """Split -> table, through the hub's own client and its cache; images stay encoded."""
-    hub.prepare()
+    hub.prepare_process()
     from datasets import Image, load_dataset
 
     try:
-        found = load_dataset(where.repo, where.config or None, revision=where.revision)
+        dataset = load_dataset(where.repo, where.config or None, revision=where.revision)
     except ValueError as error:  # so the client says that its cache holds nothing
         raise RuntimeError(str(error)) from None
     tables = {}
     for split, pattern in where.files.items():
-        part = found[Path(pattern).name.partition("-")[0]]
+        part = dataset[Path(pattern).name.partition("-")[0]]
         if isinstance(part.features.get(where.example), Image):
             part = part.cast_column(where.example, Image(decode=False))
         tables[split] = part.to_pandas()

@@ -26,7 +26,8 @@ def read(task: Task) -> Parts:
     """All examples of an image task.
 
     Raises:
-        MissingAsset, HubUnreachable: the images are not on this machine and cannot be fetched.
+        MissingAsset: the images come in a package, which is neither on this machine nor to be fetched.
+        HubUnreachable: the same of images from the hub.
         ValueError: a file lacks a column, or holds an image of another size.
     """
     if task.source == "hub":
@@ -95,31 +96,31 @@ def _decoded_parts(task: Task, where: HubSet) -> Parts:
 def _kept_at(task: Task, where: HubSet) -> Path | None:
     """Where the decoded images of the files on this machine are kept; None without such files."""
     try:
-        found = hub_sets.local_files(where)
+        local = hub_sets.local_files(where)
     except FileNotFoundError:  # told when they are read
         return None
-    if not found:
+    if not local:
         return None
-    sums = "".join(files.sha256(path) for split in ("train", "test") for path in found[split])
+    sums = "".join(files.sha256(path) for split in ("train", "test") for path in local[split])
     return paths.DATA_CACHE / "built" / f"{task.name}-{hashlib.sha256(sums.encode()).hexdigest()[:16]}.npz"
 
 
-def _decoded(task: Task, where: HubSet, table: pd.DataFrame, told: str) -> tuple[np.ndarray, np.ndarray]:
+def _decoded(task: Task, where: HubSet, table: pd.DataFrame, whose: str) -> tuple[np.ndarray, np.ndarray]:
     """Images (N, C, H, W) uint8 from encoded files, and labels (N,); grey ones among colored ones become colored."""
     from PIL import Image
 
     for column in (where.example, where.label):
         if column not in table:
-            raise ValueError(f"{told}: no column {column!r}, found {', '.join(map(str, table.columns))}")
+            raise ValueError(f"{whose}: no column {column!r}, found {', '.join(map(str, table.columns))}")
     images = np.empty((len(table), *task.shape), dtype=np.uint8)
     for row, cell in enumerate(table[where.example]):
         try:
             with Image.open(io.BytesIO(cell["bytes"])) as picture:
                 pixels = np.asarray(picture.convert("RGB" if task.shape[0] == 3 else "L"))
         except (OSError, KeyError, TypeError) as error:
-            raise ValueError(f"{told}: row {row + 1} holds no image ({error})") from None
+            raise ValueError(f"{whose}: row {row + 1} holds no image ({error})") from None
         if pixels.shape[:2] != task.shape[1:]:
             size = " by ".join(map(str, pixels.shape[:2]))
-            raise ValueError(f"{told}: row {row + 1} is {size} pixels, expected {task.shape[1]} by {task.shape[2]}")
+            raise ValueError(f"{whose}: row {row + 1} is {size} pixels, expected {task.shape[1]} by {task.shape[2]}")
         images[row] = pixels.reshape(*task.shape[1:], -1).transpose(2, 0, 1)
     return images, table[where.label].to_numpy(dtype=np.int64)

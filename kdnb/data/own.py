@@ -20,8 +20,12 @@ def read(
     """The task and its examples (columns split, text, text2, label) from the user's files.
 
     Args:
-        path, validation, test: CSV, TSV or Parquet files; a missing one is cut from `path` at random.
-        text, text2, label: column names; text2 for pairs. Labels are names, or integers 0..K-1.
+        path: the train split, a CSV, TSV or Parquet file.
+        text: column of the text.
+        label: column of the label: names, or integers 0..K-1.
+        text2: column of the second text, for pairs.
+        validation: the validation split; "" cuts it from `path` at random.
+        test: the test split; "" the same.
     Raises:
         ValueError: one line naming file, column or row, and what was expected.
     """
@@ -37,9 +41,13 @@ def read(
             parts[split]["label"] = _numbers(parts[split].label, labels, where, label)
     _cut(parts, path)
     task = Task(
-        name=f"own:{Path(path).stem}", title=Path(path).stem, question=f"Which {label}?", labels=labels,
-        source="own", pair=bool(text2),
-    )  # fmt: skip
+        name=f"own:{Path(path).stem}",
+        title=Path(path).stem,
+        question=f"Which {label}?",
+        labels=labels,
+        source="own",
+        pair=bool(text2),
+    )
     return task, pd.concat([part.assign(split=split) for split, part in parts.items()], ignore_index=True)
 
 

@@ -15,7 +15,9 @@ PATCH = 16  # pixels that count as one token where an evaluation batch is filled
 class Pixels:
     """N images of one size, kept as bytes and normalised batch by batch.
 
-    images: (N, C, H, W) uint8. mean, std: (C, 1, 1) float32, of the train split's channels.
+    images: (N, C, H, W) uint8.
+    mean: (C, 1, 1) float32, of the train split's channels.
+    std: (C, 1, 1) float32, the same.
     """
 
     images: np.ndarray

@@ -1,12 +1,16 @@
 """Token ids of a split in flat arrays, and the batches made of them."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from kdnb.data.splits import Split
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast  # seconds to import
 
 CHUNK = 4096  # examples tokenised at a time, so that memory grows only with the ids
 
@@ -15,8 +19,10 @@ CHUNK = 4096  # examples tokenised at a time, so that memory grows only with the
 class Tokens:
     """Token ids of N examples, one after another.
 
-    ids: (total,) int32. starts: (N + 1,) where each example begins. second: (N,) position, within the
-    example, of the second text's first token (its length where there is none). pad_id: what pads a batch.
+    ids: (total,) int32.
+    starts: (N + 1,) where each example begins.
+    second: (N,) position, within the example, of the second text's first token; its length where there is none.
+    pad_id: what pads a batch.
     """
 
     ids: np.ndarray
@@ -51,11 +57,13 @@ class Tokens:
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def tokenize(split: Split, tokenizer, max_length: int) -> Tokens:
+def tokenize(split: Split, tokenizer: "PreTrainedTokenizerFast", max_length: int) -> Tokens:
     """Token ids of a split, [CLS] text [SEP] (text2 [SEP]), cut to max_length.
 
     Args:
-        split: N examples. tokenizer: a fast transformers tokenizer. max_length: tokens, >= 8.
+        split: N examples.
+        tokenizer: a fast one.
+        max_length: of a text or pair [tokens], >= 8.
     """
     ids, lengths, second = [], [], []
     for start in range(0, len(split), CHUNK):

@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from kdnb.analysis import statistics
 from kdnb.catalog import MODALITIES, PROFILES, TASKS, check_name, modality_of, task_named
 from kdnb.core import metrics, store
-from kdnb.core.config import RunConfig, slug
+from kdnb.core.config import AXES, RunConfig, slug
 from kdnb.core.store import Run
 from kdnb.errors import DamagedRun, NoRuns
 from kdnb.experiment.arms import ARMS, NAMES, TAUGHT, arm_config
@@ -187,10 +186,7 @@ def tidy(found: list[Run]) -> pd.DataFrame:
     validation_accuracy, train_accuracy, train_entropy, the two curve entropies, seconds.
     """
     rows = []
-    keep = (
-        "task", "profile", "method", "student", "seed", "alpha", "tau", "tau2_scaling", "lr", "epochs", "before",
-        "after", "switch_at",
-    )  # fmt: skip
+    keep = {"task", "profile", "method", "student", "seed", *AXES}
     for run in found:
         config, arm, test = run.config, arm_of(run.config), run.metrics["test"]
         row = {"run_id": run.run_id, "arm": arm, "name": NAMES.get(arm, run.run_id)}
@@ -237,26 +233,3 @@ def spread(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     )  # fmt: skip
     result["run_ids"] = grouped.run_id.agg(list)
     return result.reset_index()
-
-
-def interval(differences: pd.Series) -> tuple[float, float, float, int]:
-    """Mean, low and high end of the 95 % t interval, and n, over paired differences."""
-    mean, half = statistics.t_interval(differences.to_numpy())
-    return mean, mean - half, mean + half, len(differences)
-
-
-def against_erm(found: Study) -> pd.DataFrame:
-    """What each soft target does to the model it trains: entropy [nats] and accuracy [shares] minus ERM's.
-
-    Paired by seed with the ERM runs of the same model; arms without such a pair are left out.
-
-    Returns:
-        task, arm, name, metric; effect, low, high (95 % t interval over seeds, infinite for one seed) and n.
-    """
-    rows = []
-    for arm in sorted((arm for arm in ARMS if ARMS[arm].method != "erm"), key=lambda arm: ARMS[arm].student != "small"):
-        for metric in ("entropy", "accuracy"):
-            change = found.difference(arm, f"erm_{ARMS[arm].student}", metric)
-            if len(change):
-                rows.append((found.task, arm, ARMS[arm].name, metric, *interval(change)))
-    return pd.DataFrame(rows, columns=["task", "arm", "name", "metric", "effect", "low", "high", "n"])

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ from kdnb.data.tokens import Tokens, tokenize
 from kdnb.errors import ModelUnavailable
 from kdnb.models.dropout import Dropout
 from kdnb.models.encoder import Encoder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast  # seconds to import
 
 
 class Classifier(nn.Module):
@@ -87,9 +91,13 @@ def _pretrained(name: str) -> tuple[nn.Module, nn.Linear]:
     source = SOURCES[name]
     if source.kind == "tiny":
         config = BertConfig(
-            vocab_size=256, hidden_size=32, num_hidden_layers=len(source.layers), num_attention_heads=2,
-            intermediate_size=64, max_position_embeddings=64,
-        )  # fmt: skip
+            vocab_size=256,
+            hidden_size=32,
+            num_hidden_layers=len(source.layers),
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=64,
+        )
         encoder = BertModel(config, add_pooling_layer=True)
     else:
         where, pin = location(name)
@@ -109,16 +117,20 @@ def _pretrained(name: str) -> tuple[nn.Module, nn.Linear]:
     return encoder, dense
 
 
-def location(name: str) -> tuple[str, dict]:
-    """Where from_pretrained finds a model, and the pin to pass: fetched, else mirrored, else the hub."""
+def location(name: str) -> tuple[str, dict[str, str | bool]]:
+    """Where from_pretrained finds a model, and what else to pass it: fetched, else mirrored, else the hub.
+
+    Of the hub, the pinned commit; where it does not answer, its own cache alone, without a minute of retries.
+    """
     source = SOURCES[name]
     if source.kind == "asset":
         return str(asset(source.where)), {}
-    folder = hub.local(source.where, source.revision, hub.MODEL_FILES)
-    return (str(folder), {}) if folder else (source.where, {"revision": source.revision})
+    if folder := hub.local(source.where, source.revision, hub.MODEL_FILES):
+        return str(folder), {}
+    return source.where, {"revision": source.revision, "local_files_only": hub.state() != "reachable"}
 
 
-def load_tokenizer(name: str, data: TaskData):
+def load_tokenizer(name: str, data: TaskData) -> "PreTrainedTokenizerFast":
     """The fast tokenizer of a model; `tiny` models get one whose words are the train split's."""
     from transformers import AutoTokenizer, BertTokenizerFast
 

@@ -50,8 +50,8 @@ class Features(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Features (N, width) from (N, C, H, W)."""
-        found = self.model(pixel_values)
-        return found.last_hidden_state[:, 0] if found.pooler_output is None else found.pooler_output.flatten(1)
+        output = self.model(pixel_values)
+        return output.last_hidden_state[:, 0] if output.pooler_output is None else output.pooler_output.flatten(1)
 
 
 def build(config: RunConfig, data: TaskData) -> ImageClassifier:
@@ -140,10 +140,15 @@ def _vit(size: tuple[int, ...], shape: tuple[int, int, int]) -> tuple[nn.Module,
 
     layers, width = size
     config = ViTConfig(
-        num_channels=shape[0], image_size=shape[1], patch_size=2 if shape[1] < 16 else 4 if shape[1] <= 32 else 8,
-        hidden_size=width, num_hidden_layers=layers, num_attention_heads=width // 16, intermediate_size=2 * width,
+        num_channels=shape[0],
+        image_size=shape[1],
+        patch_size=2 if shape[1] < 16 else 4 if shape[1] <= 32 else 8,
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 16,
+        intermediate_size=2 * width,
         attn_implementation="eager",
-    )  # fmt: skip
+    )
     return Features(ViTModel(config, add_pooling_layer=False)), width
 
 

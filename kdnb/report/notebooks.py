@@ -19,20 +19,8 @@ from kdnb.catalog import PROFILES, check_name
 from kdnb.core import store
 from kdnb.core.config import slug
 from kdnb.errors import NotebookFailed, nearest
+from kdnb.studies import registry
 
-DARK_TASK = "section"  # of the dark-knowledge matrix of notebook 31, five classes
-DARK_ARMS = "erm_large,erm_small,kd_standard"  # what it needs
-DARK = {"31_teacher_student_scatter": {"dark_task": DARK_TASK}}
-SEARCHED = {  # grids of a profile's study
-    "demo": ("search",), "cpu": ("search", "temperature", "ladder", "deviations", "switching"),
-}  # fmt: skip
-THEORY = ("10_entropy_of_targets", "11_rosetta", "35_published_tables")
-READING = (
-    "00_start_here", "30_kd_vs_ls", "31_teacher_student_scatter", "33_seeds_and_verdicts", "34_calibration",
-    "40_reverse_kd",
-)  # fmt: skip
-BEYOND = ("32_temperature", "41_capacity_ladder")  # of grids that take hours: read the reference runs of profile cpu
-SECOND = ("51_switching_losses", "52_eigendirections", "53_gradient_denoising", "54_constrained_students")
 TIMEOUT = 3600  # seconds that one cell may take before its kernel is ended
 
 
@@ -51,21 +39,8 @@ class Step:
 
 
 def study_steps(profile: str) -> list[Step]:
-    """The study in order: what trains first, then what reads, on every task of the profile."""
-    tasks = [{"task": task, "profile": profile} for task in PROFILES[profile].tasks]
-    dark = {"task": DARK_TASK, "profile": profile, "seeds": "0", "arms": DARK_ARMS}
-    steps = [Step("20_finetune", parameters) for parameters in [*tasks, dark]]
-    steps += [Step("21_grid_search", {"profile": profile, "grid": grid}) for grid in SEARCHED.get(profile, ())]
-    steps += [Step(name, {"profile": profile}) for name in THEORY]
-    steps += [Step(name, parameters | DARK.get(name, {})) for parameters in tasks for name in READING]
-    steps += [Step(name, {"profile": "cpu"}) for name in BEYOND if profile in SEARCHED]
-    return steps + (_second_paper(profile) if profile in ("cpu", "paper") else [])
-
-
-def _second_paper(profile: str) -> list[Step]:
-    """The notebooks on arXiv 2301.12923, which train what they show: minutes that the demo's study leaves out."""
-    stored = [Step("50_deviations", {"task": task, "profile": profile}) for task in ("rt", "digits")]
-    return stored + [Step(name, {"profile": profile}) for name in SECOND]
+    """What `kdnb study` executes, in order: what trains first, then what reads, of every study."""
+    return [Step(*step) for step in registry.notebooks(profile)]
 
 
 def notebook_path(name: str) -> Path:

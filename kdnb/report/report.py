@@ -18,11 +18,13 @@ from markupsafe import Markup
 
 from kdnb import __version__, files, paths
 from kdnb.analysis import figures
+from kdnb.analysis.ledger import as_printed
 from kdnb.catalog import PROFILES, TASKS
 from kdnb.errors import nearest
 from kdnb.experiment import tables
 from kdnb.report import notebooks as runner
-from kdnb.studies.label_smoothing import evidence, paper, verdicts
+from kdnb.studies import registry
+from kdnb.studies.label_smoothing import paper
 
 _MATH = re.compile(r"(`[^`]*`)|\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.DOTALL)
 
@@ -62,12 +64,12 @@ def _studies(profile: str) -> list[tables.Study]:
 
 def _section(study: tables.Study) -> dict:
     """One task's part: caption, answer, picture, the two tables, the ledger, and the runs they link to."""
-    others = evidence.beyond(study)
-    ledger = verdicts.ledger(study, **others)
+    others = registry.evidence(study)
+    ledger = registry.ledger(study, **others)
     decided = ledger[ledger.verdict != "no runs"]
     linked = {run_id for ids in decided.run_ids for run_id in ids}
-    beyond = (item for other in others.values() if other for item in other.runs.items())
-    runs = study.runs | {run_id: run for run_id, run in beyond if run_id in linked}
+    further = (item for other in others.values() if other for item in other.runs.items())
+    runs = study.runs | {run_id: run for run_id, run in further if run_id in linked}
     task, claims = TASKS[study.task], [claim(row) for row in decided.itertuples()]
     return {
         "title": task.caption, "question": task.question, "caption": study.caption, "ledger": claims,
@@ -153,7 +155,7 @@ def _link_runs(text: str, runs) -> str:
 
 def drawn() -> list[dict]:
     """The claims that need no stored run, as text; those that nobody has simulated are left out."""
-    ledger = verdicts.ledger(None, ("H7", "H8", "H9"), simulation=None)
+    ledger = registry.simulated_ledger()
     return [claim(row) for row in ledger.itertuples() if row.verdict != "no runs"]
 
 
@@ -161,13 +163,13 @@ def claim(row) -> dict:
     """A row of the ledger as text."""
 
     def span(low: float, high: float) -> str:
-        return f"[{verdicts.shown(low, row.unit)}, {verdicts.shown(high, row.unit)}]"
+        return f"[{as_printed(low, row.unit)}, {as_printed(high, row.unit)}]"
 
     over_seeds = "exact" if pd.isna(row.p) and not row.run_ids else span(row.low, row.high) if row.n > 1 else "one seed"
     over_examples = span(row.example_low, row.example_high) if row.bootstrap != "none" else "–"
     return {
         "id": row.id, "statement": row.statement, "test": row.test, "source": row.source, "published": row.published,
-        "effect": f"{verdicts.shown(row.effect, row.unit)} {row.unit}", "seeds": over_seeds, "n": row.n,
+        "effect": f"{as_printed(row.effect, row.unit)} {row.unit}", "seeds": over_seeds, "n": row.n,
         "signs": row.signs, "examples": over_examples + ("*" if row.bootstrap == "percentile" else ""),
         "degenerate": row.degenerate, "verdict": row.verdict, "run_ids": row.run_ids,
         "corrected": "–" if pd.isna(row.p_holm) else f"{row.p_holm:.3f}" if row.p_holm >= 0.0005 else "< .001",
@@ -193,17 +195,12 @@ def rows(study: tables.Study, metric: str, scale: float, digits: int) -> list[di
 def answer(ledger: pd.DataFrame) -> str:
     """What the decisive claims say, in a sentence: verdicts, whether Holm's correction leaves them, degenerate runs."""
     rows, parts = ledger.set_index("id"), []
-    for name, told in {
-        "H3.1": "label smoothing raises entropy over ERM (small student)",
-        "H4.1": "label smoothing raises entropy over ERM (large student)",
-        "H3.2": "standard KD lowers entropy below ERM",
-        "H4.2": "reverse KD raises entropy above ERM",
-        "H4.3": "reverse KD stays below label smoothing",
-    }.items():
+    answers = {name: words for chapter in registry.chapters() for name, words in chapter.answers.items()}
+    for name, words in answers.items():
         if name in rows.index and rows.verdict[name] != "no runs":
             row = rows.loc[name]
             undone = row.verdict != "undecided" and not row.p_holm < 0.05
             notes = ["not after Holm's correction"] * undone
             notes += [f"{row.degenerate} of the {len(row.run_ids)} runs learnt nothing"] * bool(row.degenerate)
-            parts.append(f"{told}: {row.verdict}" + f" ({', '.join(notes)})" * bool(notes))
+            parts.append(f"{words}: {row.verdict}" + f" ({', '.join(notes)})" * bool(notes))
     return f"At fixed hyper-parameters, none of them searched: {'; '.join(parts)}" if parts else ""

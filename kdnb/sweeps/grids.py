@@ -4,19 +4,80 @@ A cell is the points of one student on one kind of target; a grid is planned, co
 Nothing is read from the run store here.
 """
 
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from kdnb.catalog import PROFILES, SOURCES, model_of
+from kdnb.catalog import PROFILES
 from kdnb.core.config import METHOD_FIELDS, RunConfig, slug
 from kdnb.core.methods import used_settings
 from kdnb.errors import nearest
 from kdnb.experiment.arms import ARMS, arm_config
 from kdnb.experiment.points import Point
-from kdnb.sweeps.axes import GRIDS, PLACEHOLDER, PULL, RAMP, SWITCHES, TOY_SWITCHES, Grid, grid_named, product, seeds_of
 from kdnb.sweeps.only import FIELDS, Only, checked, keeps, refuse_unknown, spelled
+
+PLACEHOLDER = "unselected"  # ends the teacher's name of a point whose teacher is not selected yet
+
+
+def _no_pairs(task: str, profile: str) -> "list[Cell]":
+    return []
+
+
+def _no_note(task: str, arms: tuple[str, ...]) -> str:
+    return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """One grid: the arms it is made of, and the fields of an arm's points."""
+
+    title: str
+    fields: Callable[[str, str, str], list[dict]]  # (arm, task, profile) -> changes of each point
+    arms: tuple[str, ...]  # keys of ARMS that make it up
+    also: tuple[str, ...] = ()  # keys of ARMS it can be asked for besides
+    pairs: "Callable[[str, str], list[Cell]]" = _no_pairs  # (task, profile) -> cells of models that are no arm
+    schedule: str = "linear"  # of the learning rate, where none is asked for
+    search: bool = True  # one seed is enough to search with, as in the paper; else the profile's seeds
+    hparams: str = ""  # its name after --hparams, for a grid of published points
+    note: Callable[[str, tuple[str, ...]], str] = _no_note  # (task, arms asked for) -> a line that its plan adds
+
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        """The arms it can be asked for."""
+        return self.arms + self.also
+
+
+GRIDS: dict[str, Grid] = {}  # by name; filled by `kdnb.studies.registry.grids`
+
+
+def register(name: str, grid: Grid) -> None:
+    """Give a grid its name; ValueError if another one has it."""
+    if GRIDS.setdefault(name, grid) is not grid:
+        raise ValueError(f"two studies register a grid {name!r}: {GRIDS[name].title}; {grid.title}")
+
+
+def grid_named(name: str) -> Grid:
+    """The grid of a name; ValueError with the nearest name otherwise."""
+    if name not in GRIDS:
+        hint = nearest(name, GRIDS) if GRIDS else ": no grid is registered, call kdnb.studies.registry.grids() first"
+        raise ValueError(f"unknown grid {name!r}{hint}")
+    return GRIDS[name]
+
+
+def product(axes: dict[str, Iterable]) -> list[dict]:
+    """Every combination of some fields' values, without the entropy curves.
+
+    A search reads where its runs end. Ten samples of train and test on the way would cost more than the shortest
+    runs themselves, in thousands of points that nobody draws.
+    """
+    return [dict(zip(axes, values, strict=True), history_points=0) for values in itertools.product(*axes.values())]
+
+
+def seeds_of(name: str, profile: str) -> tuple[int, ...]:
+    """Seeds of a grid where none are asked for: one for a search, the profile's for what is compared."""
+    return PROFILES[profile].seeds[:1] if grid_named(name).search else PROFILES[profile].seeds
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,19 +89,6 @@ class Cell:
     student: str  # as RunConfig.student
     teacher: str  # the same of its teacher, "" for none
     changes: list[dict]
-
-
-def ladder_sizes(profile: str, task: str = "") -> list[str]:
-    """The models of a profile's ladder as RunConfig.student names them: its large and small, and their relatives.
-
-    task: what they read; any task of texts for "".
-    """
-    own = {model_of(profile, size, task): size for size in ("large", "small")}
-    kinds, wheres = ({getattr(SOURCES[name], part) for name in own} for part in ("kind", "where"))
-    return [
-        own.get(name, name) for name, source in SOURCES.items()
-        if source.kind in kinds and (source.kind != "hub" or source.where in wheres)
-    ]  # fmt: skip
 
 
 def cells(name: str, task: str, profile: str, arms: Iterable[str] = ()) -> list[Cell]:
@@ -55,11 +103,9 @@ def cells(name: str, task: str, profile: str, arms: Iterable[str] = ()) -> list[
     for arm in arms:
         if arm not in grid.allowed:
             raise ValueError(f"grid {name} has no arm {arm!r}{nearest(arm, grid.allowed)}")
-    if name == "ladder":
-        return _ladder(profile, task)
     wanted = [arm for arm in ARMS if arm in (tuple(arms) or grid.arms)]
     found = [arm_cell(grid, arm, task, profile) for arm in sorted(wanted, key=lambda arm: ARMS[arm].method != "erm")]
-    return found + (_switched(profile) if name == "switching" and not arms else [])
+    return found + (grid.pairs(task, profile) if not arms else [])
 
 
 def arm_cell(grid: Grid, arm: str, task: str, profile: str) -> Cell:
@@ -72,27 +118,7 @@ def arm_cell(grid: Grid, arm: str, task: str, profile: str) -> Cell:
 def teacher_cells(name: str, models: Iterable[str], task: str, profile: str) -> list[Cell]:
     """The ERM cells of some models, among whose points a grid's teachers are selected."""
     of_model = {ARMS[arm].student: arm for arm in ("erm_large", "erm_small")}
-    return [arm_cell(GRIDS[name], of_model[model], task, profile) for model in of_model if model in models]
-
-
-def _switched(profile: str) -> list[Cell]:
-    """The small student, switched from the labels to the large model's posteriors, and back."""
-    at = TOY_SWITCHES if profile == "toy" else SWITCHES
-    pairs = [{"before": before, "after": after} for before, after in (("erm", "kd"), ("kd", "erm"))]
-    return [
-        Cell("", "switch", "small", "large", [{**fields, **pair, "method": "switch"} for fields in product(
-            {**PULL, "switch_at": at, "ramp": (RAMP,)}
-        )]) for pair in pairs
-    ]  # fmt: skip
-
-
-def _ladder(profile: str, task: str) -> list[Cell]:
-    """ERM of every size; KD of the small student by every teacher, and of every student by the small teacher."""
-    sizes = ladder_sizes(profile, task)
-    named = {(a.method, a.student, ARMS[a.teacher].student if a.teacher else ""): arm for arm, a in ARMS.items()}
-    trios = [("erm", size, "") for size in sizes] + [("kd", "small", teacher) for teacher in sizes]
-    trios += [("kd", student, "small") for student in sizes if student != "small"]
-    return [Cell(named.get(trio, ""), *trio, [{}]) for trio in trios]
+    return [arm_cell(grid_named(name), of_model[model], task, profile) for model in of_model if model in models]
 
 
 BUDGET = ("lr", "epochs")  # the filters that candidates for a teacher are held to
@@ -146,7 +172,7 @@ def stages(
     selected one, the point stands with a placeholder: it can be counted, and no stored run has its name.
 
     Args:
-        grid: a key of GRIDS.
+        grid: its name.
         task: as RunConfig's.
         profile: as RunConfig's.
         data: as RunConfig's.
@@ -164,7 +190,7 @@ def stages(
     grid_cells = cells(grid, task, profile, tuple(arms))
     for seed in tuple(seeds) or seeds_of(grid, profile):
         fixed = {"task": task, "profile": profile, "data": data, "seed": seed}
-        fixed["schedule"] = schedule or GRIDS[grid].schedule
+        fixed["schedule"] = schedule or grid_named(grid).schedule
         fields_of = {cell: _fields(cell, fixed) for cell in grid_cells}
         if part and not made.points:
             seen = [_seen(cell, fields) for cell, rows in fields_of.items() for fields in rows]

@@ -26,7 +26,7 @@ STARTS = 50  # of the starts of a sweep, the latest are kept
 class Sweep:
     """What is asked for: a grid, or a part of it, on some tasks at a profile. Its name is its content's."""
 
-    grid: str  # a key of kdnb.sweeps.axes.GRIDS
+    grid: str  # a name in kdnb.sweeps.grids.GRIDS
     tasks: tuple[str, ...]  # keys of kdnb.catalog.TASKS
     profile: str = "demo"
     seeds: tuple[int, ...] = ()  # () for the grid's

@@ -9,7 +9,7 @@ from kdnb import paths
 from kdnb.core import store
 from kdnb.experiment.points import Point
 from kdnb.sweeps import progress
-from kdnb.sweeps.axes import GRIDS
+from kdnb.sweeps.grids import grid_named
 from kdnb.sweeps.plan import duration
 from kdnb.sweeps.record import Record
 
@@ -126,7 +126,7 @@ def title(status: Status) -> str:
     sweep, record = status.record.sweep, status.record
     points = sum(map(status.total, STATES))
     return (
-        f"{sweep.name}: {GRIDS[sweep.grid].title}\n"
+        f"{sweep.name}: {grid_named(sweep.grid).title}\n"
         f"{status.total('done'):,} of {points:,} points done; threads per training: {record.threads}"
     )
 

@@ -25,16 +25,32 @@ def test_one_seed_decides_nothing():
     assert math.isnan(statistics.t_p_value([0.4]))
 
 
-def test_p_values_are_scipys():
-    values = [0.1, 0.3, -0.05, 0.2, 0.12]
-    assert statistics.t_p_value(values) == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+@given(differences)
+def test_the_t_interval_is_its_formula(values):
+    """mean ± t_.975 sd / sqrt(n), and p from the same statistic."""
+    n, mean, sd = len(values), np.mean(values), np.std(values, ddof=1)
+    ours = statistics.t_interval(values)
+    assert ours == pytest.approx((mean, stats.t.ppf(0.975, n - 1) * sd / math.sqrt(n)), abs=1e-12)
+    assert statistics.interval(values) == pytest.approx((mean, mean - ours[1], mean + ours[1], n))
+    if sd > 1e-6:
+        p = 2 * stats.t.sf(abs(mean) / sd * math.sqrt(n), n - 1)
+        assert statistics.t_p_value(values) == pytest.approx(p, abs=1e-12)
+
+
+def test_equal_values_leave_no_doubt():
+    assert statistics.t_interval([0.2, 0.2]) == (0.2, 0)
     assert statistics.t_p_value([0.2, 0.2]) == 0
     assert statistics.t_p_value([0.0, 0.0]) == 1
+
+
+@pytest.mark.parametrize("controls", [0, 2])
+def test_a_correlations_interval_is_fishers(controls):
+    """tanh(artanh r ± 1.96 / sqrt(n - controls - 3))."""
     x, y = np.arange(9.0), np.array([1.0, 0, 3, 2, 5, 4, 7, 9, 6])
-    r, low, high = statistics.correlation_interval(x, y)
-    wanted = stats.pearsonr(x, y)
-    assert r == pytest.approx(wanted.statistic)
-    assert (low, high) == pytest.approx(tuple(wanted.confidence_interval(0.95)))
+    r = np.mean((x - x.mean()) * (y - y.mean())) / (x.std() * y.std())
+    half = stats.norm.ppf(0.975) / math.sqrt(9 - controls - 3)
+    ends = [math.tanh(math.atanh(r) + side * half) for side in (-1, 1)]
+    assert statistics.correlation_interval(x, y, controls) == pytest.approx((r, *ends), abs=1e-12)
 
 
 def test_a_correlation_within_groups_pays_for_their_means():
@@ -49,11 +65,13 @@ def test_a_correlation_within_groups_pays_for_their_means():
     assert held[0] / 2000 < 0.92
 
 
-def test_welchs_interval_is_scipys():
+def test_welchs_interval_is_its_formula():
+    """Welch-Satterthwaite: (a + b)^2 / (a^2 / 3 + b^2 / 2) degrees of freedom, a and b the variances of the means."""
     ours, other = [0.3, 0.5, 0.1, 0.4], [0.2, 0.9, -0.3]
-    low, high = stats.ttest_ind(ours, other, equal_var=False).confidence_interval()
-    mean, half = statistics.welch_interval(ours, other)
-    assert (mean - half, mean + half) == pytest.approx((low, high))
+    a, b = np.var(ours, ddof=1) / 4, np.var(other, ddof=1) / 3
+    half = stats.t.ppf(0.975, (a + b) ** 2 / (a**2 / 3 + b**2 / 2)) * math.sqrt(a + b)
+    found = statistics.welch_interval(ours, other)
+    assert found == pytest.approx((np.mean(ours) - np.mean(other), half), abs=1e-12)
     assert statistics.welch_interval([0.5, 0.5], [0.2, 0.2]) == (pytest.approx(0.3), 0)
     assert statistics.welch_interval([0.5], [0.2])[1] == math.inf
 

@@ -303,7 +303,9 @@ def test_fetched_files_are_read_first_then_the_mirror(mirror, monkeypatch):
     assert data.load("mrpc", "paper").fingerprint != first
     assert models.location("bert-8") == (str(mirror / BERT), {})
     monkeypatch.delenv("KDNB_HUB")
-    assert models.location("bert-8") == (BERT, {"revision": COMMITS[BERT]})
+    for answer, alone in {"unreachable": True, "offline": True, "reachable": False}.items():
+        monkeypatch.setattr(hub, "state", lambda answer=answer: answer)
+        assert models.location("bert-8") == (BERT, {"revision": COMMITS[BERT], "local_files_only": alone})
 
 
 def test_damaged_files_are_refused_by_name(mirror):

@@ -17,12 +17,13 @@ from scipy.special import entr, log_softmax
 
 from kdnb import paths
 from kdnb.analysis import statistics
+from kdnb.analysis.ledger import as_printed
 from kdnb.analysis.statistics import NO_BOOTSTRAP
 from kdnb.core import metrics
 from kdnb.core import store as runs
 from kdnb.experiment import tables
 from kdnb.experiment.arms import ARMS
-from kdnb.studies.label_smoothing import evidence, verdicts
+from kdnb.studies import registry
 
 RUNS = paths.ROOT / "outputs" / "reference" / "runs"
 TASKS = {"rt": 5, "mrpc": 3, "headline": 3, "passage": 3, "relation": 3}
@@ -169,7 +170,7 @@ def interval(values):
 
 def said(values, unit="nats"):
     """A mean with its interval as README prints it."""
-    mean, low, high = (verdicts.shown(x, unit) for x in interval(values))
+    mean, low, high = (as_printed(x, unit) for x in interval(values))
     return f"{mean} [{low}, {high}]"
 
 
@@ -185,7 +186,7 @@ def listed(names, none="no task"):
 
 
 def span(values):
-    return f"{verdicts.shown(min(values), 'nats')} to {verdicts.shown(max(values), 'nats')}"
+    return f"{as_printed(min(values), 'nats')} to {as_printed(max(values), 'nats')}"
 
 
 def values(column):
@@ -198,7 +199,7 @@ def ledger(study):
     """A task's ledger by claim, without its bootstraps, which take most of the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(statistics, "paired_bootstrap", lambda *_: NO_BOOTSTRAP)
-        return verdicts.ledger(study, **evidence.beyond(study)).set_index("id")
+        return registry.ledger(study, **registry.evidence(study)).set_index("id")
 
 
 # What README says
@@ -244,7 +245,7 @@ def _entropy(table, text, ledgers):
     selfs = table[(table.method == "kd") & (table.student == table.teacher)]
     shared = (selfs.seed == selfs.teacher_seed) & (selfs.order_seed == selfs.seed)
     below = ledgers["rt"].loc["H3.6b"]
-    below = "{} [{}, {}]".format(*(verdicts.shown(x, "nats") for x in below[["effect", "low", "high"]]))
+    below = "{} [{}, {}]".format(*(as_printed(x, "nats") for x in below[["effect", "low", "high"]]))
     none = [task for task in TASKS if ledgers[task].verdict["H3.7"] != "holds"]
     return {
         "LS": f"LS raises the entropy of the large model on {len(survives(ledgers, 'H4.1'))} of 5 text tasks, of the "
@@ -476,7 +477,7 @@ def test_the_packages_numbers_are_numpys(committed, studies, ledgers):
 
 
 def test_the_grids_are_there(studies):
-    found = evidence.beyond(studies["rt"])
+    found = registry.evidence(studies["rt"])
     assert found["temperature"].table.tau.nunique() == 5
     assert found["smoothing"].table.alpha.min() >= 0.7
 

@@ -11,7 +11,7 @@ from kdnb.data import splits
 from kdnb.experiment.training import encode
 from kdnb.experiment.training import train as fit
 from kdnb.models import text
-from kdnb.sweeps import grids
+from kdnb.studies.label_smoothing.grids import ladder_sizes
 
 WORDS = ["train", "test", "validation", "first", "second", *map(str, range(10))]
 
@@ -104,7 +104,7 @@ def test_a_roberta_teaches_and_learns(roberta):
 
 
 def test_berts_ladder_has_no_roberta():
-    assert not [name for name in grids.ladder_sizes("paper") if "roberta" in name]
+    assert not [name for name in ladder_sizes("paper") if "roberta" in name]
     pinned = [source for name, source in SOURCES.items() if "roberta" in name]
     assert all(len(source.revision) == 40 for source in pinned)
     assert len(pinned) == 4

@@ -26,6 +26,7 @@ from kdnb.experiment.arms import arm_config
 from kdnb.experiment.training import encode
 from kdnb.experiment.training import train as fit
 from kdnb.models import classifiers, vision
+from kdnb.studies.label_smoothing.grids import ladder_sizes
 from kdnb.sweeps import grids
 
 MODELS = [name for name, source in SOURCES.items() if source.kind == "image"]
@@ -337,7 +338,7 @@ def test_every_modality_is_generated_read_encoded_and_built():
 
 
 def test_the_ladder_of_images_is_made_of_image_models():
-    sizes = grids.ladder_sizes("demo", "digits@0.2")
+    sizes = ladder_sizes("demo", "digits@0.2")
     assert [model_of("demo", size, "digits") for size in sizes] == MODELS
     assert {"large", "small"} < set(sizes)
     assert {cell.student for cell in grids.cells("ladder", "digits", "demo")} == set(sizes)

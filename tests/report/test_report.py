@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 
 from kdnb import paths
+from kdnb.analysis.ledger import as_printed
 from kdnb.data import splits as data
 from kdnb.experiment import obtain, tables
 from kdnb.experiment.points import compare_points
 from kdnb.report import notebooks, report
 from kdnb.report import report as ledger_text
-from kdnb.studies.label_smoothing import verdicts
+from kdnb.studies import registry
 
 NOTEBOOK = "10_entropy_of_targets"
 
@@ -70,7 +71,7 @@ def test_every_mean_of_the_tables_is_shown_and_linked(page):
 def test_the_ledger_stands_in_the_page(page):
     """Every claim with runs has its row, with the bootstrap beside the seed interval; the others are named."""
     study = tables.study("rt", "toy")
-    ledger = verdicts.ledger(study, **report.evidence.beyond(study))
+    ledger = registry.ledger(study, **registry.evidence(study))
     for row in ledger.itertuples():
         if row.verdict == "no runs":
             assert re.search(rf"No runs at this profile for [^<]*{re.escape(row.id)}", page)
@@ -79,7 +80,7 @@ def test_the_ledger_stands_in_the_page(page):
         assert row.published in cells
         assert f'class="verdict {row.verdict}">{row.verdict}<' in cells
         if row.bootstrap != "none":
-            assert verdicts.shown(row.example_low, row.unit) in cells
+            assert as_printed(row.example_low, row.unit) in cells
             assert ("*" in cells) == (row.bootstrap == "percentile")
     assert "exact" in re.search(r"<tr><td>H1.1</td>.*?</tr>", page, re.DOTALL).group()
 

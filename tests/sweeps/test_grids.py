@@ -12,8 +12,10 @@ import pytest
 from kdnb.catalog import PROFILES
 from kdnb.experiment.arms import ARMS
 from kdnb.experiment.points import compare_points
+from kdnb.studies.label_smoothing import grids as paper_grids
 from kdnb.studies.label_smoothing import paper
-from kdnb.sweeps import axes, grids
+from kdnb.sweeps import grids
+from kdnb.sweeps import grids as axes
 
 DATA = "0" * 16
 GLUE = ("mrpc", "qnli", "sst2", "mnli")
@@ -88,7 +90,7 @@ def test_every_selected_point_of_the_paper_lies_in_its_grid():
         for task in GLUE:
             stages = made(grid, task)
             names = {replace(point.config, teacher_run="x" * bool(point.config.teacher_run)) for point in stages.points}
-            for arm in axes.PAPER_ARMS:
+            for arm in paper_grids.PAPER_ARMS:
                 printed = paper.optima(table)[ARMS[arm].student][ARMS[arm].paper_row][task]
                 if printed:
                     basis = of(stages, arm)[0].config
@@ -117,10 +119,10 @@ def test_a_row_that_table_7_lacks_is_searched_and_marked():
     searched = [p.config for p in of(made("published7", "mrpc", seeds=(0,)), "kd_self")]
     assert sorted((c.alpha, c.epochs) for c in searched) == [(a, e) for a in (0.5, 0.9) for e in (3, 6, 9)]
     assert {c.lr for c in searched} == {3e-5}
-    assert axes.searched("mrpc") == ["kd_self"]
+    assert paper_grids.searched("mrpc") == ["kd_self"]
     (printed,) = of(made("published7", "mnli", seeds=(0,)), "kd_self")
     assert (printed.config.alpha, printed.config.epochs) == (0.9, 9)
-    assert axes.searched("mnli") == []
+    assert paper_grids.searched("mnli") == []
     assert len(of(made("published12", "mrpc", seeds=(0,)), "kd_self")) == 1
 
 
@@ -186,7 +188,7 @@ def test_a_fixed_grid_is_taught_by_the_runs_of_the_comparison(grid):
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_ladder_and_its_mirror(profile):
-    stages, sizes = made("ladder", "rt", profile, seeds=(0,)), grids.ladder_sizes(profile)
+    stages, sizes = made("ladder", "rt", profile, seeds=(0,)), paper_grids.ladder_sizes(profile)
     assert {"large", "small"} <= set(sizes)
     assert len(sizes) >= 3
     model_of = {point.config.run_id(): point.config.student for point in stages.erm}
@@ -272,7 +274,7 @@ def test_a_teacher_can_be_asked_for():
     sizes = grids.ladder_sizes("demo")
     stages = made("ladder", "rt", "demo", seeds=(1,), only={"method": "kd", "student": "small", "teacher": sizes[1:]})
     assert {p.config.student for p in stages.soft} == {"small"}
-    assert len(stages.soft) == len(sizes) - 1
+    assert len(stages.soft) == len(paper_grids.ladder_sizes("demo")) - 1
 
 
 def test_one_side_of_a_switch_can_be_asked_for():

@@ -19,7 +19,9 @@ from kdnb.data import splits
 from kdnb.data import splits as data
 from kdnb.experiment import obtain
 from kdnb.experiment.points import Point, compare_points
-from kdnb.sweeps import axes, grids, select
+from kdnb.studies import registry
+from kdnb.studies.label_smoothing.grids import PAPER_ARMS
+from kdnb.sweeps import grids, select
 
 OPENED = []
 
@@ -162,7 +164,7 @@ def test_no_teacher_is_selected_before_all_candidates_are_there(store):
 
 
 def test_the_matched_erm_run_has_the_same_training_and_lies_in_the_grid():
-    stages = grids.stages("table1", "rt", "cpu", "0" * 16, arms=(*axes.PAPER_ARMS, "tfkd_small"))
+    stages = grids.stages("table1", "rt", "cpu", "0" * 16, arms=(*PAPER_ARMS, "tfkd_small"))
     names = {point.config.run_id() for point in stages.erm}
     for point in stages.soft:
         found = select.matched_erm(point.config)
@@ -177,7 +179,7 @@ def test_a_fixed_grid_has_its_matched_erm_among_the_runs_of_the_comparison(store
     assert {select.matched_erm(p.config, stages.erm).run_id() for p in stages.soft} == usual
 
 
-@pytest.mark.parametrize("grid", axes.GRIDS)
+@pytest.mark.parametrize("grid", registry.grids())
 def test_every_soft_point_has_a_matched_erm_run(grid):
     """A config in which nothing of the soft target or of a switch is left."""
     plain = {"method": "erm", "teacher_run": "", "before": "", "after": "", "switch_at": 0.0, "ramp": 0.0}

@@ -8,7 +8,6 @@ import sys
 import time
 
 import pytest
-from test_cli import kdnb  # noqa: F401
 
 from kdnb import files, paths
 from kdnb.sweeps import progress, status
@@ -145,7 +144,7 @@ def test_a_part_of_a_grid_is_stored_with_its_filters(store, toy):
     assert {(point.config.lr, point.config.epochs) for point in record.points()} == {(0.01, 2)}
 
 
-def test_a_record_of_an_earlier_version_is_read_unless_it_holds_an_expression(record, kdnb):  # noqa: F811
+def test_a_record_of_an_earlier_version_is_read_unless_it_holds_an_expression(record, kdnb):
     path = paths.SWEEPS / f"{TOY.name}.json"
     stored = json.loads(path.read_text())
     del stored["sweep"]["only"]
@@ -163,7 +162,8 @@ def test_a_record_of_an_earlier_version_is_read_unless_it_holds_an_expression(re
 MANY = """
 import os, sys, time
 from dataclasses import replace
-from kdnb import paths; from kdnb.sweeps import record as sweeps
+from kdnb import paths; from kdnb.studies import registry; from kdnb.sweeps import record as sweeps
+registry.grids()
 from kdnb.sweeps.record import Record, Sweep
 tasks = ("mrpc", "qnli", "sst2", "mnli")
 what = Sweep(grid="a3", tasks=tasks, profile="paper", seeds=(0,))

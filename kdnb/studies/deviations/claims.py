@@ -1,16 +1,30 @@
-"""The second paper's part of the ledger, arXiv 2301.12923: its claims and our conjectures around them. Data only.
+"""The claims of arXiv 2301.12923 and our conjectures around them: where each comes from and how it is tested.
 
 Its text could not be read: sources name what a summary says of it, and every test is our reconstruction.
 """
 
-from kdnb.studies.label_smoothing.claims import NO_NUMBER, Claim
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from kdnb.analysis.ledger import SIMULATED, Chapter, Claim, Evidence
+from kdnb.analysis.statistics import Effect, over_seeds
+from kdnb.experiment.tables import Study
+from kdnb.studies.deviations import spectral, stored, switching
 
 _PAPER = "arXiv 2301.12923, by a summary"
 _OURS = "our question on arXiv 2301.12923"
 
 
-def _claim(id: str, statement: str, told: str, source: str = _PAPER, **more) -> Claim:
-    return Claim(id=id, statement=statement, source=source, told=told, published=NO_NUMBER, **more)
+def _claim(id: str, statement: str, test_words: str, source: str = _PAPER, **more) -> Claim:
+    return Claim(id=id, statement=statement, source=source, test_words=test_words, **more)
+
+
+def _simulated(id: str, statement: str, test_words: str, source: str = _PAPER, **more) -> Claim:
+    """A claim that no stored run decides."""
+    more = {"test": "simulation", **more}
+    return _claim(id, statement, test_words, source, evidence=SIMULATED, runless=True, **more)
 
 
 _DEVIATIONS = [
@@ -45,40 +59,83 @@ _SWITCHING = [
     ),
 ]  # fmt: skip
 _SIMULATED = [
-    _claim(
+    _simulated(
         "H7.4", "Labels in the last quarter beat KD alone only if the teacher does not fit the train labels",
         "accuracy of KD -> one-hot at .75 minus KD's, teachers of noisy minus of clean digits > 0",
-        test="simulation", evidence="simulation", unit="points",
+        unit="points",
     ),
-    _claim(
+    _simulated(
         "H8.1", "At equal progress along the top direction a linear student is behind its teacher along every other",
         "largest S_2 - A_2 over a grid of eigenvalues and times < 0; no run needed", "arXiv 2301.12923, our proof",
-        test="filters", evidence="simulation", unit="of progress", side=-1,
+        test="filters", unit="of progress", side=-1,
     ),
-    _claim(
+    _simulated(
         "H8.2", "So do small networks, on three of four of MLP and CNN, clean and noisy digits",
         "share of the path below the teacher's, student minus control, third largest setting > 0",
-        test="simulation", evidence="simulation", unit="of the path",
+        unit="of the path",
     ),
-    _claim(
+    _simulated(
         "H8.3", "Distillation helps where labels are noisy, not where a teacher fits clean ones",
         "accuracy of student minus control, noisy minus clean digits > 0", _OURS,
-        test="simulation", evidence="simulation", unit="points",
+        unit="points",
     ),
-    _claim(
+    _simulated(
         "H9.1", "An early-stopped teacher turns the push on the similar class, a late one does not",
         "share of turned examples: early over one half, late under it; the smaller of both > 0",
-        test="simulation", evidence="simulation", unit="of the examples",
+        unit="of the examples",
     ),
-    _claim(
+    _simulated(
         "H9.2", "KD's gradient points nearer to the truth than the labels', and that nearer than the teacher's weights",
         "cosine to the truth: the smaller of the two steps > 0",
-        test="simulation", evidence="simulation", unit="of cosine",
+        unit="of cosine",
     ),
-    _claim(
+    _simulated(
         "H9.3", "No gradient on the class most similar to the label does without a teacher what KD does",
         "test accuracy of teacher-free zeroing minus ERM's, similar pairs of classes > 0", _OURS,
-        test="simulation", evidence="simulation", unit="points",
+        unit="points",
     ),
 ]  # fmt: skip
-DEVIATION_CLAIMS = {claim.id: claim for claim in [*_DEVIATIONS, *_SWITCHING, *_SIMULATED]}
+CLAIMS = {claim.id: claim for claim in [*_DEVIATIONS, *_SWITCHING, *_SIMULATED]}
+
+
+def _filters(_claim: Claim, _study: Study | None) -> Effect:
+    """H8.1 in closed form: at matched progress along lam_1 = 1, the largest S_2 - A_2 over a grid, n its points."""
+    worst, count = -np.inf, 0
+    for lam in np.geomspace(0.001, 0.9, 13):
+        for T in np.geomspace(0.1, 10, 9):
+            t = np.geomspace(0.1, 10, 9)
+            ahead = spectral.student_progress(lam, t, T) - spectral.gf_progress(lam, spectral.matched_time(1.0, t, T))
+            worst, count = max(worst, float(ahead.max())), count + t.size
+    return Effect(worst, worst, worst, count)
+
+
+def _deviating(claim: Claim, study: Study) -> Effect:
+    """H6.*: one value per seed of the stored students and their controls."""
+    rows = stored.table(study)
+    effect = over_seeds(stored.EFFECTS[claim.test](rows), claim.sign, _ids(rows, "run_id", "control_id"))
+    if claim.unit == "r" and effect.n:  # the t interval of a few r may reach beyond what an r can be
+        effect = replace(effect, low=max(effect.low, -1.0), high=min(effect.high, 1.0))
+    return effect
+
+
+def _switching(claim: Claim, study: Study) -> Effect:
+    """H7.1-H7.3: one value per seed of the stored trainings whose loss switches."""
+    rows = switching.table(study)
+    return switching.effect(switching.EFFECTS[claim.test](rows), claim.sign, _ids(rows, "run_id"))
+
+
+def _ids(rows: pd.DataFrame, *columns: str) -> list[str]:
+    """The names of the runs in some columns, each once."""
+    return list(dict.fromkeys(run_id for column in columns for run_id in rows[column]))
+
+
+TESTS = {
+    "filters": _filters,
+    **dict.fromkeys(stored.EFFECTS, _deviating),
+    **dict.fromkeys(switching.EFFECTS, _switching),
+}
+EVIDENCE = {
+    "deviations": Evidence("KD at alpha 1, tau 1 and 4", lambda study: stored.study(study.task, study.profile)),
+    "switching": Evidence("losses switched in mid-training", lambda study: switching.study(study.task, study.profile)),
+}
+CHAPTER = Chapter(claims=CLAIMS, tests=TESTS, evidence=EVIDENCE)

@@ -4,11 +4,13 @@ Is a student's deviation from its teacher the cause of its gain? arXiv 2301.1292
 asking it is our reconstruction. X = phi(p_y) is a teacher's log odds of its own class y, phi(u) = ln(u / (1 - u)).
 Since phi(p_y) = z_y - logsumexp of the other logits, taking delta off z_y takes exactly delta off X and leaves the
 other classes' ratios alone: the target phi^-1(phi(p_y) - delta) with the rest rescaled, never leaving the logits.
-What is made here are teacher logits (..., N, K) for `small_models`, to be learnt at alpha 1 and tau 1.
+What is made here are teacher logits (..., N, K) for `kdnb.studies.deviations.trainers`, to be learnt at alpha 1 and
+tau 1.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import pandas as pd
 import torch
@@ -30,13 +32,15 @@ from kdnb.studies.deviations.trainers import (
 )
 
 LOWEST = 0.25  # share of examples, those of lowest X, on which a student is made to underfit
+BISECTIONS = 60  # halvings of [0, 1000] nats: below the precision of float64
 
 
 def log_odds(logits: Tensor, chosen: Tensor | None = None) -> Tensor:
     """phi of a class's posterior [nats]: z_k - logsumexp of the others; (..., N, K) -> (..., N).
 
     Args:
-        logits: K >= 2. chosen: (..., N) the classes; None for each row's largest logit.
+        logits: (..., N, K >= 2).
+        chosen: (..., N) the classes; None for each row's largest logit.
     Raises:
         ValueError: fewer than two classes.
     """
@@ -47,22 +51,18 @@ def log_odds(logits: Tensor, chosen: Tensor | None = None) -> Tensor:
     return logits.gather(-1, chosen)[..., 0] - others.logsumexp(dim=-1)
 
 
-def lowest(teacher_logits: Tensor, share: float = LOWEST) -> Tensor:
-    """The round(share N) examples of lowest X, where the teacher is least sure; (..., N, K) -> (..., N) bool.
-
-    Raises ValueError unless share is in (0, 1].
-    """
-    if not 0 < share <= 1:
-        raise ValueError(f"share must be in (0, 1], got {share}")
+def lowest(teacher_logits: Tensor) -> Tensor:
+    """The quarter of the examples of lowest X, where the teacher is least sure; (..., N, K) -> (..., N) bool."""
     x = log_odds(teacher_logits)
-    return _first(x, torch.full(x.shape[:-1], round(share * x.shape[-1])))
+    return _first(x, torch.full(x.shape[:-1], round(LOWEST * x.shape[-1])))
 
 
 def at_random(where: Tensor, seeds: Sequence[int], outside: bool = False) -> Tensor:
     """The placebo's examples: as many as in `where`, drawn at random; (R, N) bool -> (R, N) bool.
 
     Args:
-        where: the examples of the R students whose placebo it is. seeds: one per student.
+        where: the examples of the R students whose placebo it is.
+        seeds: one per student.
         outside: draw among the others only; else among all, so that some are the same.
     Raises:
         ValueError: not one seed per student, or too few others.
@@ -88,8 +88,10 @@ def lowered(teacher_logits: Tensor, where: Tensor, delta: float | Tensor) -> Ten
     """Teacher logits whose X is exactly delta lower on the examples in `where`, the others as they were.
 
     Args:
-        teacher_logits: (..., N, K). where: (..., N) bool. delta: >= 0 [nats], a number or one per student (R,);
-            0 changes no bit. Beyond z_y's lead over the second largest logit, the largest is another class.
+        teacher_logits: (..., N, K).
+        where: (..., N) bool.
+        delta: >= 0 [nats], a number or one per student (R,); 0 changes no bit. Beyond z_y's lead over the second
+            largest logit, the largest is another class.
     Raises:
         ValueError: delta is negative, or the shapes differ.
     """
@@ -122,11 +124,13 @@ def dose(teacher_logits: Tensor, where: Tensor, delta: float | Tensor) -> Tensor
     return (where * moved).mean(dim=-1)
 
 
-def same_dose(teacher_logits: Tensor, where: Tensor, wanted: Tensor, steps: int = 60) -> Tensor:
+def same_dose(teacher_logits: Tensor, where: Tensor, wanted: Tensor) -> Tensor:
     """The delta (R,) at which `dose` on the examples in `where` is what is wanted, by bisection.
 
     Args:
-        teacher_logits: (R, N, K). where: (R, N). wanted: (R,) > 0 [nats].
+        teacher_logits: (R, N, K).
+        where: (R, N).
+        wanted: (R,) > 0 [nats].
     Raises:
         ValueError: no delta up to 1,000 nats does it.
     """
@@ -135,7 +139,7 @@ def same_dose(teacher_logits: Tensor, where: Tensor, wanted: Tensor, steps: int 
         raise ValueError(
             f"no delta up to 1000 moves the targets by {wanted.max():g} nats on {int(where.sum())} examples"
         )
-    for _ in range(steps):
+    for _ in range(BISECTIONS):
         middle = (low + high) / 2
         enough = dose(teacher_logits, where, middle) >= wanted
         low, high = torch.where(enough, low, middle), torch.where(enough, middle, high)
@@ -146,8 +150,8 @@ def toward(start: list[Tensor], teacher: list[Tensor], share: float) -> list[Ten
     """A student's start moved toward its teacher's weights: (1 - share) start + share teacher, part by part.
 
     Args:
-        start, teacher: parameters of one architecture (`small_models.init_networks`). share: lambda, 0..1; 0 is
-            the start and 1 the teacher, bit by bit.
+        start, teacher: parameters of one architecture (`trainers.init_networks`).
+        share: lambda, 0..1; 0 is the start and 1 the teacher, bit by bit.
     Raises:
         ValueError: share lies outside, or the architectures differ.
     """
@@ -186,8 +190,30 @@ PLACEBO = 5000  # added to the seed: the placebo's examples
 MORE = "match, more inputs"
 RIVALS = ("match", "placebo", "placebo, same dose")  # what the forced student is compared with
 
-Arms = list[list[Tensor]]  # the parameters of R models, for each arm
-Fit = Callable[[list[Toy], Arms, int, int, list[Tensor] | None], Arms]
+Parameters = list[Tensor]  # of R models, stacked: one tensor for each part of the architecture
+
+
+class Fit(Protocol):
+    """Trains R models of each of A arms, side by side."""
+
+    def __call__(
+        self,
+        drawn: list[Toy],
+        starts: list[Parameters],
+        *,
+        shift: int = 0,
+        longer: int = 1,
+        targets: list[Tensor] | None = None,
+    ) -> list[Parameters]:
+        """The parameters at the end, an entry per arm.
+
+        Args:
+            drawn: R toys.
+            starts: where each arm starts.
+            shift: added to the seeds of the order.
+            longer: times as many steps or epochs.
+            targets: logits (R, N, K) of each arm; None trains a single arm on the labels.
+        """
 
 
 @dataclass(frozen=True)
@@ -198,10 +224,15 @@ class Bench:
     toys: list[Toy]
     clean: Tensor  # (R, N) the train labels before some were redrawn
     extra: list[Tensor]  # (M, D) each: inputs that only the teacher answers
-    start: Callable[[int], list[Tensor]]  # shift of the seeds -> parameters to start from
-    fit: Fit  # (toys, starts, shift, times as long, targets as logits (R, N, K) each or None for the labels) -> ends
+    start: Callable[[int], Parameters]  # shift of the seeds -> parameters to start from
+    fit: Fit
 
-    def logits(self, parameters: list[Tensor], split: str, drawn: list[Toy] | None = None) -> Tensor:
+    def teacher(self) -> Parameters:
+        """The models trained on the labels, which teach."""
+        (taught,) = self.fit(self.toys, [self.start(0)])
+        return taught
+
+    def logits(self, parameters: Parameters, split: str, drawn: list[Toy] | None = None) -> Tensor:
         """(R, N, K) on the "train" or "test" inputs of the toys, or of others of the same kind."""
         name = {"train": "inputs", "test": "test_inputs"}[split]
         inputs = torch.stack([getattr(toy, name) for toy in drawn or self.toys])
@@ -210,21 +241,22 @@ class Bench:
 
 def toy_b_bench(seeds: Sequence[int], rows: int = 400, steps: int = 300, label_noise: float = 0.2) -> Bench:
     """TOY-B: linear models from 0 by full-batch descent, stopped after `steps`; nothing but the targets can differ."""
-    drawn = [toys.toy_b(seed, rows, 2000, label_noise) for seed in seeds]
+    drawn_toys = [toys.toy_b(seed, rows, 2000, label_noise) for seed in seeds]
     clean = torch.stack([toys.toy_b(seed, rows, 1, 0.0).labels for seed in seeds])
     extra = [toys.toy_b(seed + STUDENT, rows, 1).inputs for seed in seeds]
 
-    def fit(told: list[Toy], starts: Arms, shift: int, longer: int, targets: list[Tensor] | None) -> Arms:
+    def fit(drawn, starts, *, shift=0, longer=1, targets=None):
         if targets is None:
-            return [[torch.stack([fit_linear(toy, longer * steps) for toy in told])]]
-        each = zip(told, zip(*targets, strict=True), zip(*(start[0] for start in starts), strict=True), strict=True)
-        ends = [fit_linears(toy, longer * steps, torch.stack(z), torch.stack(at)) for toy, z, at in each]
+            return [[torch.stack([fit_linear(toy, longer * steps) for toy in drawn])]]
+        teachers = torch.stack(targets, dim=1)  # (R, A, N, K)
+        weights = torch.stack([start[0] for start in starts], dim=1)  # (R, A, D, K)
+        ends = [fit_linears(toy, longer * steps, teachers[run], weights[run]) for run, toy in enumerate(drawn)]
         return [[arm] for arm in torch.stack(ends, dim=1)]
 
-    def start(shift: int) -> list[Tensor]:
+    def start(shift: int) -> Parameters:
         return [torch.zeros(len(seeds), 200, 5, dtype=torch.float64)]
 
-    return Bench(tuple(seeds), drawn, clean, extra, start, fit)
+    return Bench(seeds=tuple(seeds), toys=drawn_toys, clean=clean, extra=extra, start=start, fit=fit)
 
 
 def digits_bench(seeds: Sequence[int], rows: int = 400, epochs: int = 60, label_noise: float = 0.4) -> Bench:
@@ -232,17 +264,33 @@ def digits_bench(seeds: Sequence[int], rows: int = 400, epochs: int = 60, label_
     split = [hold_out(toys.digits(seed, rows, label_noise), rows) for seed in seeds]
     clean = torch.stack([toys.digits(seed, rows).labels for seed in seeds])
 
-    def fit(told: list[Toy], starts: Arms, shift: int, longer: int, targets: list[Tensor] | None) -> Arms:
-        arms, own = len(starts), [seed + shift for seed in seeds]
-        x, y, *_ = stacked(told * arms)
-        start, z = [torch.cat(parts) for parts in zip(*starts, strict=True)], torch.cat(targets) if targets else None
-        ends = fit_networks(start, x, y, longer * epochs, 3e-3, 32, own * arms, z)
-        return [list(parts) for parts in zip(*(end.chunk(arms) for end in ends), strict=True)]
+    def fit(drawn, starts, *, shift=0, longer=1, targets=None):
+        arms = len(starts)
+        inputs, labels, *_ = stacked(drawn * arms)  # (A R, N, ...): the arms one after another
+        parameters = [torch.cat(parts) for parts in zip(*starts, strict=True)]
+        ends = fit_networks(
+            parameters,
+            inputs,
+            labels,
+            longer * epochs,
+            3e-3,
+            seeds=[seed + shift for seed in seeds] * arms,
+            teacher=torch.cat(targets) if targets else None,
+        )
+        parts = [end.chunk(arms) for end in ends]
+        return [[part[arm] for part in parts] for arm in range(arms)]
 
-    def start(shift: int) -> list[Tensor]:
+    def start(shift: int) -> Parameters:
         return init_networks(NETWORKS["MLP"], [seed + shift for seed in seeds])
 
-    return Bench(tuple(seeds), [toy for toy, _ in split], clean, [extra for _, extra in split], start, fit)
+    return Bench(
+        seeds=tuple(seeds),
+        toys=[toy for toy, _ in split],
+        clean=clean,
+        extra=[held_out for _, held_out in split],
+        start=start,
+        fit=fit,
+    )
 
 
 def forced(teacher_logits: Tensor, seeds: Sequence[int], delta: float) -> dict[str, Tensor]:
@@ -253,65 +301,89 @@ def forced(teacher_logits: Tensor, seeds: Sequence[int], delta: float) -> dict[s
     """
     low = lowest(teacher_logits)
     drawn = at_random(low, [seed + PLACEBO for seed in seeds])
-    made = {"underfit": lowered(teacher_logits, low, delta), "placebo": lowered(teacher_logits, drawn, delta)}
     even = same_dose(teacher_logits, drawn, dose(teacher_logits, low, delta)) if delta else 0.0
-    return made | {"placebo, same dose": lowered(teacher_logits, drawn, even)}
+    return {
+        "underfit": lowered(teacher_logits, low, delta),
+        "placebo": lowered(teacher_logits, drawn, delta),
+        "placebo, same dose": lowered(teacher_logits, drawn, even),
+    }
+
+
+@dataclass(frozen=True)
+class Training:
+    """One kind of student: what it is told, and from where it starts."""
+
+    name: str
+    strength: float  # delta, m or lambda
+    targets: Tensor | None  # logits (R, N, K); None for the labels
+    share: float = 0.0  # lambda: how far its start is moved toward the teacher
 
 
 def constrained_students(
-    bench: Bench, deltas: Sequence[float] = DELTAS, slopes: Sequence[float] = SLOPES,
-    shares: Sequence[float] = SHARES, longer: int = LONGER, main: float = 1.0,
-) -> pd.DataFrame:  # fmt: skip
+    bench: Bench,
+    deltas: Sequence[float] = DELTAS,
+    slopes: Sequence[float] = SLOPES,
+    shares: Sequence[float] = SHARES,
+    longer: int = LONGER,
+    main: float = 1.0,
+) -> pd.DataFrame:
     """Train every arm for every seed, at alpha 1 and tau 1.
 
     Args:
-        deltas, slopes: of the forced arms, in the conditions of KD. shares: lambda of match. longer: times as many
-            epochs in the conditions of match. main: the delta of the arms forced in them; their m is the
-            last of slopes.
+        bench: data and models.
+        deltas, slopes: of the forced arms, in the conditions of KD.
+        shares: lambda of match.
+        longer: times as many epochs in the conditions of match.
+        main: the delta of the arms forced in them; their m is the last of slopes.
     Returns:
         A row per arm, conditions, strength (delta, m or lambda) and seed: accuracy, and on train and test
         kl [nats] and agreement with the teacher, gap and below (mean of Y - X [nats] and share with Y < X in the
         lowest quarter of X) and slope.
     """
-    (taught,) = bench.fit(bench.toys, [bench.start(0)], 0, 1, None)
-    teacher, own = bench.logits(taught, "train"), bench.start(STUDENT)
-    found = [("teacher", "-", 0.0, *row) for row in measured(bench, taught, taught)]
+    taught, own = bench.teacher(), bench.start(STUDENT)
+    teacher, last = bench.logits(taught, "train"), shares[-1]
+    rows = [("teacher", "-", 0.0, *row) for row in measured(bench, taught, taught)]
 
-    def train(conditions: str, arms: list[tuple], drawn: list[Toy]) -> None:
-        """Arms as (name, strength, targets or None, lambda), side by side."""
-        starts = [toward(own, taught, share) for *_, share in arms]
-        targets = None if arms[0][2] is None else [arm[2] for arm in arms]
-        ends = bench.fit(drawn, starts, STUDENT, longer if conditions == "match" else 1, targets)
-        for (name, strength, *_), end in zip(arms, ends, strict=True):
-            found.extend((name, conditions, strength, *row) for row in measured(bench, taught, end))
+    def train(conditions: str, arms: list[Training], drawn: list[Toy]) -> None:
+        """Add the rows of some arms, trained side by side."""
+        ends = bench.fit(
+            drawn,
+            [toward(own, taught, arm.share) for arm in arms],
+            shift=STUDENT,
+            longer=longer if conditions == "match" else 1,
+            targets=[arm.targets for arm in arms if arm.targets is not None] or None,
+        )
+        for arm, end in zip(arms, ends, strict=True):
+            rows.extend((arm.name, conditions, arm.strength, *row) for row in measured(bench, taught, end))
 
-    def force(delta: float, share: float) -> list[tuple]:
-        return [(name, delta, z, share) for name, z in forced(teacher, bench.seeds, delta).items()]
+    def force(delta: float, share: float) -> list[Training]:
+        return [Training(name, delta, targets, share) for name, targets in forced(teacher, bench.seeds, delta).items()]
 
-    train("KD", [("ERM", 0.0, None, 0.0)], bench.toys)
-    plain = [("KD", 0.0, teacher, 0.0), *(("slope", m, sloped(teacher, m), 0.0) for m in slopes)]
-    train("KD", plain + [arm for delta in deltas for arm in force(delta, 0.0)], bench.toys)
-    alike = [("match", share, teacher, share) for share in shares] + force(main, shares[-1])
-    train("match", [*alike, ("slope", slopes[-1], sloped(teacher, slopes[-1]), shares[-1])], bench.toys)
+    train("KD", [Training("ERM", 0.0, None)], bench.toys)
+    as_kd = [Training("KD", 0.0, teacher), *(Training("slope", m, sloped(teacher, m)) for m in slopes)]
+    train("KD", as_kd + [arm for delta in deltas for arm in force(delta, 0.0)], bench.toys)
+    as_match = [Training("match", share, teacher, share) for share in shares] + force(main, last)
+    train("match", [*as_match, Training("slope", slopes[-1], sloped(teacher, slopes[-1]), last)], bench.toys)
     more = [with_unlabelled(toy, extra) for toy, extra in zip(bench.toys, bench.extra, strict=True)]
-    train("match", [(MORE, shares[-1], bench.logits(taught, "train", more), shares[-1])], more)
-    return pd.DataFrame(found, columns=["arm", "conditions", "strength", "seed", *COLUMNS])
+    train("match", [Training(MORE, last, bench.logits(taught, "train", more), last)], more)
+    return pd.DataFrame(rows, columns=["arm", "conditions", "strength", "seed", *COLUMNS])
 
 
 MEASURES = ("kl", "agreement", "gap", "below", "slope")
 COLUMNS = ["accuracy", *(f"{name}_{split}" for split in ("train", "test") for name in MEASURES)]
 
 
-def measured(bench: Bench, taught: list[Tensor], end: list[Tensor]) -> list[tuple]:
+def measured(bench: Bench, taught: Parameters, end: Parameters) -> list[tuple]:
     """Seed and COLUMNS of each of R students of as many teachers."""
-    both = [(bench.logits(taught, split), bench.logits(end, split)) for split in ("train", "test")]
+    logits = {split: bench.logits(end, split).numpy() for split in ("train", "test")}
+    teacher = {split: bench.logits(taught, split).numpy() for split in ("train", "test")}
     rows = []
     for run, (seed, toy) in enumerate(zip(bench.seeds, bench.toys, strict=True)):
-        row = [seed, accuracy(both[1][1][run].numpy(), toy.test_labels.numpy())]
-        for teacher, logits in both:
-            z_t, z = teacher[run].numpy(), logits[run].numpy()
-            line = deviation(*teacher_class_pair(z_t, z))
-            row += [kl_to_teacher(z, z_t), agreement(z, z_t), line.low.gap, line.low.below, line.slope]
+        row = [seed, accuracy(logits["test"][run], toy.test_labels.numpy())]
+        for split in ("train", "test"):
+            z_teacher, z = teacher[split][run], logits[split][run]
+            line = deviation(*teacher_class_pair(z_teacher, z))
+            row += [kl_to_teacher(z, z_teacher), agreement(z, z_teacher), line.low.gap, line.low.below, line.slope]
         rows.append(tuple(row))
     return rows
 
@@ -324,21 +396,24 @@ def pick(table: pd.DataFrame, arm: str, conditions: str, strength: float, column
     return rows.set_index("seed")[column]
 
 
-def comparisons(table: pd.DataFrame, delta: float = 1.0, share: float = SHARES[-1]) -> pd.DataFrame:
+def comparisons(table: pd.DataFrame, delta: float = 1.0) -> pd.DataFrame:
     """Forced underfit less each of RIVALS, in both conditions: paired by seed, with 95 % t intervals.
 
-    Match is always match, trained in its own conditions: in those of KD this is the comparison as a reader of the
-    question might make it, and the conditions differ with the targets.
+    Match is always match at the last of SHARES, trained in its own conditions: in those of KD this is the comparison
+    as a reader of the question might make it, and the conditions differ with the targets.
 
+    Args:
+        table: from `constrained_students`.
+        delta: of the forced arms.
     Returns:
         Columns conditions, rival, mean and half [points], n, beats: whether the interval lies above 0.
     """
     rows = []
     for conditions in ("KD", "match"):
-        forced_ = pick(table, "underfit", conditions, delta)
+        underfit = pick(table, "underfit", conditions, delta)
         for rival in RIVALS:
-            where = ("match", share) if rival == "match" else (conditions, delta)
-            points = 100 * (forced_ - pick(table, rival, *where))
+            where = ("match", SHARES[-1]) if rival == "match" else (conditions, delta)
+            points = 100 * (underfit - pick(table, rival, *where))
             mean, half = t_interval(points)
             rows.append((conditions, rival, mean, half, len(points), mean - half > 0))
     return pd.DataFrame(rows, columns=["conditions", "rival", "mean", "half", "n", "beats"])
@@ -347,6 +422,6 @@ def comparisons(table: pd.DataFrame, delta: float = 1.0, share: float = SHARES[-
 def is_cause(compared: pd.DataFrame) -> bool:
     """The rule: a deviation may be called a cause only if forcing it beats match and placebo, in both conditions.
 
-    The placebo of the same dose is told, and is no part of the rule.
+    The placebo of the same dose is reported, and is no part of the rule.
     """
     return bool(compared[compared.rival.isin(("match", "placebo"))].beats.all())

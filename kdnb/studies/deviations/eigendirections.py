@@ -33,16 +33,26 @@ class Curve:
 
 
 def network_curves(
-    network: str, label_noise: float, seeds: Sequence[int], rows: int = 600, epochs: int = 60, lr: float = 0.2,
-    shared_start: bool = True, every: int = 10,
-) -> list[Curve]:  # fmt: skip
+    network: str,
+    label_noise: float,
+    seeds: Sequence[int],
+    rows: int = 600,
+    epochs: int = 60,
+    lr: float = 0.2,
+    shared_start: bool = True,
+    every: int = 10,
+) -> list[Curve]:
     """Teacher, student and control for each seed, by SGD on batches of 32; the student sees soft targets only, tau 1.
 
     The control is to the student what an independently seeded ERM model is in the scatter: it differs from the
     teacher by all that the student differs by, but for the targets.
 
     Args:
-        network: "MLP" or "CNN". label_noise: share of train labels redrawn. seeds: of split, start and order.
+        network: "MLP" or "CNN".
+        label_noise: share of train labels redrawn.
+        seeds: of split, start and order.
+        rows: train examples.
+        epochs, lr: of each of the three trainings.
         shared_start: all three start from the teacher's weights, as the theorem has it, and differ in the order of
             batches; False gives student and control starts of their own.
         every: steps between records.
@@ -60,10 +70,11 @@ def network_curves(
         own = [seed + shift for seed in seeds]
         start = init_networks(NETWORKS[network], seeds if shared_start else own)
         record = _Record(start[0], test_x, test_y, every)
-        taught = teacher if role == "student" else None
-        end = fit_networks(start, x, y, epochs, lr, seeds=own, teacher=taught, optimizer="sgd", on_step=record)
+        soft = teacher if role == "student" else None
+        end = fit_networks(start, x, y, epochs, lr, seeds=own, teacher=soft, optimizer="sgd", on_step=record)
         logits = network_logits(end, x)
-        teacher = logits if role == "teacher" else teacher
+        if role == "teacher":
+            teacher = logits
         curves += record.curves(role, seeds, directions, _accuracy(logits, y))
     return curves
 
@@ -95,5 +106,9 @@ def _accuracy(logits: Tensor, labels: Tensor) -> np.ndarray:
 
 def shares_below(curves: list[Curve], role: str) -> dict[int, float]:
     """By seed: share of common top progress at which the curve of a role lies below its teacher's."""
-    found = {(curve.role, curve.seed): (curve.top, curve.bottom) for curve in curves}
-    return {seed: spectral.share_below(found["teacher", seed], pair) for (r, seed), pair in found.items() if r == role}
+    teachers = {curve.seed: (curve.top, curve.bottom) for curve in curves if curve.role == "teacher"}
+    return {
+        curve.seed: spectral.share_below(teachers[curve.seed], (curve.top, curve.bottom))
+        for curve in curves
+        if curve.role == role
+    }

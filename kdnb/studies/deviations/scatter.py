@@ -1,8 +1,8 @@
 """Where a student leaves its teacher, example by example (arXiv 2301.12923); numpy and scipy only.
 
 X is the teacher's log-odds of its own class, Y the student's of that class. X is a selected maximum, so any second
-model shows Y < X somewhere: a deviation counts only beyond a control (`kdnb.studies.deviations.scatter`). The paper's
-text could not be read: the statistics are our reconstruction.
+model shows Y < X somewhere: a deviation counts only beyond a control (`beyond_control`). The paper's text could not
+be read: the statistics are our reconstruction.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,12 @@ def teacher_class_pair(
     """(X, Y) of the scatter: phi (or the probability) of the teacher's argmax class, by teacher and by student.
 
     phi(u) = ln(u / (1 - u)) is computed as z_k - logsumexp of the other logits, so nothing saturates; both at tau 1.
-    (N, K) twice -> (N,) twice, float64.
+
+    Args:
+        teacher_logits, logits: (N, K) of the same examples.
+        transform: phi [nats]; False gives the probabilities themselves.
+    Returns:
+        (N,) twice, float64.
     """
     chosen = np.argmax(teacher_logits, axis=1)[:, None]
     pair = []
@@ -60,7 +65,8 @@ def deviation(x: np.ndarray, y: np.ndarray, share: float = SHARE) -> Deviation:
     """Line of Y on X and, for the lowest and the highest `share` of X, what `End` holds.
 
     Args:
-        x, y: (N,) as from `teacher_class_pair`. share: of the examples at each end, in (0, 1/2].
+        x, y: (N,) as from `teacher_class_pair`.
+        share: of the examples at each end, in (0, 1/2].
     Raises:
         ValueError: the shapes differ or hold fewer than two examples, or share is out of range.
     """
@@ -75,36 +81,12 @@ def deviation(x: np.ndarray, y: np.ndarray, share: float = SHARE) -> Deviation:
 
 def columns(*columns: np.ndarray, share: float) -> list[np.ndarray]:
     """Columns (N,) as float64; ValueError unless they are alike, N >= 2, and share lies in (0, 1/2]."""
-    found = [np.asarray(column, dtype=np.float64) for column in columns]
-    if len({column.shape for column in found}) > 1 or found[0].ndim != 1 or len(found[0]) < 2:
-        raise ValueError(f"columns must be (N >= 2,) and alike, got {', '.join(str(column.shape) for column in found)}")
+    arrays = [np.asarray(column, dtype=np.float64) for column in columns]
+    if len({array.shape for array in arrays}) > 1 or arrays[0].ndim != 1 or len(arrays[0]) < 2:
+        raise ValueError(f"columns must be (N >= 2,) and alike, got {', '.join(str(array.shape) for array in arrays)}")
     if not 0 < share <= 0.5:
         raise ValueError(f"share must be in (0, 0.5], got {share}")
-    return found
-
-
-def recovered_gains(switched, one_hot, kd) -> np.ndarray:
-    """Each seed's share of KD's mean gain that a switched training has; (S,), their mean is R(s).
-
-    (acc(s) - acc_one-hot) / mean(acc_KD - acc_one-hot), all nan unless that mean exceeds twice its standard error
-    over seeds: a gain that is not there cannot be recovered.
-
-    Args:
-        switched, one_hot, kd: (S,) test accuracy per seed, the same seeds in the same order.
-    Raises:
-        ValueError: the shapes differ.
-    """
-    switched, one_hot, kd = (np.asarray(value, dtype=np.float64) for value in (switched, one_hot, kd))
-    if not (switched.shape == one_hot.shape == kd.shape and switched.ndim == 1):
-        raise ValueError(f"accuracies must be (S,) three times, got {switched.shape}, {one_hot.shape} and {kd.shape}")
-    gain, seeds = kd - one_hot, len(kd)
-    defined = seeds > 1 and gain.mean() > 2 * gain.std(ddof=1) / np.sqrt(seeds)
-    return (switched - one_hot) / gain.mean() if defined else np.full(seeds, np.nan)
-
-
-def recovered_gain(switched, one_hot, kd) -> float:
-    """R(s), the mean of `recovered_gains`; nan where it is not defined."""
-    return float(recovered_gains(switched, one_hot, kd).mean()) if len(kd) else float("nan")
+    return arrays
 
 
 def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
@@ -180,15 +162,16 @@ class Beyond:
     @property
     def verdict(self) -> str:
         """In words: what is found at the two ends beyond the control."""
-        found = [
-            word for word, there in (
-                ("low-confidence underfit", self.underfit), ("high-confidence overfit", self.overfit),
-                ("low end above", self.low.sign > 0), ("high end below", self.high.sign < 0),
-            ) if there
-        ]  # fmt: skip
-        if not found:
+        ends = {
+            "low-confidence underfit": self.underfit,
+            "high-confidence overfit": self.overfit,
+            "low end above": self.low.sign > 0,
+            "high end below": self.high.sign < 0,
+        }
+        words = ", ".join(word for word, there in ends.items() if there)
+        if not words:
             return "nothing beyond the control"
-        return ", ".join(found) + (": exaggeration" if self.exaggeration else ": no exaggeration")
+        return f"{words}: {'exaggeration' if self.exaggeration else 'no exaggeration'}"
 
 
 def beyond_control(
@@ -200,19 +183,23 @@ def beyond_control(
 
     Args:
         x, y, control: (N,) X of the teacher, Y of the student, Y of an ERM model of another seed; same examples.
-        share: as `deviation`. resamples, seed: of the draws.
+        share: as `deviation`.
+        resamples: how often the examples are drawn.
+        seed: of the draws.
     Raises:
         ValueError: as `deviation`.
     """
     x, y, control = columns(x, y, control, share=share)
     order = np.argsort(x, kind="stable")
     x, both = x[order], np.stack([y, control])[:, order]
-    rng, drawn, at_once = np.random.default_rng(seed), [], max(1, _AT_ONCE // len(x))
+    rng, drawn = np.random.default_rng(seed), []
+    at_once = max(1, _AT_ONCE // len(x))
     for start in range(0, resamples, at_once):
         picks = rng.integers(len(x), size=(min(at_once, resamples - start), len(x)))
         drawn.append(_statistics(x, both, np.sort(picks, axis=1), share))
-    points, drawn = _statistics(x, both, np.arange(len(x))[None], share)[..., 0], np.concatenate(drawn, axis=-1)
-    return Beyond(*(_against(point, draws) for point, draws in zip(points, drawn, strict=True)))
+    points = _statistics(x, both, np.arange(len(x))[None], share)[..., 0]
+    draws = np.concatenate(drawn, axis=-1)
+    return Beyond(*(_against(point, each) for point, each in zip(points, draws, strict=True)))
 
 
 def _statistics(x: np.ndarray, both: np.ndarray, picks: np.ndarray, share: float) -> np.ndarray:
@@ -222,13 +209,13 @@ def _statistics(x: np.ndarray, both: np.ndarray, picks: np.ndarray, share: float
     high = drawn >= drawn[:, [int(np.ceil((1 - share) * last))]]
     center = drawn - drawn.mean(axis=1, keepdims=True)
     spread = np.maximum((center**2).sum(axis=1), np.finfo(float).tiny)
-    found = []
+    rows = []
     for column in both:
         values = column[picks]
         gap = values - drawn
         ends = [np.where(part, gap, 0).sum(axis=1) / part.sum(axis=1) for part in (low, high)]
-        found.append([*ends, (center * values).sum(axis=1) / spread])
-    return np.swapaxes(np.array(found), 0, 1)
+        rows.append([*ends, (center * values).sum(axis=1) / spread])
+    return np.swapaxes(np.array(rows), 0, 1)
 
 
 def _against(point: np.ndarray, draws: np.ndarray) -> Against:

@@ -21,8 +21,10 @@ def alignment(lam: np.ndarray, a: np.ndarray, sigma2: float, f: np.ndarray) -> f
     rho(f) = sum f lam a^2 / sqrt(sum a^2 sum f^2 (lam^2 a^2 + lam sigma^2)), for y = X b* + noise.
 
     Args:
-        lam: (D,) eigenvalues of X^T X, > 0. a: (D,) coordinates of b* along its eigenvectors.
-        sigma2: variance of the noise, >= 0. f: (D,) filter, see `directions`.
+        lam: (D,) eigenvalues of X^T X, > 0.
+        a: (D,) coordinates of b* along its eigenvectors.
+        sigma2: variance of the noise, >= 0.
+        f: (D,) filter, see `directions`.
     Returns:
         In [-1, 1].
     Raises:
@@ -52,8 +54,8 @@ def sampled_cosines(
 ) -> np.ndarray:
     """Cosines (draws,) between f(X^T X) X^T y and b* for drawn noise: the Monte Carlo beside `alignment`."""
     noise = rng.normal(size=(draws, len(lam))) * np.sqrt(sigma2 * lam)  # X^T noise in the eigenbasis
-    found = f * (lam * a + noise)
-    return found @ a / (np.linalg.norm(found, axis=1) * np.linalg.norm(a))
+    directions_drawn = f * (lam * a + noise)
+    return directions_drawn @ a / (np.linalg.norm(directions_drawn, axis=1) * np.linalg.norm(a))
 
 
 @dataclass(frozen=True)
@@ -67,14 +69,24 @@ class SimilarClasses:
 
 
 def similar_classes(
-    seed: int = 0, rows: int = 1000, rho: float = 0.8, noise: float = 0.2, num_classes: int = 10, dim: int = 1000,
-    test_rows: int = 1000, group: int = 0,
-) -> SimilarClasses:  # fmt: skip
+    seed: int = 0,
+    rows: int = 1000,
+    rho: float = 0.8,
+    noise: float = 0.2,
+    num_classes: int = 10,
+    dim: int = 1000,
+    test_rows: int = 1000,
+    group: int = 0,
+) -> SimilarClasses:
     """The simulation: K orthonormal features in R^dim, y uniform, s uniform over the other classes.
 
     Args:
+        seed: draws features, examples and noise.
+        rows, test_rows: examples.
         rho: size of the similar class's feature in x, 0 (none) to 1 (as large as the label's).
         noise: standard deviation of each coordinate.
+        num_classes: K.
+        dim: of the inputs.
         group: s comes from the label's group of this many neighbouring classes (2: pairs); 0 is all of them.
     Raises:
         ValueError: rho is outside [0, 1], or the classes do not divide into groups of 2 or more.
@@ -123,8 +135,8 @@ def cosine_to_features(weights: Tensor, features: Tensor) -> float:
 
     Centred over classes, since adding a vector to every column changes no posterior.
     """
-    truth, found = (part - part.mean(dim=1, keepdim=True) for part in (features.T, weights))
-    return float((truth * found).sum() / (truth.norm() * found.norm()))
+    truth, direction = (part - part.mean(dim=1, keepdim=True) for part in (features.T, weights))
+    return float((truth * direction).sum() / (truth.norm() * direction.norm()))
 
 
 def measures(simulation: SimilarClasses, weights: Tensor) -> dict[str, float]:
@@ -137,20 +149,26 @@ def measures(simulation: SimilarClasses, weights: Tensor) -> dict[str, float]:
     hard = one_hot_targets(toy.labels, toy.num_classes, torch.float64)
     soft = (toy.inputs @ weights).softmax(dim=1)
     similar = one_hot_targets(simulation.similar, toy.num_classes).bool()
-    steers = {
-        "KD": first_gradient(toy, soft), "one-hot": first_gradient(toy, hard), "teacher": weights,
+    ways = {
+        "KD": first_gradient(toy, soft),
+        "one-hot": first_gradient(toy, hard),
+        "teacher": weights,
         "zeroed": first_gradient(toy, hard.masked_fill(similar, 1 / toy.num_classes)),
-    }  # fmt: skip
-    found = {f"cosine {name}": cosine_to_features(way, simulation.features) for name, way in steers.items()}
-    pushes = {"push one-hot": similar_push(simulation, hard), "push KD": similar_push(simulation, soft)}
-    return {**pushes, "flipped": flipped_share(simulation, soft), **found}
+    }
+    return {
+        "push one-hot": similar_push(simulation, hard),
+        "push KD": similar_push(simulation, soft),
+        "flipped": flipped_share(simulation, soft),
+        **{f"cosine {name}": cosine_to_features(way, simulation.features) for name, way in ways.items()},
+    }
 
 
 def confusion(posteriors: Tensor, labels: Tensor) -> Tensor:
     """Mean posterior by true class, the diagonal 0: how similar class j (column) looks to class i (row).
 
     Args:
-        posteriors: (..., N, K). labels: (..., N).
+        posteriors: (..., N, K).
+        labels: (..., N).
     Returns:
         (..., K, K); a class with no example has a row of zeros.
     """

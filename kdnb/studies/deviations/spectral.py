@@ -9,6 +9,9 @@ multiply. Statement and proof are ours; arXiv 2301.12923 has a theorem of this k
 
 import numpy as np
 
+FLOOR = 1e-6  # of the largest eigenvalue: what lies below counts as no direction
+POINTS = 200  # at which two curves are compared
+
 
 def _positive(**values) -> None:
     for name, value in values.items():
@@ -33,7 +36,8 @@ def matched_time(lam: float, t: float, T: float) -> np.ndarray:
     -ln(a + b - ab) / lam: less than both t and T.
 
     Args:
-        lam: eigenvalue matched, usually the largest [1/time]. t, T: times of student and teacher, > 0 (inf allowed).
+        lam: eigenvalue matched, usually the largest [1/time].
+        t, T: times of student and teacher, > 0 (inf allowed).
     Raises:
         ValueError: one of them is not positive.
     """
@@ -101,24 +105,31 @@ def gradient_descent(inputs: np.ndarray, targets: np.ndarray, step_size: float, 
 def ridge_filter(d: np.ndarray, c: float, generations: int = 1) -> np.ndarray:
     """Share (d / (d + c))^g of the target left in the fit after g generations of ridge self-distillation.
 
-    d: eigenvalues of the kernel matrix; c: ridge penalty, the same in each generation. Generation 1 is ridge
-    regression on the labels (after Mobahi et al. 2020, whose penalty changes by generation; c fixed is ours).
+    Generation 1 is ridge regression on the labels (after Mobahi et al. 2020, whose penalty changes by generation; c
+    fixed is ours).
+
+    Args:
+        d: eigenvalues of the kernel matrix, > 0.
+        c: ridge penalty, the same in each generation, > 0.
+        generations: g.
     """
     _positive(d=d, c=c)
     return (np.asarray(d, dtype=float) / (np.asarray(d) + c)) ** generations
 
 
-def input_eigenvectors(inputs: np.ndarray, floor: float = 1e-6) -> tuple[np.ndarray, np.ndarray]:
+def input_eigenvectors(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues, largest first, and eigenvectors (columns) of the uncentred second moment X^T X / N.
 
+    Directions with lam <= FLOOR lam_1 are left out: constant pixels move no weight.
+
     Args:
-        inputs: (N, D). floor: directions with lam <= floor lam_1 are left out: constant pixels move no weight.
+        inputs: (N, D).
     Returns:
         (M,) and (D, M), M <= D.
     """
     lam, vectors = np.linalg.eigh(inputs.T @ inputs / len(inputs))
-    kept = lam > floor * lam[-1]
-    return lam[kept][::-1], vectors[:, kept][:, ::-1]
+    moving = lam > FLOOR * lam[-1]
+    return lam[moving][::-1], vectors[:, moving][:, ::-1]
 
 
 def movement(change: np.ndarray, vectors: np.ndarray, top: int = 10) -> tuple[np.ndarray, np.ndarray]:
@@ -127,7 +138,9 @@ def movement(change: np.ndarray, vectors: np.ndarray, top: int = 10) -> tuple[np
     c_k = ||(W_1(t) - W_1(0)) v_k||; the top is the mean over k <= top, the bottom over the lowest tenth.
 
     Args:
-        change: (..., D, H) the weights less the initial ones. vectors: (D, M), largest eigenvalue first.
+        change: (..., D, H) the weights less the initial ones.
+        vectors: (D, M), largest eigenvalue first.
+        top: how many count as top.
     Returns:
         (c_top, c_bottom), each (...,).
     Raises:
@@ -140,14 +153,14 @@ def movement(change: np.ndarray, vectors: np.ndarray, top: int = 10) -> tuple[np
     return moved[..., :top].mean(axis=-1), moved[..., -bottom:].mean(axis=-1)
 
 
-def share_below(teacher: tuple, student: tuple, points: int = 200) -> float:
+def share_below(teacher: tuple, student: tuple) -> float:
     """Share of common top progress at which the student's bottom progress lies below its teacher's.
 
     Args:
         teacher, student: (top, bottom) along training, each (steps,). A value of the top that training passes
             more than once counts where it is first reached.
     Returns:
-        In [0, 1]: the bottoms compared at `points` tops, evenly spread over what both curves reach.
+        In [0, 1]: the bottoms compared at POINTS tops, evenly spread over what both curves reach.
     Raises:
         ValueError: the two curves share no top progress.
     """
@@ -158,5 +171,5 @@ def share_below(teacher: tuple, student: tuple, points: int = 200) -> float:
     start, end = max(top[0] for top, _ in curves), min(top[-1] for top, _ in curves)
     if not start < end:
         raise ValueError(f"the curves share no top progress: {start:g} is not below {end:g}")
-    common = np.linspace(start, end, points + 1)[1:]
+    common = np.linspace(start, end, POINTS + 1)[1:]
     return float(np.mean(np.interp(common, *curves[1]) < np.interp(common, *curves[0])))

@@ -13,8 +13,9 @@ import pandas as pd
 from kdnb.core.store import Run
 from kdnb.experiment.arms import ARMS
 from kdnb.experiment.tables import Study
+from kdnb.studies.deviations.grids import DEVIATIONS
 from kdnb.studies.deviations.scatter import SHARE, deviation, teacher_class_pair
-from kdnb.studies.label_smoothing import evidence
+from kdnb.sweeps.select import of_grid
 
 TAU = 4.0  # of the students that the claims speak of
 SELF, ACROSS = "kd_self", "kd_standard"
@@ -37,38 +38,40 @@ class Case:
         return f"{ARMS[self.arm].name}, tau {self.student.config.tau:g}"
 
     def columns(self, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(X, Y of the student, Y of the control) on a split; (N,) each, see `deviations.teacher_class_pair`."""
+        """(X, Y of the student, Y of the control) on a split; (N,) each, see `teacher_class_pair`."""
         x, y = teacher_class_pair(self.teacher.logits[split], self.student.logits[split])
         return x, y, teacher_class_pair(self.teacher.logits[split], self.control.logits[split])[1]
 
 
 def study(task: str, profile: str) -> Study | None:
-    """The stored runs of the grid "deviations", its teachers among them; None where there are none."""
-    return evidence.of_grid("deviations", task, profile)
+    """The stored runs of the grid DEVIATIONS, its teachers among them; None where there are none."""
+    return of_grid(DEVIATIONS, task, profile)
 
 
-def control_seed(found: Study, arm: str, seed: int) -> int | None:
+def control_seed(stored: Study, arm: str, seed: int) -> int | None:
     """Whose small ERM model is the control of a student; None where the store has no such model.
 
     Of the student's own seed if the teacher is another size: it differs from the student in the teacher alone. In
     self-distillation that model is the teacher, so it is the one of the next seed, and the first's after the last.
     The student then shares its start and its order of batches with its teacher, which the control does not.
     """
-    seeds = found.seeds(CONTROL)
+    seeds = stored.seeds(CONTROL)
     if ARMS[arm].teacher != CONTROL:
         return seed if seed in seeds else None
     others = [other for other in seeds if other != seed]
     return next((other for other in others if other > seed), others[0]) if others else None
 
 
-def cases(found: Study | None) -> Iterator[Case]:
+def cases(stored: Study | None) -> Iterator[Case]:
     """Every stored KD student whose teacher and control are stored as well: by arm, tau and seed."""
-    for row in found.table.sort_values(["arm", "tau", "seed"]).itertuples() if found else ():
-        if row.method == "kd" and row.teacher in found.runs:
-            other = control_seed(found, row.arm, row.seed)
-            if other is not None:
-                student, teacher = found.runs[row.run_id], found.runs[row.teacher]
-                yield Case(row.arm, student, teacher, found.run(CONTROL, other))
+    if stored is None:
+        return
+    students = stored.table[(stored.table.method == "kd") & stored.table.teacher.isin(stored.runs)]
+    for row in students.sort_values(["arm", "tau", "seed"]).itertuples():
+        seed = control_seed(stored, row.arm, row.seed)
+        if seed is not None:
+            student, teacher = stored.runs[row.run_id], stored.runs[row.teacher]
+            yield Case(row.arm, student, teacher, stored.run(CONTROL, seed))
 
 
 COLUMNS = (
@@ -82,15 +85,22 @@ def beside(x: np.ndarray, y: np.ndarray, control: np.ndarray, share: float = SHA
     """What `deviation` finds for a student and for its control, by the names of COLUMNS; (N,) three times."""
     ours, theirs = deviation(x, y, share), deviation(x, control, share)
     return {
-        "slope": ours.slope, "low_gap": ours.low.gap, "low_below": ours.low.below, "low_slope": ours.low.slope,
-        "high_gap": ours.high.gap, "high_below": ours.high.below, "control_slope": theirs.slope,
-        "control_low_gap": theirs.low.gap, "control_low_below": theirs.low.below,
-        "control_high_gap": theirs.high.gap, "low_beyond": ours.low.gap - theirs.low.gap,
+        "slope": ours.slope,
+        "low_gap": ours.low.gap,
+        "low_below": ours.low.below,
+        "low_slope": ours.low.slope,
+        "high_gap": ours.high.gap,
+        "high_below": ours.high.below,
+        "control_slope": theirs.slope,
+        "control_low_gap": theirs.low.gap,
+        "control_low_below": theirs.low.below,
+        "control_high_gap": theirs.high.gap,
+        "low_beyond": ours.low.gap - theirs.low.gap,
         "high_beyond": ours.high.gap - theirs.high.gap,
-    }  # fmt: skip
+    }
 
 
-def table(found: Study | None, share: float = SHARE) -> pd.DataFrame:
+def table(stored: Study | None, share: float = SHARE) -> pd.DataFrame:
     """A row per KD student and split, with its control's statistics beside its own.
 
     Columns: COLUMNS. Gaps are means of Y - X [log-odds] where the teacher is least and most sure (`share` of the
@@ -98,14 +108,19 @@ def table(found: Study | None, share: float = SHARE) -> pd.DataFrame:
     accuracy minus that of the small ERM model of the student's seed [share], nan without one.
     """
     rows = []
-    erm = found.per_seed(CONTROL, "accuracy") if found else {}
-    for case in cases(found):
+    erm = stored.per_seed(CONTROL, "accuracy") if stored else {}
+    for case in cases(stored):
         config, accuracy = case.student.config, case.student.metrics["test"]["accuracy"]
         same = {
-            "name": case.name, "arm": case.arm, "tau": config.tau, "seed": config.seed,
-            "control_seed": case.control.config.seed, "gain": accuracy - erm.get(config.seed, np.nan),
-            "run_id": case.student.run_id, "control_id": case.control.run_id,
-        }  # fmt: skip
+            "name": case.name,
+            "arm": case.arm,
+            "tau": config.tau,
+            "seed": config.seed,
+            "control_seed": case.control.config.seed,
+            "gain": accuracy - erm.get(config.seed, np.nan),
+            "run_id": case.student.run_id,
+            "control_id": case.control.run_id,
+        }
         rows += [same | {"split": split} | beside(*case.columns(split), share) for split in SPLITS]
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -125,16 +140,16 @@ def underfit_across(rows: pd.DataFrame) -> pd.Series:
 
 
 def deviation_and_gain(rows: pd.DataFrame) -> pd.Series:
-    """H6.3 by seed, claimed to be nought: r over the seed's students of depth and accuracy gain.
+    """H6.3 by seed, claimed to be 0: r over the seed's students of depth and accuracy gain.
 
     Depth is how far below its control a student lies on train where its teacher is unsure; r > 0 says that who
     deviates further gains more. A seed with fewer than three students, or where one side does not vary, has none.
     """
-    part, found = rows[rows.split == "train"].dropna(subset="gain"), {}
+    part, correlations = rows[rows.split == "train"].dropna(subset="gain"), {}
     for seed, students in part.groupby("seed"):
         if len(students) > 2 and students.gain.std() > 0 and students.low_beyond.std() > 0:
-            found[seed] = float(np.corrcoef(-students.low_beyond, students.gain)[0, 1])
-    return pd.Series(found, dtype=float)
+            correlations[seed] = float(np.corrcoef(-students.low_beyond, students.gain)[0, 1])
+    return pd.Series(correlations, dtype=float)
 
 
 EFFECTS = {"underfit": underfit, "underfit across": underfit_across, "deviation and gain": deviation_and_gain}

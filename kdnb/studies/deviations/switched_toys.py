@@ -3,6 +3,8 @@
 Student and teacher have one architecture. Sizes, switch points and ramp are our reconstruction.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -11,19 +13,34 @@ import torch
 from torch import Tensor
 
 from kdnb.core.entropy import posterior_entropy
-from kdnb.core.methods import switched
+from kdnb.core.methods import share_after
+from kdnb.core.metrics import accuracy
 from kdnb.studies.deviations import toys
 from kdnb.studies.deviations.eigendirections import NETWORKS, STUDENT
+from kdnb.studies.deviations.grids import RAMP, SWITCHES
 from kdnb.studies.deviations.scatter import deviation, teacher_class_pair
 from kdnb.studies.deviations.switching import COLUMNS, WAYS, ends_of, labels_last
 from kdnb.studies.deviations.toys import Toy
 from kdnb.studies.deviations.trainers import Alpha, fit_linear, fit_networks, init_networks, network_logits, stacked
-from kdnb.sweeps.axes import RAMP, SWITCHES
 
 NOISE = 0.4  # share of the noisy digits' train labels that are redrawn
 BATCH = 32
 
 Student = Callable[[Alpha], tuple[Tensor, Tensor]]  # alpha(t) -> logits on train and on test, (R, N, K)
+
+
+def switched(before: float, after: float, switch: float, ramp: float = 0) -> Callable[[int], float]:
+    """alpha(t), the weight of the soft target at step t, that goes from `before` to `after` at `switch`.
+
+    One-hot -> KD is `switched(0, alpha, s)`, KD -> one-hot `switched(alpha, 0, s)`. Both ends are exact, so a
+    switch at 0 and one after the last step give the pure methods, bit by bit.
+    """
+
+    def alpha(step: int) -> float:
+        share = share_after(step, switch, ramp)
+        return (1 - share) * before + share * after
+
+    return alpha
 
 
 def toy_b_switches(
@@ -32,7 +49,10 @@ def toy_b_switches(
     """TOY-B, a linear student of a linear teacher, both stopped after `steps` of full-batch descent; tau 1.
 
     Args:
-        seeds: of the examples. at: switch points, shares of the steps, besides 0 and 1. rows: train examples.
+        seeds: of the examples.
+        at: switch points, shares of the steps, besides 0 and 1.
+        rows: train examples.
+        steps: of the teacher and of each student.
         ramp: share of the steps over which the second loss takes over.
     Returns:
         The columns of `switching.table`, run_id empty.
@@ -51,14 +71,26 @@ def toy_b_switches(
 
 
 def digits_switches(
-    label_noise: float, seeds: Sequence[int], at: Sequence[float] = SWITCHES, rows: int = 600, epochs: int = 60,
-    teacher_epochs: int = 0, tau: float = 4.0, lr: float = 0.2, ramp: float = RAMP,
-) -> pd.DataFrame:  # fmt: skip
+    label_noise: float,
+    seeds: Sequence[int],
+    at: Sequence[float] = SWITCHES,
+    rows: int = 600,
+    epochs: int = 60,
+    teacher_epochs: int = 0,
+    tau: float = 4.0,
+    lr: float = 0.2,
+    ramp: float = RAMP,
+) -> pd.DataFrame:
     """Digits, an MLP taught by an MLP that saw the labels in another order from another start; SGD on batches of 32.
 
     Args:
-        label_noise: share of train labels redrawn. seeds: of split, noise, starts and orders. at, ramp: as
-            `toy_b_switches`. teacher_epochs: where the teacher stops, 0 for `epochs`. tau: temperature of KD.
+        label_noise: share of train labels redrawn.
+        seeds: of split, noise, starts and orders.
+        at, rows, ramp: as `toy_b_switches`.
+        epochs: of each student.
+        teacher_epochs: where the teacher stops, 0 for `epochs`.
+        tau: temperature of KD.
+        lr: of teacher and students.
     Returns:
         The columns of `switching.table`, run_id empty.
     """
@@ -87,30 +119,34 @@ def labels_last_by_teacher(seeds: Sequence[int]) -> np.ndarray:
 
 
 def _table(
-    student: Student, drawn: list[Toy], teacher: Tensor, seeds: Sequence[int], steps: int, at: Sequence[float],
+    student: Student,
+    drawn: list[Toy],
+    teacher: Tensor,
+    seeds: Sequence[int],
+    steps: int,
+    at: Sequence[float],
     ramp: float,
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """The pure methods, and a training per way and switch point."""
 
     def measured(alpha: Alpha) -> list[tuple]:
         logits, test = student(alpha)
         return [_row(*each) for each in zip(seeds, drawn, teacher, logits, test, strict=True)]
 
-    found = [
-        end for method, alpha in (("erm", 0.0), ("kd", 1.0)) for row in measured(alpha) for end in ends_of(method, row)
-    ]
+    rows = []
+    for method, alpha in (("erm", 0.0), ("kd", 1.0)):
+        rows += [end for row in measured(alpha) for end in ends_of(method, row)]
     for way, (before, after) in WAYS.items():
         for share in at:
-            alpha = switched(float(before == "kd"), float(after == "kd"), share * steps, ramp * steps)
-            found += [(way, share, *row) for row in measured(alpha)]
-    table = pd.DataFrame(found, columns=COLUMNS)
+            schedule = switched(float(before == "kd"), float(after == "kd"), share * steps, ramp * steps)
+            rows += [(way, share, *row) for row in measured(schedule)]
+    table = pd.DataFrame(rows, columns=COLUMNS)
     return table.sort_values(["way", "switch_at", "seed"]).reset_index(drop=True)
 
 
 def _row(seed: int, toy: Toy, teacher: Tensor, logits: Tensor, test: Tensor) -> tuple:
     """A training's part of the columns, from seed on."""
-    right, fit = (
-        (z.argmax(1) == labels).double().mean().item() for z, labels in ((test, toy.test_labels), (teacher, toy.labels))
-    )
-    gap = deviation(*teacher_class_pair(teacher.numpy(), logits.numpy())).low.gap
-    return seed, right, posterior_entropy(test).mean().item(), gap, fit, ""
+    right = accuracy(test.numpy(), toy.test_labels.numpy())
+    teacher_fit = accuracy(teacher.numpy(), toy.labels.numpy())
+    low_gap = deviation(*teacher_class_pair(teacher.numpy(), logits.numpy())).low.gap
+    return seed, right, posterior_entropy(test).mean().item(), low_gap, teacher_fit, ""

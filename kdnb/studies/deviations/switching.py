@@ -12,8 +12,9 @@ from scipy import stats
 from kdnb.analysis import statistics
 from kdnb.analysis.statistics import NAN, Effect, over_seeds
 from kdnb.experiment.tables import Study
-from kdnb.studies.deviations.scatter import deviation, recovered_gains, teacher_class_pair
-from kdnb.studies.label_smoothing import evidence
+from kdnb.studies.deviations.grids import SWITCHING
+from kdnb.studies.deviations.scatter import deviation, teacher_class_pair
+from kdnb.sweeps.select import of_grid
 
 LATE, EARLY = "one-hot -> KD", "KD -> one-hot"  # the teacher comes late, or leaves early
 WAYS = {LATE: ("erm", "kd"), EARLY: ("kd", "erm")}
@@ -22,11 +23,11 @@ COLUMNS = ("way", "switch_at", "seed", "accuracy", "entropy", "low_gap", "teache
 
 
 def study(task: str, profile: str) -> Study | None:
-    """The stored runs of the grid "switching", its teachers among them; None where there are none."""
-    return evidence.of_grid("switching", task, profile)
+    """The stored runs of the grid SWITCHING, its teachers among them; None where there are none."""
+    return of_grid(SWITCHING, task, profile)
 
 
-def table(found: Study | None) -> pd.DataFrame:
+def table(stored: Study | None) -> pd.DataFrame:
     """A row per training of the small student and way; the pure methods are both ways' ends, at 0 and 1.
 
     Columns: way, switch_at [share of the steps], seed, accuracy, entropy [nats] (both on test), low_gap (mean of
@@ -34,14 +35,14 @@ def table(found: Study | None) -> pd.DataFrame:
     whose teacher is missing is left out.
     """
     rows = []
-    for run in found.runs.values() if found else ():
+    for run in stored.runs.values() if stored else ():
         config, seed = run.config, run.config.seed
-        if config.student != "small" or seed not in found.seeds("erm_large"):
+        if config.student != "small" or seed not in stored.seeds("erm_large"):
             continue
-        teacher = found.run("erm_large", seed)
-        pair = teacher_class_pair(teacher.logits["train"], run.logits["train"])
-        test, fit = run.metrics["test"], teacher.metrics["train"]["accuracy"]
-        row = (seed, test["accuracy"], test["entropy"], deviation(*pair).low.gap, fit, run.run_id)
+        teacher, test = stored.run("erm_large", seed), run.metrics["test"]
+        low_gap = deviation(*teacher_class_pair(teacher.logits["train"], run.logits["train"])).low.gap
+        teacher_fit = teacher.metrics["train"]["accuracy"]
+        row = (seed, test["accuracy"], test["entropy"], low_gap, teacher_fit, run.run_id)
         if config.method == "switch":
             rows += [(way, config.switch_at, *row) for way, ends in WAYS.items() if ends == config.methods]
         else:
@@ -57,29 +58,46 @@ def ends_of(method: str, row: tuple) -> list[tuple]:
 
 def summary(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     """way, switch_at, mean, half (of the 95 % t interval over seeds), n of a metric."""
-    found = [
-        (*key, *statistics.t_interval(part[metric]), len(part))
-        for key, part in rows.groupby(["way", "switch_at"], sort=False)
-    ]
-    return pd.DataFrame(found, columns=["way", "switch_at", "mean", "half", "n"])
+    groups = rows.groupby(["way", "switch_at"], sort=False)
+    means = [(*key, *statistics.t_interval(part[metric]), len(part)) for key, part in groups]
+    return pd.DataFrame(means, columns=["way", "switch_at", "mean", "half", "n"])
 
 
 def recovered(rows: pd.DataFrame) -> pd.DataFrame:
     """R(s) of both ways: way, switch_at, R, low, high (95 %, Fieller's, of a ratio of means), n.
 
-    All nan where R is not defined (`deviations.recovered_gains`); an interval is infinite where the gain's own
+    All nan where R is not defined (`recovered_gains`); an interval is infinite where the gain's own
     interval reaches 0.
     """
-    found = []
+    shares = []
     for way in WAYS:
         wide = _wide(rows, way)
         for at in wide:
             part = wide[[0.0, 1.0, at]].dropna() if at % 1 else wide
             one_hot, kd = _pure(part, way)
             share = recovered_gains(part[at], one_hot, kd).mean() if len(part) else NAN
-            ends = _fieller(part[at] - one_hot, kd - one_hot) if share == share else (NAN, NAN)
-            found.append((way, at, share, *ends, len(part)))
-    return pd.DataFrame(found, columns=["way", "switch_at", "R", "low", "high", "n"])
+            ends = (NAN, NAN) if np.isnan(share) else _fieller(part[at] - one_hot, kd - one_hot)
+            shares.append((way, at, share, *ends, len(part)))
+    return pd.DataFrame(shares, columns=["way", "switch_at", "R", "low", "high", "n"])
+
+
+def recovered_gains(switched, one_hot, kd) -> np.ndarray:
+    """Each seed's share of KD's mean gain that a switched training has; (S,), their mean is R(s).
+
+    (acc(s) - acc_one-hot) / mean(acc_KD - acc_one-hot), all nan unless that mean exceeds twice its standard error
+    over seeds: a gain that is not there cannot be recovered.
+
+    Args:
+        switched, one_hot, kd: (S,) test accuracy per seed, the same seeds in the same order.
+    Raises:
+        ValueError: the shapes differ.
+    """
+    switched, one_hot, kd = (np.asarray(value, dtype=np.float64) for value in (switched, one_hot, kd))
+    if not (switched.shape == one_hot.shape == kd.shape and switched.ndim == 1):
+        raise ValueError(f"accuracies must be (S,) three times, got {switched.shape}, {one_hot.shape} and {kd.shape}")
+    gain, seeds = kd - one_hot, len(kd)
+    defined = seeds > 1 and gain.mean() > 2 * gain.std(ddof=1) / np.sqrt(seeds)
+    return (switched - one_hot) / gain.mean() if defined else np.full(seeds, np.nan)
 
 
 def late_teacher(rows: pd.DataFrame) -> pd.Series:

@@ -14,9 +14,11 @@ from kdnb.core.theory import kd_gradient
 from kdnb.studies.deviations.similar_classes import without_gradient
 from kdnb.studies.deviations.toys import Toy
 
-Alpha = float | Callable[[int], float]  # weight of the soft target: a number, or one per step (`schedule.switched`)
+Alpha = float | Callable[[int], float]  # weight of the soft target: a number, or one per step (`methods.switched`)
 Teacher = Tensor | Callable[[], Tensor] | None  # logits, or what computes them at the first step with alpha above 0
 Mask = Callable[[Tensor, Tensor], Tensor]  # (logits (..., N, K), labels (..., N)) -> (..., N, K) bool
+LR = 0.5  # of full-batch descent
+PATCH = 5  # side of a patch [pixels]
 
 
 class _Teaching:
@@ -35,17 +37,26 @@ class _Teaching:
 
 
 def fit_linear(
-    toy: Toy, steps: int, lr: float = 0.5, teacher: Teacher = None, alpha: Alpha = 1.0, tau: float = 1.0,
-    mask: Mask | None = None, on_step: Callable[[int, Tensor], None] | None = None,
-) -> Tensor:  # fmt: skip
+    toy: Toy,
+    steps: int,
+    lr: float = LR,
+    teacher: Teacher = None,
+    alpha: Alpha = 1.0,
+    tau: float = 1.0,
+    mask: Mask | None = None,
+    on_step: Callable[[int, Tensor], None] | None = None,
+) -> Tensor:
     """Linear softmax model without bias by full-batch gradient descent from 0: its weights (D, K), float64.
 
     Args:
-        steps: number of steps. lr: step size on the mean loss.
+        toy: its train examples.
+        steps: number of steps.
+        lr: step size on the mean loss.
         teacher: logits (N, K) on the train inputs, or a function that computes them; None trains on the labels.
-        alpha: weight of the soft target, 0..1. tau: temperature of both, with tau^2 on the soft term.
-        mask: from logits and labels, True where no gradient flows into a logit (`zeroing.without_gradient`).
-        on_step: told (steps done, weights) after each step.
+        alpha: weight of the soft target, 0..1.
+        tau: temperature of both, with tau^2 on the soft term.
+        mask: from logits and labels, True where no gradient flows into a logit (`similar_classes.without_gradient`).
+        on_step: hears (steps done, weights) after each step.
     """
     weights = torch.zeros(toy.inputs.shape[1], toy.num_classes, dtype=torch.float64)
     teaching = _Teaching(teacher, alpha)
@@ -60,12 +71,14 @@ def fit_linear(
     return weights
 
 
-def fit_linears(toy: Toy, steps: int, teachers: Tensor, starts: Tensor, lr: float = 0.5) -> Tensor:
+def fit_linears(toy: Toy, steps: int, teachers: Tensor, starts: Tensor) -> Tensor:
     """A linear students of one toy side by side, as A times `fit_linear` at alpha 1 and tau 1 would go.
 
     Args:
-        teachers: logits (A, N, K) on the train inputs. starts: weights (A, D, K), where each student starts.
-        steps, lr: as `fit_linear`.
+        toy: its train inputs.
+        steps: number of steps.
+        teachers: logits (A, N, K) on the train inputs.
+        starts: weights (A, D, K), where each student starts.
     Returns:
         The weights (A, D, K), float64.
     """
@@ -74,7 +87,7 @@ def fit_linears(toy: Toy, steps: int, teachers: Tensor, starts: Tensor, lr: floa
     weights = starts.transpose(0, 1).flatten(1)  # (D, A K): one product with the inputs for all students
     for _ in range(steps):
         pull = (x @ weights).unflatten(1, (arms, -1)).softmax(dim=-1) - targets
-        weights = weights - lr * x.T @ pull.flatten(1) / len(x)
+        weights = weights - LR * x.T @ pull.flatten(1) / len(x)
     return weights.unflatten(1, (arms, -1)).transpose(0, 1)
 
 
@@ -85,13 +98,13 @@ def stacked(toys: Sequence[Toy]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return x.float(), y, test_x.float(), test_y
 
 
-def patches(images: Tensor, size: int = 5) -> Tensor:
-    """All size x size patches of square images: (..., side^2) -> (..., (side - size + 1)^2, size^2)."""
+def patches(images: Tensor) -> Tensor:
+    """All patches of square images, PATCH wide: (..., side^2) -> (..., (side - PATCH + 1)^2, PATCH^2)."""
     side = round(images.shape[-1] ** 0.5)
-    if side**2 != images.shape[-1] or not 1 <= size <= side:
-        raise ValueError(f"images must be square and at least {size} wide, got {images.shape[-1]} pixels")
+    if side**2 != images.shape[-1] or side < PATCH:
+        raise ValueError(f"images must be square and at least {PATCH} wide, got {images.shape[-1]} pixels")
     square = images.unflatten(-1, (side, side))
-    return square.unfold(-2, size, 1).unfold(-2, size, 1).flatten(-4, -3).flatten(-2)
+    return square.unfold(-2, PATCH, 1).unfold(-2, PATCH, 1).flatten(-4, -3).flatten(-2)
 
 
 def init_networks(layers: Sequence[tuple[int, int]], seeds: Sequence[int]) -> list[Tensor]:
@@ -108,8 +121,9 @@ def network_logits(parameters: list[Tensor], inputs: Tensor) -> Tensor:
     """Logits (R, N, K) of R stacked ReLU networks.
 
     Args:
-        parameters: as from `init_networks`. inputs: (R, N, D) float32, or (R, N, P, D) for P patches per image:
-            then the first layer is a convolution, and the second sees its P outputs side by side.
+        parameters: as from `init_networks`.
+        inputs: (R, N, D) float32, or (R, N, P, D) for P patches per image: then the first layer is a convolution, and
+            the second sees its P outputs side by side.
     """
     runs, rows = inputs.shape[:2]
     hidden = inputs.reshape(runs, -1, inputs.shape[-1])
@@ -119,18 +133,35 @@ def network_logits(parameters: list[Tensor], inputs: Tensor) -> Tensor:
 
 
 def fit_networks(
-    parameters: list[Tensor], inputs: Tensor, labels: Tensor, epochs: int, lr: float, batch_size: int = 32,
-    seeds: Sequence[int] | None = None, teacher: Teacher = None, alpha: Alpha = 1.0, tau: float = 1.0,
-    optimizer: str = "adam", mask: Mask | None = None, on_step: Callable[[int, list[Tensor]], None] | None = None,
-) -> list[Tensor]:  # fmt: skip
+    parameters: list[Tensor],
+    inputs: Tensor,
+    labels: Tensor,
+    epochs: int,
+    lr: float,
+    batch_size: int = 32,
+    *,
+    seeds: Sequence[int] | None = None,
+    teacher: Teacher = None,
+    alpha: Alpha = 1.0,
+    tau: float = 1.0,
+    optimizer: str = "adam",
+    mask: Mask | None = None,
+    on_step: Callable[[int, list[Tensor]], None] | None = None,
+) -> list[Tensor]:
     """Train R networks side by side, each on its own examples and in its own order; as R trainings would go.
 
     Args:
-        parameters: where training starts; they are left as they are. inputs: (R, N, D) or (R, N, P, D) float32.
-        labels: (R, N). batch_size: the last, short batch of an epoch is kept. seeds: of the orders; 0..R-1.
+        parameters: where training starts; they are left as they are.
+        inputs: (R, N, D) or (R, N, P, D) float32.
+        labels: (R, N).
+        epochs: passes over the examples.
+        lr: of the optimizer.
+        batch_size: the last, short batch of an epoch is kept.
+        seeds: of the orders; 0..R-1 for None.
         teacher: logits (R, N, K), or a function that computes them; None trains on the labels.
-        alpha, tau, mask: as `fit_linear`. optimizer: "adam" or "sgd".
-        on_step: told (steps done, parameters) after each step; training goes on in them, so copy what is kept.
+        alpha, tau, mask: as `fit_linear`.
+        optimizer: "adam" or "sgd".
+        on_step: hears (steps done, parameters) after each step; training goes on in them, so copy what is kept.
     Returns:
         The trained parameters.
     Raises:
@@ -142,15 +173,17 @@ def fit_networks(
     parameters = [part.clone().requires_grad_(True) for part in parameters]
     descent = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[optimizer](parameters, lr=lr)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds or range(runs)]
-    teaching, which, step = _Teaching(teacher, alpha), torch.arange(runs)[:, None], 0
+    teaching, which = _Teaching(teacher, alpha), torch.arange(runs)[:, None]
+    step = 0
     for _ in range(epochs):
         order = torch.stack([torch.randperm(rows, generator=generator) for generator in generators])
         for batch in order.split(batch_size, dim=1):
             share, teacher_logits = teaching.at(step)
-            logits, told = network_logits(parameters, inputs[which, batch]), labels[which, batch]
-            logits = logits if mask is None else without_gradient(logits, mask(logits, told))
-            against = None if teacher_logits is None else teacher_logits[which, batch].flatten(0, 1)
-            loss = _loss(logits.flatten(0, 1), told.flatten(), against, share, tau)
+            logits, batch_labels = network_logits(parameters, inputs[which, batch]), labels[which, batch]
+            if mask is not None:
+                logits = without_gradient(logits, mask(logits, batch_labels))
+            soft = None if teacher_logits is None else teacher_logits[which, batch].flatten(0, 1)
+            loss = _loss(logits.flatten(0, 1), batch_labels.flatten(), soft, share, tau)
             descent.zero_grad()
             (runs * loss).backward()
             descent.step()

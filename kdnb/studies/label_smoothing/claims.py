@@ -1,117 +1,49 @@
-"""The claim ledger as data: every hypothesis, where it comes from and how it is tested. No numbers stand here.
+"""The claims of arXiv 2301.12609 and the questions around them: where each comes from and how it is tested.
 
-What the paper's own tables say of a claim is computed in `kdnb.studies.label_smoothing.verdicts` from
-`kdnb.studies.label_smoothing.paper`, what our runs say from the run store.
-A new claim is a new line; a new kind of test is a new entry of `verdicts.TESTS`.
+What the paper's own tables say of a claim is counted from `kdnb.studies.label_smoothing.paper`, what our runs say
+is a verdict of `kdnb.analysis.ledger`. A new claim is a new line; a new kind of test is a new entry of TESTS.
 """
 
-from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
+import pandas as pd
 
+from kdnb.analysis import ledger, statistics
+from kdnb.analysis.ledger import FIXED, METRICS, NO_NUMBER, Chapter, Claim, Evidence, Part
+from kdnb.analysis.statistics import NAN, Effect, over_seeds
 from kdnb.catalog import TASKS
+from kdnb.core.metrics import posterior
 from kdnb.experiment.arms import ARMS
-from kdnb.studies.label_smoothing import paper
-
-METRICS = {  # column of results.tidy -> (in words, unit); "points" are shares times 100
-    "entropy": ("entropy", "nats"),
-    "accuracy": ("accuracy", "points"),
-    "nll": ("NLL", "nats"),
-    "overconfidence": ("confidence minus accuracy", "points"),
-    "curve_entropy": ("entropy throughout training", "nats"),
-    "train_curve_entropy": ("entropy on train throughout training", "nats"),
-}
-
-LARGE_ALPHA = 0.7  # from here on label smoothing counts as large
-EVIDENCE = {
-    "study": "the arms at the profile's fixed hyper-parameters",
-    "temperature": "a grid with tau as an axis",
-    "smoothing": f"LS at alpha {LARGE_ALPHA:g} or more",
-    "deviations": "KD at alpha 1, tau 1 and 4",
-    "switching": "losses switched in mid-training",
-    "simulation": "simulations, drawn anew for each seed",
-}
-
-
-@dataclass(frozen=True)
-class Part:
-    """metric(arm) minus metric(than) is positive (sign +1) or negative (-1); than "" compares with 0."""
-
-    metric: str  # a key of METRICS
-    arm: str  # a key of ARMS
-    sign: int
-    than: str = ""
-
-    @property
-    def words(self) -> str:
-        """The test in words."""
-        name = METRICS[self.metric][0]
-        less = f" minus {ARMS[self.than].name}'s" if self.than else ""
-        return f"{ARMS[self.arm].name}'s {name}{less} {'>' if self.sign > 0 else '<'} 0"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Claim:
-    """One hypothesis.
-
-    A claim of several parts holds if all of them hold and fails if one of them fails.
-    """
-
-    id: str
-    statement: str
-    source: str
-    parts: tuple[Part, ...] = ()
-    test: str = "difference"  # a key of verdicts.TESTS
-    evidence: str = "study"  # the runs that decide it: a key of EVIDENCE
-    published: str = ""  # where the tables have no number to count: why
-    unit: str = "r"  # of the effect, where no part has one
-    side: int = 1  # where no part has a sign: +1, -1, or 0 for a claim that there is no effect
-    told: str = ""  # the test in words, where no part has any
-
-    @property
-    def family(self) -> str:
-        """The claims tested together, for Holm's correction: the section, "H3"."""
-        return self.id.split(".")[0]
-
-    @property
-    def metric(self) -> str:
-        """The metrics of its parts."""
-        return " and ".join(dict.fromkeys(part.metric for part in self.parts)) or self.test
-
-    @property
-    def sign(self) -> int:
-        """+1 if a positive effect bears the claim out, -1 if a negative one, 0 if none can."""
-        return self.parts[0].sign if len(self.parts) == 1 else self.side
-
-    @property
-    def words(self) -> str:
-        """The test in words."""
-        return self.told or "; ".join(part.words for part in self.parts)
+from kdnb.experiment.tables import Study
+from kdnb.studies.label_smoothing import evidence, paper
+from kdnb.studies.label_smoothing.evidence import LARGE_ALPHA
+from kdnb.studies.label_smoothing.paper import GLUE
 
 
 def _claim(id: str, metric: str, arm: str, sign: str, than: str, source: str, statement: str = "", **more) -> Claim:
     """A claim of one part; its statement is built from the part if none is given."""
     part = Part(metric, arm, 1 if sign == ">" else -1, than)
     side = "higher" if part.sign > 0 else "lower"
-    told = f"{ARMS[arm].name} has {side} {METRICS[metric][0]} than {ARMS[than].name if than else 'nothing'}"
-    return Claim(id=id, statement=statement or told, source=source, parts=(part,), **more)
+    words = f"{ARMS[arm].name} has {side} {METRICS[metric][0]} than {ARMS[than].name if than else 'nothing'}"
+    return Claim(id=id, statement=statement or words, source=source, parts=(part,), **more)
 
 
 def _searched(id: str, metric: str, arm: str, sign: str, than: str, source: str) -> Claim:
     """A claim on the models selected on validation from a grid that has tau as an axis (A.3)."""
-    told = _claim(id, metric, arm, sign, than, source).statement
-    return _claim(id, metric, arm, sign, than, source, f"With tau searched, {told}", evidence="temperature")
+    fixed = _claim(id, metric, arm, sign, than, source).statement
+    return _claim(id, metric, arm, sign, than, source, f"With tau searched, {fixed}", evidence="temperature")
 
 
-NO_NUMBER = "no number"
 FIGURE = "figure only"
 INHERITED = "correlation of teacher and student entropy over all KD runs > 0"
 CHANGED = "the same without self-KD, both minus the ERM student's entropy > 0"
 _FIXED = [
     Claim(
         id="H1.1", statement="Teacher-free KD as released is LS, up to a constant and O(confidence / tau)",
-        source="Yuan et al. 2020, released code", test="closed form", published=NO_NUMBER, unit="mass over bound",
-        side=-1, told="total variation between the targets, minus its bound < 0; no run needed",
+        source="Yuan et al. 2020, released code", test="closed form", published=NO_NUMBER,
+        unit="mass over bound", side=-1, runless=True,
+        test_words="total variation between the targets, minus its bound < 0; no run needed",
     ),
     _claim("H1.2", "entropy", "tfkd_small", ">", "erm_small", "section 4, on teacher-free KD", published=NO_NUMBER),
     _claim("H3.1", "entropy", "ls_small", ">", "erm_small", "Table 2"),
@@ -132,11 +64,11 @@ _FIXED = [
     _claim("H3.6f", "train_curve_entropy", "kd_self", "<", "erm_small", "Figure 1", published=FIGURE),
     Claim(
         id="H3.7", statement="A student's entropy follows its teacher's (correlation over all KD runs)",
-        source="Tables 2 and 4, derived", test="inheritance", told=INHERITED,
+        source="Tables 2 and 4, derived", test="inheritance", test_words=INHERITED,
     ),
     Claim(
         id="H3.7b", statement="A student's change of entropy follows its teacher's, self-KD left out",
-        source="Tables 2 and 4, derived", test="inherited change", told=CHANGED,
+        source="Tables 2 and 4, derived", test="inherited change", test_words=CHANGED,
     ),
     _claim("H4.1", "entropy", "ls_large", ">", "erm_large", "Table 4"),
     _claim("H4.2", "entropy", "kd_reverse", ">", "erm_large", "Table 4"),
@@ -164,14 +96,15 @@ _TEMPERATURE = [
     Claim(
         id="H5.5", statement="At fixed alpha, Standard KD's entropy at tau 1 falls as the tau of training rises",
         source="Zheng & Yang 2024, App. A.1", test="trend", evidence="temperature", published=NO_NUMBER, side=-1,
-        unit="nats per e-fold", told="slope of entropy in ln tau, mean over alpha < 0",
+        unit="nats per e-fold", test_words="slope of entropy in ln tau, mean over alpha < 0",
     ),
     Claim(
         id="H5.6", statement="With tau searched, a student's entropy follows its teacher's",
-        source="Tables 8 and 10, derived", test="inheritance", told=INHERITED, evidence="temperature",
+        source="Tables 8 and 10, derived", test="inheritance", test_words=INHERITED, evidence="temperature",
     ),
     Claim(
-        id="H5.6b", source="Tables 8 and 10, derived", test="inherited change", told=CHANGED, evidence="temperature",
+        id="H5.6b", source="Tables 8 and 10, derived", test="inherited change", test_words=CHANGED,
+        evidence="temperature",
         statement="With tau searched, a student's change of entropy follows its teacher's, self-KD left out",
     ),
 ]  # fmt: skip
@@ -197,10 +130,15 @@ _CALIBRATION = [
 ]  # fmt: skip
 CLAIMS = {claim.id: claim for claim in [*_FIXED, *_TEMPERATURE, *_CALIBRATION]}
 
-
-GLUE = ("mrpc", "qnli", "sst2", "mnli")
+ANSWERS = {  # the claims that answer the paper's question, in words
+    "H3.1": "label smoothing raises entropy over ERM (small student)",
+    "H4.1": "label smoothing raises entropy over ERM (large student)",
+    "H3.2": "standard KD lowers entropy below ERM",
+    "H4.2": "reverse KD raises entropy above ERM",
+    "H4.3": "reverse KD stays below label smoothing",
+}
 TABLES = {  # by a claim's evidence: (student, metric) -> the printed table it is counted in
-    "study": paper.RESULT_TABLES,
+    FIXED: paper.RESULT_TABLES,
     "smoothing": paper.RESULT_TABLES,
     "temperature": {
         ("small", "entropy"): 8, ("small", "accuracy"): 9, ("large", "entropy"): 10, ("large", "accuracy"): 11,
@@ -208,7 +146,7 @@ TABLES = {  # by a claim's evidence: (student, metric) -> the printed table it i
 }  # fmt: skip
 
 
-def published_count(claim: Claim, tasks: tuple[str, ...] = GLUE) -> str:
+def published_count(claim: Claim) -> str:
     """On how many of the paper's tasks its own tables bear the claim out, "3/4"; or why there is no count.
 
     Claims of inheritance have a correlation over the printed KD cells instead, "r = 0.915 (n = 12)".
@@ -216,17 +154,26 @@ def published_count(claim: Claim, tasks: tuple[str, ...] = GLUE) -> str:
     if claim.published:
         return claim.published
     if not claim.parts:
-        cells = paper.teacher_student_entropies((8, 10) if claim.evidence == "temperature" else (2, 4))
-        x, y, slope = cells.teacher_entropy, cells.student_entropy, ""
-        if claim.test == "inherited change":
-            cells = cells[cells.row != "Self-KD"]
-            x, y = cells.teacher_entropy - cells.erm_entropy, cells.student_entropy - cells.erm_entropy
-            slope = f", slope {np.polyfit(x, y, 1)[0]:.2f}"
-        return f"r = {np.corrcoef(x, y)[0, 1]:.3f}{slope} (n = {len(x)})"
+        return _published_inheritance(claim)
+    tasks = GLUE
     if claim.evidence == "smoothing":
         tasks = [task for task in tasks if _alpha(claim.parts[0].arm, task) >= LARGE_ALPHA]
-    true = sum(all(part.sign * _printed(part, claim.evidence, task) > 0 for part in claim.parts) for task in tasks)
-    return f"{true}/{len(tasks)}"
+    return f"{sum(bears_out(claim, task) for task in tasks)}/{len(tasks)}"
+
+
+def bears_out(claim: Claim, task: str) -> bool:
+    """Whether every part of a claim is true of the numbers that the paper prints for a task."""
+    return all(part.sign * _printed(part, claim.evidence, task) > 0 for part in claim.parts)
+
+
+def _published_inheritance(claim: Claim) -> str:
+    """The correlation of teacher's and student's printed entropies, or of what is left of them beside ERM's."""
+    tables = "8 and 10" if claim.evidence == "temperature" else "2 and 4"
+    change = claim.test == "inherited change"
+    reading = "change, no Self-KD" if change else "all cells"
+    row = paper.inheritance().set_index(["tables", "reading"]).loc[(tables, reading)]
+    slope = f", slope {row.slope:.2f}" if change else ""
+    return f"r = {row.r:.3f}{slope} (n = {row.n:.0f})"
 
 
 def smoothed_confidence(alpha: float, num_classes: int) -> float:
@@ -250,3 +197,103 @@ def _printed(part: Part, evidence: str, task: str) -> float:
 def _alpha(arm: str, task: str) -> float:
     """The alpha of Table 7."""
     return paper.optima(7)[ARMS[arm].student][ARMS[arm].paper_row][task]["alpha"]
+
+
+def inheritance(study: Study) -> pd.DataFrame:
+    """One row per KD run of ARMS whose teacher is stored: entropies [nats] of both and of ERM beside the student.
+
+    Columns: name, arm, seed, run_id, teacher, teacher_entropy, student_entropy, erm_entropy (nan without one).
+    """
+    entropy_of = {name: run.metrics["test"]["entropy"] for name, run in study.runs.items()}
+    entropy_of |= study.table.set_index("run_id").entropy.to_dict()
+    erm = study.table[study.table.arm.str.startswith("erm_")].groupby(["arm", "seed"]).entropy.first().to_dict()
+    rows = study.table[study.table.teacher.isin(entropy_of) & study.table.arm.isin(ARMS)]
+    beside = [erm.get((f"erm_{ARMS[row.arm].student}", row.seed), NAN) for row in rows.itertuples()]
+    return pd.DataFrame(
+        {
+            "name": rows.name,
+            "arm": rows.arm,
+            "seed": rows.seed,
+            "run_id": rows.run_id,
+            "teacher": rows.teacher,
+            "teacher_entropy": rows.teacher.map(entropy_of),
+            "student_entropy": rows.entropy,
+            "erm_entropy": beside,
+        }
+    )
+
+
+def _chosen(claim: Claim, study: Study) -> Study:
+    """One run per arm and seed: as it is for the fixed arms, selected on validation from a grid."""
+    return study if claim.evidence == FIXED else evidence.selected(study.only(study.table[study.table.tau2_scaling]))
+
+
+def _difference(claim: Claim, study: Study) -> Effect:
+    """The paired difference of each part, over one run per arm and seed."""
+    return ledger.difference(claim, _chosen(claim, study))
+
+
+def _inheritance(claim: Claim, study: Study) -> Effect:
+    """Correlation over KD runs: of the entropies, or of both minus the ERM student's, self-KD left out."""
+    cells, change = inheritance(_chosen(claim, study)), claim.test == "inherited change"
+    if change:
+        cells = cells[cells.arm != "kd_self"].dropna(subset="erm_entropy")
+    if len(cells) < 3:
+        return Effect()
+    base = cells.erm_entropy if change else 0.0
+    x, y = cells.teacher_entropy - base, cells.student_entropy - base
+    r, low, high = statistics.correlation_interval(x, y)
+    p = statistics.correlation_p_value(r, len(x))
+    return Effect(r, low, high, len(x), p, run_ids=cells.run_id.tolist())
+
+
+def _trend(claim: Claim, study: Study) -> Effect:
+    """Slope of Standard KD's entropy in ln tau, mean over the other hyper-parameters, paired over seeds."""
+    rows = study.table[(study.table.arm == "kd_standard") & study.table.tau2_scaling]
+    groups = rows.groupby(["seed", "alpha", "lr", "epochs"]).filter(lambda group: group.tau.nunique() > 1)
+    if groups.empty:
+        return Effect()
+    fits = groups.groupby(["seed", "alpha", "lr", "epochs"])[["tau", "entropy"]].apply(
+        lambda group: np.polyfit(np.log(group.tau), group.entropy, 1)[0]
+    )
+    slopes = fits.groupby("seed").mean()
+    return over_seeds(slopes, claim.sign, groups.run_id.tolist())
+
+
+def _closed_form(claim: Claim, study: Study | None) -> Effect:
+    """H1.1: total variation between the target of Tf-KD as released and LS's at the equivalent alpha, over K.
+
+    The released soft target is softmax(p^d / tau) of the virtual teacher's probabilities, weighted alpha / K
+    against 1 - alpha. It lies within confidence / (2 tau) of uniform, so the mixture differs from LS by at most
+    that; effect is the largest excess over the bound (below 0: the bound is kept), n the cases.
+    """
+    excess = []
+    for k, alpha, confidence, tau in product((2, 3, 10, 100), (0.6, 0.95), (0.9, 0.99), (6, 20, 100)):
+        weight, label = alpha / k, np.eye(k)[0]
+        released = ((1 - alpha) * label + weight * released_target(k, confidence, tau)) / (1 - alpha + weight)
+        smoothed = ((1 - alpha) * label + weight / k) / (1 - alpha + weight)
+        excess.append(np.abs(released - smoothed).sum() / 2 - confidence / (2 * tau))
+    return Effect(max(excess), max(excess), max(excess), len(excess))
+
+
+def released_target(num_classes: int, confidence: float, tau: float) -> np.ndarray:
+    """The soft target (K,) of the released Tf-KD code for label 0, softmax(p^d / tau).
+
+    `kdnb.core.theory.virtual_teacher` in numpy, since a ledger is read without torch.
+    """
+    virtual = np.r_[confidence, np.full(num_classes - 1, (1 - confidence) / (num_classes - 1))]
+    return posterior(virtual[None], tau)[0]
+
+
+TESTS = {
+    "difference": _difference,
+    "inheritance": _inheritance,
+    "inherited change": _inheritance,
+    "trend": _trend,
+    "closed form": _closed_form,
+}
+EVIDENCE = {
+    "temperature": Evidence("a grid with tau as an axis", evidence.temperature),
+    "smoothing": Evidence(f"LS at alpha {LARGE_ALPHA:g} or more", evidence.smoothing),
+}
+CHAPTER = Chapter(claims=CLAIMS, tests=TESTS, evidence=EVIDENCE, published=published_count, answers=ANSWERS)

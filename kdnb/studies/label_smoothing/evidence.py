@@ -1,40 +1,23 @@
 """Runs beyond the fixed arms that decide claims: the grid over tau, LS at large alpha. Reads runs, trains nothing."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 
 import pandas as pd
 
-from kdnb import files, paths
-from kdnb.core.config import RunConfig
+from kdnb.core.config import METHOD_FIELDS, RunConfig
+from kdnb.core.methods import Switch
 from kdnb.errors import NoRuns
 from kdnb.experiment import tables
 from kdnb.experiment.arms import ARMS
 from kdnb.experiment.points import Point
 from kdnb.experiment.tables import Study
-from kdnb.studies.label_smoothing.claims import LARGE_ALPHA
-from kdnb.sweeps import grids, select
+from kdnb.sweeps import select
 
-_VARIED = {  # what differs between the arms of one setting, or between its seeds
-    "method", "student", "teacher_run", "alpha", "tau", "tau2_scaling", "confidence", "tfkd_form", "multiplier", "seed",
-    "order_seed", "history_points", "history_rows",
-}  # fmt: skip
-
-
-def beyond(study: Study) -> dict[str, Study | None]:
-    """The other evidence on a study's task, by the names of `claims.EVIDENCE`; None where its runs are missing."""
-    named = {grid: of_grid(grid, study.task, study.profile) for grid in ("deviations", "switching")}
-    return {"temperature": temperature(study), "smoothing": smoothing(study), **named}
-
-
-def of_grid(grid: str, task: str, profile: str) -> Study | None:
-    """The stored runs of a grid with fixed hyper-parameters, its teachers among them; None where all are ERM's."""
-    stored = tables.stored_configs(task, profile)
-    data, seeds = {config.data for config in stored.values()}, sorted({config.seed for config in stored.values()})
-    points = [point for cut in data for point in grids.stages(grid, task, profile, cut, seeds).points]
-    wanted = {point.config.run_id() for point in points} & set(stored)
-    if all(stored[name].method == "erm" for name in wanted):
-        return None
-    return tables.study(task, profile, lambda config: config.run_id() in wanted)
+LARGE_ALPHA = 0.7  # from here on label smoothing counts as large
+_VARIED = {*METHOD_FIELDS, "method", "student", "seed", "order_seed", "history_points", "history_rows", "extra"} - set(
+    Switch.settings()
+)  # what differs between the arms of one setting, or between its seeds
 
 
 def temperature(study: Study) -> Study | None:
@@ -43,15 +26,17 @@ def temperature(study: Study) -> Study | None:
     All on the study's data; ERM and LS of these settings and seeds and the KD runs' teachers stand beside them. An
     arm of KD that has one tau at a setting and seed was not searched there: its runs are left out.
     """
-    data, configs = _data(study), tables.stored_configs(study.task, study.profile)
-    configs = {name: config for name, config in configs.items() if config.data == data}
+    data = _data(study)
+    stored = tables.stored_configs(study.task, study.profile)
+    configs = {name: config for name, config in stored.items() if config.data == data}
     searched = {_searched(config) for config in configs.values() if config.method == "kd" and config.tau != 1}
     searched = {(place, arm) for place, arm in searched if arm in ARMS}  # other arms decide no claim
     places = {place for place, _ in searched}
-    inside = {
-        name: config for name, config in configs.items()
-        if (_searched(config) in searched if config.method == "kd" else _searched(config)[0] in places)
-    }  # fmt: skip
+
+    def belongs(config: RunConfig) -> bool:
+        return _searched(config) in searched if config.method == "kd" else _searched(config)[0] in places
+
+    inside = {name: config for name, config in configs.items() if belongs(config)}
     wanted = {config.teacher_run for config in inside.values()} | set(inside)
     return _study(study, lambda config: config.run_id() in wanted and config.method != "tfkd")
 
@@ -64,12 +49,6 @@ def smoothing(study: Study) -> Study | None:
         return config.data == data and config.method == "ls" and config.alpha >= LARGE_ALPHA
 
     return _study(study, keep)
-
-
-def simulated(claim: str) -> dict:
-    """What `kdnb simulate` kept for a claim, in the store or among the committed ones; {} if neither has it."""
-    stores = (paths.SIMULATIONS, paths.SIMULATIONS_REFERENCE)
-    return next((found for store in stores if (found := files.read_json(paths.inside(store, f"{claim}.json")))), {})
 
 
 def selected(study: Study) -> Study:
@@ -90,10 +69,11 @@ def _searched(config: RunConfig) -> tuple[tuple, str]:
     return (*setting, config.seed), tables.arm_of(config)
 
 
-def _study(study: Study, keep) -> Study | None:
+def _study(study: Study, keep: Callable[[RunConfig], bool]) -> Study | None:
+    """The stored runs of the study's task and profile that are kept and have an arm; None for none."""
     try:
-        found = tables.study(study.task, study.profile, keep)
+        runs = tables.study(study.task, study.profile, keep)
     except NoRuns:
         return None
-    known: pd.Series = found.table.arm.isin(ARMS)  # not students or teachers beyond those of the study
-    return found.only(found.table[known]) if known.any() else None
+    has_arm: pd.Series = runs.table.arm.isin(ARMS)  # not students or teachers beyond those of the study
+    return runs.only(runs.table[has_arm]) if has_arm.any() else None

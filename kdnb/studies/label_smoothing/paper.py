@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.special import entr
 
 from kdnb.analysis.statistics import correlation_interval
-from kdnb.catalog import TASKS
+from kdnb.catalog import PROFILES, TASKS
 from kdnb.experiment.arms import ARMS
 
+GLUE = PROFILES["paper"].tasks
 STAND_INS = {"rt": "sst2", "headline": "mrpc", "passage": "qnli", "relation": "mnli"}
 RESULT_TABLES = {("small", "entropy"): 2, ("small", "accuracy"): 3, ("large", "entropy"): 4, ("large", "accuracy"): 5}
 
@@ -39,10 +39,10 @@ def results() -> pd.DataFrame:
 
 def value(table: int, row: str, task: str) -> float:
     """One printed number; KeyError if there is none."""
-    found = results().query("table == @table and row == @row and task == @task")
-    if found.empty:
+    cells = results().query("table == @table and row == @row and task == @task")
+    if cells.empty:
         raise KeyError(f"Table {table} has no {row} on {task}")
-    return float(found.value.iloc[0])
+    return float(cells.value.iloc[0])
 
 
 def optima(table: int) -> dict:
@@ -85,19 +85,22 @@ def printed_as(table: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
     """The published counterpart of each arm: columns arm, published, source.
 
     Args:
-        table: anything with a column arm (keys of ARMS). task: ours; a stand-in maps to its GLUE task.
+        table: anything with a column arm (keys of ARMS).
+        task: ours; a stand-in maps to its GLUE task.
         metric: "entropy" or "accuracy".
     Returns:
         One row per arm; published is NaN and source "" where the paper has no such run.
     """
-    rows, glue_task = [], STAND_INS.get(task, task)
+    glue_task, scale = STAND_INS.get(task, task), 100 if metric == "accuracy" else 1
+    rows = []
     for arm in table.arm.unique():
         number = RESULT_TABLES[(ARMS[arm].student, metric)]
         try:
-            found, source = value(number, ARMS[arm].paper_row, glue_task), f"Table {number}, {TASKS[glue_task].title}"
+            printed = value(number, ARMS[arm].paper_row, glue_task) / scale
         except KeyError:
-            found, source = float("nan"), ""
-        rows.append((arm, found / 100 if metric == "accuracy" else found, source))
+            rows.append((arm, float("nan"), ""))
+        else:
+            rows.append((arm, printed, f"Table {number}, {TASKS[glue_task].title}"))
     return pd.DataFrame(rows, columns=["arm", "published", "source"])
 
 
@@ -105,7 +108,8 @@ def beside(ours: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
     """Ours beside published: name, ours, sd, n, published, difference, source, run_ids.
 
     Args:
-        ours: from `results.spread`. task, metric: as `printed_as`. Accuracies are shares, not percent.
+        ours: from `kdnb.experiment.tables.spread`; accuracies are shares, not percent.
+        task, metric: as `printed_as`.
     """
     joined = ours.merge(printed_as(ours, task, metric), on="arm", how="left")
     joined["difference"] = joined["mean"] - joined.published
@@ -116,7 +120,8 @@ def beside(ours: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
 def teacher_student_entropies(tables: tuple[int, int] = (2, 4)) -> pd.DataFrame:
     """(teacher entropy, student entropy, ERM entropy of the student) of every KD cell: the inheritance data.
 
-    tables: the entropy tables of DistilBERT and BERT students, (2, 4) or (8, 10).
+    Args:
+        tables: the entropy tables of DistilBERT and BERT students, (2, 4) or (8, 10).
     """
     small, large = tables
     pairs = {"Standard KD": (small, large), "Self-KD": (small, small), "Reverse KD": (large, small)}
@@ -128,7 +133,6 @@ def teacher_student_entropies(tables: tuple[int, int] = (2, 4)) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["row", "task", "teacher_entropy", "student_entropy", "erm_entropy"])
 
 
-GLUE = ("mrpc", "qnli", "sst2", "mnli")
 MODELS = {"large": "BERT", "small": "DistilBERT"}
 SEARCHED = {2: 8, 3: 9, 4: 10, 5: 11}  # at tau 1 -> with tau searched (A.3): the same ERM models stand in both
 OPTIMA = {2: 7, 4: 7, 8: 12, 10: 12}  # entropy table -> the table of its hyper-parameters
@@ -147,11 +151,11 @@ def table(number: int) -> pd.DataFrame:
         return pd.DataFrame(rows, columns=["Task", "Train", "Validation", "Test"])
     if number in (7, 12):
         return _optima(number)
-    found = results().query("table == @number")
-    if found.empty:
+    cells = results().query("table == @number")
+    if cells.empty:
         raise KeyError(f"there is no Table {number}")
-    shown = found.assign(value=found.value.map(_entropy if (found.metric == "entropy").all() else "{:.1f}".format))
-    wide = shown.pivot(index="row", columns="task", values="value").loc[shown.row.unique(), list(GLUE)]
+    cells = cells.assign(value=cells.value.map(_entropy if (cells.metric == "entropy").all() else "{:.1f}".format))
+    wide = cells.pivot(index="row", columns="task", values="value").loc[cells.row.unique(), list(GLUE)]
     return (
         wide.rename(columns={task: TASKS[task].title for task in GLUE})
         .rename_axis(None, axis=1)
@@ -161,17 +165,18 @@ def table(number: int) -> pd.DataFrame:
 
 def _optima(number: int) -> pd.DataFrame:
     """Tables 7 and 12: a line per task, model and training that the paper prints."""
-    lines, taus = [], {"τ": "tau"} if number == 12 else {}
-    columns = {"α": "alpha", **taus, "Learning Rate": "lr", "# Epochs": "epochs"}
+    columns = {"α": ("alpha", _decimal), "Learning Rate": ("lr", _rate), "# Epochs": ("epochs", str)}
+    if number == 12:
+        columns = {"α": columns.pop("α"), "τ": ("tau", str), **columns}
+    lines = []
     for task in GLUE:
         for student, model in MODELS.items():
             for row, cells in optima(number)[student].items():
                 if (cell := cells[task]) is not None:
-                    shown = {"lr": _rate, "epochs": str, "alpha": _decimal, "tau": str}
-                    told = {
-                        name: shown[field](cell[field]) if field in cell else DASH for name, field in columns.items()
-                    }
-                    lines.append({"Task": TASKS[task].title, "Model": model, "Training": row, **told})
+                    line = {"Task": TASKS[task].title, "Model": model, "Training": row}
+                    for column, (field, as_text) in columns.items():
+                        line[column] = as_text(cell[field]) if field in cell else DASH
+                    lines.append(line)
     return pd.DataFrame(lines)
 
 
@@ -180,13 +185,14 @@ def smoothing_floor() -> pd.DataFrame:
 
     H(q_ls) bounds the entropy of LS's population optimum from below at every point, whatever the data.
     """
+    from kdnb.core.theory import ls_optimum_entropy  # it brings torch, which the printed numbers need not wait for
+
     rows = []
-    for number, optima in OPTIMA.items():
+    for number, optima_table in OPTIMA.items():
         student = "small" if number in (2, 8) else "large"
         for task in GLUE:
-            alpha, k = optima(optima)[student]["LS"][task]["alpha"], TASKS[task].num_classes
-            floor = float(entr(np.r_[1 - alpha + alpha / k, np.full(k - 1, alpha / k)]).sum())
-            rows.append((number, task, alpha, k, value(number, "LS", task), floor))
+            alpha, k = optima(optima_table)[student]["LS"][task]["alpha"], TASKS[task].num_classes
+            rows.append((number, task, alpha, k, value(number, "LS", task), ls_optimum_entropy(alpha, k)))
     cells = pd.DataFrame(rows, columns=["table", "task", "alpha", "num_classes", "printed", "floor"])
     cells["excess"] = cells.printed - cells.floor
     return cells.assign(odd=cells.excess < 0)
@@ -230,8 +236,12 @@ def reverse_bracket() -> pd.DataFrame:
 
 
 CHECKS: dict[str, Callable[[], pd.DataFrame]] = {
-    "N1": smoothing_floor, "N2": same_model, "N3": equal_cells, "N4": kd_order, "N5": reverse_bracket,
-}  # fmt: skip
+    "N1": smoothing_floor,
+    "N2": same_model,
+    "N3": equal_cells,
+    "N4": kd_order,
+    "N5": reverse_bracket,
+}
 
 
 def checks() -> pd.DataFrame:
@@ -239,8 +249,8 @@ def checks() -> pd.DataFrame:
     rows = []
     for name, check in CHECKS.items():
         cells = check()
-        found = [f"Table {cell.table}, {TASKS[cell.task].title}" for cell in cells[cells.odd].itertuples()]
-        rows.append((name, notes()[name], len(cells), len(found), "; ".join(found)))
+        places = [f"Table {cell.table}, {TASKS[cell.task].title}" for cell in cells[cells.odd].itertuples()]
+        rows.append((name, notes()[name], len(cells), len(places), "; ".join(places)))
     return pd.DataFrame(rows, columns=["id", "note", "cells", "odd", "where"])
 
 

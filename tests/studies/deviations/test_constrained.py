@@ -214,8 +214,6 @@ def test_mistakes_are_told(digits):
     teacher, where = torch.zeros(2, 8, 3), torch.ones(2, 8, dtype=torch.bool)
     with pytest.raises(ValueError, match=r"K >= 2\), got \(4, 1\)"):
         constrained.log_odds(torch.zeros(4, 1))
-    with pytest.raises(ValueError, match=r"share must be in \(0, 1\], got 0"):
-        constrained.lowest(teacher, 0)
     with pytest.raises(ValueError, match=r"delta must be >= 0 nats, got -1"):
         constrained.lowered(teacher, where, -1)
     with pytest.raises(ValueError, match=r"where \(8,\) must be"):

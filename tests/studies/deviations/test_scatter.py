@@ -10,7 +10,7 @@ from batches import logits_batches, random_batch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdnb.analysis.figures import MANY, confidence_scatter, deviation_panel
+from kdnb.studies.deviations.figures import MANY, confidence_scatter, deviation_panel
 from kdnb.studies.deviations.scatter import teacher_class_pair
 
 

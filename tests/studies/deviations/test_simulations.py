@@ -5,13 +5,15 @@ import pytest
 from scipy import stats
 
 from kdnb import paths
+from kdnb.analysis.ledger import TESTS
+from kdnb.analysis.simulations import simulate as simulate_some
+from kdnb.analysis.simulations import stored
 from kdnb.analysis.statistics import verdict
 from kdnb.cli import main
+from kdnb.studies import registry
 from kdnb.studies.deviations import simulations
-from kdnb.studies.deviations.claims import DEVIATION_CLAIMS
-from kdnb.studies.deviations.simulations import SIMULATIONS, simulate
-from kdnb.studies.label_smoothing import evidence, verdicts
-from kdnb.studies.label_smoothing.claims import CLAIMS, EVIDENCE
+from kdnb.studies.deviations.claims import CHAPTER, CLAIMS
+from kdnb.studies.deviations.simulations import SIMULATIONS
 
 
 @pytest.fixture
@@ -23,21 +25,26 @@ def kept(store, tmp_path, monkeypatch):
 
 
 def ledger():
-    return verdicts.ledger(None, ("H7", "H8", "H9"), simulation=None).set_index("id")
+    return registry.simulated_ledger().set_index("id")
+
+
+def simulate(seeds, only):
+    return simulate_some(registry.simulations(), seeds, only)
 
 
 def test_claims_are_whole():
-    assert not set(CLAIMS) & set(DEVIATION_CLAIMS)
-    for name, claim in DEVIATION_CLAIMS.items():
+    for name, claim in CLAIMS.items():
         assert name == claim.id
         assert claim.statement
         assert claim.words
         assert claim.source
-        assert claim.published == "no number"  # the paper could not be read: none of its numbers is one of ours
-        assert claim.evidence in EVIDENCE
-        assert claim.test in verdicts.TESTS
-    assert {claim.family for claim in DEVIATION_CLAIMS.values()} == {"H6", "H7", "H8", "H9"}
-    assert set(SIMULATIONS) == {c.id for c in DEVIATION_CLAIMS.values() if c.test == "simulation"}
+        assert (
+            CHAPTER.published(claim) == "no number"
+        )  # the paper could not be read: none of its numbers is one of ours
+        assert claim.evidence in registry.evidence_kinds()
+        assert claim.test in {**TESTS, **CHAPTER.tests}
+    assert {claim.family for claim in CLAIMS.values()} == {"H6", "H7", "H8", "H9"}
+    assert set(SIMULATIONS) == {c.id for c in CLAIMS.values() if c.test == "simulation"}
 
 
 @pytest.mark.parametrize(
@@ -84,16 +91,16 @@ def test_a_simulation_is_loaded_the_second_time(kept, monkeypatch, capsys):
 def test_committed_effects_are_read_where_there_are_no_own(kept):
     simulate([0, 1], ["H9.2"])
     kept.rename(paths.SIMULATIONS_REFERENCE)
-    assert evidence.simulated("H9.2")["seeds"] == [0, 1]
-    assert evidence.simulated("H9.3") == {}
+    assert stored("H9.2")["seeds"] == [0, 1]
+    assert stored("H9.3") == {}
 
 
 def test_three_of_four_settings_are_asked_for(monkeypatch):
     """The third largest of four settings decides; a student that only follows two networks does not."""
     shares = {("MLP", 0.0): 0.3, ("MLP", 0.4): 0.2, ("CNN", 0.0): 0.1, ("CNN", 0.4): -0.5}
-    monkeypatch.setattr(simulations.curves, "network_curves", lambda network, noise, seeds: (network, noise))
+    monkeypatch.setattr(simulations.eigendirections, "network_curves", lambda network, noise, seeds: (network, noise))
     monkeypatch.setattr(
-        simulations.curves, "shares_below",
+        simulations.eigendirections, "shares_below",
         lambda setting, role: dict.fromkeys((0, 1), shares[setting] * (role == "student")),
     )  # fmt: skip
     assert SIMULATIONS["H8.2"].effects((0, 1)) == pytest.approx([0.1, 0.1])
@@ -107,7 +114,7 @@ def test_the_gain_on_noisy_digits_is_the_students_over_its_controls(monkeypatch)
         0.0: {"teacher": 1, "student": 0.97, "control": 0.95},
     }
     monkeypatch.setattr(
-        simulations.curves, "network_curves",
+        simulations.eigendirections, "network_curves",
         lambda _, noise, seeds: [Curve(role=r, seed=s, accuracy=[0, a]) for r, a in ends[noise].items() for s in seeds],
     )  # fmt: skip
     assert SIMULATIONS["H8.3"].effects((0, 5)) == pytest.approx([0.3 - 0.02] * 2)

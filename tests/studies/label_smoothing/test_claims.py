@@ -7,11 +7,12 @@ import torch
 import torch.nn.functional as F
 from batches import random_batch
 
+from kdnb.analysis.ledger import METRICS, TESTS
 from kdnb.core import theory
 from kdnb.experiment.arms import ARMS
-from kdnb.studies.label_smoothing import claims, verdicts
-from kdnb.studies.label_smoothing import claims as truth
-from kdnb.studies.label_smoothing.claims import CLAIMS, GLUE, METRICS, published_count
+from kdnb.studies import registry
+from kdnb.studies.label_smoothing import claims
+from kdnb.studies.label_smoothing.claims import CLAIMS, GLUE, published_count
 
 # Worked out by hand from Tables 2-5 and 8-11, and Tables 3 and 7 for H15.1.
 COUNTS = {
@@ -39,8 +40,7 @@ def test_every_claim_has_its_count():
 
 @pytest.mark.parametrize(("claim", "exception"), EXCEPTIONS.items())
 def test_the_exception_is_the_task_it_should_be(claim, exception):
-    bears_out = {task: published_count(CLAIMS[claim], (task,)) == "1/1" for task in GLUE}
-    assert bears_out == {task: task != exception for task in GLUE}
+    assert {task: claims.bears_out(CLAIMS[claim], task) for task in GLUE} == {task: task != exception for task in GLUE}
 
 
 def test_claims_are_whole():
@@ -49,8 +49,8 @@ def test_claims_are_whole():
         assert claim.statement
         assert claim.source
         assert claim.words != claim.test, "the test in words"
-        assert claim.test in verdicts.TESTS
-        assert claim.evidence in claims.EVIDENCE
+        assert claim.test in TESTS | claims.TESTS
+        assert claim.evidence in registry.evidence_kinds()
         assert bool(claim.parts) == (claim.test == "difference")
         for part in claim.parts:
             assert part.metric in METRICS
@@ -69,10 +69,10 @@ def test_a_statement_says_what_its_part_tests():
 
 def test_confidence_at_the_optimum_of_smoothing():
     """MRPC .9 of two classes: .55; MNLI .8 of three: .4667."""
-    assert truth.smoothed_confidence(0.9, 2) == pytest.approx(0.55)
-    assert truth.smoothed_confidence(0.8, 3) == pytest.approx(1.4 / 3)
+    assert claims.smoothed_confidence(0.9, 2) == pytest.approx(0.55)
+    assert claims.smoothed_confidence(0.8, 3) == pytest.approx(1.4 / 3)
     optimum = theory.ls_optimum(torch.tensor([0]), 3, 0.8)
-    assert truth.smoothed_confidence(0.8, 3) == pytest.approx(optimum.max().item())
+    assert claims.smoothed_confidence(0.8, 3) == pytest.approx(optimum.max().item())
 
 
 @pytest.mark.parametrize("num_classes", [2, 3, 100])
@@ -92,8 +92,14 @@ def test_teacher_free_kd_as_released_is_smoothing_up_to_a_constant(num_classes):
         assert abs((released - smoothed).item() - constant) <= bound
 
 
+def test_the_released_target_is_that_of_theory():
+    for size, confidence, tau in ((2, 0.9, 6.0), (10, 0.99, 20.0), (100, 0.99, 100.0)):
+        expected = theory.virtual_teacher(size, confidence, tau, "prob").numpy()
+        assert claims.released_target(size, confidence, tau) == pytest.approx(expected, abs=1e-15)
+
+
 def test_the_closed_form_claim_needs_no_runs():
-    row = verdicts.ledger(None).set_index("id").loc["H1.1"]
+    row = registry.ledger(None).set_index("id").loc["H1.1"]
     assert row.verdict == "holds"
     assert row.effect < 0
     assert row.n == 48
@@ -105,6 +111,6 @@ def test_the_ls_optimum_of_mrpc_has_an_ece_of_a_quarter():
     from kdnb.studies.label_smoothing import paper
 
     alpha = paper.optima(7)["small"]["LS"]["mrpc"]["alpha"]
-    gap = paper.value(3, "LS", "mrpc") / 100 - truth.smoothed_confidence(alpha, 2)
+    gap = paper.value(3, "LS", "mrpc") / 100 - claims.smoothed_confidence(alpha, 2)
     assert gap == pytest.approx(0.253)
     assert math.isclose(alpha, 0.9)

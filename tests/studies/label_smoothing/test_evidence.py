@@ -11,7 +11,8 @@ from kdnb.core import metrics
 from kdnb.core import store as runs
 from kdnb.experiment import tables
 from kdnb.experiment.arms import ARMS, arm_config
-from kdnb.studies.label_smoothing import evidence, verdicts
+from kdnb.studies import registry
+from kdnb.studies.label_smoothing import claims, evidence
 
 SIZES = dict(zip(runs.SPLITS, (8, 20, 12), strict=True))
 
@@ -58,7 +59,7 @@ def test_the_temperature_grid_is_the_runs_of_its_setting(grid):
     store_run(replace(config("erm_small"), data="e" * 16))  # other data
     store_run(config("tfkd_small"))
     store_run(config("erm_small", student="minilm-3"))
-    found = evidence.beyond(tables.study("rt", "toy"))["temperature"]
+    found = registry.evidence(tables.study("rt", "toy"))["temperature"]
     assert set(found.table.run_id) == grid
     assert set(found.table.tau) == {1, 4}
 
@@ -66,7 +67,7 @@ def test_the_temperature_grid_is_the_runs_of_its_setting(grid):
 def test_a_searched_learning_rate_belongs_to_the_grid(grid):
     more = [config("kd_standard", lr=2e-3, tau=8.0), config("erm_small", lr=2e-3)]
     ids = {store_run(made).run_id for made in more}
-    found = evidence.beyond(tables.study("rt", "toy"))["temperature"]
+    found = registry.evidence(tables.study("rt", "toy"))["temperature"]
     assert set(found.table.run_id) == grid | ids
 
 
@@ -74,33 +75,33 @@ def test_an_arm_or_a_seed_with_one_tau_was_not_searched(grid):
     for arm in ("erm_large", "erm_small", "ls_small", "kd_standard"):
         store_run(config(arm, seed=2))  # a seed without any other tau
     store_run(config("kd_reverse", seed=0))  # an arm without any other tau
-    found = evidence.beyond(tables.study("rt", "toy"))["temperature"]
+    found = registry.evidence(tables.study("rt", "toy"))["temperature"]
     assert set(found.table.run_id) == grid
 
 
 def test_a_teacher_from_another_setting_comes_along(grid):
     teacher = store_run(config("erm_large", lr=3e-3), gap=5.0)
     student = store_run(config("kd_standard", teacher=teacher.config, tau=2.0))
-    found = evidence.beyond(tables.study("rt", "toy"))["temperature"]
+    found = registry.evidence(tables.study("rt", "toy"))["temperature"]
     assert {teacher.run_id, student.run_id} <= set(found.runs)
-    cells = verdicts.inheritance(found).set_index("run_id")
+    cells = claims.inheritance(found).set_index("run_id")
     assert cells.teacher_entropy[student.run_id] == pytest.approx(teacher.metrics["test"]["entropy"])
 
 
 def test_without_a_second_tau_there_is_no_temperature_evidence(store):
     store_run(config("erm_small"))
     study = tables.study("rt", "toy")
-    assert evidence.beyond(study) == dict.fromkeys(("temperature", "smoothing", "deviations", "switching"))
-    found = verdicts.ledger(study, **evidence.beyond(study)).set_index("id")
+    assert registry.evidence(study) == dict.fromkeys(("temperature", "smoothing", "deviations", "switching"))
+    found = registry.ledger(study, **registry.evidence(study)).set_index("id")
     assert found.verdict["H5.1a"] == found.verdict["H15.1b"] == "no runs"
-    assert "H5.1a" not in set(verdicts.ledger(study).id)
+    assert "H5.1a" not in set(registry.ledger(study).id)
 
 
 def test_large_alpha_is_the_smoothing_evidence(grid):
     study = tables.study("rt", "toy")
-    found = evidence.beyond(study)["smoothing"]
+    found = registry.evidence(study)["smoothing"]
     assert set(found.table.alpha) == {0.9}
-    row = verdicts.ledger(study, smoothing=found).set_index("id").loc["H15.1b"]
+    row = registry.ledger(study, smoothing=found).set_index("id").loc["H15.1b"]
     confidence = 1 / (1 + np.exp(-1.0))
     assert row.effect == pytest.approx(confidence - 10 / 12, abs=1e-6)
     assert row.verdict == "holds"
@@ -112,7 +113,7 @@ def test_selection_is_by_validation_and_the_test_split_has_no_say(store):
         store_run(config("erm_small", seed))
         store_run(config("kd_standard", seed, tau=2.0), right={"validation": 15, "test": 12})
         store_run(config("kd_standard", seed, tau=4.0), right={"validation": 17, "test": 2})
-    found = evidence.beyond(tables.study("rt", "toy"))["temperature"]
+    found = registry.evidence(tables.study("rt", "toy"))["temperature"]
     chosen = evidence.selected(found).table
     assert set(chosen[chosen.arm == "kd_standard"].tau) == {4}
     shuffled = found.table.assign(accuracy=found.table.accuracy[::-1].to_numpy(), entropy=0.0, nll=9.0)
@@ -125,7 +126,7 @@ def test_ties_go_to_fewer_epochs_then_smaller_rates_then_smaller_alpha(store):
     wanted = config("kd_standard", epochs=2, lr=1e-3, alpha=0.5, tau=2.0)
     for changes in ({}, {"epochs": 3, "alpha": 0.1}, {"lr": 2e-3, "alpha": 0.1}, {"alpha": 0.9}, {"tau": 4.0}):
         store_run(replace(wanted, **changes))
-    chosen = evidence.selected(evidence.beyond(tables.study("rt", "toy"))["temperature"]).table
+    chosen = evidence.selected(registry.evidence(tables.study("rt", "toy"))["temperature"]).table
     assert chosen.set_index("arm").run_id["kd_standard"] == wanted.run_id()
 
 
@@ -173,12 +174,12 @@ def test_no_seed_counts_twice_where_an_arm_has_two_teachers(grid):
 
 def _ledger():
     study = tables.study("rt", "toy")
-    return verdicts.ledger(study, **evidence.beyond(study)).set_index("id")
+    return registry.ledger(study, **registry.evidence(study)).set_index("id")
 
 
 def test_entropy_falls_with_tau_in_this_grid(grid):
     study = tables.study("rt", "toy")
-    found = verdicts.ledger(study, **evidence.beyond(study)).set_index("id")
+    found = registry.ledger(study, **registry.evidence(study)).set_index("id")
 
     def entropy(gap):
         p = 1 / (1 + np.exp(-gap))

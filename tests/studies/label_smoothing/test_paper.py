@@ -14,7 +14,7 @@ from kdnb.core import theory
 from kdnb.experiment.arms import ARMS
 from kdnb.studies.label_smoothing import paper
 from kdnb.studies.label_smoothing import paper as printed
-from kdnb.sweeps import axes
+from kdnb.sweeps import grids as axes
 
 GLUE = ("mrpc", "qnli", "sst2", "mnli")
 CLASSES = {"mrpc": 2, "qnli": 2, "sst2": 2, "mnli": 3}
@@ -157,7 +157,7 @@ def test_the_printed_grids_are_the_grids_that_run():
     assert sizes == {"table1": 630, "a3_kd": 1960, "a3_ls": 1960}
     assert set(grids["a3_ls"]["alpha"]) >= {0.1333, 0.1666, 0.2332, 0.3664, 0.6994, 0.8326, 0.9325}
     for name, grid, arm in (("table1", "table1", "kd_self"), ("a3_kd", "a3", "kd_self"), ("a3_ls", "a3", "ls_small")):
-        points = axes.GRIDS[grid].fields(arm, "mrpc", "paper")
+        points = axes.grid_named(grid).fields(arm, "mrpc", "paper")
         for field, values in grids[name].items():
             assert sorted({point[field] for point in points}) == values
 

@@ -9,10 +9,13 @@ import pandas as pd
 import pytest
 
 from kdnb import paths
+from kdnb.analysis.ledger import against_erm
+from kdnb.analysis.statistics import verdict
 from kdnb.experiment import tables
 from kdnb.experiment.arms import ARMS, arm_config
 from kdnb.experiment.points import Point
-from kdnb.studies.label_smoothing import verdicts
+from kdnb.studies import registry
+from kdnb.studies.label_smoothing import claims
 from kdnb.studies.label_smoothing.claims import CLAIMS
 
 # Mean entropy and accuracy of each arm such that every claim of the paper is true.
@@ -42,7 +45,7 @@ def study(values=AS_PUBLISHED, seeds=(0, 1, 2), arms=tuple(ARMS)):
 
 
 def ledger(*args, **kwargs):
-    return verdicts.ledger(study(*args, **kwargs)).set_index("id")
+    return registry.ledger(study(*args, **kwargs)).set_index("id")
 
 
 @pytest.mark.parametrize(
@@ -54,7 +57,7 @@ def ledger(*args, **kwargs):
     ],
 )  # fmt: skip
 def test_a_verdict_is_where_the_interval_lies(low, high, sign, word):
-    assert verdicts.verdict(low, high, sign) == word
+    assert verdict(low, high, sign) == word
 
 
 def test_every_claim_holds_where_all_signs_are_the_papers():
@@ -103,7 +106,7 @@ def test_a_missing_arm_is_a_gap_and_never_a_zero():
 def test_seeds_that_one_side_lacks_are_left_out():
     whole = study()
     table = whole.table[~((whole.table.arm == "ls_small") & (whole.table.seed == 2))]
-    row = verdicts.ledger(tables.Study("rt", "demo", table, {})).set_index("id").loc["H3.1"]
+    row = registry.ledger(tables.Study("rt", "demo", table, {})).set_index("id").loc["H3.1"]
     assert row.n == 2
 
 
@@ -115,14 +118,14 @@ def test_the_bracket_has_two_ends(entropy, word):
 
 def test_inheritance_is_the_correlation_over_all_kd_runs():
     some = study()
-    cells = verdicts.inheritance(some)
+    cells = claims.inheritance(some)
     assert len(cells) == 9
     assert set(cells.arm) == {"kd_standard", "kd_self", "kd_reverse"}
     entropy = some.table.set_index("run_id").entropy
     for cell in cells.itertuples():
         assert cell.teacher_entropy == entropy[f"{ARMS[cell.arm].teacher}-{cell.seed}"]
         assert cell.student_entropy == entropy[cell.run_id]
-    row = verdicts.ledger(some).set_index("id").loc["H3.7"]
+    row = registry.ledger(some).set_index("id").loc["H3.7"]
     assert row.effect == pytest.approx(np.corrcoef(cells.teacher_entropy, cells.student_entropy)[0, 1])
 
 
@@ -136,14 +139,14 @@ def test_spread_is_mean_and_sd_over_the_seeds():
 
 def test_every_soft_arm_stands_beside_erm_on_its_own_model():
     whole = study()
-    found = tables.against_erm(whole).set_index(["arm", "metric"])
+    found = against_erm(whole).set_index(["arm", "metric"])
     assert set(found.index.get_level_values("arm")) == {arm for arm in ARMS if ARMS[arm].method != "erm"}
     for (arm, metric), row in found.iterrows():
         change = whole.difference(arm, f"erm_{ARMS[arm].student}", metric)
         assert row.effect == pytest.approx(change.mean())
         assert row.high - row.effect == pytest.approx(4.303 * change.std(ddof=1) / math.sqrt(3), rel=1e-3)
         assert row.n == 3
-    without = tables.against_erm(study(arms=("erm_small", "ls_small", "ls_large")))
+    without = against_erm(study(arms=("erm_small", "ls_small", "ls_large")))
     assert set(without.arm) == {"ls_small"}
 
 

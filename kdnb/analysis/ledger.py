@@ -1,0 +1,270 @@
+"""The ledger: claims as data, the runs that decide them, and what these say of each.
+
+A claim holds if the 95 % t interval of the paired per-seed effect lies on the claimed side of 0, fails if
+it lies on the other side, and is undecided otherwise. Chance over test examples is reported apart.
+Which claims there are is for the studies to say: `kdnb.studies.registry` hands them in.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from kdnb.analysis import simulations, statistics
+from kdnb.analysis.statistics import NO_BOOTSTRAP, Effect, Interval, over_seeds, verdict
+from kdnb.experiment.arms import ARMS
+from kdnb.experiment.tables import Study
+
+METRICS = {  # column of tables.tidy -> (in words, unit); "points" are shares times 100
+    "entropy": ("entropy", "nats"),
+    "accuracy": ("accuracy", "points"),
+    "nll": ("NLL", "nats"),
+    "overconfidence": ("confidence minus accuracy", "points"),
+    "curve_entropy": ("entropy throughout training", "nats"),
+    "train_curve_entropy": ("entropy on train throughout training", "nats"),
+}
+NO_NUMBER = "no number"  # a source that prints none
+FIXED, SIMULATED = "study", "simulation"  # kinds of evidence that every study has
+
+
+@dataclass(frozen=True)
+class Part:
+    """metric(arm) minus metric(than) is positive (sign +1) or negative (-1); than "" compares with 0."""
+
+    metric: str  # a key of METRICS
+    arm: str  # a key of ARMS
+    sign: int
+    than: str = ""
+
+    @property
+    def words(self) -> str:
+        """The test in words."""
+        name = METRICS[self.metric][0]
+        less = f" minus {ARMS[self.than].name}'s" if self.than else ""
+        return f"{ARMS[self.arm].name}'s {name}{less} {'>' if self.sign > 0 else '<'} 0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One hypothesis.
+
+    A claim of several parts holds if all of them hold and fails if one of them fails.
+    """
+
+    id: str  # letter, section and number: "H3.5a"
+    statement: str
+    source: str
+    parts: tuple[Part, ...] = ()
+    test: str = "difference"  # a key of TESTS or of its chapter's tests
+    evidence: str = FIXED  # the runs that decide it: a key of EVIDENCE or of its chapter's evidence
+    published: str = ""  # where the source has no number to count: why
+    unit: str = "r"  # of the effect, where no part has one
+    side: int = 1  # where no part has a sign: +1, -1, or 0 for a claim that there is no effect
+    test_words: str = ""  # the test in words, where no part has any
+    runless: bool = False  # its test reads no run
+
+    @property
+    def family(self) -> str:
+        """The claims tested together, for Holm's correction: the section, "H3"."""
+        return self.id.split(".")[0]
+
+    @property
+    def metric(self) -> str:
+        """The metrics of its parts."""
+        return " and ".join(dict.fromkeys(part.metric for part in self.parts)) or self.test
+
+    @property
+    def effect_unit(self) -> str:
+        """Unit of the effect: that of its parts, where it has any."""
+        return METRICS[self.parts[0].metric][1] if self.parts else self.unit
+
+    @property
+    def sign(self) -> int:
+        """+1 if a positive effect bears the claim out, -1 if a negative one, 0 if none can."""
+        return self.parts[0].sign if len(self.parts) == 1 else self.side
+
+    @property
+    def words(self) -> str:
+        """The test in words."""
+        return self.test_words or "; ".join(part.words for part in self.parts)
+
+
+ClaimTest = Callable[[Claim, Study | None], Effect]  # what the runs say; the study is None for a runless claim alone
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A kind of runs that decide claims."""
+
+    words: str
+    runs: Callable[[Study], Study | None] | None = None  # those beside the fixed arms; None if it reads no runs
+
+
+def published_words(claim: Claim) -> str:
+    """What stands in the column "published" where a study counts nothing."""
+    return claim.published or NO_NUMBER
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chapter:
+    """One study's part of the ledger."""
+
+    claims: Mapping[str, Claim]  # by id
+    tests: Mapping[str, ClaimTest] = field(default_factory=dict)  # beside TESTS, or in their place
+    evidence: Mapping[str, Evidence] = field(default_factory=dict)  # beside EVIDENCE
+    published: Callable[[Claim], str] = published_words  # what the source itself says of a claim, "3/4"
+    answers: Mapping[str, str] = field(default_factory=dict)  # claims that answer its question -> in words
+
+
+def ledger(chapters: Iterable[Chapter], given: Mapping[str, Study | None], only: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Every claim on one task, a row each; a claim whose runs are missing has n 0 and the verdict "no runs".
+
+    Args:
+        chapters: the studies' claims.
+        given: evidence by its kind, the fixed arms by FIXED; None lists its claims with "no runs".
+        only: how the ids begin, () for all.
+    Returns:
+        id, statement, metric, unit, source, test, published; effect, low, high, n, p, signs, sign_p, run_ids of
+        `Effect`; example_low, example_high, bootstrap (over test examples); degenerate (runs behind it that have
+        learnt nothing), verdict, p_holm (corrected over the claims of one section). Accuracies are shares.
+    Raises:
+        ValueError: two studies have a claim of one id.
+    """
+    listed: dict[str, tuple[Claim, Chapter]] = {}
+    for chapter in chapters:
+        if shared := set(listed) & set(chapter.claims):
+            raise ValueError(f"two studies have a claim {min(shared)}")
+        listed |= {claim.id: (claim, chapter) for claim in chapter.claims.values()}
+    rows, families = [], []
+    for claim_id in sorted(listed, key=_place):
+        claim, chapter = listed[claim_id]
+        if claim.evidence in given and (not only or claim_id.startswith(only)):
+            rows.append(_row(claim, chapter, given[claim.evidence]))
+            families.append(claim.family)
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    table["p_holm"] = table.groupby(np.array(families, dtype=str), sort=False).p.transform(statistics.holm)
+    return table
+
+
+def as_printed(value: float, unit: str, signed: bool = True) -> str:
+    """A number of the ledger as printed: points of accuracy to .1, everything else to .001; "–" for nan."""
+    if np.isnan(value):
+        return "–"
+    scale, digits = (100, 1) if unit == "points" else (1, 3)
+    return f"{round(value * scale, digits) + 0.0:{'+' if signed else ''}.{digits}f}"  # + 0.0: no minus zero
+
+
+def difference(claim: Claim, study: Study | None) -> Effect:
+    """The paired difference of each part; of several parts the one that bears the claim out least."""
+    assert study is not None
+    effects = [part_effect(part, study, 1 if len(claim.parts) == 1 else part.sign) for part in claim.parts]
+    if len(effects) == 1:
+        return effects[0]
+    if not all(effect.n for effect in effects):
+        return Effect()
+    examples = [effect.examples for effect in effects]
+    return Effect(
+        effect=min(effect.effect for effect in effects),
+        low=min(effect.low for effect in effects),
+        high=min(effect.high for effect in effects),
+        n=min(effect.n for effect in effects),
+        p=max(effect.p for effect in effects),
+        examples=Interval(
+            min(one.low for one in examples), min(one.high for one in examples), examples[0].n, examples[0].method
+        ),
+        run_ids=list(dict.fromkeys(run_id for effect in effects for run_id in effect.run_ids)),
+    )
+
+
+def part_effect(part: Part, study: Study, turn: int = 1) -> Effect:
+    """One paired difference, times turn; its runs are those of the seeds that both arms have.
+
+    Args:
+        part: what is compared with what.
+        study: its runs; both arms have at most one per seed.
+        turn: +1, or the part's sign: positive then bears the part out.
+    """
+    differences = turn * study.difference(part.arm, part.than, part.metric)
+    if not len(differences):
+        return Effect()
+    seeds, arms = list(differences.index), [arm for arm in (part.arm, part.than) if arm]
+    rows = study.table[study.table.arm.isin(arms) & study.table.seed.isin(seeds)]
+    examples = NO_BOOTSTRAP
+    if set(rows.run_id) <= set(study.runs) and "curve" not in part.metric:  # curves are sampled, not stored by example
+        ours = study.per_example(part.arm, part.metric, seeds)
+        other = study.per_example(part.than, part.metric, seeds) if part.than else np.zeros_like(ours)
+        examples = statistics.paired_bootstrap(turn * ours, turn * other)
+    return over_seeds(differences, turn * part.sign, rows.run_id.tolist(), examples)
+
+
+def simulated(claim: Claim, _study: Study | None) -> Effect:
+    """The stored effects of `kdnb simulate`, one per seed."""
+    content = simulations.stored(claim.id)
+    if not content:
+        return Effect()
+    return over_seeds(pd.Series(content["effects"], content["seeds"], dtype=float), claim.sign)
+
+
+TESTS: dict[str, ClaimTest] = {"difference": difference, "simulation": simulated}
+EVIDENCE = {
+    FIXED: Evidence("the arms at the profile's fixed hyper-parameters"),
+    SIMULATED: Evidence("simulations, drawn anew for each seed"),
+}
+COLUMNS = (
+    "id", "statement", "metric", "unit", "source", "test", "published", "effect", "low", "high", "n", "p", "signs",
+    "sign_p", "example_low", "example_high", "bootstrap", "degenerate", "verdict", "run_ids",
+)  # fmt: skip
+
+
+def against_erm(study: Study) -> pd.DataFrame:
+    """What each soft target does to the model it trains: entropy [nats] and accuracy [shares] minus ERM's.
+
+    Paired by seed with the ERM runs of the same model; arms without such a pair are left out.
+
+    Returns:
+        task, arm, name, metric; effect, low, high (95 % t interval over seeds, infinite for one seed) and n.
+    """
+    rows = []
+    for arm in sorted((arm for arm in ARMS if ARMS[arm].method != "erm"), key=lambda arm: ARMS[arm].student != "small"):
+        for metric in ("entropy", "accuracy"):
+            change = study.difference(arm, f"erm_{ARMS[arm].student}", metric)
+            if len(change):
+                rows.append((study.task, arm, ARMS[arm].name, metric, *statistics.interval(change)))
+    return pd.DataFrame(rows, columns=["task", "arm", "name", "metric", "effect", "low", "high", "n"])
+
+
+def _place(claim_id: str) -> list[int]:
+    """Where a claim stands: by the numbers in its id; those of equal numbers stay in the order of their study."""
+    return [int(number) for number in re.findall(r"\d+", claim_id)]
+
+
+def _row(claim: Claim, chapter: Chapter, study: Study | None) -> dict:
+    """A claim's row of the ledger."""
+    effect = Effect()
+    if study is not None or claim.runless:
+        effect = {**TESTS, **chapter.tests}[claim.test](claim, study)
+    degenerate = study.table.set_index("run_id").degenerate if study is not None else {}
+    return {
+        "id": claim.id,
+        "statement": claim.statement,
+        "metric": claim.metric,
+        "unit": claim.effect_unit,
+        "source": claim.source,
+        "test": claim.words,
+        "published": chapter.published(claim),
+        "effect": effect.effect,
+        "low": effect.low,
+        "high": effect.high,
+        "n": effect.n,
+        "p": effect.p,
+        "signs": effect.signs,
+        "sign_p": effect.sign_p,
+        "example_low": effect.examples.low,
+        "example_high": effect.examples.high,
+        "bootstrap": effect.examples.method,
+        "degenerate": int(sum(degenerate.get(run_id, False) for run_id in effect.run_ids)),
+        "verdict": verdict(effect.low, effect.high, claim.sign) if effect.n else "no runs",
+        "run_ids": effect.run_ids,
+    }
