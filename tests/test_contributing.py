@@ -13,12 +13,15 @@ import skeleton
 import torch
 from batches import random_batch
 
+import kdnb.studies
 from kdnb import paths
 from kdnb.catalog import SOURCES, TASKS, Source, Task
 from kdnb.core.config import RunConfig, flat
 from kdnb.core.methods import METHODS, Method, batch_loss, setting
 from kdnb.data import splits
 from kdnb.models import classifiers
+from kdnb.studies import registry
+from kdnb.sweeps import grids
 
 PAGE = (paths.ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
@@ -102,6 +105,37 @@ def test_a_method_leaves_the_names_of_other_runs_alone(focal):
     names = [config.run_id() for config in others]
     assert [RunConfig.of(flat(config)).run_id() for config in others] == names
     assert not any("gamma" in config.to_json() for config in others)
+
+
+def test_a_study_is_added(tmp_path, monkeypatch):
+    """Its folder and its name in STUDIES: the grid is known, planned by name, and gone with the name.
+
+    Claims, simulations and notebooks of a study: tests/studies/test_registry.py.
+    """
+    (tmp_path / "rates").mkdir()
+    (tmp_path / "rates" / "__init__.py").write_text('"""Two rates."""')
+    (tmp_path / "rates" / "grids.py").write_text(code("A study"))
+    monkeypatch.setattr(kdnb.studies, "__path__", [*kdnb.studies.__path__, str(tmp_path)])
+    monkeypatch.setattr(registry, "STUDIES", (*registry.STUDIES, "rates"))
+    monkeypatch.setattr(grids, "GRIDS", dict(grids.GRIDS))
+    try:
+        assert "rates" in registry.grids()
+        points = grids.stages("rates", "rt", "toy", "0" * 16).points
+        assert [point.config.lr for point in points] == [1e-4, 2e-4]
+    finally:
+        for module in [name for name in sys.modules if name.startswith("kdnb.studies.rates")]:
+            del sys.modules[module]
+
+
+@pytest.mark.parametrize(
+    ("part", "name"), {"claims": "CHAPTER", "simulations": "SIMULATIONS", "notebooks": "steps"}.items()
+)
+def test_a_study_is_made_of_the_parts_that_the_page_names(part, name):
+    assert f"`{part}.py`" in SECTIONS["A study"]
+    files = list((paths.ROOT / "kdnb" / "studies").glob(f"*/{part}.py"))
+    assert files
+    for path in files:
+        assert re.search(rf"^(?:def )?{name}\b", path.read_text(encoding="utf-8"), re.MULTILINE), path
 
 
 def made_notebook(path, **changes):
