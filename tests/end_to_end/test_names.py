@@ -13,7 +13,7 @@ from kdnb.analysis import figures
 from kdnb.experiment import tables
 from kdnb.report import notebooks
 from kdnb.report.notebooks import run
-from kdnb.sweeps import failures, record
+from kdnb.sweeps import progress, record
 
 ELSEWHERE = "x/../../../../../../../../elsewhere/z"
 NAMED_FOLDERS = "FIGURES|EXECUTED|SWEEPS|RUNNING|FAILED|SIMULATIONS|SIMULATIONS_REFERENCE"
@@ -75,7 +75,7 @@ def test_a_figure_is_saved_below_figures_or_not_at_all(tmp_path, monkeypatch):
 def test_records_lie_in_their_folders(store, tmp_path, name):
     if name == "FAILED":
         with pytest.raises(ValueError, match="cannot name a file"):
-            failures.record(["../../z"], "an error", 1)
+            progress.record_failure(["../../z"], "an error", 1)
     assert record.read("../../z") is None
     assert everything(tmp_path) == []
 
