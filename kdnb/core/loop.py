@@ -21,7 +21,7 @@ OnStep = Callable[[int, int, Tensor], object]  # (step, total, mean loss)
 OnEnd = Callable[[RunConfig, list[Sample], float], object]  # (config, its samples, seconds of training so far)
 
 
-def fit(
+def fit(  # noqa: PLR0913 - what is trained, what on, and who hears of it
     config: RunConfig,
     model: nn.Module,
     inputs: dict[str, Inputs],

@@ -276,7 +276,7 @@ def _used(classes: tuple[type[Method], ...]) -> frozenset[str]:
     return frozenset(name for method in classes for name in method.settings())
 
 
-def batch_loss(
+def batch_loss(  # noqa: PLR0913 - a loss and its place in the training
     config: Any, logits: Tensor, labels: Tensor, soft_targets: SoftTargets = None, step: int = 0, total: int = 1
 ) -> Tensor:
     """A config's mean loss on a batch at step 0..total-1 [nats].

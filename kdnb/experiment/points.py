@@ -23,7 +23,7 @@ class Point:
         return NAMES[self.arm] if self.arm else f"{self.config.method.upper()} {self.config.student}"
 
 
-def compare_points(
+def compare_points(  # noqa: PLR0913 - a comparison and what it changes
     task: str,
     profile: str,
     data: str,

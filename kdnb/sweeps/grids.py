@@ -153,7 +153,7 @@ class Candidate:
     teaches: bool
 
 
-def stages(
+def stages(  # noqa: PLR0913 - a grid and every way to narrow it
     grid: str,
     task: str,
     profile: str,
