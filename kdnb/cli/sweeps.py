@@ -261,17 +261,17 @@ def show_status(record: "Record") -> dict[str, Any]:
     """Print a sweep's status; the same as plain data."""
     from kdnb.sweeps import status
 
-    found = status.of(record)
-    print(status.title(found))
-    show(status.table(found))
-    print(*status.lines(found), sep="\n")
+    now = status.of(record)
+    print(status.title(now))
+    show(status.table(now))
+    print(*status.lines(now), sep="\n")
     return {
         "sweep": record.sweep.name,
-        **{state: found.total(state) for state in status.STATES},
-        "arms": [{"task": task, "arm": arm, **states} for (task, arm), states in found.counts.items()],
-        "seconds_left": found.seconds,
-        "trainings": found.heartbeats,
-        "failures": found.failed,
+        **{state: now.total(state) for state in status.STATES},
+        "arms": [{"task": task, "arm": arm, **states} for (task, arm), states in now.counts.items()],
+        "seconds_left": now.seconds,
+        "trainings": now.heartbeats,
+        "failures": now.failed,
         "threads": record.threads,
         "teachers": record.teachers,
     }
