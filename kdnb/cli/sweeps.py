@@ -247,11 +247,14 @@ def watch_status(name: str, watch: float = 0.0) -> dict[str, Any]:
     matching = [other for other in names if other.startswith(name)]
     if not matching:
         raise ValueError(f"no sweep {name!r}{nearest(name, names)}")
-    facts = show_status(record.read(matching[0]))
-    while watch > 0 and facts["left"] + facts["running"]:
+    while stored := record.read(matching[0]):
+        facts = show_status(stored)
+        if watch <= 0 or not facts["left"] + facts["running"]:
+            break
         time.sleep(watch)
         print()
-        facts = show_status(record.read(matching[0]))
+    else:
+        raise ValueError(f"the record of sweep {matching[0]} was removed")
     if not name and len(names) > 1:
         print(f"other sweeps: {', '.join(names[1:10])}")
     return facts

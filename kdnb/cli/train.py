@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from kdnb.analysis.statistics import interval
 from kdnb.catalog import PROFILES, SOURCES, model_of
 from kdnb.cli.options import show
 from kdnb.core import store
@@ -207,7 +208,7 @@ def _print_table(table: "DataFrame") -> None:
         base, effect = f"erm_{ARMS[entropy.arm].student}", ""
         difference = study.difference(entropy.arm, base, "entropy") if entropy.arm != base else ()
         if len(difference) > 1:
-            mean, low, high, _ = tables.interval(difference)
+            mean, low, high, _ = interval(difference)
             effect = f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
         several = entropy.n > 1
         nats = f"{entropy.mean:.3f}" + (f" ± {entropy.sd:.3f}" if several else "")

@@ -137,7 +137,7 @@ def _outcome(ray: ModuleType, ready: Any, configs: list[RunConfig]) -> Outcome:
     try:
         result = ray.get(ready)
     except Passing as error:  # a class that Ray makes, of this one and its own
-        result = {"error": str(error.cause), "attempts": engines.RETRIES + 1}
+        result = {"error": str(getattr(error, "cause", error)), "attempts": engines.RETRIES + 1}
     except (deaths.WorkerCrashedError, deaths.OutOfMemoryError, deaths.NodeDiedError) as error:
         result = {"error": f"its worker died: {one_line(error)}", "attempts": engines.RETRIES + 1}
     except deaths.RayError as error:
