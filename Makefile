@@ -47,8 +47,8 @@ lab: $(READY)  ## JupyterLab on loopback, with its token
 	@$(BIN)/jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements >/dev/null 2>&1
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
-lint: $(READY)  ## ruff on code and notebooks
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+lint: $(READY)  ## ruff on code and notebooks, mypy on the package
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 docs:  ## docs/architecture.svg, drawn from the code
 	$(PYTHON) docs/draw_architecture.py

@@ -5,19 +5,23 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 import skeleton
 import torch
 from batches import random_batch
-from command import last_json
 
+import kdnb.studies
 from kdnb import paths
-from kdnb.catalog import TASKS, Source, Task
+from kdnb.catalog import SOURCES, TASKS, Source, Task
 from kdnb.core.config import RunConfig, flat
 from kdnb.core.methods import METHODS, Method, batch_loss, setting
 from kdnb.data import splits
+from kdnb.models import classifiers
+from kdnb.studies import registry
+from kdnb.sweeps import grids
 
 PAGE = (paths.ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
@@ -50,17 +54,22 @@ def test_a_task_is_added(monkeypatch):
     assert data.fingerprint != splits.load("section", "toy").fingerprint  # other labels are other data
 
 
-def test_a_model_is_added(tmp_path):
-    """By its entry in the catalog alone the command trains it."""
+def test_a_model_is_added(monkeypatch, toy):
+    """Its entry in the catalog is all that names, commands and models need."""
     (name, source), *_ = eval(code("A model"), {"Source": Source}).items()
     program = (
-        "import sys, kdnb.catalog as catalog; from kdnb.catalog import Source; "
-        f"catalog.SOURCES[{name!r}] = {source!r}; from kdnb.cli.main import main; main()"
+        f"from kdnb.catalog import SOURCES, Source; SOURCES[{name!r}] = {source!r}; "
+        "from kdnb.cli.train import SIZES; from kdnb.core.config import RunConfig; "
+        f"assert {name!r} in SIZES; "
+        f"print(RunConfig(task='rt', profile='toy', data='0' * 16, method='erm', student={name!r}).run_id())"
     )
-    words = ["train", "rt", "--profile", "toy", "--student", name, "--epochs", "1", "--json"]
-    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert last_json(done.stdout)["run_id"].startswith(f"rt-erm-{name}-s0-")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith(f"rt-erm-{name}-s0-"), done.stderr
+    monkeypatch.setitem(SOURCES, name, source)
+    depths = ("minilm-4", name, "minilm-6")
+    models = [classifiers.build(SimpleNamespace(**{**vars(ERM), "student": size}), toy) for size in depths]
+    shallow, added, deep = (sum(p.numel() for p in model.parameters()) for model in models)
+    assert added - shallow == deep - added > 0  # a layer more, a layer less
 
 
 @pytest.fixture
@@ -96,6 +105,37 @@ def test_a_method_leaves_the_names_of_other_runs_alone(focal):
     names = [config.run_id() for config in others]
     assert [RunConfig.of(flat(config)).run_id() for config in others] == names
     assert not any("gamma" in config.to_json() for config in others)
+
+
+def test_a_study_is_added(tmp_path, monkeypatch):
+    """Its folder and its name in STUDIES: the grid is known, planned by name, and gone with the name.
+
+    Claims, simulations and notebooks of a study: tests/studies/test_registry.py.
+    """
+    (tmp_path / "rates").mkdir()
+    (tmp_path / "rates" / "__init__.py").write_text('"""Two rates."""')
+    (tmp_path / "rates" / "grids.py").write_text(code("A study"))
+    monkeypatch.setattr(kdnb.studies, "__path__", [*kdnb.studies.__path__, str(tmp_path)])
+    monkeypatch.setattr(registry, "STUDIES", (*registry.STUDIES, "rates"))
+    monkeypatch.setattr(grids, "GRIDS", dict(grids.GRIDS))
+    try:
+        assert "rates" in registry.grids()
+        points = grids.stages("rates", "rt", "toy", "0" * 16).points
+        assert [point.config.lr for point in points] == [1e-4, 2e-4]
+    finally:
+        for module in [name for name in sys.modules if name.startswith("kdnb.studies.rates")]:
+            del sys.modules[module]
+
+
+@pytest.mark.parametrize(
+    ("part", "name"), {"claims": "CHAPTER", "simulations": "SIMULATIONS", "notebooks": "steps"}.items()
+)
+def test_a_study_is_made_of_the_parts_that_the_page_names(part, name):
+    assert f"`{part}.py`" in SECTIONS["A study"]
+    files = list((paths.ROOT / "kdnb" / "studies").glob(f"*/{part}.py"))
+    assert files
+    for path in files:
+        assert re.search(rf"^(?:def )?{name}\b", path.read_text(encoding="utf-8"), re.MULTILINE), path
 
 
 def made_notebook(path, **changes):

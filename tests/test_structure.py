@@ -199,7 +199,7 @@ def test_every_package_imported_is_declared():
     declared |= {re.split(r"[<>=\[]", entry)[0].lower() for entry in project["optional-dependencies"]["cluster"]}
     comes_with = {
         "sklearn": "scikit-learn", "click": "typer", "IPython": "ipykernel", "nbclient": "nbconvert",
-        "markupsafe": "jinja2", "PIL": "matplotlib",
+        "markupsafe": "jinja2", "PIL": "matplotlib", "traitlets": "ipykernel",
     }  # fmt: skip
     for path in SOURCES:
         for node in ast.walk(tree(path)):

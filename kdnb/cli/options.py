@@ -95,7 +95,7 @@ def add_options(
             value = gather(**{option.name: given.pop(option.name) for option in options})
             command(value, **given)
 
-        vars(with_options)["__signature__"] = inspect.Signature(parameters)  # what typer reads
+        setattr(with_options, "__signature__", inspect.Signature(parameters))  # noqa: B010 - what typer reads
         with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         return with_options
 

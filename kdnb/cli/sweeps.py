@@ -247,34 +247,41 @@ def watch_status(name: str, watch: float = 0.0) -> dict[str, Any]:
     matching = [other for other in names if other.startswith(name)]
     if not matching:
         raise ValueError(f"no sweep {name!r}{nearest(name, names)}")
-    while stored := record.read(matching[0]):
-        facts = show_status(stored)
-        if watch <= 0 or not facts["left"] + facts["running"]:
-            break
+    facts = _status_of(matching[0])
+    while watch > 0 and facts["left"] + facts["running"]:
         time.sleep(watch)
         print()
-    else:
-        raise ValueError(f"the record of sweep {matching[0]} was removed")
+        facts = _status_of(matching[0])
     if not name and len(names) > 1:
         print(f"other sweeps: {', '.join(names[1:10])}")
     return facts
+
+
+def _status_of(name: str) -> dict[str, Any]:
+    """Print and return the status of a recorded sweep; ValueError if its record cannot be read."""
+    from kdnb.sweeps.record import read
+
+    record = read(name)
+    if record is None:
+        raise ValueError(f"the record of sweep {name!r} cannot be read")
+    return show_status(record)
 
 
 def show_status(record: "Record") -> dict[str, Any]:
     """Print a sweep's status; the same as plain data."""
     from kdnb.sweeps import status
 
-    now = status.of(record)
-    print(status.title(now))
-    show(status.table(now))
-    print(*status.lines(now), sep="\n")
+    found = status.of(record)
+    print(status.title(found))
+    show(status.table(found))
+    print(*status.lines(found), sep="\n")
     return {
         "sweep": record.sweep.name,
-        **{state: now.total(state) for state in status.STATES},
-        "arms": [{"task": task, "arm": arm, **states} for (task, arm), states in now.counts.items()],
-        "seconds_left": now.seconds,
-        "trainings": now.heartbeats,
-        "failures": now.failed,
+        **{state: found.total(state) for state in status.STATES},
+        "arms": [{"task": task, "arm": arm, **states} for (task, arm), states in found.counts.items()],
+        "seconds_left": found.seconds,
+        "trainings": found.heartbeats,
+        "failures": found.failed,
         "threads": record.threads,
         "teachers": record.teachers,
     }

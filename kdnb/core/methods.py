@@ -11,12 +11,12 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    SoftTargets = Tensor | Callable[[], Tensor] | None  # the teacher's logits (B, K), or what gives them
+SoftTargets: TypeAlias = "Tensor | Callable[[], Tensor] | None"  # the teacher's logits (B, K), or what gives them
 
 
 @dataclass(frozen=True, kw_only=True)

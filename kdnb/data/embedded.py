@@ -90,7 +90,8 @@ def _near(articles: pd.DataFrame, count: int) -> list[np.ndarray]:
     """For each article, the row numbers of others of its split and section: the `count` nearest, 0 = all."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    vectors = TfidfVectorizer(stop_words="english", sublinear_tf=True).fit_transform(articles.body) if count else None
+    if count:
+        vectors = TfidfVectorizer(stop_words="english", sublinear_tf=True).fit_transform(articles.body)
     near = [np.empty(0, dtype=int)] * len(articles)
     for rows in articles.groupby(["split", "section"]).indices.values():
         for row in rows:

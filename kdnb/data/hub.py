@@ -199,10 +199,11 @@ class Hub:
     def files(self, part: Part) -> dict[str, Listed]:
         """name -> Listed; HubUnreachable if the hub does not answer or does not have the commit."""
         from huggingface_hub import HfApi
+        from huggingface_hub.hf_api import RepoFile
 
         with _reaching(part):
             tree = HfApi().list_repo_tree(part.repo, repo_type=part.kind, revision=part.revision, recursive=True)
-            entries = [entry for entry in tree if hasattr(entry, "blob_id")]  # the others are folders
+            entries = [entry for entry in tree if isinstance(entry, RepoFile)]  # the others are folders
         return {
             entry.path: Listed(entry.size, entry.lfs.sha256 if entry.lfs else "", "" if entry.lfs else entry.blob_id)
             for entry in entries

@@ -43,7 +43,8 @@ class Pixels:
 
 def normalized(splits: dict[str, Split]) -> dict[str, Pixels]:
     """The images of all splits, to be normalised by the train split's mean and standard deviation per channel."""
-    channels = splits["train"].images.swapaxes(0, 1)
+    images = {name: split.images for name, split in splits.items() if split.images is not None}
+    channels = images["train"].swapaxes(0, 1)
     levels = np.arange(256)
     counts = np.stack([np.bincount(channel.ravel(), minlength=256) for channel in channels])
     shares = counts / counts.sum(axis=1, keepdims=True)
@@ -51,4 +52,4 @@ def normalized(splits: dict[str, Split]) -> dict[str, Pixels]:
     std = np.sqrt(np.maximum(shares @ levels**2 - mean**2, 0))
     std[std == 0] = 1  # a channel without contrast says nothing, and stays at 0
     mean, std = (moment.astype(np.float32)[:, None, None] for moment in (mean, std))
-    return {name: Pixels(split.images, mean, std) for name, split in splits.items()}
+    return {name: Pixels(pixels, mean, std) for name, pixels in images.items()}

@@ -111,8 +111,8 @@ def checked(task: Task, splits: dict[str, Split], profile: str, train_rows: int 
                 f"got {split.labels.min()}..{split.labels.max()} (-1 marks hidden labels, which are never scored)"
             )
         if 0 < caps[name] < len(split):
-            rows = np.random.default_rng(SUBSET_SEED).permutation(len(split))[: caps[name]]
-            capped[name] = split.take(np.sort(rows))
+            chosen = np.random.default_rng(SUBSET_SEED).permutation(len(split))[: caps[name]]
+            capped[name] = split.take(np.sort(chosen))
     if task.label_noise:
         capped["train"] = _noisy(capped["train"], task)
     return TaskData(task, capped, _fingerprint(task, capped), available)

@@ -1,6 +1,7 @@
 """The encoder of BERT, RoBERTa and DistilBERT, computing only what a classifier of the first token needs."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +42,8 @@ class Encoder(nn.Module):
         self.norm = copy.deepcopy(embeddings.LayerNorm)
         layers = pretrained.get_submodule(names["layers"])
         self.layers = nn.ModuleList(Layer(layer, names, config.num_attention_heads, dropout) for layer in layers)
-        self.table, self.row = None, None
+        self.table: Tensor | None = None  # all words, the trainable ones first, see `restrict`
+        self.row: Tensor | None = None  # where the table holds each word
         self.word_gradient: list[tuple[Tensor, Tensor]] = []  # (ids, their rows of the gradient), see `fast_path`
 
     def fast_path(self) -> FastPath:
@@ -73,8 +75,9 @@ class Encoder(nn.Module):
         rest = torch.ones(size, dtype=torch.bool, device=vocabulary.device).index_fill_(0, vocabulary, False)
         order = torch.cat([vocabulary, rest.nonzero()[:, 0]])
         self.row = torch.empty_like(order).scatter_(0, order, torch.arange(size, device=order.device))
-        self.table = self.words.detach()[order]  # the trainable rows first, and in the same memory:
-        self.words = nn.Parameter(self.table[: len(vocabulary)])  # what training changes, the table holds
+        table = self.words.detach()[order]  # the trainable rows first, and in the same memory:
+        self.words = nn.Parameter(table[: len(vocabulary)])  # what training changes, the table holds
+        self.table = table
 
     def _look_up(self, ids: Tensor) -> Tensor:
         """Word vectors (N, L, width); their gradient goes straight into the table's rows, not through a dense copy."""
@@ -116,7 +119,7 @@ class Encoder(nn.Module):
 class Layer(nn.Module):
     """One transformer layer with the normalisation after each residual sum, as in BERT."""
 
-    def __init__(self, layer: nn.Module, names: dict, heads: int, dropout: Dropout):
+    def __init__(self, layer: nn.Module, names: dict[str, Any], heads: int, dropout: Dropout):
         super().__init__()
         parts = {name: layer.get_submodule(names[name]) for name in ("out", "norm1", "up", "down", "norm2")}
         for name, part in parts.items():
@@ -170,13 +173,13 @@ class Layer(nn.Module):
         return self.norm2(self.dropout.add(hidden, self.down(inner)))
 
 
-_BERT = {
+_BERT: dict[str, Any] = {  # where transformers keeps what
     "layers": "encoder.layer", "activation": "hidden_act", "attention_output_dropout": True,
     "query": "attention.self.query", "key": "attention.self.key", "value": "attention.self.value",
     "out": "attention.output.dense", "norm1": "attention.output.LayerNorm",
     "up": "intermediate.dense", "down": "output.dense", "norm2": "output.LayerNorm",
 }  # fmt: skip
-_DISTILBERT = {
+_DISTILBERT: dict[str, Any] = {
     "layers": "transformer.layer", "activation": "activation", "attention_output_dropout": False,  # as DistilBERT's own
     "query": "attention.q_lin", "key": "attention.k_lin", "value": "attention.v_lin",
     "out": "attention.out_lin", "norm1": "sa_layer_norm",

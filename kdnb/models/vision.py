@@ -57,7 +57,9 @@ class Features(nn.Module):
 def build(config: RunConfig, data: TaskData) -> ImageClassifier:
     """The untrained image classifier of a run, all of it from the seed; ValueError if the student reads no images."""
     source = SOURCES[model_of(config.profile, config.student, config.task)]
-    shape = data.splits["train"].images.shape[1:]
+    images = data.splits["train"].images
+    assert images is not None, "a model of images for a task of texts"  # model_of refuses it
+    shape = images.shape[1:]
     return untrained(source, shape, data.task.num_classes, config.dropout, config.seed)
 
 

@@ -82,6 +82,7 @@ def run_notebook(path: Path, output: Path, parameters: dict, timeout: int = TIME
     """
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from traitlets.config import Config
 
     check_parameters(path, parameters)
     started = time.perf_counter()
@@ -101,6 +102,7 @@ def run_notebook(path: Path, output: Path, parameters: dict, timeout: int = TIME
                 cwd=str(paths.NOTEBOOKS),
                 stdout_file=_Progress(),
                 shutdown_kernel="immediate",
+                config=Config(KernelManager={"transport": "ipc"}),  # files for sockets: ports clash
                 request_save_on_cell_execute=False,
             )
             facts = {"seconds": round(time.perf_counter() - started, 1), "signature": signature(path, parameters)}

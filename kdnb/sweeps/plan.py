@@ -5,11 +5,11 @@ import os
 import platform
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kdnb import files, paths
 from kdnb.catalog import PROFILES
@@ -63,8 +63,8 @@ class Plan:
     @property
     def seconds(self) -> float | None:
         """Estimated seconds of all that is left, teachers included; None where a part has no estimate."""
-        seconds = [part.seconds for part in self.parts if part.seconds is not None]
-        return sum(seconds) if len(seconds) == len(self.parts) else None
+        known = [part.seconds for part in self.parts if part.seconds is not None]
+        return sum(known) if len(known) == len(self.parts) else None
 
     def to_dict(self) -> dict:
         """Plain data: runs, epochs, trained_epochs and done of the grid, the same of its teachers, and its parts."""
@@ -176,7 +176,7 @@ class Probe:
         return trainings * self.start_seconds + steps * self.step_seconds + rows * self.row_seconds
 
 
-def estimate(part: Part, probe: Probe | None, sizes: Sequence[int]) -> Part:
+def estimate(part: Part, probe: Probe | None, sizes: tuple[int, ...]) -> Part:
     """The part with the seconds that what is left of it takes, one training after another.
 
     Args:
@@ -249,7 +249,7 @@ def measure(data: "TaskData", profile: str, student: str) -> Probe:
     train(replace(config, epochs=1), _sample(data, config.batch_size))  # reads weights and takes memory once
     marks = [time.perf_counter()]
 
-    def mark(_step: int, _total: int, loss: Any) -> None:
+    def mark(_step: int, _total: int, loss: float) -> None:
         float(loss)  # a GPU has then finished the step
         marks.append(time.perf_counter())
 

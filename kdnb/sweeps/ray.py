@@ -82,7 +82,7 @@ def train_one(job: dict, configs: list[dict]) -> dict:
     Raises:
         Passing: an error that another attempt may not meet.
     """
-    points = [RunConfig(**fields) for fields in configs]
+    points = [RunConfig.of(fields) for fields in configs]
     try:
         data = load(points[0].task, job["profile"], job["train_rows"])
         return {"trained": engines.train(points, data, job["threads"])}
