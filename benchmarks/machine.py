@@ -52,6 +52,7 @@ def gemm_gflops(size: int = 2048, seconds: float = 2.0) -> dict:
     rates = {"device": torch.cuda.get_device_name() if device == "cuda" else "cpu"}
     for name, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
         side = min(size, 128)
+        _product_seconds(side, dtype, device)  # the first one starts threads
         while side < size and 8 * _product_seconds(side, dtype, device) < seconds / 10:
             side *= 2
         times, end = [], time.perf_counter() + seconds

@@ -69,11 +69,11 @@ def tell(facts: dict[str, Any]) -> None:
 
 def _fetched() -> dict[str, bool]:
     """What `kdnb fetch` brought from the hub, by GLUE task and model."""
-    found = {}
+    fetched = {}
     for task in (task for task in TASKS.values() if task.source == "glue"):
         for part in fetch.needs("paper", [task])[1]:
-            found[task.name if part.kind == "dataset" else part.repo] = fetch.is_here(part)
-    return dict(sorted(found.items(), key=lambda item: "/" in item[0]))  # tasks, then models
+            fetched[task.name if part.kind == "dataset" else part.repo] = fetch.is_here(part)
+    return dict(sorted(fetched.items(), key=lambda item: "/" in item[0]))  # tasks, then models
 
 
 def _version(package: str) -> str:

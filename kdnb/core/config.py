@@ -141,7 +141,7 @@ class RunConfig(Identity):
         extra = {**dict(given.pop("extra", ())), **{n: value for n, value in values.items() if n not in known}}
         if unknown := set(extra) - set(all_settings()):
             raise TypeError(f"unknown config field {sorted(unknown)[0]!r}")
-        defaults = {field.name: field.default for field in fields(METHODS.get(given["method"], methods.ERM))}
+        defaults = {field.name: field.default for field in fields(METHODS.get(given.get("method", ""), methods.ERM))}
         for name, value in extra.items():
             if isinstance(defaults.get(name), float):
                 extra[name] = float(value)  # 1 and 1.0 are one value, hence one run

@@ -92,8 +92,13 @@ class Cell:
 
 
 def cells(name: str, task: str, profile: str, arms: Iterable[str] = ()) -> list[Cell]:
-    """A grid's cells, those of ERM first; `arms` picks some of them.
+    """A grid's cells, those of ERM first.
 
+    Args:
+        name: of the grid.
+        task: a key of TASKS.
+        profile: a key of PROFILES.
+        arms: keys of ARMS, () for all that make the grid up.
     Raises:
         ValueError: unknown grid, profile or arm, or an arm that the grid does not have.
     """
@@ -104,15 +109,15 @@ def cells(name: str, task: str, profile: str, arms: Iterable[str] = ()) -> list[
         if arm not in grid.allowed:
             raise ValueError(f"grid {name} has no arm {arm!r}{nearest(arm, grid.allowed)}")
     wanted = [arm for arm in ARMS if arm in (tuple(arms) or grid.arms)]
-    found = [arm_cell(grid, arm, task, profile) for arm in sorted(wanted, key=lambda arm: ARMS[arm].method != "erm")]
-    return found + (grid.pairs(task, profile) if not arms else [])
+    wanted.sort(key=lambda arm: ARMS[arm].method != "erm")
+    of_arms = [arm_cell(grid, arm, task, profile) for arm in wanted]
+    return of_arms if arms else of_arms + grid.pairs(task, profile)
 
 
 def arm_cell(grid: Grid, arm: str, task: str, profile: str) -> Cell:
     """The cell of one arm."""
-    what = ARMS[arm]
-    teacher = ARMS[what.teacher].student if what.teacher else ""
-    return Cell(arm, what.method, what.student, teacher, grid.fields(arm, task, profile))
+    method, student, teacher = ARMS[arm].method, ARMS[arm].student, ARMS[arm].teacher
+    return Cell(arm, method, student, ARMS[teacher].student if teacher else "", grid.fields(arm, task, profile))
 
 
 def teacher_cells(name: str, models: Iterable[str], task: str, profile: str) -> list[Cell]:
@@ -153,7 +158,7 @@ class Candidate:
     teaches: bool
 
 
-def stages(  # noqa: PLR0913 - a grid and every way to narrow it
+def stages(  # noqa: PLR0913 - the fields of a Sweep, which notebooks and tests give by keyword
     grid: str,
     task: str,
     profile: str,
@@ -197,8 +202,9 @@ def stages(  # noqa: PLR0913 - a grid and every way to narrow it
             refuse_unknown(part, seen, grid)
         soft = {
             cell: [fields for fields in rows if not part or keeps(part, _seen(cell, fields))]
-            for cell, rows in fields_of.items() if cell.method != "erm"
-        }  # fmt: skip
+            for cell, rows in fields_of.items()
+            if cell.method != "erm"
+        }
         taught_by = {cell.teacher for cell, rows in soft.items() if rows} - {""}
         candidates = _candidates(grid, fields_of, taught_by, part, fixed)
         made.erm.extend(one.point for one in candidates if one.wanted or one.teaches)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kdnb.core.config import AXES, RunConfig
@@ -82,7 +82,7 @@ def keeps(only: Only, values: Mapping[str, Any]) -> bool:
     )
 
 
-def refuse_unknown(only: Only, points: list[Mapping[str, Any]], grid: str) -> None:
+def refuse_unknown(only: Only, points: Sequence[Mapping[str, Any]], grid: str) -> None:
     """ValueError for a value that no point of a grid has; it tells those that the field takes."""
     for field, allowed in only.items():
         taken = dict.fromkeys(values[field] for values in points if field in values)

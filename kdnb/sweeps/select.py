@@ -1,7 +1,7 @@
 """Selection on validation: the best point of a grid, per arm and seed. What the test split says is not read here."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,12 +38,13 @@ class Choice:
 
 
 def best(points: Iterable[Point], metric: str = "accuracy") -> Choice | None:
-    """The point whose stored run is best on validation; None if none has a run. A damaged run is told and left out.
+    """The point whose stored run is best on validation; None if none has a run. A damaged run is reported and left out.
 
     Ties go to fewer epochs, then the smaller learning rate, alpha and tau; then to tau^2 scaling.
 
     Args:
-        points: the candidates. metric: a key of METRICS.
+        points: the candidates.
+        metric: a key of METRICS.
     Raises:
         ValueError: an unknown metric.
     """
@@ -67,21 +68,26 @@ def best(points: Iterable[Point], metric: str = "accuracy") -> Choice | None:
 
 
 def teachers(
-    stages: Stages, metric: str = "accuracy", partial: bool = False, stored: set[str] | None = None
+    stages: Stages, metric: str = "accuracy", stored: Container[str] | None = None
 ) -> dict[tuple[str, int], str]:
-    """The selected teachers of a grid: (model, seed) -> run_id, for `kdnb.sweeps.grids.stages`.
+    """The selected teachers of a grid, for `kdnb.sweeps.grids.stages`.
 
     Args:
-        partial: select among those that have a run; else a teacher is left out until all its candidates have one.
+        stages: the grid's points.
+        metric: a key of METRICS.
         stored: names of all stored runs, where they are known.
+    Returns:
+        (model, seed) -> run_id; a teacher is left out until all its candidates have a run.
     """
-    stored, found = set(store.stored_ids()) if stored is None else stored, {}
+    if stored is None:
+        stored = set(store.stored_ids())
+    selected = {}
     for key, points in stages.candidates.items():
-        if partial or all(point.config.run_id() in stored for point in points):
+        if all(point.config.run_id() in stored for point in points):
             choice = best(points, metric)
-            if choice and (partial or choice.complete):
-                found[key] = choice.point.config.run_id()
-    return found
+            if choice and choice.complete:
+                selected[key] = choice.point.config.run_id()
+    return selected
 
 
 def by_arm(points: Iterable[Point], metric: str = "accuracy") -> list[Choice]:
@@ -105,12 +111,13 @@ def matched_erm(config: RunConfig, points: Iterable[Point] = ()) -> RunConfig:
     Entropy falls with training time alone, so a selected KD run is held against this one.
 
     Args:
+        config: of the selected run.
         points: where it is looked for first; else it is the run with the same config but for its target, which a
             searched grid has among its ERM points.
     """
 
-    def budget(c: RunConfig) -> tuple:
-        return c.task, c.data, c.student, c.seed, c.lr, c.epochs, c.schedule, c.batch_size
+    def budget(run: RunConfig) -> tuple:
+        return run.task, run.data, run.student, run.seed, run.lr, run.epochs, run.schedule, run.batch_size
 
     for point in points:
         if point.config.method == "erm" and budget(point.config) == budget(config):

@@ -15,7 +15,6 @@ from kdnb.experiment.points import compare_points
 from kdnb.studies.label_smoothing import grids as paper_grids
 from kdnb.studies.label_smoothing import paper
 from kdnb.sweeps import grids
-from kdnb.sweeps import grids as axes
 
 DATA = "0" * 16
 GLUE = ("mrpc", "qnli", "sst2", "mnli")
@@ -140,7 +139,7 @@ def test_a_task_that_stands_in_for_none_has_no_published_point():
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-@pytest.mark.parametrize("grid", axes.GRIDS)
+@pytest.mark.parametrize("grid", grids.GRIDS)
 def test_every_grid_stands_at_every_profile(grid, profile):
     stages = made(grid, "rt", profile)
     names = [point.config.run_id() for point in stages.points]
@@ -204,8 +203,8 @@ def test_seeds_are_one_more_axis():
     assert values(three.points, "seed") == [0, 1, 7]
     assert all(point.config.order_seed == point.config.seed for point in three.points)
     assert set(three.candidates) == {("large", 0), ("large", 1), ("large", 7)}
-    assert axes.seeds_of("table1", "paper") == (0,)
-    assert axes.seeds_of("temperature", "paper") == PROFILES["paper"].seeds
+    assert grids.seeds_of("table1", "paper") == (0,)
+    assert grids.seeds_of("temperature", "paper") == PROFILES["paper"].seeds
 
 
 def test_a_constant_schedule_shares_trainings():
@@ -271,10 +270,10 @@ def test_a_filter_about_students_leaves_their_teachers():
 
 
 def test_a_teacher_can_be_asked_for():
-    sizes = grids.ladder_sizes("demo")
+    sizes = paper_grids.ladder_sizes("demo")
     stages = made("ladder", "rt", "demo", seeds=(1,), only={"method": "kd", "student": "small", "teacher": sizes[1:]})
     assert {p.config.student for p in stages.soft} == {"small"}
-    assert len(stages.soft) == len(paper_grids.ladder_sizes("demo")) - 1
+    assert len(stages.soft) == len(sizes) - 1
 
 
 def test_one_side_of_a_switch_can_be_asked_for():
