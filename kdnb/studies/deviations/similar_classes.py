@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kdnb.core.losses import one_hot_targets
 from kdnb.studies.deviations.spectral import gf_progress
-from kdnb.studies.deviations.toys import Toy
+from kdnb.studies.deviations.toys import Toy, toy_of
 
 
 def alignment(lam: np.ndarray, a: np.ndarray, sigma2: float, f: np.ndarray) -> float:
@@ -105,8 +105,12 @@ def similar_classes(
         return features[labels] + rho * features[similar] + noise * rng.normal(size=(count, dim)), labels, similar
 
     (x, y, s), (test_x, test_y, _) = draw(rows), draw(test_rows)
-    toy = Toy(*map(torch.from_numpy, (x, y, test_x, test_y)), num_classes)
-    return SimilarClasses(toy, torch.from_numpy(s), torch.from_numpy(np.ascontiguousarray(features)), rho)
+    return SimilarClasses(
+        toy_of((x, y), (test_x, test_y), num_classes),
+        torch.from_numpy(s),
+        torch.from_numpy(np.ascontiguousarray(features)),
+        rho,
+    )
 
 
 def first_gradient(toy: Toy, targets: Tensor) -> Tensor:
@@ -199,15 +203,15 @@ class RunningSimilarity:
     """
 
     def __init__(self, m: int, decay: float = 0.95):
-        self.m, self.decay, self.mean = m, decay, None
+        self.m, self.decay = m, decay
+        self.mean: Tensor | None = None
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The mask for this batch, after its confusion has been taken in."""
         seen = confusion(logits.detach().softmax(dim=-1), labels)
-        if self.mean is None:
-            self.mean = torch.zeros_like(seen)
+        before = torch.zeros_like(seen) if self.mean is None else self.mean
         present = seen.sum(dim=-1, keepdim=True) > 0
-        self.mean = torch.where(present, self.decay * self.mean + (1 - self.decay) * seen, self.mean)
+        self.mean = torch.where(present, self.decay * before + (1 - self.decay) * seen, before)
         return torch.take_along_dim(most_similar(self.mean, self.m), labels[..., None], dim=-2)
 
 

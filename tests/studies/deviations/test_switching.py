@@ -196,7 +196,7 @@ def test_no_runs_no_table(store):
 
 
 def test_one_seed_decides_nothing_in_the_ledger(stored):
-    found = registry.ledger(None, ("H7",), switching=switching.study("rt", "toy")).set_index("id")
+    found = registry.ledger(None, ("H7",), {"switching": switching.study("rt", "toy")}).set_index("id")
     assert set(found.index) == {"H7.1", "H7.2", "H7.3"}  # H7.4 is a simulation
     assert set(found.verdict) <= {"undecided", "no runs"}
     assert set(found.run_ids["H7.1"]) <= set(stored)
