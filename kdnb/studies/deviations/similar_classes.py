@@ -49,7 +49,7 @@ def directions(lam: np.ndarray, T: float) -> dict[str, np.ndarray]:
     return {"one-hot": np.ones_like(progress), "KD": progress, "teacher": progress / lam}
 
 
-def sampled_cosines(
+def sampled_cosines(  # noqa: PLR0913  (the formula's own arguments)
     lam: np.ndarray, a: np.ndarray, sigma2: float, f: np.ndarray, draws: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Cosines (draws,) between f(X^T X) X^T y and b* for drawn noise: the Monte Carlo beside `alignment`."""
@@ -112,11 +112,8 @@ def similar_classes(
     def draw(count: int) -> tuple[np.ndarray, ...]:
         labels = rng.integers(num_classes, size=count)
         similar = labels - labels % group + (labels + rng.integers(1, group, size=count)) % group
-        return (
-            features[labels] + how.rho * features[similar] + how.noise * rng.normal(size=(count, dim)),
-            labels,
-            similar,
-        )
+        x = features[labels] + how.rho * features[similar] + how.noise * rng.normal(size=(count, dim))
+        return x, labels, similar
 
     (x, y, s), (test_x, test_y, _) = draw(rows), draw(test_rows)
     return SimilarClasses(

@@ -16,9 +16,7 @@ from kdnb.core.theory import kd_gradient
 from kdnb.studies.deviations.similar_classes import without_gradient
 from kdnb.studies.deviations.toys import Toy
 
-Alpha: TypeAlias = (
-    float | Callable[[int], float]
-)  # weight of the soft target: a number, or one per step (`methods.switched`)
+Alpha: TypeAlias = float | Callable[[int], float]  # weight of the soft target, or one per step
 Teacher: TypeAlias = Tensor | Callable[[], Tensor] | None  # logits, or what computes them at the first alpha above 0
 Mask: TypeAlias = Callable[[Tensor, Tensor], Tensor]  # (logits (..., N, K), labels (..., N)) -> (..., N, K) bool
 LR = 0.5  # of full-batch descent

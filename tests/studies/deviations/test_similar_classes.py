@@ -41,13 +41,13 @@ def test_the_filters_are_the_gradients_they_are_named_after():
         np.testing.assert_allclose(v.T @ direction / (v.T @ x.T @ y), al.directions(lam, 0.05)[name], rtol=1e-9)
 
 
-def measured(steps, **changes):
+def measured(steps, rows=1000, **changes):
     """Means over the seeds of `measures` for a teacher of `steps` steps."""
-    rows = []
+    found = []
     for seed in SEEDS:
-        simulation = al.similar_classes(seed, how=al.Resemblance(**changes))
-        rows.append(al.measures(simulation, fit_linear(simulation.toy, steps, lr=2.0)))
-    return {name: np.mean([row[name] for row in rows]) for name in rows[0]}
+        simulation = al.similar_classes(seed, rows, al.Resemblance(**changes))
+        found.append(al.measures(simulation, fit_linear(simulation.toy, steps, lr=2.0)))
+    return {name: np.mean([one[name] for one in found]) for name in found[0]}
 
 
 def cosines(found):
