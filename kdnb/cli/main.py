@@ -210,11 +210,12 @@ def main() -> None:
         print("kdnb: stopped; finished runs are kept, start again to go on", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        if type(error).__name__ == "NoArgsIsHelpError":
-            print(error.format_message())
+        usage = getattr(error, "format_message", None)  # of typer's usage errors, whichever click they come from
+        if usage and type(error).__name__ == "NoArgsIsHelpError":
+            print(usage())
             sys.exit(2)
-        if hasattr(error, "format_message"):  # typer's usage errors, whichever click they come from
-            _fail(error.format_message())
+        if usage:
+            _fail(usage())
         if os.environ.get("KDNB_DEBUG") or not isinstance(error, KdnbError | ValueError | OSError):
             raise
         _fail(str(error), getattr(error, "exit_code", 2))

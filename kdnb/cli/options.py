@@ -66,7 +66,8 @@ def setting_option(name: str, default: str = "") -> inspect.Parameter:
     if setting.choices or setting.low > -math.inf:
         text += f"; {setting.expected}"
     text += f". [default: {default}]" if default else "."
-    annotation = Annotated[field.type | None, typer.Option(help=text)]
+    kind: Any = field.type
+    annotation = Annotated[kind | None, typer.Option(help=text)]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
@@ -94,7 +95,7 @@ def add_options(
             value = gather(**{option.name: given.pop(option.name) for option in options})
             command(value, **given)
 
-        with_options.__signature__ = inspect.Signature(parameters)
+        setattr(with_options, "__signature__", inspect.Signature(parameters))  # noqa: B010 - what typer reads
         with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         return with_options
 

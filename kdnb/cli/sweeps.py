@@ -247,14 +247,24 @@ def watch_status(name: str, watch: float = 0.0) -> dict[str, Any]:
     matching = [other for other in names if other.startswith(name)]
     if not matching:
         raise ValueError(f"no sweep {name!r}{nearest(name, names)}")
-    facts = show_status(record.read(matching[0]))
+    facts = _status_of(matching[0])
     while watch > 0 and facts["left"] + facts["running"]:
         time.sleep(watch)
         print()
-        facts = show_status(record.read(matching[0]))
+        facts = _status_of(matching[0])
     if not name and len(names) > 1:
         print(f"other sweeps: {', '.join(names[1:10])}")
     return facts
+
+
+def _status_of(name: str) -> dict[str, Any]:
+    """Print and return the status of a recorded sweep; ValueError if its record cannot be read."""
+    from kdnb.sweeps.record import read
+
+    record = read(name)
+    if record is None:
+        raise ValueError(f"the record of sweep {name!r} cannot be read")
+    return show_status(record)
 
 
 def show_status(record: "Record") -> dict[str, Any]:

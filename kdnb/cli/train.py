@@ -3,11 +3,13 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from kdnb.analysis import statistics
 from kdnb.catalog import PROFILES, SOURCES, model_of
 from kdnb.cli.options import show
 from kdnb.core import store
 from kdnb.core.config import METHOD_FIELDS, METHODS, SIZES
 from kdnb.core.store import Run
+from kdnb.data.own import OwnData
 from kdnb.data.splits import TaskData, load, make
 from kdnb.errors import nearest
 from kdnb.experiment import obtain, tables
@@ -19,18 +21,6 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 SOFT = (*METHOD_FIELDS, "student", "method")  # a student's alone, not its teacher's
-
-
-@dataclass(frozen=True, kw_only=True)
-class OwnData:
-    """The user's own files and their columns; all "" for none."""
-
-    path: str = ""
-    text: str = ""
-    text2: str = ""  # the second text of pairs
-    label: str = ""
-    validation: str = ""  # "" cuts it from path
-    test: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +75,7 @@ def task_data(task: str, profile: str, train_rows: int | None = None, own: OwnDa
         raise ValueError(f"--data {own.path} needs --text and --label, the names of its columns")
     from kdnb.data.own import read
 
-    own_task, table = read(**vars(own))
+    own_task, table = read(own)
     return make(own_task, table, profile, train_rows)
 
 
@@ -98,14 +88,14 @@ def train(asked: Training) -> dict[str, Any]:
             f"student must be large, small or a model, got {asked.student!r}{nearest(asked.student, SIZES)}"
         )
     methods = (asked.method, asked.changes.get("before"), asked.changes.get("after"))
-    if ("kd" in methods) != bool(asked.teacher):
+    taught = any(METHODS[name].needs_teacher for name in methods if name in METHODS)
+    if taught != bool(asked.teacher):
         raise ValueError("kd needs --teacher (large, small, a model or a run_id), the other methods take none")
     data = task_data(asked.task, asked.profile, asked.train_rows)
     changes = {"order_seed": asked.seed, "student": asked.student, **asked.changes}
     basis = next((name for name in ("kd", "tfkd", "ls") if name in methods), "erm")
     arm = next(name for name, arm in ARMS.items() if arm.method == basis)
-    if asked.method == "switch":
-        changes["method"] = "switch"
+    changes["method"] = asked.method
     config = arm_config(  # refuses bad values before any training
         arm,
         task=data.task.name,
@@ -207,7 +197,7 @@ def _print_table(table: "DataFrame") -> None:
         base, effect = f"erm_{ARMS[entropy.arm].student}", ""
         difference = study.difference(entropy.arm, base, "entropy") if entropy.arm != base else ()
         if len(difference) > 1:
-            mean, low, high, _ = tables.interval(difference)
+            mean, low, high, _ = statistics.interval(difference)
             effect = f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
         several = entropy.n > 1
         nats = f"{entropy.mean:.3f}" + (f" ± {entropy.sd:.3f}" if several else "")

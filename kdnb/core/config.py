@@ -137,11 +137,16 @@ class RunConfig(Identity):
             ValueError: a value out of range.
         """
         known = {field.name for field in fields(cls)}
-        extra = {name: value for name, value in values.items() if name not in known}
+        given = {name: value for name, value in values.items() if name in known}
+        extra = {**dict(given.pop("extra", ())), **{n: value for n, value in values.items() if n not in known}}
         if unknown := set(extra) - set(all_settings()):
             raise TypeError(f"unknown config field {sorted(unknown)[0]!r}")
-        given = {name: value for name, value in values.items() if name in known}
-        return cls(**{**given, "extra": tuple(sorted({**dict(given.get("extra", ())), **extra}.items()))})
+        defaults = {field.name: field.default for field in fields(METHODS.get(given["method"], methods.ERM))}
+        for name, value in extra.items():
+            if isinstance(defaults.get(name), float):
+                extra[name] = float(value)  # 1 and 1.0 are one value, hence one run
+        kept = {name: value for name, value in extra.items() if name not in defaults or value != defaults[name]}
+        return cls(**given, extra=tuple(sorted(kept.items())))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
@@ -184,7 +189,7 @@ class RunConfig(Identity):
 
     def plain(self) -> Self:
         """The same training on the labels alone: method ERM, every setting of a method at its default."""
-        defaults = {field.name: field.default for field in fields(self) if field.name in METHOD_FIELDS}
+        defaults: dict[str, Any] = {field.name: field.default for field in fields(self) if field.name in METHOD_FIELDS}
         return replace(self, method=methods.ERM.name, extra=(), **defaults)
 
 

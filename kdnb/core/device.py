@@ -115,8 +115,8 @@ def surroundings(kind: str) -> dict:
 def _peak_memory() -> int:
     """Largest resident size of this process so far [bytes]; Linux's rusage would count the parent's before exec."""
     status = Path("/proc/self/status")
-    if status.exists():
-        return int(re.search(r"VmHWM:\s*(\d+)", status.read_text()).group(1)) * 1024
+    if status.exists() and (found := re.search(r"VmHWM:\s*(\d+)", status.read_text())):
+        return int(found.group(1)) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

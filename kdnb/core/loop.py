@@ -21,7 +21,7 @@ OnStep = Callable[[int, int, Tensor], object]  # (step, total, mean loss)
 OnEnd = Callable[[RunConfig, list[Sample], float], object]  # (config, its samples, seconds of training so far)
 
 
-def fit(
+def fit(  # noqa: PLR0913 - what is trained, what on, and who hears of it
     config: RunConfig,
     model: nn.Module,
     inputs: dict[str, Inputs],
@@ -54,7 +54,7 @@ def fit(
     batches = [rows for epoch in plan for rows in epoch]
     ends = {one.epochs * len(plan[0]): one for one in shorter} | {len(batches): config}
     curves = {end: History(one, inputs, end, len(plan[0])) for end, one in sorted(ends.items())}
-    take_step = _stepper(config, model, inputs["train"], labels, soft_targets, len(batches))
+    take_step = _stepper(config, model, inputs["train"], _targets(labels, soft_targets), len(batches))
     spent, started, last = 0.0, time.perf_counter(), curves[len(batches)]
     for history in curves.values():
         history.sample(model, 0)
@@ -126,18 +126,22 @@ class History:
         self.running = []
 
 
-def _stepper(
-    config: RunConfig, model: nn.Module, inputs: Inputs, labels: np.ndarray, soft_targets, total: int
-) -> Callable[[int, np.ndarray], tuple[Tensor, Tensor]]:
-    """step(number, rows): one optimiser step on some rows; gives detached logits (B, K) and the mean loss."""
-    kind = precision(config.precision)
-    all_labels = torch.from_numpy(labels).to(device())
+def _targets(labels: np.ndarray, soft_targets) -> tuple[Tensor, Callable[[], Tensor]]:
+    """Labels (N,) on the training device, and what gives the teacher's logits (N, K) there, made once when asked."""
 
-    @functools.cache  # not before a loss needs it
+    @functools.cache
     def taught() -> Tensor:
         logits = soft_targets() if callable(soft_targets) else soft_targets
         return torch.from_numpy(logits).to(device())
 
+    return torch.from_numpy(labels).to(device()), taught
+
+
+def _stepper(
+    config: RunConfig, model: nn.Module, inputs: Inputs, targets: tuple[Tensor, Callable[[], Tensor]], total: int
+) -> Callable[[int, np.ndarray], tuple[Tensor, Tensor]]:
+    """step(number, rows): one optimiser step on some rows; gives detached logits (B, K) and the mean loss."""
+    kind, (labels, taught) = precision(config.precision), targets
     restrict = getattr(model, "restrict_to", None)
     if restrict and not config.weight_decay:  # with it, words that never occur decay too
         restrict(inputs)
@@ -149,7 +153,7 @@ def _stepper(
         index = batch.pop("rows")
         with autocast(kind):
             logits = model(**batch)
-        loss = batch_loss(config, logits, all_labels[index], lambda: taught()[index], number, total)
+        loss = batch_loss(config, logits, labels[index], lambda: taught()[index], number, total)
         loss.backward()
         optimizer.step(learning_rate(config, number, total))
         return logits.detach(), loss.detach()

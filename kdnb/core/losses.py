@@ -95,7 +95,7 @@ def ls_loss(logits: Tensor, labels: Tensor, alpha: float) -> Tensor:
     return cross_entropy(ls_targets(labels, logits.shape[-1], alpha, _float(logits)), logits).mean()
 
 
-def kd_loss(
+def kd_loss(  # noqa: PLR0913 - the symbols of its formula
     logits: Tensor,
     labels: Tensor,
     teacher_logits: Tensor,
@@ -125,7 +125,7 @@ def kd_loss(
     return (1 - alpha) * hard + alpha * (tau**2 if tau2_scaling else 1) * soft
 
 
-def tfkd_released_loss(
+def tfkd_released_loss(  # noqa: PLR0913 - the symbols of its formula
     logits: Tensor, labels: Tensor, alpha: float, confidence: float, tau: float, multiplier: float = 1.0
 ) -> Tensor:
     """Teacher-free KD as its released code computes it [nats]: (1 - alpha) H(q, p) + alpha m / K KL(s || p).

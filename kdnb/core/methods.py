@@ -11,12 +11,12 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    SoftTargets = Tensor | Callable[[], Tensor] | None  # the teacher's logits (B, K), or what gives them
+SoftTargets: TypeAlias = "Tensor | Callable[[], Tensor] | None"  # the teacher's logits (B, K), or what gives them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,7 +276,7 @@ def _used(classes: tuple[type[Method], ...]) -> frozenset[str]:
     return frozenset(name for method in classes for name in method.settings())
 
 
-def batch_loss(
+def batch_loss(  # noqa: PLR0913 - a loss and its place in the training
     config: Any, logits: Tensor, labels: Tensor, soft_targets: SoftTargets = None, step: int = 0, total: int = 1
 ) -> Tensor:
     """A config's mean loss on a batch at step 0..total-1 [nats].

@@ -134,7 +134,7 @@ def write(
     scratch = Path(tempfile.mkdtemp(prefix=".partial-", dir=paths.RUNS))
     try:
         sums = keep_labels(labels_path(labels[0], target.parent), labels[1]) if labels else {}
-        _write_files(scratch, identity, arrays, metrics, history, sums)
+        write_content(scratch, {**_texts(identity, history), "arrays.npz": pack(arrays)}, metrics, sums)
         if target.is_dir():  # another process was first: the same content, by its name
             return
         os.rename(scratch, target)
@@ -245,21 +245,13 @@ def metrics_bytes(metrics: Mapping[str, Any], sums: Mapping[str, str]) -> bytes:
     return (json.dumps({**body, "sha256": {**kept, "metrics.json": own}}, sort_keys=True, indent=1) + "\n").encode()
 
 
-def _write_files(
-    scratch: Path,
-    identity: Identity,
-    arrays: Arrays,
-    metrics: Mapping[str, Any],
-    history: Sequence[Mapping[str, float]],
-    sums: Mapping[str, str],
-) -> None:
-    """The four files of a record in a folder, each synced to disk."""
+def _texts(identity: Identity, history: Sequence[Mapping[str, float]]) -> dict[str, bytes]:
+    """A record's files of text, by name."""
     table = io.StringIO()
     writer = csv.DictWriter(table, list(history[0]) if history else ["step"], lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
-    content = {"config.json": identity.to_json().encode(), "history.csv": table.getvalue().encode()}
-    write_content(scratch, {**content, "arrays.npz": pack(arrays)}, metrics, sums)
+    return {"config.json": identity.to_json().encode(), "history.csv": table.getvalue().encode()}
 
 
 def write_content(

@@ -1,6 +1,7 @@
 """Your own data: a CSV, TSV or Parquet file with text and label columns becomes a task."""
 
 import csv
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,21 +15,25 @@ HOLDOUT_SEED = 42
 HOLDOUT_SHARE = 0.15  # of the rows, for each of validation and test, where no file is given
 
 
-def read(
-    path: str, text: str, label: str, text2: str = "", validation: str = "", test: str = ""
-) -> tuple[Task, pd.DataFrame]:
+@dataclass(frozen=True, kw_only=True)
+class OwnData:
+    """The user's own files and their columns; all "" for none."""
+
+    path: str = ""
+    text: str = ""
+    text2: str = ""  # the second text of pairs
+    label: str = ""
+    validation: str = ""  # "" cuts it from path
+    test: str = ""
+
+
+def read(own: OwnData) -> tuple[Task, pd.DataFrame]:
     """The task and its examples (columns split, text, text2, label) from the user's files.
 
-    Args:
-        path: the train split, a CSV, TSV or Parquet file.
-        text: column of the text.
-        label: column of the label: names, or integers 0..K-1.
-        text2: column of the second text, for pairs.
-        validation: the validation split; "" cuts it from `path` at random.
-        test: the test split; "" the same.
     Raises:
         ValueError: one line naming file, column or row, and what was expected.
     """
+    path, text, text2, label, validation, test = own.path, own.text, own.text2, own.label, own.validation, own.test
     parts = {"train": _table(path), "validation": validation and _table(validation), "test": test and _table(test)}
     parts = {
         split: _columns(table, where, text, text2, label)

@@ -1,7 +1,8 @@
 """The arms of the comparison: what each trains, on whose posteriors, at a profile's fixed hyper-parameters."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 from kdnb.catalog import PROFILES, defaults, model_of
 from kdnb.core.config import RunConfig
@@ -39,9 +40,7 @@ TFKD_TAU = 20.0  # Yuan et al. 2020, Eq. 9: tau >= 20
 TFKD_CONFIDENCE = {"paper": 0.9, "released": 0.99}  # Eq. 9: c >= 0.9; fixed in their released code
 
 
-def arm_config(
-    arm: str, *, task: str, profile: str, data: str, seed: int, teacher_run: str = "", **changes
-) -> RunConfig:
+def arm_config(arm: str, *, task: str, profile: str, data: str, seed: int, **changes: Any) -> RunConfig:
     """The RunConfig of one arm at a profile's fixed hyper-parameters, with `changes` on top.
 
     Args:
@@ -50,32 +49,30 @@ def arm_config(
         profile: a key of PROFILES.
         data: fingerprint of the splits.
         seed: of weights, dropout and order alike.
-        teacher_run: run_id, for the KD arms.
-        changes: any other RunConfig fields.
+        changes: any other RunConfig fields, teacher_run among them for the KD arms.
     Raises:
         ValueError: a changed value is out of range, or the student does not read what the task is made of.
         TypeError: an unknown field.
     """
     size, own, what = PROFILES[profile], defaults(profile, task), ARMS[arm]
     form = changes.get("tfkd_form", "paper")
-    config = RunConfig(
-        task=task,
-        profile=profile,
-        data=data,
-        method=what.method,
-        student=what.student,
-        teacher_run=teacher_run,
-        alpha={"erm": 0.0, "ls": size.ls_alpha, "kd": size.kd_alpha, "tfkd": size.kd_alpha}[what.method],
-        tau=TFKD_TAU if what.method == "tfkd" else 1.0,
-        confidence=TFKD_CONFIDENCE.get(form, 0.9) if what.method == "tfkd" else 0.0,
-        lr=own.lr,
-        epochs=own.epochs,
-        dropout=own.dropout,
-        max_length=size.max_length,
-        history_rows=size.history_rows,
-        seed=seed,
-        order_seed=seed,
-    )
-    config = replace(config, **changes)
+    fields = {
+        "task": task,
+        "profile": profile,
+        "data": data,
+        "method": what.method,
+        "student": what.student,
+        "alpha": {"erm": 0.0, "ls": size.ls_alpha, "kd": size.kd_alpha, "tfkd": size.kd_alpha}[what.method],
+        "tau": TFKD_TAU if what.method == "tfkd" else 1.0,
+        "confidence": TFKD_CONFIDENCE.get(form, 0.9) if what.method == "tfkd" else 0.0,
+        "lr": own.lr,
+        "epochs": own.epochs,
+        "dropout": own.dropout,
+        "max_length": size.max_length,
+        "history_rows": size.history_rows,
+        "seed": seed,
+        "order_seed": seed,
+    }
+    config = RunConfig.of({**fields, **changes})
     model_of(profile, config.student, task)  # which it reads
     return config

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
@@ -37,7 +37,7 @@ def ensure_all(
         ValueError: data or teacher do not belong to the configs. FileNotFoundError: the teacher has no run.
         StoreError: the outputs folder cannot be written.
     """
-    found = {config.run_id(): (whole(config), False) for config in configs}
+    found: dict[str, tuple[Any, bool]] = {config.run_id(): (whole(config), False) for config in configs}
     if all(run for run, _ in found.values()):
         return found
     store.check_writable()
@@ -108,7 +108,8 @@ class Bar:
     """A tqdm bar over the steps of one run, on terminals only."""
 
     def __init__(self, title: str):
-        self.title, self.bar = title, None
+        self.title = title
+        self.bar: Any = None
 
     def __enter__(self):
         return self

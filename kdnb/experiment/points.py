@@ -23,7 +23,7 @@ class Point:
         return NAMES[self.arm] if self.arm else f"{self.config.method.upper()} {self.config.student}"
 
 
-def compare_points(
+def compare_points(  # noqa: PLR0913 - a comparison and what it changes
     task: str,
     profile: str,
     data: str,
@@ -44,7 +44,7 @@ def compare_points(
     wanted = with_teachers(arms)
     points = []
     for seed in seeds:
-        of_arm = {}
+        of_arm: dict[str, RunConfig] = {}
         for arm in wanted:
             teacher = of_arm[ARMS[arm].teacher].run_id() if ARMS[arm].teacher else ""
             fields = {**(changes or {}), **(arm_changes or {}).get(arm, {})}
@@ -71,7 +71,7 @@ def with_teachers(arms: Iterable[str]) -> list[str]:
 
 def trainings(points: Iterable[Point]) -> list[list[Point]]:
     """The points grouped by the training that gives them, each group where its first point stands."""
-    groups = {}
+    groups: dict[str, list[Point]] = {}
     for point in points:
         groups.setdefault(point.config.training(), []).append(point)
     return list(groups.values())

@@ -3,14 +3,15 @@
 import functools
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from kdnb.catalog import MODALITIES, PROFILES, TASKS, check_name, modality_of, task_named
 from kdnb.core import metrics, store
-from kdnb.core.config import AXES, RunConfig, slug
+from kdnb.core.config import AXES, RunConfig, flat, slug
 from kdnb.core.store import Run
 from kdnb.errors import DamagedRun, NoRuns
 from kdnb.experiment.arms import ARMS, NAMES, TAUGHT, arm_config
@@ -108,7 +109,7 @@ def _teacher(config: RunConfig) -> RunConfig | None:
 @functools.lru_cache(maxsize=1024)
 def _fixed_erm(task: str, profile: str, data: str, seed: int) -> dict[str, RunConfig]:
     """run_id -> config of the ERM arms at fixed hyper-parameters: teachers whose names prove what they are."""
-    same = {"task": task, "profile": profile, "data": data, "seed": seed}
+    same: dict[str, Any] = {"task": task, "profile": profile, "data": data, "seed": seed}
     return {config.run_id(): config for config in (arm_config(arm, **same) for arm in ("erm_large", "erm_small"))}
 
 
@@ -189,8 +190,8 @@ def tidy(found: list[Run]) -> pd.DataFrame:
     keep = {"task", "profile", "method", "student", "seed", *AXES}
     for run in found:
         config, arm, test = run.config, arm_of(run.config), run.metrics["test"]
-        row = {"run_id": run.run_id, "arm": arm, "name": NAMES.get(arm, run.run_id)}
-        row |= {name: value for name, value in asdict(config).items() if name in keep}
+        row: dict[str, Any] = {"run_id": run.run_id, "arm": arm, "name": NAMES.get(arm, run.run_id)}
+        row |= {name: value for name, value in flat(config).items() if name in keep}
         row |= {"teacher": config.teacher_run, "n_train": len(run.labels["train"]), "n_test": len(run.labels["test"])}
         row |= test | {"overconfidence": test["confidence"] - test["accuracy"]}
         row |= {"degenerate": metrics.is_degenerate(run.logits["test"], run.labels["test"])}

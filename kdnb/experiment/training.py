@@ -4,8 +4,8 @@ import functools
 import time
 from collections.abc import Callable
 
+import numpy as np
 import torch
-from torch import nn
 
 from kdnb.catalog import model_of
 from kdnb.core import device, metrics
@@ -84,7 +84,8 @@ def _train(
         compiled = device.compile_layers(fast_path(model).compiled, steps)
 
         def finish(config: RunConfig, history: list[Sample], train_seconds: float) -> None:
-            run = _read_off(config, data, teacher, model, inputs, history)
+            logits = {split: predict(model, inputs[split], kind).numpy() for split in SPLITS}
+            run = _read_off(config, data, teacher, logits, history)
             seconds = {"seconds": round(time.perf_counter() - started, 3), "train_seconds": round(train_seconds, 3)}
             run.metrics["cost"] = {**seconds, "compiled": compiled, **device.surroundings(kind)}
             runs.append(run)
@@ -98,16 +99,9 @@ def _train(
 
 
 def _read_off(
-    config: RunConfig,
-    data: TaskData,
-    teacher: Run | None,
-    model: nn.Module,
-    inputs: dict[str, Inputs],
-    history: list[Sample],
+    config: RunConfig, data: TaskData, teacher: Run | None, logits: dict[str, np.ndarray], history: list[Sample]
 ) -> Run:
     """The run of a finished training: its logits with their metrics; the cost is still to come."""
-    kind = device.precision(config.precision)
-    logits = {split: predict(model, inputs[split], kind).numpy() for split in SPLITS}
     labels = {split: data.splits[split].labels for split in SPLITS}
     values = {s: metrics.summary(logits[s], labels[s], teacher.logits[s] if teacher else None) for s in SPLITS}
     return Run(config, logits, labels, values, history)

@@ -153,7 +153,7 @@ class Candidate:
     teaches: bool
 
 
-def stages(
+def stages(  # noqa: PLR0913 - a grid and every way to narrow it
     grid: str,
     task: str,
     profile: str,
@@ -193,7 +193,7 @@ def stages(
         fixed["schedule"] = schedule or grid_named(grid).schedule
         fields_of = {cell: _fields(cell, fixed) for cell in grid_cells}
         if part and not made.points:
-            seen = [_seen(cell, fields) for cell, rows in fields_of.items() for fields in rows]
+            seen: list[Mapping[str, Any]] = [_seen(cell, fields) for cell, rows in fields_of.items() for fields in rows]
             refuse_unknown(part, seen, grid)
         soft = {
             cell: [fields for fields in rows if not part or keeps(part, _seen(cell, fields))]
@@ -208,7 +208,7 @@ def stages(
                 made.candidates.setdefault((one.point.config.student, seed), []).append(one.point)
         for cell, rows in soft.items() if not erm_only else ():
             teacher = selected.get((cell.teacher, seed)) or _teacher(made, cell.teacher, fixed)
-            made.soft.extend(Point(cell.arm, RunConfig(**{**fields, "teacher_run": teacher})) for fields in rows)
+            made.soft.extend(Point(cell.arm, RunConfig.of({**fields, "teacher_run": teacher})) for fields in rows)
     if not (made.points or erm_only):
         raise ValueError(f"no point of {grid} is left with only {spelled(part)}")
     return made
@@ -234,7 +234,7 @@ def _candidates(
         for fields, fit in zip(rows, fits, strict=True):
             wanted = cell in own and keeps(part, _seen(cell, fields))
             teaches = cell.student in taught_by and fit
-            candidates.append(Candidate(point=Point(cell.arm, RunConfig(**fields)), wanted=wanted, teaches=teaches))
+            candidates.append(Candidate(point=Point(cell.arm, RunConfig.of(fields)), wanted=wanted, teaches=teaches))
     return candidates
 
 
@@ -248,9 +248,9 @@ def _teacher(made: Stages, model: str, fixed: dict) -> str:
 
 def _fields(cell: Cell, fixed: dict) -> list[dict]:
     """RunConfig's fields of a cell's points; a teacher is filled in later."""
-    basis = cell.arm or ("erm_small" if cell.method == "erm" else "kd_standard")
+    basis = cell.arm or ("kd_standard" if cell.teacher else "erm_small")
     base = vars(arm_config(basis, **fixed, student=cell.student, teacher_run=PLACEHOLDER if cell.teacher else ""))
-    return [{**base, **changes} for changes in cell.changes]
+    return [{**base, "method": cell.method, **changes} for changes in cell.changes]
 
 
 def _seen(cell: Cell, fields: dict) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from kdnb.core.config import AXES, RunConfig
 from kdnb.errors import nearest
 
-FIELDS: dict[str, type] = {  # by which points can be picked, and what their values are
+FIELDS: dict[str, Any] = {  # by which points can be picked, and what their values are
     **dict.fromkeys(("arm", "method", "student", "teacher"), str),
     **{field.name: field.type for field in dataclasses.fields(RunConfig) if field.name in AXES},
 }
@@ -17,7 +17,7 @@ Only = dict[str, tuple]  # field -> the values it may take, a range of numbers a
 
 def parse(texts: Iterable[str]) -> Only:
     """Filters as written on the command line, such as ["lr=1e-5,3e-5", "epochs=1..4"]; ValueError as `checked`."""
-    filters = {}
+    filters: dict[str, str] = {}
     for text in texts:
         field, equals, values = text.partition("=")
         if not equals:

@@ -63,8 +63,8 @@ class Plan:
     @property
     def seconds(self) -> float | None:
         """Estimated seconds of all that is left, teachers included; None where a part has no estimate."""
-        seconds = [part.seconds for part in self.parts]
-        return None if None in seconds else sum(seconds)
+        known = [part.seconds for part in self.parts if part.seconds is not None]
+        return sum(known) if len(known) == len(self.parts) else None
 
     def to_dict(self) -> dict:
         """Plain data: runs, epochs, trained_epochs and done of the grid, the same of its teachers, and its parts."""
@@ -176,7 +176,7 @@ class Probe:
         return trainings * self.start_seconds + steps * self.step_seconds + rows * self.row_seconds
 
 
-def estimate(part: Part, probe: Probe | None, sizes: tuple[int, int, int]) -> Part:
+def estimate(part: Part, probe: Probe | None, sizes: tuple[int, ...]) -> Part:
     """The part with the seconds that what is left of it takes, one training after another.
 
     Args:

@@ -82,7 +82,7 @@ def train_one(job: dict, configs: list[dict]) -> dict:
     Raises:
         Passing: an error that another attempt may not meet.
     """
-    points = [RunConfig(**fields) for fields in configs]
+    points = [RunConfig.of(fields) for fields in configs]
     try:
         data = load(points[0].task, job["profile"], job["train_rows"])
         return {"trained": engines.train(points, data, job["threads"])}
@@ -137,7 +137,7 @@ def _outcome(ray: ModuleType, ready: Any, configs: list[RunConfig]) -> Outcome:
     try:
         result = ray.get(ready)
     except Passing as error:  # a class that Ray makes, of this one and its own
-        result = {"error": str(error.cause), "attempts": engines.RETRIES + 1}
+        result = {"error": str(getattr(error, "cause", error)), "attempts": engines.RETRIES + 1}
     except (deaths.WorkerCrashedError, deaths.OutOfMemoryError, deaths.NodeDiedError) as error:
         result = {"error": f"its worker died: {one_line(error)}", "attempts": engines.RETRIES + 1}
     except deaths.RayError as error:

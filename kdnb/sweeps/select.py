@@ -90,7 +90,7 @@ def by_arm(points: Iterable[Point], metric: str = "accuracy") -> list[Choice]:
     An arm has one selected point a seed, whichever of its teachers taught it. What is no arm is told apart by
     method, student and teacher (the pairs of the ladder) and by SETTINGS (every switch point is one of its own).
     """
-    groups = {}
+    groups: dict[tuple, list[Point]] = {}
     for point in points:
         config = point.config
         models = () if point.arm else (config.method, config.student, config.teacher_run)

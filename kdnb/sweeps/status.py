@@ -90,7 +90,9 @@ def _work(record: Record, points: list[Point]) -> list[float]:
 
     Of several points on one training, each counts the epochs since the one before it.
     """
-    work = [p.config.epochs * record.rows[p.config.task] * (1 + (p.config.student == "large")) for p in points]
+    work: list[float] = [
+        p.config.epochs * record.rows[p.config.task] * (1 + (p.config.student == "large")) for p in points
+    ]
     shared = [place for place, point in enumerate(points) if point.config.schedule == "constant"]
     epochs_before: dict[str, int] = {}
     for place in sorted(shared, key=lambda place: points[place].config.epochs):

@@ -182,7 +182,7 @@ def test_every_profile_makes_every_arm(profile):
 
 
 def test_the_demo_never_trains_on_less_than_a_thousand_rows():
-    assert PROFILES["demo"].train_rows >= 1000
+    assert PROFILES["demo"].defaults["text"].train_rows >= 1000
     assert len(PROFILES["demo"].seeds) >= 3
 
 

@@ -286,7 +286,7 @@ config = arm_config("erm_small", task="rt", profile="toy", data=what.fingerprint
 Path(sys.argv[1], f"ready-{sys.argv[2]}").touch()
 while not Path(sys.argv[1], "go").exists():
     time.sleep(0.005)
-print("trained" if obtain.ensure(config, what)[1] else "loaded")
+print("trained" if sweep.ensure(config, what)[1] else "loaded")
 """
 
 

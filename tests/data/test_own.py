@@ -21,7 +21,7 @@ def write(path, rows=ROWS, columns=("sentence", "mood")):
 
 
 def read(path, **options):
-    return own.read(str(path), **{"text": "sentence", "label": "mood", **options})
+    return own.read(own.OwnData(path=str(path), **{"text": "sentence", "label": "mood", **options}))
 
 
 def refused(path, **options):
