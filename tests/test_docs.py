@@ -56,7 +56,7 @@ def test_the_tests_that_a_row_names_cite_it(name):
 
 def test_the_hypotheses_are_the_ledgers():
     """As many, and with the counts that the printed tables give."""
-    ledger = registry.ledger(None, **dict.fromkeys(set(registry.evidence_kinds()) - {"study"})).set_index("id")
+    ledger = registry.ledger(None, others=dict.fromkeys(set(registry.evidence_kinds()) - {"study"})).set_index("id")
     assert {name: count for name, count in COUNTS.items() if count} == ledger.published.to_dict()
     assert {name[:-1] for name in ledger.index if name[-1].isalpha()} - set(ledger.index) == HEADINGS
 

@@ -57,13 +57,12 @@ class Claim:
     statement: str
     source: str
     parts: tuple[Part, ...] = ()
-    test: str = "difference"  # a key of TESTS or of its chapter's tests
+    test: str = "difference"  # a key of TESTS or RUNLESS, or of its chapter's
     evidence: str = FIXED  # the runs that decide it: a key of EVIDENCE or of its chapter's evidence
     published: str = ""  # where the source has no number to count: why
     unit: str = "r"  # of the effect, where no part has one
     side: int = 1  # where no part has a sign: +1, -1, or 0 for a claim that there is no effect
     test_words: str = ""  # the test in words, where no part has any
-    runless: bool = False  # its test reads no run
 
     @property
     def family(self) -> str:
@@ -91,7 +90,8 @@ class Claim:
         return self.test_words or "; ".join(part.words for part in self.parts)
 
 
-ClaimTest = Callable[[Claim, Study | None], Effect]  # what the runs say; the study is None for a runless claim alone
+RunTest = Callable[[Claim, Study], Effect]  # what the runs say
+RunlessTest = Callable[[Claim], Effect]  # what a closed form or a simulation says, whatever runs there are
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,8 @@ class Chapter:
     """One study's part of the ledger."""
 
     claims: Mapping[str, Claim]  # by id
-    tests: Mapping[str, ClaimTest] = field(default_factory=dict)  # beside TESTS, or in their place
+    tests: Mapping[str, RunTest] = field(default_factory=dict)  # beside TESTS, or in their place
+    runless: Mapping[str, RunlessTest] = field(default_factory=dict)  # the same for RUNLESS
     evidence: Mapping[str, Evidence] = field(default_factory=dict)  # beside EVIDENCE
     published: Callable[[Claim], str] = published_words  # what the source itself says of a claim, "3/4"
     answers: Mapping[str, str] = field(default_factory=dict)  # claims that answer its question -> in words
@@ -156,9 +157,8 @@ def as_printed(value: float, unit: str, signed: bool = True) -> str:
     return f"{round(value * scale, digits) + 0.0:{'+' if signed else ''}.{digits}f}"  # + 0.0: no minus zero
 
 
-def difference(claim: Claim, study: Study | None) -> Effect:
+def difference(claim: Claim, study: Study) -> Effect:
     """The paired difference of each part; of several parts the one that bears the claim out least."""
-    assert study is not None
     effects = [part_effect(part, study, 1 if len(claim.parts) == 1 else part.sign) for part in claim.parts]
     if len(effects) == 1:
         return effects[0]
@@ -199,7 +199,7 @@ def part_effect(part: Part, study: Study, turn: int = 1) -> Effect:
     return over_seeds(differences, turn * part.sign, rows.run_id.tolist(), examples)
 
 
-def simulated(claim: Claim, _study: Study | None) -> Effect:
+def simulated(claim: Claim) -> Effect:
     """The stored effects of `kdnb simulate`, one per seed."""
     content = simulations.stored(claim.id)
     if not content:
@@ -207,7 +207,8 @@ def simulated(claim: Claim, _study: Study | None) -> Effect:
     return over_seeds(pd.Series(content["effects"], content["seeds"], dtype=float), claim.sign)
 
 
-TESTS: dict[str, ClaimTest] = {"difference": difference, "simulation": simulated}
+TESTS: dict[str, RunTest] = {"difference": difference}
+RUNLESS: dict[str, RunlessTest] = {"simulation": simulated}
 EVIDENCE = {
     FIXED: Evidence("the arms at the profile's fixed hyper-parameters"),
     SIMULATED: Evidence("simulations, drawn anew for each seed"),
@@ -242,8 +243,10 @@ def _place(claim_id: str) -> list[int]:
 
 def _row(claim: Claim, chapter: Chapter, study: Study | None) -> dict:
     """A claim's row of the ledger."""
-    effect = Effect()
-    if study is not None or claim.runless:
+    effect, runless = Effect(), {**RUNLESS, **chapter.runless}
+    if claim.test in runless:
+        effect = runless[claim.test](claim)
+    elif study is not None:
         effect = {**TESTS, **chapter.tests}[claim.test](claim, study)
     degenerate = study.table.set_index("run_id").degenerate if study is not None else {}
     return {

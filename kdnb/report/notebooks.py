@@ -195,9 +195,12 @@ def study(profile: str) -> dict:
     seconds = time.perf_counter() - started
     print(f"{len(outputs)} notebooks, {trained} runs trained, {seconds:.0f} s\nreport: {path}")
     return {
-        "profile": profile, "notebooks": [str(o) for o in outputs], "trained": trained, "seconds": round(seconds, 1),
+        "profile": profile,
+        "notebooks": [str(o) for o in outputs],
+        "trained": trained,
+        "seconds": round(seconds, 1),
         "report": str(path),
-    }  # fmt: skip
+    }
 
 
 def run(notebook: str, parameters: list[str]) -> dict:

@@ -42,9 +42,14 @@ def write(profile: str) -> Path:
     runs = {run_id: run for section in sections for run_id, run in section["runs"].items()}
     notebooks = [_notebook(step) for step in runner.study_steps(profile) if step.output.exists()]
     text = page.render(
-        version=__version__, profile=profile, studies=sections, notebooks=notebooks, drawn=drawn(),
-        runs=[_run_facts(run) for run in runs.values()], notes=paper.notes(),
-    )  # fmt: skip
+        version=__version__,
+        profile=profile,
+        studies=sections,
+        notebooks=notebooks,
+        drawn=drawn(),
+        runs=[_run_facts(run) for run in runs.values()],
+        notes=paper.notes(),
+    )
     files.write_atomically(paths.REPORT, _link_runs(text, runs).encode())
     return paths.REPORT
 
@@ -65,22 +70,29 @@ def _studies(profile: str) -> list[tables.Study]:
 def _section(study: tables.Study) -> dict:
     """One task's part: caption, answer, picture, the two tables, the ledger, and the runs they link to."""
     others = registry.evidence(study)
-    ledger = registry.ledger(study, **others)
+    ledger = registry.ledger(study, others=others)
     decided = ledger[ledger.verdict != "no runs"]
     linked = {run_id for ids in decided.run_ids for run_id in ids}
     further = (item for other in others.values() if other for item in other.runs.items())
     runs = study.runs | {run_id: run for run_id, run in further if run_id in linked}
     task, claims = TASKS[study.task], [claim(row) for row in decided.itertuples()]
     return {
-        "title": task.caption, "question": task.question, "caption": study.caption, "ledger": claims,
-        "picture": _picture(study), "alt": _alt(study), "answer": answer(ledger),
-        "silent": ", ".join(ledger[ledger.verdict == "no runs"].id), "runs": runs,
-        "degenerate": study.table[study.table.degenerate].run_id.tolist(), "count": len(study.table),
+        "title": task.caption,
+        "question": task.question,
+        "caption": study.caption,
+        "ledger": claims,
+        "picture": _picture(study),
+        "alt": _alt(study),
+        "answer": answer(ledger),
+        "silent": ", ".join(ledger[ledger.verdict == "no runs"].id),
+        "runs": runs,
+        "degenerate": study.table[study.table.degenerate].run_id.tolist(),
+        "count": len(study.table),
         "tables": [
             {"metric": metric, "unit": unit, "rows": rows(study, metric, scale, digits)}
             for metric, unit, scale, digits in (("entropy", "nats", 1, 3), ("accuracy", "%", 100, 1))
         ],
-    }  # fmt: skip
+    }
 
 
 def _picture(study: tables.Study) -> str:
@@ -109,10 +121,13 @@ def _run_facts(run) -> dict:
     shown = {"config": asdict(run.config), "metrics": run.metrics}
     test, cost = run.metrics["test"], run.metrics["cost"]
     return {
-        "id": run.run_id, "entropy": f"{test['entropy']:.3f}", "accuracy": f"{100 * test['accuracy']:.1f}",
-        "seconds": f"{cost['seconds']:.0f}", "where": f"{cost['device']}, {cost['precision']}",
+        "id": run.run_id,
+        "entropy": f"{test['entropy']:.3f}",
+        "accuracy": f"{100 * test['accuracy']:.1f}",
+        "seconds": f"{cost['seconds']:.0f}",
+        "where": f"{cost['device']}, {cost['precision']}",
         "json": json.dumps(shown, indent=1),
-    }  # fmt: skip
+    }
 
 
 def _notebook(step: runner.Step) -> dict:
@@ -168,12 +183,21 @@ def claim(row) -> dict:
     over_seeds = "exact" if pd.isna(row.p) and not row.run_ids else span(row.low, row.high) if row.n > 1 else "one seed"
     over_examples = span(row.example_low, row.example_high) if row.bootstrap != "none" else "–"
     return {
-        "id": row.id, "statement": row.statement, "test": row.test, "source": row.source, "published": row.published,
-        "effect": f"{as_printed(row.effect, row.unit)} {row.unit}", "seeds": over_seeds, "n": row.n,
-        "signs": row.signs, "examples": over_examples + ("*" if row.bootstrap == "percentile" else ""),
-        "degenerate": row.degenerate, "verdict": row.verdict, "run_ids": row.run_ids,
+        "id": row.id,
+        "statement": row.statement,
+        "test": row.test,
+        "source": row.source,
+        "published": row.published,
+        "effect": f"{as_printed(row.effect, row.unit)} {row.unit}",
+        "seeds": over_seeds,
+        "n": row.n,
+        "signs": row.signs,
+        "examples": over_examples + ("*" if row.bootstrap == "percentile" else ""),
+        "degenerate": row.degenerate,
+        "verdict": row.verdict,
+        "run_ids": row.run_ids,
         "corrected": "–" if pd.isna(row.p_holm) else f"{row.p_holm:.3f}" if row.p_holm >= 0.0005 else "< .001",
-    }  # fmt: skip
+    }
 
 
 def rows(study: tables.Study, metric: str, scale: float, digits: int) -> list[dict]:
@@ -182,13 +206,18 @@ def rows(study: tables.Study, metric: str, scale: float, digits: int) -> list[di
     degenerate = dict(zip(spread.arm, spread.degenerate, strict=True))
     for row in paper.beside(spread, study.task, metric).itertuples():
         has, learnt_nothing = pd.notna(row.published), degenerate[row.arm]
-        found.append({
-            "name": row.name, "ours": f"{row.ours * scale:.{digits}f}", "source": row.source,
-            "n": f"{row.n} ({learnt_nothing} degenerate)" if learnt_nothing else row.n,
-            "sd": f"{row.sd * scale:.{digits}f}" if row.n > 1 else "",
-            "published": f"{row.published * scale:.{4 if scale == 1 else 1}f}" if has else "",
-            "difference": f"{row.difference * scale:+.{digits}f}" if has else "", "run_ids": row.run_ids,
-        })  # fmt: skip
+        found.append(
+            {
+                "name": row.name,
+                "ours": f"{row.ours * scale:.{digits}f}",
+                "source": row.source,
+                "n": f"{row.n} ({learnt_nothing} degenerate)" if learnt_nothing else row.n,
+                "sd": f"{row.sd * scale:.{digits}f}" if row.n > 1 else "",
+                "published": f"{row.published * scale:.{4 if scale == 1 else 1}f}" if has else "",
+                "difference": f"{row.difference * scale:+.{digits}f}" if has else "",
+                "run_ids": row.run_ids,
+            }
+        )
     return found
 
 

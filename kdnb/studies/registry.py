@@ -12,7 +12,7 @@ Nothing heavy is imported until it is asked for: grids by name need neither pand
 
 import importlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -57,7 +57,9 @@ def evidence(study: "Study") -> "dict[str, Study | None]":
     return {name: kind.runs(study) for name, kind in evidence_kinds().items() if kind.runs}
 
 
-def ledger(study: "Study | None", only: tuple[str, ...] = (), **others: "Study | None") -> "pd.DataFrame":
+def ledger(
+    study: "Study | None", only: tuple[str, ...] = (), others: "Mapping[str, Study | None] | None" = None
+) -> "pd.DataFrame":
     """Every study's claims on one task, a row each: the columns of `kdnb.analysis.ledger.ledger`.
 
     Args:
@@ -67,7 +69,7 @@ def ledger(study: "Study | None", only: tuple[str, ...] = (), **others: "Study |
     """
     from kdnb.analysis import ledger as machinery
 
-    return machinery.ledger(chapters(), {machinery.FIXED: study, **others}, only)
+    return machinery.ledger(chapters(), {machinery.FIXED: study, **(others or {})}, only)
 
 
 def simulated_ledger(only: tuple[str, ...] = ()) -> "pd.DataFrame":

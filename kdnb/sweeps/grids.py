@@ -66,7 +66,7 @@ def grid_named(name: str) -> Grid:
     return GRIDS[name]
 
 
-def product(axes: dict[str, Iterable]) -> list[dict]:
+def product(axes: Mapping[str, Iterable]) -> list[dict]:
     """Every combination of some fields' values, without the entropy curves.
 
     A search reads where its runs end. Ten samples of train and test on the way would cost more than the shortest

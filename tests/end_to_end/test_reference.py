@@ -199,7 +199,7 @@ def ledger(study):
     """A task's ledger by claim, without its bootstraps, which take most of the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(statistics, "paired_bootstrap", lambda *_: NO_BOOTSTRAP)
-        return registry.ledger(study, **registry.evidence(study)).set_index("id")
+        return registry.ledger(study, others=registry.evidence(study)).set_index("id")
 
 
 # What README says

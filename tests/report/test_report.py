@@ -71,7 +71,7 @@ def test_every_mean_of_the_tables_is_shown_and_linked(page):
 def test_the_ledger_stands_in_the_page(page):
     """Every claim with runs has its row, with the bootstrap beside the seed interval; the others are named."""
     study = tables.study("rt", "toy")
-    ledger = registry.ledger(study, **registry.evidence(study))
+    ledger = registry.ledger(study, others=registry.evidence(study))
     for row in ledger.itertuples():
         if row.verdict == "no runs":
             assert re.search(rf"No runs at this profile for [^<]*{re.escape(row.id)}", page)

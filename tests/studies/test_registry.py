@@ -18,14 +18,12 @@ STUDY = {
 from kdnb.analysis.ledger import Chapter, Claim, Evidence
 from kdnb.analysis.statistics import Effect
 
-def warmer(claim, study):
+def warmer(claim):
     return Effect(0.2, 0.1, 0.3, 4)
 
 CHAPTER = Chapter(
-    claims={
-        "Z1.1": Claim(id="Z1.1", statement="It is so", source="ours", test="warmer", runless=True, evidence="drawn")
-    },
-    tests={"warmer": warmer},
+    claims={"Z1.1": Claim(id="Z1.1", statement="It is so", source="ours", test="warmer", evidence="drawn")},
+    runless={"warmer": warmer},
     evidence={"drawn": Evidence("drawn on a napkin", lambda study: None)},
     answers={"Z1.1": "it is so"},
 )
@@ -62,7 +60,7 @@ def study(tmp_path, monkeypatch):
 
 
 def test_a_study_is_read_from_its_folder(study):
-    row = registry.ledger(None, ("Z1",), drawn=None).set_index("id").loc["Z1.1"]
+    row = registry.ledger(None, ("Z1",), {"drawn": None}).set_index("id").loc["Z1.1"]
     assert (row.verdict, row.effect, row.published) == ("holds", 0.2, "no number")
     assert registry.evidence_kinds()["drawn"].words == "drawn on a napkin"
     assert len(registry.grids()["napkin"].fields("erm_small", "rt", "toy")) == 2
@@ -85,7 +83,7 @@ def test_two_studies_share_no_name(study, monkeypatch):
         axes.register("table1", registry.grids()["napkin"])
     monkeypatch.setattr(registry, "STUDIES", ("napkin", "napkin"))
     with pytest.raises(ValueError, match=r"two studies have a claim Z1\.1"):
-        registry.ledger(None, drawn=None)
+        registry.ledger(None, others={"drawn": None})
 
 
 def test_every_part_of_a_study_is_found_by_its_name():

@@ -23,6 +23,8 @@ from kdnb.studies.deviations.eigendirections import NETWORKS, STUDENT
 from kdnb.studies.deviations.scatter import deviation, teacher_class_pair
 from kdnb.studies.deviations.toys import Toy
 from kdnb.studies.deviations.trainers import (
+    Descent,
+    Teaching,
     fit_linear,
     fit_linears,
     fit_networks,
@@ -270,12 +272,9 @@ def digits_bench(seeds: Sequence[int], rows: int = 400, epochs: int = 60, label_
         parameters = [torch.cat(parts) for parts in zip(*starts, strict=True)]
         ends = fit_networks(
             parameters,
-            inputs,
-            labels,
-            longer * epochs,
-            3e-3,
-            seeds=[seed + shift for seed in seeds] * arms,
-            teacher=torch.cat(targets) if targets else None,
+            (inputs, labels),
+            Descent(longer * epochs, 3e-3, seeds=[seed + shift for seed in seeds] * arms),
+            Teaching(torch.cat(targets) if targets else None),
         )
         parts = [end.chunk(arms) for end in ends]
         return [[part[arm] for part in parts] for arm in range(arms)]
@@ -319,27 +318,29 @@ class Training:
     share: float = 0.0  # lambda: how far its start is moved toward the teacher
 
 
-def constrained_students(
-    bench: Bench,
-    deltas: Sequence[float] = DELTAS,
-    slopes: Sequence[float] = SLOPES,
-    shares: Sequence[float] = SHARES,
-    longer: int = LONGER,
-    main: float = 1.0,
-) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Strengths:
+    """Of the arms that `constrained_students` trains."""
+
+    deltas: Sequence[float] = DELTAS  # of the forced arms, in the conditions of KD
+    slopes: Sequence[float] = SLOPES  # the same; the last is also their m in the conditions of match
+    shares: Sequence[float] = SHARES  # lambda of match
+    longer: int = LONGER  # times as many epochs in the conditions of match
+    main: float = 1.0  # the delta of the arms forced in them
+
+
+def constrained_students(bench: Bench, strengths: Strengths = Strengths()) -> pd.DataFrame:
     """Train every arm for every seed, at alpha 1 and tau 1.
 
     Args:
         bench: data and models.
-        deltas, slopes: of the forced arms, in the conditions of KD.
-        shares: lambda of match.
-        longer: times as many epochs in the conditions of match.
-        main: the delta of the arms forced in them; their m is the last of slopes.
+        strengths: which arms.
     Returns:
         A row per arm, conditions, strength (delta, m or lambda) and seed: accuracy, and on train and test
         kl [nats] and agreement with the teacher, gap and below (mean of Y - X [nats] and share with Y < X in the
         lowest quarter of X) and slope.
     """
+    slopes, shares = strengths.slopes, strengths.shares
     taught, own = bench.teacher(), bench.start(STUDENT)
     teacher, last = bench.logits(taught, "train"), shares[-1]
     rows = [("teacher", "-", 0.0, *row) for row in measured(bench, taught, taught)]
@@ -350,7 +351,7 @@ def constrained_students(
             drawn,
             [toward(own, taught, arm.share) for arm in arms],
             shift=STUDENT,
-            longer=longer if conditions == "match" else 1,
+            longer=strengths.longer if conditions == "match" else 1,
             targets=[arm.targets for arm in arms if arm.targets is not None] or None,
         )
         for arm, end in zip(arms, ends, strict=True):
@@ -361,8 +362,8 @@ def constrained_students(
 
     train("KD", [Training("ERM", 0.0, None)], bench.toys)
     as_kd = [Training("KD", 0.0, teacher), *(Training("slope", m, sloped(teacher, m)) for m in slopes)]
-    train("KD", as_kd + [arm for delta in deltas for arm in force(delta, 0.0)], bench.toys)
-    as_match = [Training("match", share, teacher, share) for share in shares] + force(main, last)
+    train("KD", as_kd + [arm for delta in strengths.deltas for arm in force(delta, 0.0)], bench.toys)
+    as_match = [Training("match", share, teacher, share) for share in shares] + force(strengths.main, last)
     train("match", [*as_match, Training("slope", slopes[-1], sloped(teacher, slopes[-1]), last)], bench.toys)
     more = [with_unlabelled(toy, extra) for toy, extra in zip(bench.toys, bench.extra, strict=True)]
     train("match", [Training(MORE, last, bench.logits(taught, "train", more), last)], more)

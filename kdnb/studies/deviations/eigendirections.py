@@ -11,9 +11,18 @@ import numpy as np
 from torch import Tensor
 
 from kdnb.studies.deviations import spectral, toys
-from kdnb.studies.deviations.trainers import fit_networks, init_networks, network_logits, patches, stacked
+from kdnb.studies.deviations.trainers import (
+    Descent,
+    Teaching,
+    fit_networks,
+    init_networks,
+    network_logits,
+    patches,
+    stacked,
+)
 
 NETWORKS = {"MLP": ((64, 64), (64, 10)), "CNN": ((25, 16), (16 * 16, 10))}  # (in, out) of each layer
+BATCH, LR = 32, 0.2  # of SGD
 TOP = 10  # eigenvectors that count as top
 ENOUGH = 0.8  # of common top progress: from here on the claim holds for a run
 STUDENT, CONTROL = 1000, 2000  # added to the seed: a start or an order of its own
@@ -32,15 +41,21 @@ class Curve:
     train_accuracy: float  # at the end, on the labels trained with
 
 
+@dataclass(frozen=True)
+class Setup:
+    """How the three trainings go."""
+
+    rows: int = 600  # train examples
+    epochs: int = 60  # of each
+    every: int = 10  # steps between records
+    shared_start: bool = True  # from the teacher's weights, as the theorem has it; else each but the teacher its own
+
+
 def network_curves(
     network: str,
     label_noise: float,
     seeds: Sequence[int],
-    rows: int = 600,
-    epochs: int = 60,
-    lr: float = 0.2,
-    shared_start: bool = True,
-    every: int = 10,
+    setup: Setup = Setup(),
 ) -> list[Curve]:
     """Teacher, student and control for each seed, by SGD on batches of 32; the student sees soft targets only, tau 1.
 
@@ -51,27 +66,24 @@ def network_curves(
         network: "MLP" or "CNN".
         label_noise: share of train labels redrawn.
         seeds: of split, start and order.
-        rows: train examples.
-        epochs, lr: of each of the three trainings.
-        shared_start: all three start from the teacher's weights, as the theorem has it, and differ in the order of
-            batches; False gives student and control starts of their own.
-        every: steps between records.
+        setup: rows, epochs, records and starts; from a shared one the three differ in the order of batches.
     Raises:
         ValueError: another network.
     """
     if network not in NETWORKS:
         raise ValueError(f"network must be one of {', '.join(NETWORKS)}, got {network!r}")
-    x, y, test_x, test_y = stacked([toys.digits(seed, rows, label_noise) for seed in seeds])
+    x, y, test_x, test_y = stacked([toys.digits(seed, setup.rows, label_noise) for seed in seeds])
     if network == "CNN":
         x, test_x = patches(x), patches(test_x)
     directions = [spectral.input_eigenvectors(part.flatten(0, -2).double().numpy())[1] for part in x]
-    curves, teacher = [], None
+    curves: list[Curve] = []
+    teacher = None
     for role, shift in (("teacher", 0), ("student", STUDENT), ("control", CONTROL)):
         own = [seed + shift for seed in seeds]
-        start = init_networks(NETWORKS[network], seeds if shared_start else own)
-        record = _Record(start[0], test_x, test_y, every)
-        soft = teacher if role == "student" else None
-        end = fit_networks(start, x, y, epochs, lr, seeds=own, teacher=soft, optimizer="sgd", on_step=record)
+        start = init_networks(NETWORKS[network], seeds if setup.shared_start else own)
+        record = _Record(start[0], test_x, test_y, setup.every)
+        teaching = Teaching(teacher if role == "student" else None)
+        end = fit_networks(start, (x, y), Descent(setup.epochs, LR, BATCH, "sgd", own), teaching, record)
         logits = network_logits(end, x)
         if role == "teacher":
             teacher = logits
@@ -84,7 +96,9 @@ class _Record:
 
     def __init__(self, start: Tensor, test_inputs: Tensor, test_labels: Tensor, every: int):
         self.start, self.test, self.every = start, (test_inputs, test_labels), every
-        self.steps, self.changes, self.accuracies = [], [], []
+        self.steps: list[int] = []
+        self.changes: list[np.ndarray] = []
+        self.accuracies: list[np.ndarray] = []
 
     def __call__(self, step: int, parameters: list[Tensor]) -> None:
         if step % self.every == 0:

@@ -31,20 +31,22 @@ def confidence_scatter(
     return ax
 
 
-def deviation_panel(x: np.ndarray, y: np.ndarray, ax: Axes, arm: str, ends: tuple[float, float], share: float) -> Axes:
+def deviation_panel(
+    pair: tuple[np.ndarray, np.ndarray], ax: Axes, arm: str, ends: tuple[float, float], share: float
+) -> Axes:
     """Y against X on square axes with the diagonal; density for many points.
 
     Above MANY examples hexagons stand for them, the darker the more (log scale). Dotted: where the lowest and the
     highest `share` of X end and begin.
 
     Args:
-        x, y: (N,) as from `teacher_class_pair` [log-odds].
+        pair: X and Y, (N,) as from `teacher_class_pair` [log-odds].
         ax: where it is drawn.
         arm: a key of ARMS, for color and marker.
         ends: of both axes [log-odds].
         share: of the examples at either end, in (0, 1/2].
     """
-    look = style(arm)
+    (x, y), look = pair, style(arm)
     if len(x) > MANY:
         shades = sns.light_palette(look["color"], as_cmap=True)
         ax.hexbin(x, y, gridsize=45, extent=(*ends, *ends), bins="log", mincnt=1, cmap=shades, linewidths=0)

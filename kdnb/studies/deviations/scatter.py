@@ -174,7 +174,7 @@ class Beyond:
         return f"{words}: {'exaggeration' if self.exaggeration else 'no exaggeration'}"
 
 
-def beyond_control(
+def beyond_control(  # noqa: PLR0913  (three columns and three numbers of one bootstrap)
     x: np.ndarray, y: np.ndarray, control: np.ndarray, share: float = SHARE, resamples: int = RESAMPLES, seed: int = 0
 ) -> Beyond:
     """The bootstrap over examples; student and control see the same draws, and X cancels in their difference.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kdnb.core.losses import one_hot_targets
 from kdnb.studies.deviations.spectral import gf_progress
-from kdnb.studies.deviations.toys import Toy
+from kdnb.studies.deviations.toys import Toy, toy_of
 
 
 def alignment(lam: np.ndarray, a: np.ndarray, sigma2: float, f: np.ndarray) -> float:
@@ -49,7 +49,7 @@ def directions(lam: np.ndarray, T: float) -> dict[str, np.ndarray]:
     return {"one-hot": np.ones_like(progress), "KD": progress, "teacher": progress / lam}
 
 
-def sampled_cosines(
+def sampled_cosines(  # noqa: PLR0913  (the formula's own arguments)
     lam: np.ndarray, a: np.ndarray, sigma2: float, f: np.ndarray, draws: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Cosines (draws,) between f(X^T X) X^T y and b* for drawn noise: the Monte Carlo beside `alignment`."""
@@ -68,45 +68,60 @@ class SimilarClasses:
     rho: float
 
 
+@dataclass(frozen=True)
+class Resemblance:
+    """How examples are drawn, and how much they resemble a second class.
+
+    Raises:
+        ValueError: rho is outside [0, 1], or the classes do not divide into groups of 2 or more.
+    """
+
+    rho: float = 0.8  # size of the similar class's feature in x, 0 (none) to 1 (as large as the label's)
+    noise: float = 0.2  # standard deviation of each coordinate
+    num_classes: int = 10  # K
+    dim: int = 1000  # of the inputs
+    group: int = 0  # s comes from the label's group of this many neighbouring classes (2: pairs); 0 is all of them
+
+    def __post_init__(self):
+        if not 0 <= self.rho <= 1:
+            raise ValueError(f"rho must be in [0, 1], got {self.rho}")
+        group = self.group or self.num_classes
+        if group < 2 or self.num_classes % group:
+            raise ValueError(
+                f"group must be 0 or divide {self.num_classes} classes into groups of 2 or more, got {group}"
+            )
+
+
 def similar_classes(
     seed: int = 0,
     rows: int = 1000,
-    rho: float = 0.8,
-    noise: float = 0.2,
-    num_classes: int = 10,
-    dim: int = 1000,
+    how: Resemblance = Resemblance(),
     test_rows: int = 1000,
-    group: int = 0,
 ) -> SimilarClasses:
     """The simulation: K orthonormal features in R^dim, y uniform, s uniform over the other classes.
 
     Args:
         seed: draws features, examples and noise.
         rows, test_rows: examples.
-        rho: size of the similar class's feature in x, 0 (none) to 1 (as large as the label's).
-        noise: standard deviation of each coordinate.
-        num_classes: K.
-        dim: of the inputs.
-        group: s comes from the label's group of this many neighbouring classes (2: pairs); 0 is all of them.
-    Raises:
-        ValueError: rho is outside [0, 1], or the classes do not divide into groups of 2 or more.
+        how: K, dim, and how much x resembles s.
     """
-    group = group or num_classes
-    if not 0 <= rho <= 1:
-        raise ValueError(f"rho must be in [0, 1], got {rho}")
-    if group < 2 or num_classes % group:
-        raise ValueError(f"group must be 0 or divide {num_classes} classes into groups of 2 or more, got {group}")
+    num_classes, dim, group = how.num_classes, how.dim, how.group or how.num_classes
     rng = np.random.default_rng(seed)
     features = np.linalg.qr(rng.normal(size=(dim, num_classes)))[0].T
 
     def draw(count: int) -> tuple[np.ndarray, ...]:
         labels = rng.integers(num_classes, size=count)
         similar = labels - labels % group + (labels + rng.integers(1, group, size=count)) % group
-        return features[labels] + rho * features[similar] + noise * rng.normal(size=(count, dim)), labels, similar
+        x = features[labels] + how.rho * features[similar] + how.noise * rng.normal(size=(count, dim))
+        return x, labels, similar
 
     (x, y, s), (test_x, test_y, _) = draw(rows), draw(test_rows)
-    toy = Toy(*map(torch.from_numpy, (x, y, test_x, test_y)), num_classes)
-    return SimilarClasses(toy, torch.from_numpy(s), torch.from_numpy(np.ascontiguousarray(features)), rho)
+    return SimilarClasses(
+        toy_of((x, y), (test_x, test_y), num_classes),
+        torch.from_numpy(s),
+        torch.from_numpy(np.ascontiguousarray(features)),
+        how.rho,
+    )
 
 
 def first_gradient(toy: Toy, targets: Tensor) -> Tensor:
@@ -199,15 +214,15 @@ class RunningSimilarity:
     """
 
     def __init__(self, m: int, decay: float = 0.95):
-        self.m, self.decay, self.mean = m, decay, None
+        self.m, self.decay = m, decay
+        self.mean: Tensor | None = None
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The mask for this batch, after its confusion has been taken in."""
         seen = confusion(logits.detach().softmax(dim=-1), labels)
-        if self.mean is None:
-            self.mean = torch.zeros_like(seen)
+        before = torch.zeros_like(seen) if self.mean is None else self.mean
         present = seen.sum(dim=-1, keepdim=True) > 0
-        self.mean = torch.where(present, self.decay * self.mean + (1 - self.decay) * seen, self.mean)
+        self.mean = torch.where(present, self.decay * before + (1 - self.decay) * seen, before)
         return torch.take_along_dim(most_similar(self.mean, self.m), labels[..., None], dim=-2)
 
 

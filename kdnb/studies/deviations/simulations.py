@@ -12,9 +12,9 @@ import numpy as np
 from kdnb.analysis.simulations import Simulation
 from kdnb.core.metrics import accuracy
 from kdnb.studies.deviations import eigendirections
-from kdnb.studies.deviations.similar_classes import RunningSimilarity, measures, similar_classes
+from kdnb.studies.deviations.similar_classes import Resemblance, RunningSimilarity, measures, similar_classes
 from kdnb.studies.deviations.switched_toys import labels_last_by_teacher
-from kdnb.studies.deviations.trainers import fit_linear
+from kdnb.studies.deviations.trainers import Teaching, fit_linear
 
 NOISE = 0.4  # share of the noisy digits' train labels that are redrawn
 EARLY, LATE = 5, 50  # steps after which the teacher of similar classes stops
@@ -47,7 +47,7 @@ def _noisy_gain(seeds: Sequence[int]) -> np.ndarray:
 
 def _measures(seeds: Sequence[int], steps: int, rows: int) -> list[dict[str, float]]:
     """`similar_classes.measures` of a teacher stopped after some steps, a seed each."""
-    simulations = [similar_classes(seed, rows=rows, test_rows=1) for seed in seeds]
+    simulations = [similar_classes(seed, rows, test_rows=1) for seed in seeds]
     return [measures(one, fit_linear(one.toy, steps, LR)) for one in simulations]
 
 
@@ -68,8 +68,8 @@ def _zeroing(seeds: Sequence[int]) -> np.ndarray:
     """H9.3: test accuracy with the most similar class's gradient taken out, less ERM's; classes similar in pairs."""
     gains = []
     for seed in seeds:
-        toy = similar_classes(seed, rows=1000, group=2).toy
-        ends = [fit_linear(toy, LATE, LR, mask=mask) for mask in (RunningSimilarity(1), None)]
+        toy = similar_classes(seed, 1000, Resemblance(group=2)).toy
+        ends = [fit_linear(toy, LATE, LR, Teaching(mask=mask)) for mask in (RunningSimilarity(1), None)]
         zeroed, plain = (accuracy((toy.test_inputs @ end).numpy(), toy.test_labels.numpy()) for end in ends)
         gains.append(zeroed - plain)
     return np.array(gains)

@@ -6,6 +6,7 @@ Student and teacher have one architecture. Sizes, switch points and ramp are our
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -21,12 +22,42 @@ from kdnb.studies.deviations.grids import RAMP, SWITCHES
 from kdnb.studies.deviations.scatter import deviation, teacher_class_pair
 from kdnb.studies.deviations.switching import COLUMNS, WAYS, ends_of, labels_last
 from kdnb.studies.deviations.toys import Toy
-from kdnb.studies.deviations.trainers import Alpha, fit_linear, fit_networks, init_networks, network_logits, stacked
+from kdnb.studies.deviations.trainers import (
+    Alpha,
+    Descent,
+    Teaching,
+    fit_linear,
+    fit_networks,
+    init_networks,
+    network_logits,
+    stacked,
+)
 
 NOISE = 0.4  # share of the noisy digits' train labels that are redrawn
-BATCH = 32
+BATCH, LR = 32, 0.2  # of SGD on digits
 
 Student = Callable[[Alpha], tuple[Tensor, Tensor]]  # alpha(t) -> logits on train and on test, (R, N, K)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What switched students have in common."""
+
+    student: Student
+    seeds: Sequence[int]
+    toys: list[Toy]  # one per seed
+    teacher: Tensor  # logits (R, N, K) on train
+    steps: int  # of each student
+
+
+@dataclass(frozen=True)
+class DigitsSetup:
+    """How students of digits are trained."""
+
+    rows: int = 600  # of train
+    epochs: int = 60  # of each student
+    teacher_epochs: int = 0  # where the teacher stops, 0 for `epochs`
+    tau: float = 4.0  # of KD
 
 
 def switched(before: float, after: float, switch: float, ramp: float = 0) -> Callable[[int], float]:
@@ -61,52 +92,44 @@ def toy_b_switches(
     teacher = [toy.inputs @ fit_linear(toy, steps) for toy in drawn]
 
     def student(alpha: Alpha) -> tuple[Tensor, Tensor]:
-        ends = [fit_linear(toy, steps, teacher=z, alpha=alpha) for toy, z in zip(drawn, teacher, strict=True)]
-        return tuple(
-            torch.stack([getattr(toy, name) @ end for toy, end in zip(drawn, ends, strict=True)])
-            for name in ("inputs", "test_inputs")
-        )
+        ends = [fit_linear(toy, steps, teaching=Teaching(z, alpha)) for toy, z in zip(drawn, teacher, strict=True)]
+        pairs = list(zip(drawn, ends, strict=True))
+        train = torch.stack([toy.inputs @ end for toy, end in pairs])
+        return train, torch.stack([toy.test_inputs @ end for toy, end in pairs])
 
-    return _table(student, drawn, torch.stack(teacher), seeds, steps, at, ramp)
+    return _table(Trained(student, seeds, drawn, torch.stack(teacher), steps), at, ramp)
 
 
 def digits_switches(
     label_noise: float,
     seeds: Sequence[int],
     at: Sequence[float] = SWITCHES,
-    rows: int = 600,
-    epochs: int = 60,
-    teacher_epochs: int = 0,
-    tau: float = 4.0,
-    lr: float = 0.2,
-    ramp: float = RAMP,
+    setup: DigitsSetup = DigitsSetup(),
 ) -> pd.DataFrame:
     """Digits, an MLP taught by an MLP that saw the labels in another order from another start; SGD on batches of 32.
 
     Args:
         label_noise: share of train labels redrawn.
         seeds: of split, noise, starts and orders.
-        at, rows, ramp: as `toy_b_switches`.
-        epochs: of each student.
-        teacher_epochs: where the teacher stops, 0 for `epochs`.
-        tau: temperature of KD.
-        lr: of teacher and students.
+        at: as `toy_b_switches`; the ramp is RAMP.
+        setup: rows, epochs, tau.
     Returns:
         The columns of `switching.table`, run_id empty.
     """
-    drawn = [toys.digits(seed, rows, label_noise) for seed in seeds]
+    drawn = [toys.digits(seed, setup.rows, label_noise) for seed in seeds]
     x, y, test_x, _ = stacked(drawn)
     own = [seed + STUDENT for seed in seeds]
     start = init_networks(NETWORKS["MLP"], own)
-    descent = {"lr": lr, "batch_size": BATCH, "optimizer": "sgd"}
-    taught = fit_networks(init_networks(NETWORKS["MLP"], seeds), x, y, teacher_epochs or epochs, seeds=seeds, **descent)
-    teacher = network_logits(taught, x)
+    first = Descent(setup.teacher_epochs or setup.epochs, LR, BATCH, "sgd", seeds)
+    teacher = network_logits(fit_networks(init_networks(NETWORKS["MLP"], seeds), (x, y), first), x)
+    descent = Descent(setup.epochs, LR, BATCH, "sgd", own)
 
     def student(alpha: Alpha) -> tuple[Tensor, Tensor]:
-        end = fit_networks(start, x, y, epochs, seeds=own, teacher=teacher, alpha=alpha, tau=tau, **descent)
+        end = fit_networks(start, (x, y), descent, Teaching(teacher, alpha, setup.tau))
         return network_logits(end, x), network_logits(end, test_x)
 
-    return _table(student, drawn, teacher, seeds, epochs * -(-rows // BATCH), at, ramp)
+    steps = setup.epochs * -(-setup.rows // BATCH)
+    return _table(Trained(student, seeds, drawn, teacher, steps), at, RAMP)
 
 
 def labels_last_by_teacher(seeds: Sequence[int]) -> np.ndarray:
@@ -118,27 +141,21 @@ def labels_last_by_teacher(seeds: Sequence[int]) -> np.ndarray:
     return (noisy - clean).to_numpy()
 
 
-def _table(
-    student: Student,
-    drawn: list[Toy],
-    teacher: Tensor,
-    seeds: Sequence[int],
-    steps: int,
-    at: Sequence[float],
-    ramp: float,
-) -> pd.DataFrame:
+def _table(trained: Trained, at: Sequence[float], ramp: float) -> pd.DataFrame:
     """The pure methods, and a training per way and switch point."""
 
     def measured(alpha: Alpha) -> list[tuple]:
-        logits, test = student(alpha)
-        return [_row(*each) for each in zip(seeds, drawn, teacher, logits, test, strict=True)]
+        parts = (trained.seeds, trained.toys, trained.teacher, *trained.student(alpha))
+        return [_row(*each) for each in zip(*parts, strict=True)]
 
     rows = []
     for method, alpha in (("erm", 0.0), ("kd", 1.0)):
         rows += [end for row in measured(alpha) for end in ends_of(method, row)]
     for way, (before, after) in WAYS.items():
         for share in at:
-            schedule = switched(float(before == "kd"), float(after == "kd"), share * steps, ramp * steps)
+            schedule = switched(
+                float(before == "kd"), float(after == "kd"), share * trained.steps, ramp * trained.steps
+            )
             rows += [(way, share, *row) for row in measured(schedule)]
     table = pd.DataFrame(rows, columns=COLUMNS)
     return table.sort_values(["way", "switch_at", "seed"]).reset_index(drop=True)

@@ -5,6 +5,8 @@ Switch points and ramp are our reconstruction of arXiv 2301.12923, whose text co
 Reads runs, trains nothing.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from scipy import stats
@@ -34,8 +36,10 @@ def table(stored: Study | None) -> pd.DataFrame:
     Y - X on train where the teacher is least sure, log-odds), teacher_fit (its train accuracy), run_id. A seed
     whose teacher is missing is left out.
     """
+    if stored is None:
+        return pd.DataFrame([], columns=COLUMNS)
     rows = []
-    for run in stored.runs.values() if stored else ():
+    for run in stored.runs.values():
         config, seed = run.config, run.config.seed
         if config.student != "small" or seed not in stored.seeds("erm_large"):
             continue
@@ -132,7 +136,7 @@ def labels_last(rows: pd.DataFrame) -> pd.Series:
 EFFECTS = {"late teacher": late_teacher, "recovery slope": recovery_slope, "early teacher": early_teacher}
 
 
-def effect(values: pd.Series, sign: int, run_ids: list[str] = ()) -> Effect:
+def effect(values: pd.Series, sign: int, run_ids: Sequence[str] = ()) -> Effect:
     """`over_seeds`; where R is not defined an interval without ends, which decides nothing and is not "no runs"."""
     if len(values) and values.isna().all():
         return Effect(NAN, -np.inf, np.inf, len(values), run_ids=list(run_ids))

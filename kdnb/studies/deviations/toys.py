@@ -25,7 +25,8 @@ class Toy:
 
 def toy_of(train: tuple, test: tuple, num_classes: int) -> Toy:
     """A toy of numpy arrays: (inputs (N, D), labels (N,)) for train and for test."""
-    return Toy(*(torch.from_numpy(np.ascontiguousarray(part)) for part in (*train, *test)), num_classes)
+    x, y, test_x, test_y = (torch.from_numpy(np.ascontiguousarray(part)) for part in (*train, *test))
+    return Toy(x, y, test_x, test_y, num_classes)
 
 
 def _redraw(labels: np.ndarray, share: float, num_classes: int, rng: np.random.Generator) -> np.ndarray:

@@ -5,6 +5,8 @@ loop, `kdnb.core.loop`.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -14,36 +16,65 @@ from kdnb.core.theory import kd_gradient
 from kdnb.studies.deviations.similar_classes import without_gradient
 from kdnb.studies.deviations.toys import Toy
 
-Alpha = float | Callable[[int], float]  # weight of the soft target: a number, or one per step (`methods.switched`)
-Teacher = Tensor | Callable[[], Tensor] | None  # logits, or what computes them at the first step with alpha above 0
-Mask = Callable[[Tensor, Tensor], Tensor]  # (logits (..., N, K), labels (..., N)) -> (..., N, K) bool
+Alpha: TypeAlias = float | Callable[[int], float]  # weight of the soft target, or one per step
+Teacher: TypeAlias = Tensor | Callable[[], Tensor] | None  # logits, or what computes them at the first alpha above 0
+Mask: TypeAlias = Callable[[Tensor, Tensor], Tensor]  # (logits (..., N, K), labels (..., N)) -> (..., N, K) bool
 LR = 0.5  # of full-batch descent
 PATCH = 5  # side of a patch [pixels]
 
 
-class _Teaching:
-    """A teacher and its weight along training; asks the teacher when it is first needed, and once."""
+@dataclass(frozen=True)
+class Teaching:
+    """What a student is told besides its labels, and where it hears nothing."""
 
-    def __init__(self, teacher: Teacher, alpha: Alpha):
-        self.teacher, self.alpha = teacher, alpha if callable(alpha) else lambda step: alpha
+    teacher: Teacher = None  # logits (..., N, K) on the train inputs, or what computes them; None: the labels alone
+    alpha: Alpha = 1.0  # weight of the soft target, 0..1
+    tau: float = 1.0  # temperature of both, with tau^2 on the soft term
+    mask: Mask | None = None  # True where no gradient flows into a logit (`similar_classes.without_gradient`)
+
+
+LABELS = Teaching()  # nothing but the labels
+
+
+@dataclass(frozen=True)
+class Descent:
+    """How networks descend: passes over the examples in batches, of which an epoch's last, short one is kept."""
+
+    epochs: int
+    lr: float
+    batch_size: int = 32
+    optimizer: Literal["adam", "sgd"] = "adam"
+    seeds: Sequence[int] | None = None  # of the orders, one per network; 0..R-1 for None
+
+    def __post_init__(self):
+        if self.optimizer not in ("adam", "sgd"):
+            raise ValueError(f"optimizer must be 'adam' or 'sgd', got {self.optimizer!r}")
+
+
+class _Along:
+    """A teaching along training; asks the teacher when it is first needed, and once."""
+
+    def __init__(self, teaching: Teaching):
+        self.teacher, self.alpha = teaching.teacher, teaching.alpha
 
     def at(self, step: int) -> tuple[float, Tensor | None]:
         """(alpha, teacher logits) at a step; (0, None) where only the labels teach."""
-        alpha = 0.0 if self.teacher is None else self.alpha(step)
+        if self.teacher is None:
+            return 0.0, None
+        alpha = self.alpha(step) if callable(self.alpha) else self.alpha
         check_alpha_tau(alpha)
-        if alpha and callable(self.teacher):
+        if not alpha:
+            return 0.0, None
+        if not isinstance(self.teacher, Tensor):
             self.teacher = self.teacher()
-        return (alpha, self.teacher) if alpha else (0.0, None)
+        return alpha, self.teacher
 
 
 def fit_linear(
     toy: Toy,
     steps: int,
     lr: float = LR,
-    teacher: Teacher = None,
-    alpha: Alpha = 1.0,
-    tau: float = 1.0,
-    mask: Mask | None = None,
+    teaching: Teaching = LABELS,
     on_step: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:
     """Linear softmax model without bias by full-batch gradient descent from 0: its weights (D, K), float64.
@@ -52,18 +83,15 @@ def fit_linear(
         toy: its train examples.
         steps: number of steps.
         lr: step size on the mean loss.
-        teacher: logits (N, K) on the train inputs, or a function that computes them; None trains on the labels.
-        alpha: weight of the soft target, 0..1.
-        tau: temperature of both, with tau^2 on the soft term.
-        mask: from logits and labels, True where no gradient flows into a logit (`similar_classes.without_gradient`).
+        teaching: a teacher of logits (N, K), its weight, tau and mask.
         on_step: hears (steps done, weights) after each step.
     """
     weights = torch.zeros(toy.inputs.shape[1], toy.num_classes, dtype=torch.float64)
-    teaching = _Teaching(teacher, alpha)
+    along, mask = _Along(teaching), teaching.mask
     for step in range(steps):
         logits = toy.inputs @ weights
-        share, teacher_logits = teaching.at(step)
-        pull = kd_gradient(logits, toy.labels, logits if teacher_logits is None else teacher_logits, share, tau)
+        share, soft = along.at(step)
+        pull = kd_gradient(logits, toy.labels, logits if soft is None else soft, share, teaching.tau)
         pull = pull if mask is None else pull.masked_fill(mask(logits, toy.labels), 0)
         weights = weights - lr * toy.inputs.T @ pull / len(logits)
         if on_step:
@@ -134,59 +162,41 @@ def network_logits(parameters: list[Tensor], inputs: Tensor) -> Tensor:
 
 def fit_networks(
     parameters: list[Tensor],
-    inputs: Tensor,
-    labels: Tensor,
-    epochs: int,
-    lr: float,
-    batch_size: int = 32,
-    *,
-    seeds: Sequence[int] | None = None,
-    teacher: Teacher = None,
-    alpha: Alpha = 1.0,
-    tau: float = 1.0,
-    optimizer: str = "adam",
-    mask: Mask | None = None,
+    examples: tuple[Tensor, Tensor],
+    descent: Descent,
+    teaching: Teaching = LABELS,
     on_step: Callable[[int, list[Tensor]], None] | None = None,
 ) -> list[Tensor]:
     """Train R networks side by side, each on its own examples and in its own order; as R trainings would go.
 
     Args:
         parameters: where training starts; they are left as they are.
-        inputs: (R, N, D) or (R, N, P, D) float32.
-        labels: (R, N).
-        epochs: passes over the examples.
-        lr: of the optimizer.
-        batch_size: the last, short batch of an epoch is kept.
-        seeds: of the orders; 0..R-1 for None.
-        teacher: logits (R, N, K), or a function that computes them; None trains on the labels.
-        alpha, tau, mask: as `fit_linear`.
-        optimizer: "adam" or "sgd".
+        examples: inputs (R, N, D) or (R, N, P, D) float32, labels (R, N).
+        descent: epochs, lr, batch size, optimizer, seeds of the orders.
+        teaching: a teacher of logits (R, N, K), its weight, tau and mask.
         on_step: hears (steps done, parameters) after each step; training goes on in them, so copy what is kept.
     Returns:
         The trained parameters.
-    Raises:
-        ValueError: another optimizer.
     """
-    if optimizer not in ("adam", "sgd"):
-        raise ValueError(f"optimizer must be 'adam' or 'sgd', got {optimizer!r}")
+    inputs, labels = examples
     runs, rows = labels.shape
     parameters = [part.clone().requires_grad_(True) for part in parameters]
-    descent = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[optimizer](parameters, lr=lr)
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds or range(runs)]
-    teaching, which = _Teaching(teacher, alpha), torch.arange(runs)[:, None]
+    optimizer = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[descent.optimizer](parameters, lr=descent.lr)
+    generators = [torch.Generator().manual_seed(seed) for seed in descent.seeds or range(runs)]
+    along, mask, which = _Along(teaching), teaching.mask, torch.arange(runs)[:, None]
     step = 0
-    for _ in range(epochs):
+    for _ in range(descent.epochs):
         order = torch.stack([torch.randperm(rows, generator=generator) for generator in generators])
-        for batch in order.split(batch_size, dim=1):
-            share, teacher_logits = teaching.at(step)
+        for batch in order.split(descent.batch_size, dim=1):
+            share, teacher_logits = along.at(step)
             logits, batch_labels = network_logits(parameters, inputs[which, batch]), labels[which, batch]
             if mask is not None:
                 logits = without_gradient(logits, mask(logits, batch_labels))
             soft = None if teacher_logits is None else teacher_logits[which, batch].flatten(0, 1)
-            loss = _loss(logits.flatten(0, 1), batch_labels.flatten(), soft, share, tau)
-            descent.zero_grad()
+            loss = _loss(logits.flatten(0, 1), batch_labels.flatten(), soft, share, teaching.tau)
+            optimizer.zero_grad()
             (runs * loss).backward()
-            descent.step()
+            optimizer.step()
             step += 1
             if on_step:
                 on_step(step, [part.detach() for part in parameters])

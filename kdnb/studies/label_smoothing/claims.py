@@ -20,19 +20,22 @@ from kdnb.studies.label_smoothing import evidence, paper
 from kdnb.studies.label_smoothing.evidence import LARGE_ALPHA
 from kdnb.studies.label_smoothing.paper import GLUE
 
+_Part = tuple[str, str, str, str]  # metric, arm, "<" or ">", than
 
-def _claim(id: str, metric: str, arm: str, sign: str, than: str, source: str, statement: str = "", **more) -> Claim:
+
+def _claim(id: str, compared: _Part, source: str, statement: str = "", **more) -> Claim:
     """A claim of one part; its statement is built from the part if none is given."""
+    metric, arm, sign, than = compared
     part = Part(metric, arm, 1 if sign == ">" else -1, than)
     side = "higher" if part.sign > 0 else "lower"
     words = f"{ARMS[arm].name} has {side} {METRICS[metric][0]} than {ARMS[than].name if than else 'nothing'}"
     return Claim(id=id, statement=statement or words, source=source, parts=(part,), **more)
 
 
-def _searched(id: str, metric: str, arm: str, sign: str, than: str, source: str) -> Claim:
+def _searched(id: str, compared: _Part, source: str) -> Claim:
     """A claim on the models selected on validation from a grid that has tau as an axis (A.3)."""
-    fixed = _claim(id, metric, arm, sign, than, source).statement
-    return _claim(id, metric, arm, sign, than, source, f"With tau searched, {fixed}", evidence="temperature")
+    fixed = _claim(id, compared, source).statement
+    return _claim(id, compared, source, f"With tau searched, {fixed}", evidence="temperature")
 
 
 FIGURE = "figure only"
@@ -42,26 +45,26 @@ _FIXED = [
     Claim(
         id="H1.1", statement="Teacher-free KD as released is LS, up to a constant and O(confidence / tau)",
         source="Yuan et al. 2020, released code", test="closed form", published=NO_NUMBER,
-        unit="mass over bound", side=-1, runless=True,
+        unit="mass over bound", side=-1,
         test_words="total variation between the targets, minus its bound < 0; no run needed",
     ),
-    _claim("H1.2", "entropy", "tfkd_small", ">", "erm_small", "section 4, on teacher-free KD", published=NO_NUMBER),
-    _claim("H3.1", "entropy", "ls_small", ">", "erm_small", "Table 2"),
-    _claim("H3.2", "entropy", "kd_standard", "<", "erm_small", "Table 2"),
-    _claim("H3.3", "entropy", "kd_self", "<", "erm_small", "Table 2"),
-    _claim("H3.4", "entropy", "kd_standard", "<", "kd_self", "Table 2"),
-    _claim("H3.5a", "accuracy", "kd_standard", ">", "erm_small", "Table 3"),
-    _claim("H3.5b", "accuracy", "kd_self", ">", "erm_small", "Table 3"),
-    _claim("H3.5c", "accuracy", "ls_small", "<", "erm_small", "Table 3"),
-    _claim("H3.5d", "accuracy", "kd_standard", ">", "ls_small", "Table 3"),
-    _claim("H3.5e", "accuracy", "kd_self", ">", "ls_small", "Table 3"),
-    _claim("H3.5f", "accuracy", "kd_self", ">", "kd_standard", "Table 3"),
-    _claim("H3.6a", "curve_entropy", "kd_standard", "<", "erm_small", "Figure 1", published=FIGURE),
-    _claim("H3.6b", "curve_entropy", "kd_self", "<", "erm_small", "Figure 1", published=FIGURE),
-    _claim("H3.6c", "curve_entropy", "kd_standard", "<", "ls_small", "Figure 1", published=FIGURE),
-    _claim("H3.6d", "curve_entropy", "kd_self", "<", "ls_small", "Figure 1", published=FIGURE),
-    _claim("H3.6e", "train_curve_entropy", "kd_standard", "<", "erm_small", "Figure 1", published=FIGURE),
-    _claim("H3.6f", "train_curve_entropy", "kd_self", "<", "erm_small", "Figure 1", published=FIGURE),
+    _claim("H1.2", ("entropy", "tfkd_small", ">", "erm_small"), "section 4, on teacher-free KD", published=NO_NUMBER),
+    _claim("H3.1", ("entropy", "ls_small", ">", "erm_small"), "Table 2"),
+    _claim("H3.2", ("entropy", "kd_standard", "<", "erm_small"), "Table 2"),
+    _claim("H3.3", ("entropy", "kd_self", "<", "erm_small"), "Table 2"),
+    _claim("H3.4", ("entropy", "kd_standard", "<", "kd_self"), "Table 2"),
+    _claim("H3.5a", ("accuracy", "kd_standard", ">", "erm_small"), "Table 3"),
+    _claim("H3.5b", ("accuracy", "kd_self", ">", "erm_small"), "Table 3"),
+    _claim("H3.5c", ("accuracy", "ls_small", "<", "erm_small"), "Table 3"),
+    _claim("H3.5d", ("accuracy", "kd_standard", ">", "ls_small"), "Table 3"),
+    _claim("H3.5e", ("accuracy", "kd_self", ">", "ls_small"), "Table 3"),
+    _claim("H3.5f", ("accuracy", "kd_self", ">", "kd_standard"), "Table 3"),
+    _claim("H3.6a", ("curve_entropy", "kd_standard", "<", "erm_small"), "Figure 1", published=FIGURE),
+    _claim("H3.6b", ("curve_entropy", "kd_self", "<", "erm_small"), "Figure 1", published=FIGURE),
+    _claim("H3.6c", ("curve_entropy", "kd_standard", "<", "ls_small"), "Figure 1", published=FIGURE),
+    _claim("H3.6d", ("curve_entropy", "kd_self", "<", "ls_small"), "Figure 1", published=FIGURE),
+    _claim("H3.6e", ("train_curve_entropy", "kd_standard", "<", "erm_small"), "Figure 1", published=FIGURE),
+    _claim("H3.6f", ("train_curve_entropy", "kd_self", "<", "erm_small"), "Figure 1", published=FIGURE),
     Claim(
         id="H3.7", statement="A student's entropy follows its teacher's (correlation over all KD runs)",
         source="Tables 2 and 4, derived", test="inheritance", test_words=INHERITED,
@@ -70,12 +73,12 @@ _FIXED = [
         id="H3.7b", statement="A student's change of entropy follows its teacher's, self-KD left out",
         source="Tables 2 and 4, derived", test="inherited change", test_words=CHANGED,
     ),
-    _claim("H4.1", "entropy", "ls_large", ">", "erm_large", "Table 4"),
-    _claim("H4.2", "entropy", "kd_reverse", ">", "erm_large", "Table 4"),
-    _claim("H4.3", "entropy", "kd_reverse", "<", "ls_large", "Table 4"),
-    _claim("H4.4", "entropy", "erm_large", "<", "erm_small", "Tables 2 and 4"),
-    _claim("H4.5a", "accuracy", "kd_reverse", ">", "erm_small", "Tables 3 and 5", "Reverse KD beats its own teacher"),
-    _claim("H4.5b", "accuracy", "kd_reverse", ">", "erm_large", "Table 5"),
+    _claim("H4.1", ("entropy", "ls_large", ">", "erm_large"), "Table 4"),
+    _claim("H4.2", ("entropy", "kd_reverse", ">", "erm_large"), "Table 4"),
+    _claim("H4.3", ("entropy", "kd_reverse", "<", "ls_large"), "Table 4"),
+    _claim("H4.4", ("entropy", "erm_large", "<", "erm_small"), "Tables 2 and 4"),
+    _claim("H4.5a", ("accuracy", "kd_reverse", ">", "erm_small"), "Tables 3 and 5", "Reverse KD beats its own teacher"),
+    _claim("H4.5b", ("accuracy", "kd_reverse", ">", "erm_large"), "Table 5"),
     Claim(
         id="H4.6", statement="Reverse KD's entropy lies between the ERM student's and the teacher's",
         source="Tables 2 and 4",
@@ -83,16 +86,16 @@ _FIXED = [
     ),
 ]  # fmt: skip
 _TEMPERATURE = [
-    _searched("H5.1a", "entropy", "kd_standard", "<", "erm_small", "Table 8"),
-    _searched("H5.1b", "entropy", "kd_self", "<", "erm_small", "Table 8"),
-    _searched("H5.2", "entropy", "kd_standard", "<", "kd_self", "Table 8"),
-    _searched("H5.3a", "entropy", "kd_reverse", ">", "erm_large", "Table 10"),
-    _searched("H5.3b", "entropy", "ls_large", ">", "kd_reverse", "Table 10"),
-    _searched("H5.4a", "accuracy", "kd_standard", ">", "erm_small", "Table 9"),
-    _searched("H5.4b", "accuracy", "kd_standard", ">", "ls_small", "Table 9"),
-    _searched("H5.4c", "accuracy", "kd_self", ">", "ls_small", "Table 9"),
-    _searched("H5.4d", "accuracy", "kd_reverse", ">", "erm_large", "Table 11"),
-    _searched("H5.4e", "accuracy", "kd_reverse", ">", "ls_large", "Table 11"),
+    _searched("H5.1a", ("entropy", "kd_standard", "<", "erm_small"), "Table 8"),
+    _searched("H5.1b", ("entropy", "kd_self", "<", "erm_small"), "Table 8"),
+    _searched("H5.2", ("entropy", "kd_standard", "<", "kd_self"), "Table 8"),
+    _searched("H5.3a", ("entropy", "kd_reverse", ">", "erm_large"), "Table 10"),
+    _searched("H5.3b", ("entropy", "ls_large", ">", "kd_reverse"), "Table 10"),
+    _searched("H5.4a", ("accuracy", "kd_standard", ">", "erm_small"), "Table 9"),
+    _searched("H5.4b", ("accuracy", "kd_standard", ">", "ls_small"), "Table 9"),
+    _searched("H5.4c", ("accuracy", "kd_self", ">", "ls_small"), "Table 9"),
+    _searched("H5.4d", ("accuracy", "kd_reverse", ">", "erm_large"), "Table 11"),
+    _searched("H5.4e", ("accuracy", "kd_reverse", ">", "ls_large"), "Table 11"),
     Claim(
         id="H5.5", statement="At fixed alpha, Standard KD's entropy at tau 1 falls as the tau of training rises",
         source="Zheng & Yang 2024, App. A.1", test="trend", evidence="temperature", published=NO_NUMBER, side=-1,
@@ -110,11 +113,11 @@ _TEMPERATURE = [
 ]  # fmt: skip
 _CALIBRATION = [
     _claim(
-        "H15.1a", "overconfidence", "ls_small", "<", "", "Tables 3 and 7, derived",
+        "H15.1a", ("overconfidence", "ls_small", "<", ""), "Tables 3 and 7, derived",
         "LS small is under-confident: mean confidence below accuracy",
     ),
     _claim(
-        "H15.1b", "overconfidence", "ls_small", "<", "", "Tables 3 and 7, derived",
+        "H15.1b", ("overconfidence", "ls_small", "<", ""), "Tables 3 and 7, derived",
         "LS at a large alpha is under-confident: mean confidence below accuracy", evidence="smoothing",
     ),
     Claim(
@@ -155,7 +158,7 @@ def published_count(claim: Claim) -> str:
         return claim.published
     if not claim.parts:
         return _published_inheritance(claim)
-    tasks = GLUE
+    tasks = list(GLUE)
     if claim.evidence == "smoothing":
         tasks = [task for task in tasks if _alpha(claim.parts[0].arm, task) >= LARGE_ALPHA]
     return f"{sum(bears_out(claim, task) for task in tasks)}/{len(tasks)}"
@@ -260,7 +263,7 @@ def _trend(claim: Claim, study: Study) -> Effect:
     return over_seeds(slopes, claim.sign, groups.run_id.tolist())
 
 
-def _closed_form(claim: Claim, study: Study | None) -> Effect:
+def _closed_form(_claim: Claim) -> Effect:
     """H1.1: total variation between the target of Tf-KD as released and LS's at the equivalent alpha, over K.
 
     The released soft target is softmax(p^d / tau) of the virtual teacher's probabilities, weighted alpha / K
@@ -290,10 +293,17 @@ TESTS = {
     "inheritance": _inheritance,
     "inherited change": _inheritance,
     "trend": _trend,
-    "closed form": _closed_form,
 }
+RUNLESS = {"closed form": _closed_form}
 EVIDENCE = {
     "temperature": Evidence("a grid with tau as an axis", evidence.temperature),
     "smoothing": Evidence(f"LS at alpha {LARGE_ALPHA:g} or more", evidence.smoothing),
 }
-CHAPTER = Chapter(claims=CLAIMS, tests=TESTS, evidence=EVIDENCE, published=published_count, answers=ANSWERS)
+CHAPTER = Chapter(
+    claims=CLAIMS,
+    tests=TESTS,
+    runless=RUNLESS,
+    evidence=EVIDENCE,
+    published=published_count,
+    answers=ANSWERS,
+)

@@ -14,13 +14,13 @@ A3_TAUS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 A3_KD_ALPHAS = (0.25, 0.5, 0.75, 1.0)
 A3_LS_ALPHAS = tuple(round(0.1 + 0.0333 * i, 4) for i in range(28))
 MISSING = {"lr": (3e-5,), "alpha": (0.5, 0.9), "epochs": (3, 6, 9)}  # searched where Table 7 lacks a row
-SEARCH = {
+SEARCH: dict[str, dict[str, tuple[float, ...]]] = {
     "toy": {"lr": (1e-2, 2e-2), "alpha": (0.5, 0.9), "epochs": (2, 4)},
     "demo": {"lr": (1e-4, 2e-4), "alpha": (0.3, 0.9), "epochs": (1, 2)},
     "cpu": {"lr": (5e-5, 1e-4, 2e-4, 4e-4), "alpha": (0.1, 0.3, 0.5, 0.7, 0.9), "epochs": (1, 2, 4)},
     "paper": {"lr": (1e-5, 3e-5, 5e-5, 7e-5), "alpha": (0.1, 0.3, 0.5, 0.7, 0.9), "epochs": (1, 3, 5)},
 }
-SEARCH_OF = {  # by modality, in place of the above; not in toy
+SEARCH_OF: dict[str, dict[str, tuple[float, ...]]] = {  # by modality, in place of the above; not in toy
     "image": {"lr": (5e-4, 1e-3, 2e-3, 4e-3), "epochs": (4, 8, 16)},  # nothing there is pretrained
 }
 TAUS = (1.0, 2.0, 4.0, 8.0, 16.0)  # of the grid "temperature"

@@ -165,7 +165,11 @@ def table(number: int) -> pd.DataFrame:
 
 def _optima(number: int) -> pd.DataFrame:
     """Tables 7 and 12: a line per task, model and training that the paper prints."""
-    columns = {"α": ("alpha", _decimal), "Learning Rate": ("lr", _rate), "# Epochs": ("epochs", str)}
+    columns: dict[str, tuple[str, Callable]] = {
+        "α": ("alpha", _decimal),
+        "Learning Rate": ("lr", _rate),
+        "# Epochs": ("epochs", str),
+    }
     if number == 12:
         columns = {"α": columns.pop("α"), "τ": ("tau", str), **columns}
     lines = []

@@ -10,6 +10,8 @@ from kdnb.core.entropy import kl_divergence, posterior
 from kdnb.studies.deviations import constrained, toys
 from kdnb.studies.deviations.scatter import deviation, teacher_class_pair
 from kdnb.studies.deviations.trainers import (
+    Descent,
+    Teaching,
     fit_linear,
     fit_linears,
     fit_networks,
@@ -29,7 +31,7 @@ def random_teacher(*shape, seed=0, dtype=torch.float64):
 def digits():
     """(inputs, labels, a teacher's parameters, its logits) of two small sets of digits."""
     x, y, *_ = stacked([toys.digits(seed, 80, 0.3) for seed in SEEDS])
-    teacher = fit_networks(init_networks([(64, 16), (16, 10)], SEEDS), x, y, 8, 1e-2)
+    teacher = fit_networks(init_networks([(64, 16), (16, 10)], SEEDS), (x, y), Descent(8, 1e-2))
     return x, y, teacher, network_logits(teacher, x)
 
 
@@ -37,7 +39,7 @@ def student(digits, teacher_logits, epochs=3, share=0.0):
     """A student of its own start and order, at alpha 1 and tau 1."""
     x, y, teacher, _ = digits
     start = constrained.toward(init_networks([(64, 16), (16, 10)], [10, 11]), teacher, share)
-    return fit_networks(start, x, y, epochs, 1e-2, seeds=[10, 11], teacher=teacher_logits)
+    return fit_networks(start, (x, y), Descent(epochs, 1e-2, seeds=[10, 11]), Teaching(teacher_logits))
 
 
 def equal(ours, other):
@@ -156,8 +158,8 @@ def test_m_one_and_delta_nought_train_plain_distillation_bit_for_bit(digits):
     assert not equal(student(digits, constrained.sloped(teacher, 1.5)), plain)
     toy = toys.toy_b(rows=40, test_rows=1)
     logits = random_teacher(40, 5)
-    one = fit_linear(toy, 20, teacher=constrained.sloped(logits, 1.0))
-    assert torch.equal(one, fit_linear(toy, 20, teacher=logits))
+    one = fit_linear(toy, 20, teaching=Teaching(constrained.sloped(logits, 1.0)))
+    assert torch.equal(one, fit_linear(toy, 20, teaching=Teaching(logits)))
 
 
 def test_a_longer_and_nearer_student_matches_better_and_a_forced_one_goes_where_it_is_sent(digits):
@@ -190,7 +192,7 @@ def test_the_ends_of_lambda_are_start_and_teacher(digits):
 def test_linear_students_side_by_side_train_as_they_would_alone():
     toy, teachers = toys.toy_b(rows=40, test_rows=1), random_teacher(3, 40, 5)
     nought = torch.zeros(3, 200, 5, dtype=torch.float64)
-    alone = [fit_linear(toy, 15, teacher=teacher) for teacher in teachers]
+    alone = [fit_linear(toy, 15, teaching=Teaching(teacher)) for teacher in teachers]
     torch.testing.assert_close(fit_linears(toy, 15, teachers, nought), torch.stack(alone))
     halfway = fit_linears(toy, 10, teachers, nought)
     torch.testing.assert_close(fit_linears(toy, 5, teachers, halfway), torch.stack(alone))
@@ -204,10 +206,10 @@ def test_unlabelled_inputs_teach_by_their_teacher_alone():
     assert torch.equal(more.inputs, torch.cat([toy.inputs, extra]))
     assert torch.equal(more.labels[:50], toy.labels)
     logits = random_teacher(80, 10)
-    weights = fit_linear(more, 10, teacher=logits)
+    weights = fit_linear(more, 10, teaching=Teaching(logits))
     other = replace(more, labels=more.labels.flip(0))
-    assert torch.equal(fit_linear(other, 10, teacher=logits), weights)
-    assert not torch.equal(fit_linear(toy, 10, teacher=logits[:50]), weights)
+    assert torch.equal(fit_linear(other, 10, teaching=Teaching(logits)), weights)
+    assert not torch.equal(fit_linear(toy, 10, teaching=Teaching(logits[:50])), weights)
 
 
 def test_mistakes_are_told(digits):

@@ -6,7 +6,7 @@ import torch
 
 from kdnb.studies.deviations import constrained as made
 from kdnb.studies.deviations.constrained import log_odds, lowest
-from kdnb.studies.deviations.trainers import fit_linear
+from kdnb.studies.deviations.trainers import Teaching, fit_linear
 
 SEEDS = (0, 1, 2)
 
@@ -23,7 +23,7 @@ def table(toy_b):
 
 @pytest.fixture(scope="module")
 def digits_table():
-    return made.constrained_students(made.digits_bench((0, 1), rows=60, epochs=4), deltas=(1.0,), slopes=(2.0,))
+    return made.constrained_students(made.digits_bench((0, 1), rows=60, epochs=4), made.Strengths((1.0,), (2.0,)))
 
 
 def means(table, column):
@@ -58,7 +58,7 @@ def test_the_arms_are_what_the_public_trainers_make_of_their_targets(toy_b, tabl
     toy = toy_b.toys[1]
     teacher = toy.inputs @ fit_linear(toy, 150)
     for arm, strength, targets in (("KD", 0.0, teacher), ("slope", 2.0, 2 * teacher)):
-        weights = fit_linear(toy, 150, teacher=targets)
+        weights = fit_linear(toy, 150, teaching=Teaching(targets))
         accuracy = ((toy.test_inputs @ weights).argmax(1) == toy.test_labels).double().mean().item()
         low = lowest(teacher)
         gap = (log_odds(toy.inputs @ weights, teacher.argmax(1)) - log_odds(teacher))[low].mean().item()
@@ -92,7 +92,7 @@ def test_the_gain_of_distillation_goes_when_the_deviation_does(table):
 
 
 def test_delta_nought_is_distillation(toy_b):
-    rows = made.constrained_students(toy_b, deltas=(0.0,), slopes=(1.0,), shares=(0.0,), longer=1, main=0.0)
+    rows = made.constrained_students(toy_b, made.Strengths((0.0,), (1.0,), (0.0,), longer=1, main=0.0))
     accuracy, kl = means(rows, "accuracy"), means(rows, "kl_train")
     for arm in ("underfit", "placebo", "placebo, same dose", "slope", "match"):
         where = {"slope": ("KD", 1.0), "match": ("match", 0.0)}.get(arm, ("KD", 0.0))

@@ -7,7 +7,15 @@ from batches import random_batch
 from kdnb.studies.deviations import toys
 from kdnb.studies.deviations.scatter import beyond_control, deviation, teacher_class_pair
 from kdnb.studies.deviations.switching import recovered_gains
-from kdnb.studies.deviations.trainers import fit_linear, fit_networks, init_networks, network_logits, stacked
+from kdnb.studies.deviations.trainers import (
+    Descent,
+    Teaching,
+    fit_linear,
+    fit_networks,
+    init_networks,
+    network_logits,
+    stacked,
+)
 
 SEEDS = range(3)
 
@@ -172,7 +180,7 @@ def test_toy_b_linear_student_underfits_where_its_teacher_is_unsure():
     for seed in SEEDS:
         toy = toys.toy_b(seed)
         teacher = fit_linear(toy, 1000)
-        student = fit_linear(toy, 1000, teacher=toy.inputs @ teacher)
+        student = fit_linear(toy, 1000, teaching=Teaching(toy.inputs @ teacher))
         found = deviation(*teacher_class_pair(*((toy.inputs @ model).numpy() for model in (teacher, student))))
         right = [((toy.test_inputs @ w).argmax(1) == toy.test_labels).double().mean() for w in (teacher, student)]
         rows.append((found.low.gap, found.low.below, found.low.slope, found.slope, *right))
@@ -193,7 +201,7 @@ def toy_b_networks():
     def trained(start, teacher=None):
         seeds = range(start, start + 3)
         layers = init_networks([(200, 256), (256, 5)], seeds)
-        layers = fit_networks(layers, x, y, 60, 1e-3, seeds=seeds, teacher=teacher, tau=4.0)
+        layers = fit_networks(layers, (x, y), Descent(60, 1e-3, seeds=seeds), Teaching(teacher, tau=4.0))
         return {"train": network_logits(layers, x).numpy(), "test": network_logits(layers, test_x).numpy()}, layers
 
     teacher, layers = trained(0)

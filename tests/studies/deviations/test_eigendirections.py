@@ -8,7 +8,7 @@ from kdnb.studies.deviations import eigendirections
 
 @pytest.fixture(scope="module")
 def noisy():
-    return eigendirections.network_curves("MLP", 0.4, seeds=(0, 1), rows=300, epochs=30)
+    return eigendirections.network_curves("MLP", 0.4, (0, 1), eigendirections.Setup(300, 30))
 
 
 def test_three_trainings_a_seed_from_one_start(noisy):
@@ -35,7 +35,7 @@ def test_the_student_is_taught_by_its_teacher_alone(noisy):
 
 def test_a_start_of_its_own_changes_student_and_control_but_no_teacher():
     shared, own = (
-        eigendirections.network_curves("CNN", 0.0, seeds=(3,), rows=60, epochs=2, every=1, shared_start=start)
+        eigendirections.network_curves("CNN", 0.0, (3,), eigendirections.Setup(60, 2, every=1, shared_start=start))
         for start in (True, False)
     )
     same = [np.array_equal(a.bottom, b.bottom) for a, b in zip(shared, own, strict=True)]

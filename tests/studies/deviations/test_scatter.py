@@ -82,7 +82,7 @@ def test_the_figure_is_square_and_shows_every_example():
 def test_many_points_become_a_density_that_counts_them_all(rows):
     x, y = np.random.default_rng(0).normal(size=(2, rows))
     figure, ax = plt.subplots()
-    deviation_panel(x, y, ax, "kd_self", (-5, 5), share=0.25)
+    deviation_panel((x, y), ax, "kd_self", (-5, 5), share=0.25)
     (drawn,) = ax.collections
     if rows > MANY:
         assert drawn.get_array().sum() == rows

@@ -10,7 +10,7 @@ from kdnb.core.losses import one_hot_targets
 from kdnb.studies.deviations import similar_classes as al
 from kdnb.studies.deviations import similar_classes as zeroing
 from kdnb.studies.deviations.spectral import gradient_flow
-from kdnb.studies.deviations.trainers import fit_linear, fit_networks, init_networks
+from kdnb.studies.deviations.trainers import Descent, Teaching, fit_linear, fit_networks, init_networks
 
 LAM = np.r_[np.full(10, 10.0), np.full(2000, 0.2)]
 TRUTH = np.r_[np.ones(10), np.zeros(2000)]
@@ -41,13 +41,13 @@ def test_the_filters_are_the_gradients_they_are_named_after():
         np.testing.assert_allclose(v.T @ direction / (v.T @ x.T @ y), al.directions(lam, 0.05)[name], rtol=1e-9)
 
 
-def measured(steps, **changes):
+def measured(steps, rows=1000, **changes):
     """Means over the seeds of `measures` for a teacher of `steps` steps."""
-    rows = []
+    found = []
     for seed in SEEDS:
-        simulation = al.similar_classes(seed, **changes)
-        rows.append(al.measures(simulation, fit_linear(simulation.toy, steps, lr=2.0)))
-    return {name: np.mean([row[name] for row in rows]) for name in rows[0]}
+        simulation = al.similar_classes(seed, rows, al.Resemblance(**changes))
+        found.append(al.measures(simulation, fit_linear(simulation.toy, steps, lr=2.0)))
+    return {name: np.mean([one[name] for one in found]) for name in found[0]}
 
 
 def cosines(found):
@@ -79,7 +79,7 @@ def test_little_similarity_and_little_noise_is_a_failure_case():
 
 
 def test_first_gradient_is_autograds():
-    toy = al.similar_classes(0, rows=50, dim=30).toy
+    toy = al.similar_classes(0, 50, al.Resemblance(dim=30)).toy
     targets = torch.rand(50, 10, dtype=torch.float64).softmax(1)
     weights = torch.zeros(30, 10, dtype=torch.float64, requires_grad=True)
     loss = F.cross_entropy(toy.inputs @ weights, targets)
@@ -87,7 +87,7 @@ def test_first_gradient_is_autograds():
 
 
 def test_the_features_themselves_have_cosine_one_and_a_common_vector_changes_nothing():
-    simulation = al.similar_classes(0, rows=20, dim=40)
+    simulation = al.similar_classes(0, 20, al.Resemblance(dim=40))
     common = torch.randn(40, 1, dtype=torch.float64)
     assert al.cosine_to_features(simulation.features.T * 3 + common, simulation.features) == pytest.approx(1)
     assert al.cosine_to_features(-simulation.features.T, simulation.features) == pytest.approx(-1)
@@ -133,36 +133,36 @@ def test_the_running_choice_follows_the_model_run_by_run():
 
 def test_zeroing_reaches_both_trainers():
     """The first step moves no masked logit's weights; the others move as without the mask."""
-    toy = al.similar_classes(0, rows=40, dim=20, test_rows=1, num_classes=4).toy
+    toy = al.similar_classes(0, 40, al.Resemblance(dim=20, num_classes=4), test_rows=1).toy
 
     def third(logits, _):
         return torch.arange(4).eq(3).expand(logits.shape)
 
-    plain, zeroed = fit_linear(toy, 1), fit_linear(toy, 1, mask=third)
+    plain, zeroed = fit_linear(toy, 1), fit_linear(toy, 1, teaching=Teaching(mask=third))
     assert zeroed[:, 3].abs().sum() == 0
     torch.testing.assert_close(zeroed[:, :3], plain[:, :3])
     inputs, labels = toy.inputs.float()[None], toy.labels[None]
     start = init_networks([(20, 6), (6, 4)], (0,))
-    end = fit_networks(start, inputs, labels, 1, 0.1, 40, optimizer="sgd", mask=third)
+    end = fit_networks(start, (inputs, labels), Descent(1, 0.1, 40, "sgd"), Teaching(mask=third))
     assert torch.equal(end[2][..., 3], start[2][..., 3])
     assert not torch.equal(end[2][..., :3], start[2][..., :3])
 
 
 def test_groups_of_classes():
-    pairs = al.similar_classes(0, rows=200, dim=20, test_rows=1, group=2)
+    pairs = al.similar_classes(0, 200, al.Resemblance(dim=20, group=2), test_rows=1)
     assert torch.equal(pairs.similar, pairs.toy.labels ^ 1)
-    fives = al.similar_classes(0, rows=200, dim=20, test_rows=1, group=5)
+    fives = al.similar_classes(0, 200, al.Resemblance(dim=20, group=5), test_rows=1)
     assert torch.equal(fives.similar // 5, fives.toy.labels // 5)
     assert not fives.similar.eq(fives.toy.labels).any()
     with pytest.raises(ValueError, match="group must be 0 or divide 10 classes"):
-        al.similar_classes(group=3)
+        al.Resemblance(group=3)
 
 
 def test_mistakes_are_told():
     with pytest.raises(ValueError, match=r"m must be in 0..2, got 3"):
         zeroing.most_similar(torch.zeros(3, 3), 3)
     with pytest.raises(ValueError, match=r"rho must be in \[0, 1\], got 1.5"):
-        al.similar_classes(rho=1.5)
+        al.Resemblance(rho=1.5)
     with pytest.raises(ValueError, match="one shape"):
         al.alignment(LAM, TRUTH, 5.0, np.ones(3))
     with pytest.raises(ValueError, match="no angle"):

@@ -128,7 +128,7 @@ def test_runs_outside_the_grid_are_not_read(kept, quick):
 
 def test_the_ledger_gives_them_their_verdicts(kept):
     """Self-KD lies .8 - .2 below its teacher's low end, the control nowhere; standard KD .1 below its control."""
-    found = registry.ledger(None, ("H6",), deviations=kept()).set_index("id")
+    found = registry.ledger(None, ("H6",), {"deviations": kept()}).set_index("id")
     assert found.effect["H6.1"] == pytest.approx(-0.6, abs=1e-6)
     assert found.effect["H6.2"] == pytest.approx(-0.1 + 0.6, abs=1e-6)
     assert found.verdict[["H6.1", "H6.2"]].tolist() == ["holds", "holds"]
@@ -144,6 +144,6 @@ def test_a_mean_r_has_no_interval_beyond_what_an_r_can_be(kept):
         gain = gains.get((point.arm, point.config.tau), 0.0)
         return 0.5 + (gain if point.config.seed else -gain)
 
-    row = registry.ledger(None, ("H6.3",), deviations=kept(accuracy=accuracy)).iloc[0]
+    row = registry.ledger(None, ("H6.3",), {"deviations": kept(accuracy=accuracy)}).iloc[0]
     assert (row.low, row.high) == (-1, 1)
     assert row.verdict == "undecided"

@@ -134,13 +134,13 @@ def test_a_linear_student_of_the_labels_is_its_teacher(toy_b):
 
 
 def test_digits_networks_change_with_the_switch_and_share_their_ends():
-    rows = switched_toys.digits_switches(0.4, SEEDS[:2], at=(0.5,), rows=64, epochs=2)
+    rows = switched_toys.digits_switches(0.4, SEEDS[:2], (0.5,), switched_toys.DigitsSetup(64, 2))
     assert rows.groupby("way").switch_at.unique().map(list).tolist() == [[0, 0.5, 1]] * 2
     wide = rows.pivot(index="seed", columns=["way", "switch_at"], values="entropy")
     assert (wide[LATE, 0.0] == wide[EARLY, 1.0]).all()
     assert (wide[LATE, 1.0] == wide[EARLY, 0.0]).all()
     assert wide.T.nunique().tolist() == [4, 4]
-    stopped = switched_toys.digits_switches(0.4, SEEDS[:2], at=(), rows=64, epochs=2, teacher_epochs=1)
+    stopped = switched_toys.digits_switches(0.4, SEEDS[:2], (), switched_toys.DigitsSetup(64, 2, 1))
     assert (stopped.teacher_fit.unique() != rows.teacher_fit.unique()).all()
 
 
@@ -196,7 +196,7 @@ def test_no_runs_no_table(store):
 
 
 def test_one_seed_decides_nothing_in_the_ledger(stored):
-    found = registry.ledger(None, ("H7",), switching=switching.study("rt", "toy")).set_index("id")
+    found = registry.ledger(None, ("H7",), {"switching": switching.study("rt", "toy")}).set_index("id")
     assert set(found.index) == {"H7.1", "H7.2", "H7.3"}  # H7.4 is a simulation
     assert set(found.verdict) <= {"undecided", "no runs"}
     assert set(found.run_ids["H7.1"]) <= set(stored)

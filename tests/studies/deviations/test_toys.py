@@ -10,7 +10,16 @@ from kdnb.core.methods import share_after
 from kdnb.studies.deviations import toys
 from kdnb.studies.deviations.switched_toys import switched
 from kdnb.studies.deviations.switching import recovered_gains
-from kdnb.studies.deviations.trainers import fit_linear, fit_networks, init_networks, network_logits, patches, stacked
+from kdnb.studies.deviations.trainers import (
+    Descent,
+    Teaching,
+    fit_linear,
+    fit_networks,
+    init_networks,
+    network_logits,
+    patches,
+    stacked,
+)
 
 SEEDS = range(3)
 
@@ -49,7 +58,7 @@ def toy_a_entropies():
     def arm(name, hidden, teacher=None, alpha=1.0, tau=1.0, start=0):
         seeds = range(start, start + 3)
         parameters = init_networks([(10, hidden), (hidden, 3)], seeds)
-        parameters = fit_networks(parameters, x, y, 20, 3e-3, seeds=seeds, teacher=teacher, alpha=alpha, tau=tau)
+        parameters = fit_networks(parameters, (x, y), Descent(20, 3e-3, seeds=seeds), Teaching(teacher, alpha, tau))
         logits = network_logits(parameters, test_x)
         train[name] = network_logits(parameters, x)
         told[name] = (
@@ -120,7 +129,7 @@ def test_toy_b_switching_recovers_the_known_gains():
         toy = toys.toy_b(seed)
         teacher = toy.inputs @ fit_linear(toy, 300)
         alphas = [0.0, 1.0, *(switched(*ends, s * 300) for ends in ((0, 1), (1, 0)) for s in (0.25, 0.5, 0.75))]
-        found.append([accuracy(toy, fit_linear(toy, 300, teacher=teacher, alpha=alpha)) for alpha in alphas])
+        found.append([accuracy(toy, fit_linear(toy, 300, teaching=Teaching(teacher, alpha))) for alpha in alphas])
     one_hot, kd, *to_kd, a, b, c = np.mean(found, axis=0)
     assert [one_hot, kd, *to_kd, a, b, c] == pytest.approx(
         [0.758, 0.803, 0.796, 0.785, 0.773, 0.767, 0.777, 0.788], abs=0.02
@@ -156,7 +165,7 @@ def test_the_ends_are_bit_identical_to_the_pure_methods(ramp, alpha):
     teacher = torch.randn(60, 5, generator=torch.Generator().manual_seed(0)).double()
 
     def weights(alpha):
-        return fit_linear(toy, 30, teacher=teacher, alpha=alpha, tau=2.0)
+        return fit_linear(toy, 30, teaching=Teaching(teacher, alpha, 2.0))
 
     one_hot, kd = fit_linear(toy, 30), weights(alpha)
     assert not torch.equal(one_hot, kd)
@@ -174,10 +183,10 @@ def test_the_teacher_is_not_asked_before_the_switch():
         return torch.zeros(40, 5, dtype=torch.float64)
 
     fit_linear(
-        toy, 20, teacher=teacher, alpha=switched(0, 1, 12), on_step=lambda step, _: step_now.__setitem__(0, step)
+        toy, 20, teaching=Teaching(teacher, switched(0, 1, 12)), on_step=lambda step, _: step_now.__setitem__(0, step)
     )
     assert asked == [12]
-    fit_linear(toy, 20, teacher=teacher, alpha=switched(0, 1, 20))
+    fit_linear(toy, 20, teaching=Teaching(teacher, switched(0, 1, 20)))
     assert asked == [12]
 
 
@@ -194,15 +203,15 @@ def test_the_linear_trainer_takes_autograds_steps():
         loss = 0.4 * F.cross_entropy(logits, toy.labels) + 0.6 * 9 * soft
         (pull,) = torch.autograd.grad(loss, weights)
         weights = (weights - 0.5 * pull).detach().requires_grad_(True)
-    torch.testing.assert_close(fit_linear(toy, 4, teacher=teacher, alpha=0.6, tau=3.0), weights.detach())
+    torch.testing.assert_close(fit_linear(toy, 4, teaching=Teaching(teacher, 0.6, 3.0)), weights.detach())
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_networks_side_by_side_train_as_they_would_alone(optimizer):
     x, y, *_ = stacked([toy_a(seed, rows=50, test_rows=5) for seed in (0, 1)])
     layers = [(10, 6), (6, 3)]
-    both = fit_networks(init_networks(layers, (4, 5)), x, y, 3, 0.01, 16, seeds=(8, 9), optimizer=optimizer)
-    second = fit_networks(init_networks(layers, (5,)), x[1:], y[1:], 3, 0.01, 16, seeds=(9,), optimizer=optimizer)
+    both = fit_networks(init_networks(layers, (4, 5)), (x, y), Descent(3, 0.01, 16, optimizer, (8, 9)))
+    second = fit_networks(init_networks(layers, (5,)), (x[1:], y[1:]), Descent(3, 0.01, 16, optimizer, (9,)))
     for together, alone in zip(both, second, strict=True):
         torch.testing.assert_close(together[1:], alone)
 
@@ -236,10 +245,8 @@ def test_mistakes_in_toys_are_told():
     with pytest.raises(ValueError, match=r"rows must be in 10..1796, got 1797"):
         toys.digits(rows=1797)
     with pytest.raises(ValueError, match="'rmsprop'"):
-        fit_networks(
-            init_networks([(4, 2)], (0,)), torch.zeros(1, 3, 4), torch.zeros(1, 3), 1, 0.1, optimizer="rmsprop"
-        )
+        Descent(1, 0.1, optimizer="rmsprop")
     with pytest.raises(ValueError, match="square"):
         patches(torch.zeros(2, 60))
     with pytest.raises(ValueError, match=r"alpha must be in \[0, 1\], got 3"):
-        fit_linear(toys.toy_b(rows=10, test_rows=1), 1, teacher=torch.zeros(10, 5).double(), alpha=3.0)
+        fit_linear(toys.toy_b(rows=10, test_rows=1), 1, teaching=Teaching(torch.zeros(10, 5).double(), 3.0))

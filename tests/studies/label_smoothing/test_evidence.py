@@ -92,7 +92,7 @@ def test_without_a_second_tau_there_is_no_temperature_evidence(store):
     store_run(config("erm_small"))
     study = tables.study("rt", "toy")
     assert registry.evidence(study) == dict.fromkeys(("temperature", "smoothing", "deviations", "switching"))
-    found = registry.ledger(study, **registry.evidence(study)).set_index("id")
+    found = registry.ledger(study, others=registry.evidence(study)).set_index("id")
     assert found.verdict["H5.1a"] == found.verdict["H15.1b"] == "no runs"
     assert "H5.1a" not in set(registry.ledger(study).id)
 
@@ -101,7 +101,7 @@ def test_large_alpha_is_the_smoothing_evidence(grid):
     study = tables.study("rt", "toy")
     found = registry.evidence(study)["smoothing"]
     assert set(found.table.alpha) == {0.9}
-    row = registry.ledger(study, smoothing=found).set_index("id").loc["H15.1b"]
+    row = registry.ledger(study, others={"smoothing": found}).set_index("id").loc["H15.1b"]
     confidence = 1 / (1 + np.exp(-1.0))
     assert row.effect == pytest.approx(confidence - 10 / 12, abs=1e-6)
     assert row.verdict == "holds"
@@ -174,12 +174,12 @@ def test_no_seed_counts_twice_where_an_arm_has_two_teachers(grid):
 
 def _ledger():
     study = tables.study("rt", "toy")
-    return registry.ledger(study, **registry.evidence(study)).set_index("id")
+    return registry.ledger(study, others=registry.evidence(study)).set_index("id")
 
 
 def test_entropy_falls_with_tau_in_this_grid(grid):
     study = tables.study("rt", "toy")
-    found = registry.ledger(study, **registry.evidence(study)).set_index("id")
+    found = registry.ledger(study, others=registry.evidence(study)).set_index("id")
 
     def entropy(gap):
         p = 1 / (1 + np.exp(-gap))
