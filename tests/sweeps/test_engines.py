@@ -30,7 +30,7 @@ from kdnb.sweeps.record import Sweep
 WATCHED = Path(__file__).parents[1] / "watched"
 SWEEP = ["sweep", "search", "--task", "rt", "--profile", "toy", "--threads", "1"]  # 16 points in 8 trainings
 TOY = Sweep(grid="search", tasks=("rt",), profile="toy")
-DEADLINE = 240  # seconds that a step of a test may take on a busy machine
+SILENCE = 240  # seconds without a word from any process of a test after which it counts as hung
 
 needs_ray = pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="Ray is not installed (extra [cluster])")
 
@@ -39,21 +39,23 @@ class Watched:
     """Sweeps in processes of their own, on one store, with a journal of their trainings."""
 
     def __init__(self, folder: Path):
-        self.outputs, self.path, self.started = folder / "outputs", folder / "journal", []
+        self.outputs, self.path, self.started = folder / "outputs", folder / "journal", {}
         self.path.touch()
 
     def start(self, *words, hold=None, poison=None) -> subprocess.Popen:
         """kdnb with these words; hold, poison: config fields of trainings that stop half-way, or kill their process."""
         environment = {
             **os.environ, "PYTHONPATH": str(WATCHED), "KDNB_OUTPUTS": str(self.outputs), "KDNB_JOURNAL": str(self.path),
-            "KDNB_HOLD": json.dumps(hold or {}), "KDNB_POISON": json.dumps(poison or {}),
+            "KDNB_HOLD": json.dumps(hold or {}), "KDNB_POISON": json.dumps(poison or {}), "PYTHONUNBUFFERED": "1",
         }  # fmt: skip
         code = "from kdnb.cli.main import main; main()"
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, start_new_session=True,
-        )  # fmt: skip
-        self.started.append(process)
+        path = self.path.with_name(f"told-{len(self.started)}")
+        with path.open("w") as told:
+            process = subprocess.Popen(
+                [sys.executable, "-c", code, *words], env=environment, stdout=told, stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )  # fmt: skip
+        self.started[process] = path
         return process
 
     def run(self, *words, **options) -> str:
@@ -62,7 +64,8 @@ class Watched:
 
     def end(self, process: subprocess.Popen, code: int = 0) -> str:
         """Wait for a process; what it told."""
-        told = process.communicate(timeout=DEADLINE)[0]
+        self.wait_for(lambda: process.poll() is not None)
+        told = self.started[process].read_text()
         assert process.returncode == code, told
         return told
 
@@ -75,11 +78,13 @@ class Watched:
         return Counter(name for what, name, _ in self.journal() if what == word)
 
     def wait_for(self, test, process: subprocess.Popen | None = None) -> None:
-        """Wait until a test is true; process: must not end before."""
-        deadline = time.monotonic() + DEADLINE
+        """Wait until a test is true, as long as something happens meanwhile; process: must not end before."""
+        written, since = -1, time.monotonic()
         while not test():
-            assert process is None or process.poll() is None, process.communicate()[0]
-            assert time.monotonic() < deadline, self.journal()
+            assert process is None or process.poll() is None, self.started[process].read_text()
+            before, written = written, sum(path.stat().st_size for path in (self.path, *self.started.values()))
+            since = time.monotonic() if written != before else since
+            assert time.monotonic() < since + SILENCE, (self.journal(), [p.read_text() for p in self.started.values()])
             time.sleep(0.02)
 
     def held(self) -> dict[str, int]:
@@ -421,7 +426,7 @@ def test_ray_is_started_three_times_at_most_and_leaves_nothing(fit, monkeypatch,
         assert not folder.exists()
         if number >= failures:
             left.stdin.close()
-        left.wait(timeout=DEADLINE)  # the others were ended
+        left.wait(timeout=SILENCE)  # the others were ended
     assert os.environ["PYTHONPATH"] == before
 
 
