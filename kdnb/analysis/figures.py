@@ -54,7 +54,9 @@ def style(arm: str) -> dict:
     return {"color": METHOD_COLORS[method], "marker": METHOD_MARKERS[method]}
 
 
-def save(figure: Figure, notebook: str, name: str, data: pd.DataFrame, alt: str, caption: str = ""):
+def save(  # noqa: PLR0913  (what every figure of every notebook gives)
+    figure: Figure, notebook: str, name: str, data: pd.DataFrame, alt: str, caption: str = ""
+):
     """Save as PNG with the plotted data as CSV beside it; returns the picture with its alt text for the cell.
 
     Files: outputs/figures/<notebook>__<name>.png and .csv.
