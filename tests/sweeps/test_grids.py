@@ -309,6 +309,7 @@ def test_a_wrong_name_gets_the_nearest(wrong, words):
         made(**{"grid": "table1", **wrong})
 
 
+@pytest.mark.slow
 def test_forty_thousand_points_are_made_and_named_in_a_second_or_so():
     """Processor time, a loose bound: some 0.9 s here. As `kdnb plan` does it, teachers selected."""
     started = time.process_time()

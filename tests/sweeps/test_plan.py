@@ -118,6 +118,7 @@ def test_a_spoiled_file_of_measurements_is_measured_again(store):
         assert plan.stored_probe("rt", "toy", "small") is None
 
 
+@pytest.mark.slow
 def test_a_probe_tells_what_training_takes(toy, quick):
     """Within a factor of three, on a machine that others use: enough to tell minutes from days."""
     from kdnb.experiment.training import train as fit
@@ -144,6 +145,7 @@ def test_the_command_counts_the_papers_grids(kdnb):
     assert (found["runs"], found["teachers"]["runs"]) == (9800, 140)
 
 
+@pytest.mark.slow
 def test_the_command_follows_a_search_from_nothing_to_done(kdnb):
     toy = splits.load("rt", "toy")
     words = ("plan", "search", "--profile", "toy", "--json")
@@ -197,6 +199,7 @@ def test_a_mistake_is_one_line(kdnb, words, told):
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_plan_over_forty_thousand_runs_is_quick(tmp_path):
     """Names of folders are all that is looked at. Wall time of the whole command, a loose bound: some 2 s here."""
     count, toy = 0, {task: splits.load(task, "toy").fingerprint for task in ("rt", "headline", "passage", "relation")}
@@ -215,6 +218,7 @@ def test_a_plan_over_forty_thousand_runs_is_quick(tmp_path):
     assert (found["runs"], found["done"], found["waiting"]) == (39200, 39200, 23520)
 
 
+@pytest.mark.slow
 def test_plans_and_selections_need_no_torch():
     names = "kdnb.cli.sweeps"
     code = f"import sys, {names}; sys.exit('torch' in sys.modules or 'scipy' in sys.modules)"
@@ -224,6 +228,7 @@ def test_plans_and_selections_need_no_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_the_list_that_is_planned_is_the_list_that_is_run(store, toy):
     """What `plan` counts as done is what `run_points` stores, training by training."""
     stages = grids.stages("search", "rt", "toy", toy.fingerprint, arms=("erm_small",), only={"lr": 1e-2})

@@ -104,6 +104,7 @@ def test_what_was_there_before_the_start_sets_no_pace(record):
         assert status.lines(status.of(record))[-1] == "expected end: unknown until the first point is finished"
 
 
+@pytest.mark.slow
 def test_a_dead_process_is_not_running(record):
     erm = record.points("erm")
     ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
@@ -186,6 +187,7 @@ with Heartbeat([config]) as heartbeat:
 """
 
 
+@pytest.mark.slow
 def test_forty_thousand_points_are_told_at_once(tmp_path):
     environment = {**os.environ, "KDNB_OUTPUTS": str(tmp_path)}
     maker = subprocess.Popen(
