@@ -4,7 +4,7 @@ PROFILE ?= demo
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help study test bench bench-revisions gpu lab lint docs report doctor clean clean-all
+.PHONY: help study test quick bench bench-revisions gpu lab lint docs report doctor clean clean-all
 
 help:  ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -22,6 +22,10 @@ test: $(READY)  ## the tests, every notebook among them
 	@$(BIN)/python -c 'import ray' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cluster]' || echo 'no Ray here: its tests are skipped'
 	$(BIN)/python -m kdnb.data.assets
 	$(BIN)/python -m pytest
+
+quick: $(READY)  ## the tests without those marked slow, under a minute
+	$(BIN)/python -m kdnb.data.assets
+	$(BIN)/python -m pytest -m "not slow"
 
 .venv-bench/.ready: pyproject.toml constraints.txt benchmarks/requirements.txt
 	$(PYTHON) -m venv .venv-bench

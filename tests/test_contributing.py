@@ -54,6 +54,7 @@ def test_a_task_is_added(monkeypatch):
     assert data.fingerprint != splits.load("section", "toy").fingerprint  # other labels are other data
 
 
+@pytest.mark.slow
 def test_a_model_is_added(monkeypatch, toy):
     """Its entry in the catalog is all that names, commands and models need."""
     (name, source), *_ = eval(code("A model"), {"Source": Source}).items()
@@ -107,6 +108,7 @@ def test_a_method_leaves_the_names_of_other_runs_alone(focal):
     assert not any("gamma" in config.to_json() for config in others)
 
 
+@pytest.mark.slow
 def test_a_study_is_added(tmp_path, monkeypatch):
     """Its folder and its name in STUDIES: the grid is known, planned by name, and gone with the name.
 

@@ -149,18 +149,21 @@ def test_only_paths_spells_a_path(path):
         assert word not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(MODULES) - NEEDS_TORCH - {"__init__"}))
 def test_reading_runs_needs_no_torch(name):
     code = f"import sys, kdnb.{name}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_importing_kdnb_imports_nothing_else():
     code = "import sys; before = set(sys.modules); import kdnb; print(*sorted(set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["kdnb"]
 
 
+@pytest.mark.slow
 def test_paths_follow_the_environment_and_not_the_working_directory(tmp_path):
     code = "from kdnb import paths; print(paths.DATA_CACHE, paths.RUNS, paths.NOTEBOOKS)"
     import os

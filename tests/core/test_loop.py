@@ -82,6 +82,7 @@ def test_an_untrained_model_is_all_but_undecided(erm):
     assert erm.history[0]["test_entropy"] == pytest.approx(np.log(2), abs=0.02)
 
 
+@pytest.mark.slow
 def test_the_curves_cost_no_other_logits(toy, quick):
     """Sampling the curves changes no weight and no random draw."""
     plain, sampled = fit(quick(), toy), fit(quick(history_points=7, history_rows=9), toy)
@@ -98,6 +99,7 @@ def test_a_run_tells_what_it_cost_and_where(erm):
     assert cost["peak_memory_mib"] > 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_same_seed_gives_identical_logits(toy, quick, precision):
     config = quick("erm_large", precision=precision, epochs=2)
@@ -107,6 +109,7 @@ def test_the_same_seed_gives_identical_logits(toy, quick, precision):
     assert same_logits(first, fit(config, toy))
 
 
+@pytest.mark.slow
 def test_the_callers_random_state_is_left_alone(toy, quick):
     torch.manual_seed(3)
     wanted = torch.rand(4)
@@ -115,6 +118,7 @@ def test_the_callers_random_state_is_left_alone(toy, quick):
     assert torch.equal(torch.rand(4), wanted)
 
 
+@pytest.mark.slow
 def test_another_seed_gives_another_start_and_the_same_order(toy, quick, built, monkeypatch):
     orders, real = [], loop.plan_batches
 
@@ -129,6 +133,7 @@ def test_another_seed_gives_another_start_and_the_same_order(toy, quick, built, 
     assert [rows.tolist() for rows in orders[0]] == [rows.tolist() for rows in orders[1]]
 
 
+@pytest.mark.slow
 def test_another_order_seed_changes_the_order_and_not_the_start(toy, quick, built, monkeypatch):
     orders, real = [], loop.plan_batches
 
@@ -144,6 +149,7 @@ def test_another_order_seed_changes_the_order_and_not_the_start(toy, quick, buil
     assert [rows.tolist() for rows in orders[0]] != [rows.tolist() for rows in orders[1]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tau", [1.0, 8.0])
 def test_alpha_0_gives_the_very_weights_of_erm(toy, quick, teacher, built, tau):
     """At equal seed LS, KD and teacher-free KD with no soft target are ERM, to the last bit, dropout and all."""
@@ -160,6 +166,7 @@ def test_alpha_0_gives_the_very_weights_of_erm(toy, quick, teacher, built, tau):
             assert torch.equal(weight, model.state_dict()[name]), name
 
 
+@pytest.mark.slow
 def test_every_method_trains_another_model(toy, quick, teacher):
     runs = [
         fit(quick("erm_small"), toy), fit(quick("ls_small"), toy),
@@ -172,6 +179,7 @@ def test_every_method_trains_another_model(toy, quick, teacher):
     assert "agreement" not in runs[0].metrics["test"]
 
 
+@pytest.mark.slow
 def test_ls_raises_entropy_towards_its_optimum(toy, quick, erm):
     """The bound of the theory: at alpha .9 and K = 2 the optimum has .688 nats, far above what ERM ends with."""
     smoothed = fit(quick("ls_small", alpha=0.9, epochs=10, lr=1e-2), toy)
@@ -179,11 +187,13 @@ def test_ls_raises_entropy_towards_its_optimum(toy, quick, erm):
     assert smoothed.metrics["train"]["entropy"] > 0.65
 
 
+@pytest.mark.slow
 def test_a_student_never_runs_its_teacher(toy, quick, teacher, built):
     fit(quick("kd_self", teacher_run=teacher.run_id), toy, teacher)
     assert len(built) == 1
 
 
+@pytest.mark.slow
 def test_a_student_sees_each_rows_own_teacher_logits(toy, quick, teacher, monkeypatch):
     """The soft targets of a batch are the stored train logits of the rows in it, in their order."""
     rows, seen, plan, loss = [], [], loop.plan_batches, loop.batch_loss
@@ -195,6 +205,7 @@ def test_a_student_sees_each_rows_own_teacher_logits(toy, quick, teacher, monkey
         np.testing.assert_array_equal(labels.numpy(), toy.splits["train"].labels[batch])
 
 
+@pytest.mark.slow
 def test_reverse_kd_is_the_same_call_with_the_models_exchanged(toy, quick, teacher):
     large = fit(quick("erm_large"), toy)
     forward = fit(quick("kd_standard", teacher_run=large.run_id), toy, large)
@@ -212,12 +223,14 @@ def test_a_missing_or_wrong_teacher_is_refused(toy, quick, teacher):
         fit(replace(config, teacher_run="rt-erm-small-s9-0123456789ab"), toy, teacher)
 
 
+@pytest.mark.slow
 def test_a_teacher_of_another_task_is_refused(quick, teacher):
     other = splits.load("headline", "toy")
     with pytest.raises(ValueError, match=r"was trained on rt .* the student on headline .*must be the same"):
         fit(quick("kd_self", data=other, teacher_run=teacher.run_id), other, teacher)
 
 
+@pytest.mark.slow
 def test_a_teacher_of_another_label_order_is_refused(toy, quick, teacher):
     turned = replace(toy.task, labels=toy.task.labels[::-1])
     other = splits.TaskData(turned, toy.splits, splits._fingerprint(turned, toy.splits))
@@ -225,6 +238,7 @@ def test_a_teacher_of_another_label_order_is_refused(toy, quick, teacher):
         fit(quick("kd_self", data=other, teacher_run=teacher.run_id), other, teacher)
 
 
+@pytest.mark.slow
 def test_data_of_another_config_are_refused(toy, quick):
     with pytest.raises(ValueError, match=f"is for data {'0' * 16}, got {toy.fingerprint}"):
         fit(quick(data=splits.TaskData(toy.task, toy.splits, "0" * 16)), toy)
@@ -283,6 +297,7 @@ def test_learning_rates_are_those_of_transformers(quick, schedule, warmup):
         scheduler.step()
 
 
+@pytest.mark.slow
 def test_one_training_serves_every_epoch_count_bit_for_bit(toy, quick, teacher):
     kd = {"teacher_run": teacher.run_id, "schedule": "constant", "history_points": 3, "precision": "bf16"}
     configs = [quick("kd_self", epochs=epochs, **kd) for epochs in (3, 1, 4)]
@@ -314,6 +329,7 @@ def test_the_step_callback_counts_every_step(toy, quick):
     assert all(np.isfinite(loss) for _, _, loss in steps)
 
 
+@pytest.mark.slow
 def test_the_head_is_new_from_the_seed_and_the_tiny_encoder_too(toy, quick):
     first, again, other = (text.build(quick(seed=seed), toy).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
@@ -322,6 +338,7 @@ def test_the_head_is_new_from_the_seed_and_the_tiny_encoder_too(toy, quick):
     assert (first["classifier.bias"] == 0).all()
 
 
+@pytest.mark.slow
 def test_training_one_model_leaves_the_next_ones_start_alone(toy, quick, built):
     fit(quick(lr=1e-1), toy)
     fit(quick(lr=1e-1), toy)

@@ -290,6 +290,7 @@ print("trained" if sweep.ensure(config, what)[1] else "loaded")
 """
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_run_once(tmp_path):
     environment = {**os.environ, "KDNB_OUTPUTS": str(tmp_path / "outputs")}
     asking = [
@@ -321,6 +322,7 @@ except StoreError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [0, 300, 700, 1000])
 def test_a_file_that_cannot_grow_leaves_nothing_behind(tmp_path, limit):
     """The kernel itself refuses to write more than `limit` bytes to a file."""

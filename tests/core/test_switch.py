@@ -45,6 +45,7 @@ def pure(config, method):
     return replace(config, method=method, before="", after="", switch_at=0, ramp=0, teacher_run=teacher)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [("erm", "kd"), ("kd", "erm"), ("ls", "kd"), ("erm", "ls")])
 @pytest.mark.parametrize("ramp", [0.0, 0.25])
 def test_a_switch_at_either_end_is_the_pure_method_bit_for_bit(toy, teacher, switched, before, after, ramp):
@@ -57,12 +58,14 @@ def test_a_switch_at_either_end_is_the_pure_method_bit_for_bit(toy, teacher, swi
             np.testing.assert_array_equal(one.logits[split], other.logits[split])
 
 
+@pytest.mark.slow
 def test_a_switch_in_the_middle_is_neither(toy, teacher, switched):
     found = [fit(switched("erm", "kd", at), toy, teacher).logits["test"] for at in (0.0, 0.5, 1.0)]
     assert not np.array_equal(found[0], found[1])
     assert not np.array_equal(found[1], found[2])
 
 
+@pytest.mark.slow
 def test_the_first_half_is_the_pure_methods_first_half(toy, teacher, switched):
     """Up to the switch the two trainings are one: their losses agree to the bit, and then no more."""
     losses = {}
@@ -105,6 +108,7 @@ class Watched(dict):
         return super().__getitem__(split)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("at", "first"), [(0.0, 1), (0.5, 5), (0.75, 7)])
 def test_the_teachers_logits_are_not_touched_before_the_switch(toy, teacher, switched, monkeypatch, at, first):
     """T7.3, by counting: nothing is read until the first step of KD, and then once."""

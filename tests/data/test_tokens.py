@@ -118,6 +118,7 @@ def test_chunks_leave_no_seam(monkeypatch):
         np.testing.assert_array_equal(getattr(pieces, part), getattr(whole, part))
 
 
+@pytest.mark.slow
 def test_logits_come_in_the_splits_order_whatever_the_batches(toy, quick, monkeypatch):
     from kdnb.core import predict as module
 
@@ -138,6 +139,7 @@ def test_logits_come_in_the_splits_order_whatever_the_batches(toy, quick, monkey
     assert together.std(dim=0).min() > 1e-4  # the order would not show on equal rows
 
 
+@pytest.mark.slow
 def test_half_precision_logits_are_float32(toy, quick):
     tokenizer = text.load_tokenizer("tiny-small", toy)
     tokens = tokenize(toy.splits["test"], tokenizer, 32)

@@ -49,6 +49,7 @@ def test_the_benchmarks_are_short(path):
             assert node.end_lineno - node.lineno + 1 <= 40, f"{path.stem}.{node.name}"
 
 
+@pytest.mark.slow
 def test_two_steps_of_kdnb_give_a_whole_result(tmp_path):
     command = [sys.executable, str(BENCHMARKS / "bench.py"), "--steps", "2", "--rounds", "1", "--warm", "1"]
     command += ["--only", "kdnb", "causes", "--profile", "toy", "--out", str(tmp_path)]
@@ -80,6 +81,7 @@ def script(name, *arguments, **environment):
     return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_gpu_check_runs_at_toy_size_on_a_cpu(benchmarks, tmp_path):
     out = tmp_path / "gpu.json"
     wanted = ["tests", "same_seed", "exact", "minilm", "parallel"]  # bert is minilm's way with the other pair
@@ -112,6 +114,7 @@ def test_the_gpu_check_runs_at_toy_size_on_a_cpu(benchmarks, tmp_path):
     assert section.count("| kdnb |") == 1
 
 
+@pytest.mark.slow
 def test_without_a_cuda_device_the_gpu_check_says_so_in_one_line(tmp_path):
     done = script("gpu.py", "--out", tmp_path / "gpu.json", CUDA_VISIBLE_DEVICES="-1")
     assert (done.returncode, done.stdout) == (2, "")
@@ -120,6 +123,7 @@ def test_without_a_cuda_device_the_gpu_check_says_so_in_one_line(tmp_path):
     assert not (tmp_path / "gpu.json").exists()
 
 
+@pytest.mark.slow
 def test_a_part_that_fails_takes_no_other_with_it(benchmarks, monkeypatch, tmp_path):
     gpu = benchmarks("gpu")
     bench = gpu.Bench(types.SimpleNamespace(device="cpu", tiny=True, seconds=60.0, out=tmp_path / "gpu.json"), tmp_path)
@@ -138,6 +142,7 @@ def test_a_part_that_fails_takes_no_other_with_it(benchmarks, monkeypatch, tmp_p
     assert json.loads((tmp_path / "gpu.json").read_text()) == report
 
 
+@pytest.mark.slow
 def test_what_outlasts_its_part_is_ended_and_what_comes_after_is_left_out(benchmarks, tmp_path):
     gpu = benchmarks("gpu")
     bench = gpu.Bench(types.SimpleNamespace(device="cpu", tiny=True, seconds=60.0), tmp_path)
@@ -187,6 +192,7 @@ def test_the_interval_of_a_median(benchmarks):
     assert interval([2.0])[:2] == (2.0, 2.0)
 
 
+@pytest.mark.slow
 def test_two_revisions_are_compared_though_the_command_has_moved(tmp_path):
     tree = tmp_path / "tree"
     for name in ("kdnb", "benchmarks"):

@@ -86,6 +86,7 @@ def directives(script: Path) -> dict[str, str]:
     return dict(line.partition("=")[::2] for line in lines)
 
 
+@pytest.mark.slow
 def test_the_array_covers_all_shares(tmp_path, asked):
     script = DOCS / "cluster" / "slurm-array.sh"
     first, last = directives(script)["array"].split("-")
@@ -98,6 +99,7 @@ def test_the_array_covers_all_shares(tmp_path, asked):
     assert shards == [(1, int(last)), (int(last), int(last))]
 
 
+@pytest.mark.slow
 def test_ray_runs_the_sweep_on_all_nodes_of_a_job(tmp_path, asked):
     variables = {
         "SLURM_JOB_NODELIST": "node[7-8]", "SLURM_JOB_ID": "4000123", "SLURM_JOB_NUM_NODES": "2",

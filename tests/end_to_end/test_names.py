@@ -97,6 +97,7 @@ def test_kdnb_run_refuses_an_unknown_task_or_profile_before_anything_is_written(
     assert everything(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_the_command_line_says_so_in_one_line_with_exit_code_2(tmp_path):
     import subprocess
 

@@ -109,11 +109,13 @@ def trained():
     return said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", TRAINING, ids=lambda step: step.output.stem)
 def test_a_training_notebook_runs_in_the_toy_profile(step, trained):
     check_executed(step.output)
 
 
+@pytest.mark.slow
 def test_the_training_notebooks_leave_the_runs_of_the_study(trained):
     from kdnb.catalog import PROFILES
     from kdnb.experiment.arms import ARMS
@@ -125,11 +127,13 @@ def test_the_training_notebooks_leave_the_runs_of_the_study(trained):
     assert section.num_classes == 5
 
 
+@pytest.mark.slow
 def test_a_second_study_executes_nothing(trained):
     assert len(trained) == len(OF_STUDY)
     assert all(line.endswith(": current") for line in trained), trained
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", READING, ids=lambda step: step.notebook)
 def test_a_reading_notebook_runs_in_the_toy_profile(step, trained):
     before = store.stored_ids()
@@ -138,6 +142,7 @@ def test_a_reading_notebook_runs_in_the_toy_profile(step, trained):
     assert store.stored_ids() == before  # it trains nothing
 
 
+@pytest.mark.slow
 def test_a_changed_parameter_shows_in_the_saved_run(tmp_path, monkeypatch):
     monkeypatch.setenv("KDNB_OUTPUTS", str(tmp_path))
     parameters = {"task": "rt", "profile": "toy", "seeds": "5", "arms": "erm_small,ls_small"}
@@ -156,6 +161,7 @@ def made_notebook(path, *sources):
     return path
 
 
+@pytest.mark.slow
 def test_a_failing_cell_is_one_line_with_the_executed_copy(tmp_path):
     path = made_notebook(tmp_path / "broken.ipynb", "1 / 0")
     with pytest.raises(NotebookFailed, match=r"broken: cell .* raised ZeroDivisionError: division by zero") as failed:
@@ -165,24 +171,28 @@ def test_a_failing_cell_is_one_line_with_the_executed_copy(tmp_path):
     assert read(tmp_path / "out" / "copy.ipynb").metadata.papermill.output_path == str(tmp_path / "out" / "copy.ipynb")
 
 
+@pytest.mark.slow
 def test_a_cell_that_hangs_is_ended(tmp_path):
     path = made_notebook(tmp_path / "slow.ipynb", "import time; time.sleep(600)")
     with pytest.raises(NotebookFailed, match="slow: a cell took more than 2 s"):
         run_notebook(path, tmp_path / "copy.ipynb", {}, timeout=2)
 
 
+@pytest.mark.slow
 def test_a_kernel_that_dies_is_told(tmp_path):
     path = made_notebook(tmp_path / "dying.ipynb", "import os; os._exit(1)")
     with pytest.raises(NotebookFailed, match="dying: the kernel died"):
         run_notebook(path, tmp_path / "copy.ipynb", {})
 
 
+@pytest.mark.slow
 def test_a_kernel_has_no_network(tmp_path):
     source = "import socket\nsocket.create_connection(('192.0.2.1', 80), timeout=2)"
     with pytest.raises(NotebookFailed, match="NetworkBlocked"):
         run_notebook(made_notebook(tmp_path / "online.ipynb", source), tmp_path / "copy.ipynb", {})
 
 
+@pytest.mark.slow
 def test_a_parameter_reaches_the_cell(tmp_path):
     path = made_notebook(tmp_path / "told.ipynb", "print(text)")
     run_notebook(path, tmp_path / "copy.ipynb", {"text": 'it\'s "toy"\n'})

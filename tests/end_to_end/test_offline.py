@@ -29,6 +29,7 @@ def test_names_are_not_looked_up(no_network):
         urllib.request.urlopen("http://pypi.org/simple/", timeout=2)
 
 
+@pytest.mark.slow
 def test_processes_of_the_tests_are_blocked_too():
     done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=False)
     assert done.returncode

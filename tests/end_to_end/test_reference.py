@@ -25,6 +25,8 @@ from kdnb.experiment import tables
 from kdnb.experiment.arms import ARMS
 from kdnb.studies import registry
 
+pytestmark = pytest.mark.slow
+
 RUNS = paths.ROOT / "outputs" / "reference" / "runs"
 TASKS = {"rt": 5, "mrpc": 3, "headline": 3, "passage": 3, "relation": 3}
 COLUMNS = ("ls_small", "kd_standard", "kd_self", "ls_large", "kd_reverse")  # of README's two tables

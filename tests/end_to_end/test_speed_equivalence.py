@@ -173,6 +173,7 @@ def trained(config, splits, epochs, restrict: bool = True):
     return model, start, tokens["train"]
 
 
+@pytest.mark.slow
 def test_three_steps_are_those_of_transformers_and_torch():
     from transformers import BertConfig, BertForSequenceClassification
 
@@ -213,6 +214,7 @@ def test_three_steps_are_those_of_transformers_and_torch():
     assert moved > 1e-4, "nothing was trained"
 
 
+@pytest.mark.slow
 def test_leaving_out_words_that_never_occur_changes_nothing():
     config, splits = toy(precision="fp32")
     epochs = [[np.arange(start, start + 16) for start in (0, 16, 32, 48)]]
@@ -233,6 +235,7 @@ def test_leaving_out_words_that_never_occur_changes_nothing():
         torch.testing.assert_close(full.eval()(**batch), in_training, rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_equal_seeds_give_identical_logits_whatever_the_global_generator_does(precision):
     config, splits = toy(precision=precision)
@@ -246,6 +249,7 @@ def test_equal_seeds_give_identical_logits_whatever_the_global_generator_does(pr
     assert all(np.isfinite(row["train_entropy"]) for row in first.history)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_alpha_zero_is_erm_to_the_bit(precision):
     config, splits = toy(precision=precision)
@@ -271,6 +275,7 @@ def test_long_trainings_on_a_gpu_are_compiled(monkeypatch):
     assert not device.whether_to_compile(device.COMPILE_STEPS - 1)[0]
 
 
+@pytest.mark.slow
 def test_compiled_layers_compute_the_same(monkeypatch):
     """The graphs that a GPU would compile, traced and run here without code generation."""
     monkeypatch.setattr(device, "whether_to_compile", lambda steps: (True, "yes"))
@@ -296,6 +301,7 @@ def test_a_gpu_gives_equal_logits_for_equal_seeds():
     np.testing.assert_array_equal(first.logits["test"], again.logits["test"])
 
 
+@pytest.mark.slow
 def test_masters_give_the_weights_of_a_step_in_which_autocast_casts(monkeypatch):
     """bf16 weights copied from float32 masters against torch's AdamW on float32 weights under autocast."""
     config, splits = toy(precision="bf16", dropout=0.0, lr=1e-3)

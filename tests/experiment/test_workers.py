@@ -30,6 +30,7 @@ def shared_store(tmp_path, monkeypatch):
         monkeypatch.setattr(paths, name, tmp_path / name / "runs" if name == "RUNS" else tmp_path / name)
 
 
+@pytest.mark.slow
 def test_two_workers_give_the_runs_of_one_process(points, toy, shared_store, tmp_path, monkeypatch):
     said = []
     found = workers.run_points(points, toy, 2, said.append)
@@ -48,6 +49,7 @@ def _again(points, data):
     return said
 
 
+@pytest.mark.slow
 def test_students_wait_for_their_teachers(points):
     groups = trainings(points)
     assert {point.config.method for group in workers._ready(groups, {}) for point in group} == {"erm", "ls", "tfkd"}
@@ -55,6 +57,7 @@ def test_students_wait_for_their_teachers(points):
     assert workers._ready(students, {}) == students  # their teachers are stored, or will be missed by name
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_told(points, toy, shared_store):
     def kill(line):
         for process in multiprocessing.active_children():

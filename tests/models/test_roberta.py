@@ -13,6 +13,8 @@ from kdnb.experiment.training import train as fit
 from kdnb.models import text
 from kdnb.studies.label_smoothing.grids import ladder_sizes
 
+pytestmark = pytest.mark.slow
+
 WORDS = ["train", "test", "validation", "first", "second", *map(str, range(10))]
 
 

@@ -213,6 +213,7 @@ def parameters(model):
     return sum(part.numel() for part in model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "millions"), [("resnet-20", 0.27), ("resnet-56", 0.85)])
 def test_resnets_have_the_size_of_their_paper(name, millions):
     """He et al. 2016, Table 6; theirs shortens without weights, which is under two percent."""
@@ -227,6 +228,7 @@ def test_resnet_18_has_its_layers():
     assert len([part for part in weights if getattr(part, "kernel_size", None) != (1, 1)]) == 18
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 64)])
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_takes_every_size(name, shape):
@@ -270,6 +272,7 @@ def test_running_statistics_are_an_average_over_batches():
 # The loop
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_every_kind_of_model_trains_in_the_loop(toy, name):
     run = fit(config(toy, student=name, history_points=2), toy)
@@ -282,6 +285,7 @@ def test_every_kind_of_model_trains_in_the_loop(toy, name):
         np.testing.assert_array_equal(run.labels[split], part.labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_the_same_run_twice_is_the_same_bit_for_bit(toy, name):
     twice = [fit(config(toy, student=name, epochs=1, dropout=0.2), toy) for _ in range(2)]
@@ -289,12 +293,14 @@ def test_the_same_run_twice_is_the_same_bit_for_bit(toy, name):
     assert not same_logits(twice[0], fit(config(toy, student=name, epochs=1, dropout=0.2, seed=1), toy))
 
 
+@pytest.mark.slow
 def test_looking_at_the_entropy_changes_nothing(toy):
     """Batch statistics would, if the samples were taken in train mode."""
     seen, unseen = (fit(config(toy, student="resnet", epochs=3, history_points=n), toy) for n in (4, 0))
     assert same_logits(seen, unseen)
 
 
+@pytest.mark.slow
 def test_a_shorter_run_lies_on_the_longer_constant_training(toy):
     from kdnb.experiment.training import train_epochs as fit_epochs
 
@@ -302,6 +308,7 @@ def test_a_shorter_run_lies_on_the_longer_constant_training(toy):
     assert all(same_logits(run, fit(run.config, toy)) for run in fit_epochs(configs, toy))
 
 
+@pytest.mark.slow
 def test_a_teacher_of_another_architecture_is_its_train_logits(toy):
     teacher = fit(config(toy, student="cnn"), toy)
     student = fit(config(toy, "kd_self", student="mlp", alpha=1.0, epochs=40, teacher_run=teacher.run_id), toy, teacher)
@@ -519,6 +526,7 @@ def kdnb(monkeypatch, capsys, store):
     return call
 
 
+@pytest.mark.slow
 def test_a_comparison_of_images_from_the_command_line(kdnb):
     code, out, err = kdnb("compare", "digits@0.2", "--profile", "toy", "--seeds", "0", "--epochs", "2", "--json")
     assert (code, err) == (0, "")
@@ -529,6 +537,7 @@ def test_a_comparison_of_images_from_the_command_line(kdnb):
     assert study.caption.startswith("TOY PROFILE, generated images, says nothing about vision: Digits, 20 %")
 
 
+@pytest.mark.slow
 def test_any_model_may_teach_any_other_by_name(kdnb):
     words = ("--profile", "toy", "--epochs", "1", "--json")
     code, out, _ = kdnb("train", "digits", "--method", "kd", "--student", "mlp-small", "--teacher", "cnn", *words)

@@ -102,6 +102,7 @@ def html_outputs(path):
     return [o.data["text/html"] for cell in cells for o in cell.get("outputs", []) if "text/html" in o.get("data", {})]
 
 
+@pytest.mark.slow
 def test_an_executed_notebook_holds_markup_of_data_as_text(executed):
     from nbconvert import HTMLExporter
 
@@ -140,15 +141,18 @@ def page(executed, tmp_path_factory):
         return report.write("toy").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_report_holds_markup_of_data_as_text(page):
     check_no_markup(page)
     assert page.count(SAFE) >= 6
 
 
+@pytest.mark.slow
 def test_a_planted_run_is_shown_as_text(page):
     assert re.search(r"&lt;img src=x onerror=[^<]*&gt;</th>", page)  # a header, in notebook 00 alone
 
 
+@pytest.mark.slow
 def test_the_report_permits_no_script_and_nothing_from_elsewhere(page):
     (policy,) = re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]+)">', page)
     rules = {rule.split()[0]: rule.split()[1:] for rule in policy.split(";")}

@@ -43,6 +43,7 @@ def page(tmp_path_factory):
     return text
 
 
+@pytest.mark.slow
 def test_nothing_is_fetched(page):
     assert "<script" not in page
     assert "<link" not in page
@@ -51,6 +52,7 @@ def test_nothing_is_fetched(page):
     assert "url(" not in page
 
 
+@pytest.mark.slow
 def test_every_link_inside_the_page_lands(page):
     ids = set(re.findall(r'\sid="([^"]+)"', page))
     links = set(re.findall(r'href="#([^"]+)"', page))
@@ -58,16 +60,19 @@ def test_every_link_inside_the_page_lands(page):
     assert {link for link in links if link.startswith("rt-")}
 
 
+@pytest.mark.slow
 def test_every_run_of_the_study_stands_in_the_appendix(page):
     for run_id in tables.study("rt", "toy").runs:
         assert f'<tr id="{run_id}">' in page
 
 
+@pytest.mark.slow
 def test_every_mean_of_the_tables_is_shown_and_linked(page):
     for row in tables.spread(tables.study("rt", "toy").table, "entropy").itertuples():
         assert f'<a href="#{row.run_ids[0]}">{row.mean:.3f}</a>' in page
 
 
+@pytest.mark.slow
 def test_the_ledger_stands_in_the_page(page):
     """Every claim with runs has its row, with the bootstrap beside the seed interval; the others are named."""
     study = tables.study("rt", "toy")
@@ -85,6 +90,7 @@ def test_the_ledger_stands_in_the_page(page):
     assert "exact" in re.search(r"<tr><td>H1.1</td>.*?</tr>", page, re.DOTALL).group()
 
 
+@pytest.mark.slow
 def test_degenerate_runs_are_counted_in_the_page(page):
     table = tables.study("rt", "toy").table
     nothing = table[table.degenerate].run_id
@@ -92,6 +98,7 @@ def test_degenerate_runs_are_counted_in_the_page(page):
     assert told in page
 
 
+@pytest.mark.slow
 def test_a_degenerate_run_is_part_of_the_mean_and_counted(page):
     study = tables.study("rt", "toy")
     study.table["degenerate"] = study.table.run_id == study.table.run_id[0]
@@ -124,6 +131,7 @@ def test_the_answer_says_no_more_than_the_ledger():
     assert ledger_text.answer(pd.DataFrame(rows[-1:], columns=columns)) == ""
 
 
+@pytest.mark.slow
 def test_formulas_are_mathml_and_code_is_left_alone(page):
     assert page.count("<math") >= 2
     assert "<mfrac>" in page
@@ -131,20 +139,24 @@ def test_formulas_are_mathml_and_code_is_left_alone(page):
     assert "<code>$HOME</code>" in page
 
 
+@pytest.mark.slow
 def test_a_run_named_in_a_notebook_is_a_link(page):
     assert re.search(r'made by <a href="#rt-erm', page)
 
 
+@pytest.mark.slow
 def test_solutions_stay_in_jupyterlab(page):
     assert "the worked answer" not in page
 
 
+@pytest.mark.slow
 def test_pictures_have_alt_text(page):
     pictures = re.findall(r"<img[^>]*>", page)
     assert pictures
     assert all(re.search(r'alt="[^"]{20,}', picture) for picture in pictures if "base64" in picture)
 
 
+@pytest.mark.slow
 def test_the_toy_profile_says_so(page):
     assert "TOY profile" in page
 

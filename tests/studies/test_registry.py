@@ -98,6 +98,7 @@ def test_notebooks_that_train_come_first():
     assert names.index("50_deviations") > names.index("00_start_here")
 
 
+@pytest.mark.slow
 def test_a_grid_that_is_looked_up_too_early_says_what_to_do():
     code = "from kdnb.sweeps import grids; grids.stages('table1', 'rt', 'toy', '0' * 16)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -105,6 +106,7 @@ def test_a_grid_that_is_looked_up_too_early_says_what_to_do():
     assert done.stderr.strip().endswith(message)
 
 
+@pytest.mark.slow
 def test_grids_by_name_need_neither_pandas_nor_torch():
     code = (
         "import sys; from kdnb.studies import registry; registry.grids(); print({'pandas', 'torch'} & set(sys.modules))"

@@ -158,6 +158,7 @@ def is_dead(process: psutil.Process) -> bool:
         return True
 
 
+@pytest.mark.slow
 def test_overlapping_shards_repeat_nothing_and_a_dead_one_is_made_up_for(watched, undisturbed):
     shard = [*SWEEP, "--engine", "shard", "--shard"]
     first = watched.start(*shard, "1/2", hold={"method": "erm"})
@@ -173,6 +174,7 @@ def test_overlapping_shards_repeat_nothing_and_a_dead_one_is_made_up_for(watched
     assert watched.count("begin") == watched.count("end") + Counter([stopped])
 
 
+@pytest.mark.slow
 @needs_ray
 def test_ray_survives_the_death_of_a_worker_of_the_driver_and_damaged_runs(watched, undisturbed):
     with_ray = [*SWEEP, "--engine", "ray", "--workers", "2"]
@@ -410,6 +412,7 @@ class SlowRay:
         raise StoreError("it started")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("failures", "starts", "error"),
     [(0, 1, ""), (2, 3, ""), (9, 3, "did not start here: Exception: The current node timed out during startup")],
@@ -430,6 +433,7 @@ def test_ray_is_started_three_times_at_most_and_leaves_nothing(fit, monkeypatch,
     assert os.environ["PYTHONPATH"] == before
 
 
+@pytest.mark.slow
 def test_processes_of_ray_compile_no_grammar(tmp_path):
     code = "import jsonschema, sys; sys.exit('rfc3987_syntax' in sys.modules)"  # each process of Ray imports jsonschema
     with ray._quick_imports(tmp_path / "imports"):
@@ -479,6 +483,7 @@ def test_a_sweep_is_named_by_what_is_asked_for():
         Sweep(grid="search", tasks=())
 
 
+@pytest.mark.slow
 def test_threads_change_the_last_bits(toy, quick):
     """Why the number of threads is part of a sweep's record. Should this fail, they may be left out of it."""
     import torch

@@ -3,7 +3,6 @@
 T5.1 of docs/experiments.md.
 """
 
-import time
 from collections import Counter
 from dataclasses import replace
 
@@ -308,10 +307,9 @@ def test_a_wrong_name_gets_the_nearest(wrong, words):
         made(**{"grid": "table1", **wrong})
 
 
-def test_forty_thousand_points_are_made_and_named_in_a_second_or_so():
-    """Processor time, a loose bound: some 0.9 s here. As `kdnb plan` does it, teachers selected."""
-    started = time.process_time()
+@pytest.mark.slow
+def test_forty_thousand_points_have_forty_thousand_names():
+    """As `kdnb plan` makes them, teachers selected."""
     chosen = {("large", 0): "rt-erm-large-s0-a", ("small", 0): "rt-erm-small-s0-b"}
     names = {p.config.run_id() for task in GLUE for p in made("a3", task, teachers=chosen).points}
     assert len(names) == 39760
-    assert time.process_time() - started < 3

@@ -162,6 +162,7 @@ def test_m_one_and_delta_nought_train_plain_distillation_bit_for_bit(digits):
     assert torch.equal(one, fit_linear(toy, 20, teaching=Teaching(logits)))
 
 
+@pytest.mark.slow
 def test_a_longer_and_nearer_student_matches_better_and_a_forced_one_goes_where_it_is_sent(digits):
     """Match: KL to the teacher falls with epochs and lambda. Force: the gap in the low quarter moves by -delta."""
     x, _, _, teacher = digits

@@ -8,6 +8,8 @@ from kdnb.studies.deviations import constrained as made
 from kdnb.studies.deviations.constrained import log_odds, lowest
 from kdnb.studies.deviations.trainers import Teaching, fit_linear
 
+pytestmark = pytest.mark.slow
+
 SEEDS = (0, 1, 2)
 
 

@@ -175,6 +175,7 @@ def test_no_gain_no_recovery(gains, defined):
 # TOY-B
 
 
+@pytest.mark.slow
 def test_toy_b_linear_student_underfits_where_its_teacher_is_unsure():
     rows = []
     for seed in SEEDS:
@@ -215,6 +216,7 @@ def ends(networks, split, role):
     return np.mean([(one.low.gap, one.low.below, one.slope) for one in found], axis=0)
 
 
+@pytest.mark.slow
 def test_toy_b_networks_have_their_known_sizes(toy_b_networks):
     student, control = (ends(toy_b_networks, "train", role) for role in ("student", "control"))
     assert student[0] == pytest.approx(-0.117, rel=0.3)
@@ -227,6 +229,7 @@ def test_toy_b_networks_have_their_known_sizes(toy_b_networks):
     assert [student[2], control[2]] == pytest.approx([0.990, 0.992], abs=0.04)
 
 
+@pytest.mark.slow
 def test_toy_b_networks_beat_the_control_on_train_and_not_on_test(toy_b_networks):
     for r in SEEDS:
         for split, there in (("train", True), ("test", False)):

@@ -5,6 +5,8 @@ import pytest
 
 from kdnb.studies.deviations import eigendirections
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def noisy():

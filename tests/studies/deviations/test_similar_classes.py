@@ -55,6 +55,7 @@ def cosines(found):
     return [found[f"cosine {name}"] for name in ("KD", "one-hot", "teacher")]
 
 
+@pytest.mark.slow
 def test_an_early_teacher_flips_the_push_and_points_best():
     found = measured(5)
     assert found["push one-hot"] == pytest.approx(-0.8 / 10, abs=1e-2)  # -rho / K
@@ -63,6 +64,7 @@ def test_an_early_teacher_flips_the_push_and_points_best():
     assert cosines(found) == pytest.approx([0.842, 0.819, 0.812], abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_late_teacher_flips_nothing():
     early = measured(5, rows=400)
     assert early["flipped"] == pytest.approx(0.73, abs=0.03)
@@ -73,6 +75,7 @@ def test_a_late_teacher_flips_nothing():
     assert cosines(late)[:2] == pytest.approx([0.673, 0.668], abs=0.005)
 
 
+@pytest.mark.slow
 def test_little_similarity_and_little_noise_is_a_failure_case():
     kd, one_hot, _ = cosines(measured(5, rho=0.5, noise=0.1))
     assert kd < one_hot

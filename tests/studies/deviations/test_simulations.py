@@ -66,6 +66,7 @@ def test_what_is_not_simulated_has_no_verdict(kept):
     assert (found.verdict.drop("H8.1") == "no runs").all()
 
 
+@pytest.mark.slow
 def test_effects_are_kept_and_give_their_verdict(kept, capsys):
     found = simulate([0, 1, 2], ["H9.1", "H9.2"])
     row = ledger().loc["H9.1"]
@@ -78,6 +79,7 @@ def test_effects_are_kept_and_give_their_verdict(kept, capsys):
     assert found["H9.1"]["cost"]["versions"]["torch"]
 
 
+@pytest.mark.slow
 def test_a_simulation_is_loaded_the_second_time(kept, monkeypatch, capsys):
     simulate([0, 1], ["H9.2"])
     monkeypatch.setattr(simulations, "_measures", None)
@@ -88,6 +90,7 @@ def test_a_simulation_is_loaded_the_second_time(kept, monkeypatch, capsys):
         simulate([0, 1, 2], ["H9.2"])  # other seeds: drawn anew
 
 
+@pytest.mark.slow
 def test_committed_effects_are_read_where_there_are_no_own(kept):
     simulate([0, 1], ["H9.2"])
     kept.rename(paths.SIMULATIONS_REFERENCE)

@@ -110,6 +110,7 @@ def toy_b():
     return switched_toys.toy_b_switches(SEEDS, AT, ramp=0)
 
 
+@pytest.mark.slow
 def test_toy_b_recovers_its_known_gains(toy_b):
     found = switching.recovered(toy_b).set_index(["way", "switch_at"]).R
     assert found[LATE][list(AT)].tolist() == pytest.approx([0.84, 0.60, 0.33], rel=0.3)
@@ -120,12 +121,14 @@ def test_toy_b_recovers_its_known_gains(toy_b):
     assert means[[1.0, 0.0]].tolist() == pytest.approx([0.758, 0.803], abs=0.02)
 
 
+@pytest.mark.slow
 def test_toy_bs_verdicts_have_their_known_signs(toy_b):
     for name, sign in (("late teacher", 1), ("recovery slope", -1), ("early teacher", 1)):
         assert (sign * EFFECTS[name](toy_b) > 0).all(), name
     assert (switching.labels_last(toy_b) < 0).all()
 
 
+@pytest.mark.slow
 def test_a_linear_student_of_the_labels_is_its_teacher(toy_b):
     """One start, one order: the one-hot end deviates nowhere, KD does where its teacher is unsure."""
     low = switching.summary(toy_b, "low_gap").set_index(["way", "switch_at"])["mean"]
@@ -133,6 +136,7 @@ def test_a_linear_student_of_the_labels_is_its_teacher(toy_b):
     assert low[LATE, 0.0] == low[EARLY, 1.0] < low[LATE, 0.5] < 0
 
 
+@pytest.mark.slow
 def test_digits_networks_change_with_the_switch_and_share_their_ends():
     rows = switched_toys.digits_switches(0.4, SEEDS[:2], (0.5,), switched_toys.DigitsSetup(64, 2))
     assert rows.groupby("way").switch_at.unique().map(list).tolist() == [[0, 0.5, 1]] * 2
@@ -168,6 +172,7 @@ def stored(store, toy, quick):
     return found
 
 
+@pytest.mark.slow
 def test_the_stored_grid_becomes_a_table(stored):
     found = switching.study("rt", "toy")
     assert set(found.runs) == set(stored)
@@ -195,6 +200,7 @@ def test_no_runs_no_table(store):
     assert all(switching.effect(effect(empty), 1).n == 0 for effect in EFFECTS.values())
 
 
+@pytest.mark.slow
 def test_one_seed_decides_nothing_in_the_ledger(stored):
     found = registry.ledger(None, ("H7",), {"switching": switching.study("rt", "toy")}).set_index("id")
     assert set(found.index) == {"H7.1", "H7.2", "H7.3"}  # H7.4 is a simulation

@@ -82,6 +82,7 @@ MEASURED_A = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arm", MEASURED_A)
 def test_toy_a_has_its_known_sizes(arm, toy_a_entropies):
     entropy, correct = MEASURED_A[arm]
@@ -90,6 +91,7 @@ def test_toy_a_has_its_known_sizes(arm, toy_a_entropies):
     assert correct is None or found[1] == pytest.approx(correct, abs=0.02)
 
 
+@pytest.mark.slow
 def test_toy_a_has_its_known_signs(toy_a_entropies):
     h = {arm: value[0] for arm, value in toy_a_entropies.items()}
     assert h["LS"] > h["self-KD"] > h["ERM"] > h["KD"] > h["KD tau 4"]
@@ -122,6 +124,7 @@ def test_toy_b_is_what_it_says():
     np.testing.assert_allclose(spread, 2 * np.arange(1, 201) ** -0.5, rtol=0.1)
 
 
+@pytest.mark.slow
 def test_toy_b_switching_recovers_the_known_gains():
     """Six seeds, N = 300: accuracies of one-hot, KD, and the switches in both directions."""
     found = []
