@@ -120,6 +120,7 @@ def test_bootstrap_of_a_paired_difference():
     assert found == statistics.paired_bootstrap(10 * shared + extra, 10 * shared)  # the same each time
 
 
+@pytest.mark.slow
 def test_bootstrap_covers_the_truth_about_as_often_as_it_says():
     rng, hits = np.random.default_rng(1), 0
     for _ in range(200):

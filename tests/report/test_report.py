@@ -1,13 +1,15 @@
 """The report: one file, no network, every link lands, formulas are MathML."""
 
+import json
 import re
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from kdnb import paths
-from kdnb.analysis.ledger import as_printed
 from kdnb.data import splits as data
 from kdnb.experiment import obtain, tables
 from kdnb.experiment.points import compare_points
@@ -66,10 +68,56 @@ def test_every_run_of_the_study_stands_in_the_appendix(page):
         assert f'<tr id="{run_id}">' in page
 
 
+def stored(run_id):
+    """Method and student of a run with its mean test entropy [nats] and accuracy, by numpy alone."""
+    config = json.loads((paths.RUNS / run_id / "config.json").read_text(encoding="utf-8"))
+    labels_of = paths.RUNS.parent / "labels" / f"{config['data']}.npz"
+    with np.load(paths.RUNS / run_id / "arrays.npz") as arrays, np.load(labels_of) as labels:
+        logits, labels = arrays["test"].astype(float), labels["test"]
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    entropy = -np.where(p > 0, p * np.log(np.where(p > 0, p, 1)), 0).sum(axis=1).mean()
+    return config["method"], config["student"], {"entropy": entropy, "accuracy": (p.argmax(axis=1) == labels).mean()}
+
+
+def cells_of(row):
+    """The cells of a row as (markup, text)."""
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL)
+    return [(cell, re.sub(r"<[^>]*>", "", cell).strip()) for cell in cells]
+
+
 @pytest.mark.slow
-def test_every_mean_of_the_tables_is_shown_and_linked(page):
-    for row in tables.spread(tables.study("rt", "toy").table, "entropy").itertuples():
-        assert f'<a href="#{row.run_ids[0]}">{row.mean:.3f}</a>' in page
+@pytest.mark.parametrize(("metric", "scale", "digits"), [("entropy", 1, 3), ("accuracy", 100, 1)])
+def test_the_tables_have_the_means_and_sds_of_the_stored_logits(page, metric, scale, digits):
+    table = re.search(rf"<caption>Test {metric} .*?</table>", page, re.DOTALL).group()
+    rows = [cells_of(row) for row in re.findall(r"<tr>.*?</tr>", table, re.DOTALL)[1:]]
+    assert len(rows) >= 4
+    for (_, name), (mean, shown), (_, sd), *_, (links, _) in rows:
+        ids = re.findall(r'title="([^"]+)"', links)
+        values = [scale * stored(run_id)[2][metric] for run_id in ids]
+        rounding = 0.51 * 10**-digits
+        assert len(ids) == 2, name
+        assert float(shown) == pytest.approx(np.mean(values), abs=rounding), name
+        assert float(sd) == pytest.approx(np.std(values, ddof=1), abs=rounding), name
+        assert f'href="#{ids[0]}"' in mean
+
+
+@pytest.mark.slow
+def test_the_ledger_has_the_effects_of_the_stored_logits(page):
+    """Paired differences by seed and their t intervals, of two claims about entropy on the small model."""
+    for claim, method in {"H3.1": "ls", "H3.2": "kd"}.items():
+        cells = cells_of(re.search(rf"<tr><td>{re.escape(claim)}</td>.*?</tr>", page, re.DOTALL).group())
+        by_method = {"erm": [], method: []}
+        for run_id in re.findall(r'title="([^"]+)"', cells[10][0]):
+            found, student, values = stored(run_id)
+            if student == "small":
+                by_method[found].append(values["entropy"])
+        differences = np.subtract(by_method[method], by_method["erm"])
+        assert differences.shape == (2,)
+        interval = stats.t.interval(0.95, 1, differences.mean(), stats.sem(differences))
+        numbers = [float(number) for cell in (4, 5) for number in re.findall(r"[+-]?\d+\.\d+", cells[cell][1])]
+        assert numbers == pytest.approx([differences.mean(), *interval], abs=6e-4)
+        assert cells[6][1] == "2"
 
 
 @pytest.mark.slow
@@ -81,12 +129,12 @@ def test_the_ledger_stands_in_the_page(page):
         if row.verdict == "no runs":
             assert re.search(rf"No runs at this profile for [^<]*{re.escape(row.id)}", page)
             continue
-        cells = re.search(rf"<tr><td>{re.escape(row.id)}</td>.*?</tr>", page, re.DOTALL).group()
-        assert row.published in cells
-        assert f'class="verdict {row.verdict}">{row.verdict}<' in cells
-        if row.bootstrap != "none":
-            assert as_printed(row.example_low, row.unit) in cells
-            assert ("*" in cells) == (row.bootstrap == "percentile")
+        whole = re.search(rf"<tr><td>{re.escape(row.id)}</td>.*?</tr>", page, re.DOTALL).group()
+        cells = [text for _, text in cells_of(whole)]
+        assert cells[3] == row.published
+        assert f'class="verdict {row.verdict}">{row.verdict}<' in whole
+        interval, star = r"\[[+-]\d+\.\d+, [+-]\d+\.\d+\]", r"\*" * (row.bootstrap == "percentile")
+        assert re.fullmatch("–" if row.bootstrap == "none" else interval + star, cells[8]), row.id
     assert "exact" in re.search(r"<tr><td>H1.1</td>.*?</tr>", page, re.DOTALL).group()
 
 

@@ -39,6 +39,7 @@ def of(stages, arm):
     return [point for point in stages.points if point.arm == arm]
 
 
+@pytest.mark.slow
 def test_table_1_has_630_points_per_soft_arm_and_3290_per_task():
     stages = made("table1")
     assert arms(stages.erm) == {"erm_large": 70, "erm_small": 70}
@@ -53,11 +54,13 @@ def test_table_1_has_630_points_per_soft_arm_and_3290_per_task():
     assert values(stages.points, "schedule") == ["linear"]
 
 
+@pytest.mark.slow
 def test_table_1_has_13160_points_on_the_papers_tasks():
     names = [point.config.run_id() for task in GLUE for point in made("table1", task).points]
     assert len(names) == len(set(names)) == 13160
 
 
+@pytest.mark.slow
 def test_a3_has_1960_points_per_arm_and_39200_in_all():
     stages = [made("a3", task) for task in GLUE]
     assert all(set(arms(one.soft).values()) == {1960} for one in stages)
@@ -65,6 +68,7 @@ def test_a3_has_1960_points_per_arm_and_39200_in_all():
     assert len({point.config.run_id() for one in stages for point in one.points}) == 39200 + 4 * 140
 
 
+@pytest.mark.slow
 def test_a3_takes_its_teachers_from_the_erm_runs_of_table_1():
     """They are no part of its 39,200, and no second ones are trained."""
     a3, table1 = made("a3"), made("table1")
@@ -73,6 +77,7 @@ def test_a3_takes_its_teachers_from_the_erm_runs_of_table_1():
     assert table1.extra == set()
 
 
+@pytest.mark.slow
 def test_the_alphas_and_taus_of_a3():
     stages = made("a3")
     assert values(of(stages, "ls_small"), "alpha") == LS_28

@@ -23,6 +23,7 @@ def counted(grid, stored=(), **more):
     return plan.Plan(parts=plan.count("rt", grids.stages(grid, "rt", "toy", "0" * 16, **more), set(stored)))
 
 
+@pytest.mark.slow
 def test_table_1_counted():
     found = counted("table1")
     assert {part.arm: part.runs for part in found.parts} == {
@@ -42,6 +43,7 @@ def test_a_constant_schedule_trains_each_setting_once_to_its_largest_number_of_e
     assert found.total("left_trainings") == 329
 
 
+@pytest.mark.slow
 def test_a3_counted_with_its_teachers_apart():
     found = counted("a3")
     assert found.total("runs") == 5 * 1960
@@ -121,6 +123,7 @@ def test_a_spoiled_file_of_measurements_is_measured_again(store):
 # The command
 
 
+@pytest.mark.slow
 def test_the_command_counts_the_papers_grids(kdnb):
     """The published counts, without the paper's data or models on this machine."""
     code, out, _ = kdnb("plan", "table1", "--profile", "paper", "--task", "qnli,mnli", "--no-probe", "--json")

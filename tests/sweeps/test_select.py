@@ -254,6 +254,7 @@ def test_a_selection_works_where_the_logits_are_gone(store):
     assert (select.by_arm(stages.points), select.teachers(stages)) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_no_test_result_whatever_moves_a_selection(tmp_path, monkeypatch, seed):
     """The same validation logits, other test logits: the same choice. So with the worst on test, or at random."""
@@ -297,6 +298,7 @@ def test_test_is_read_only_when_every_choice_is_made(store, monkeypatch):
 # The command
 
 
+@pytest.mark.slow
 def test_the_command_tells_the_selected_runs_and_their_matched_erm(kdnb):
     """A real search in the toy profile, both stages, from nothing."""
     toy = splits.load("rt", "toy")
@@ -325,6 +327,7 @@ def test_the_command_tells_the_selected_runs_and_their_matched_erm(kdnb):
     assert {row["epochs"] for row in last_json(out)["selected"]} == {2}
 
 
+@pytest.mark.slow
 def test_the_command_tells_every_switch_point_alone_or_beside_the_pure_methods(kdnb):
     toy = data.load("rt", "toy")
     stages = grids.stages("switching", "rt", "toy", toy.fingerprint, (0,))

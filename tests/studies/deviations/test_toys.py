@@ -209,6 +209,7 @@ def test_the_linear_trainer_takes_autograds_steps():
     torch.testing.assert_close(fit_linear(toy, 4, teaching=Teaching(teacher, 0.6, 3.0)), weights.detach())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_networks_side_by_side_train_as_they_would_alone(optimizer):
     x, y, *_ = stacked([toy_a(seed, rows=50, test_rows=5) for seed in (0, 1)])
