@@ -273,6 +273,7 @@ def pack(arrays: Arrays) -> bytes:
 
 
 def unpack(packed: bytes) -> dict[str, np.ndarray]:
+    """The arrays of an npz; nothing pickled is read."""
     with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
@@ -322,4 +323,5 @@ def read_metrics(run_id: str) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def damaged(run_id: str, error: Exception) -> DamagedRun:
+    """What is wrong with a run, as the error to be raised."""
     return DamagedRun(f"run {run_id}: {error.strerror if isinstance(error, OSError) else error}")
