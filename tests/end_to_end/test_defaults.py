@@ -10,9 +10,10 @@ import pytest
 from kdnb import paths
 from kdnb.experiment.arms import ARMS
 from kdnb.report import notebooks
+from kdnb.studies.label_smoothing import notebooks as of_study
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
-READS = ("results.study", "results.load_runs", "deviating.study", "switching.study")
+READS = ("tables.study", "results.study", "tables.load_runs", "stored.study", "switching.study")
 GAP = r"\bno runs\b|\bempty\b|is left out|runs are missing|there are none|\bUntil then\b"
 
 
@@ -76,9 +77,9 @@ def test_a_study_names_the_profile_and_task_of_every_notebook_that_reads_its_run
     """The defaults may move; what `kdnb study` reads does not."""
     for step in notebooks.study_steps(profile):
         assert "profile" in step.parameters, step
-        if step.notebook in notebooks.BEYOND:
+        if step.notebook in of_study.OF_GRIDS:
             assert step.parameters["profile"] == "cpu"
-        elif step.notebook in notebooks.READING or step.notebook == "50_deviations":
+        elif step.notebook in of_study.READING or step.notebook == "50_deviations":
             assert {"task", "profile"} <= set(step.parameters), step
             assert step.parameters["profile"] == profile
     (dark, *more) = [step.parameters for step in notebooks.study_steps(profile) if step.notebook.startswith("31")]
