@@ -82,7 +82,7 @@ def executed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("markup")
     kernel = {"name": "python3", "display_name": "", "language": "python"}
     sources = [
-        "import pandas as pd, matplotlib.pyplot as plt\nfrom kdnb import figures\nfigures.start(profile)",
+        "import pandas as pd, matplotlib.pyplot as plt\nfrom kdnb.analysis import figures\nfigures.start(profile)",
         f"text = {SCRIPT!r}\ntable = pd.DataFrame({{text: [text, {IMAGE!r}]}}, index=[text, 'a'])\nprint(text)\ntext",
         "table",
         "table.style.format(precision=3).set_caption(text)",
