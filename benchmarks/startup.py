@@ -10,10 +10,12 @@ import time
 from pathlib import Path
 
 TRAIN = """
-from kdnb.data import splits as data; from kdnb.experiment import obtain as sweep
+from kdnb.data import splits as data
+from kdnb.experiment import obtain
+from kdnb.experiment.points import compare_points
 for task in ("rt",):
     toy = data.load(task, "toy")
-    sweep.run_points(sweep.compare_points(task, "toy", toy.fingerprint, (0, 1)), toy, lambda line: None)
+    obtain.run_points(compare_points(task, "toy", toy.fingerprint, (0, 1)), toy, lambda line: None)
 """
 NOTEBOOK = (
     "import sys; sys.argv = 'kdnb run 30_kd_vs_ls -p profile=toy'.split(); from kdnb.cli.main import main; main()"

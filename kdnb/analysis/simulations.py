@@ -51,7 +51,7 @@ def simulate(
         raise ValueError("at least one seed is needed, got none")
     results = {}
     for claim_id in only or simulations:
-        simulation, path = simulations[claim_id], paths.SIMULATIONS / f"{claim_id}.json"
+        simulation, path = simulations[claim_id], paths.inside(paths.SIMULATIONS, f"{claim_id}.json")
         content = files.read_json(path)
         if (content.get("seeds"), content.get("setting")) == (list(seeds), simulation.setting):
             ending = "loaded"

@@ -13,7 +13,7 @@ from kdnb import paths
 from kdnb.analysis import table_html
 from kdnb.core import store
 from kdnb.data import splits as data
-from kdnb.experiment import obtain
+from kdnb.experiment import obtain, points
 from kdnb.report import notebooks, report
 from kdnb.report.notebooks import Step
 
@@ -126,8 +126,8 @@ def page(executed, tmp_path_factory):
             patch.setattr(paths, name, folder / where)
         patch.setattr(paths, "OUTPUTS", folder)
         splits = data.load("rt", "toy")
-        points = obtain.compare_points("rt", "toy", splits.fingerprint, (0,), ["erm_small", "ls_small"])
-        done = obtain.run_points(points, splits)
+        wanted = points.compare_points("rt", "toy", splits.fingerprint, (0,), ["erm_small", "ls_small"])
+        done = obtain.run_points(wanted, splits)
         whole = done[min(done)]
         planted = replace(whole, history=[{**row, SCRIPT: 0.5, IMAGE: 0.5} for row in whole.history])
         for file in store.folder(whole.run_id).iterdir():
