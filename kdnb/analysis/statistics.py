@@ -5,7 +5,8 @@ show it on other texts? Thin wrappers of scipy's tests, which add what one seed 
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -48,9 +49,16 @@ def t_p_value(differences) -> float:
 
 def _paired_t_test(differences: np.ndarray):
     """scipy's t test of a mean of 0."""
-    with warnings.catch_warnings():  # differences that agree to the last bits make an interval as narrow as that
-        warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
+    with _narrow():
         return stats.ttest_1samp(differences, 0)
+
+
+@contextmanager
+def _narrow() -> Iterator[None]:
+    """Values that agree to the last bits make an interval as narrow as that: nothing to warn of."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
+        yield
 
 
 def welch_interval(ours, other) -> tuple[float, float]:
@@ -64,7 +72,8 @@ def welch_interval(ours, other) -> tuple[float, float]:
         return difference, float("inf")
     if np.ptp(ours) == np.ptp(other) == 0:
         return difference, 0.0
-    low, high = stats.ttest_ind(ours, other, equal_var=False).confidence_interval(LEVEL)
+    with _narrow():
+        low, high = stats.ttest_ind(ours, other, equal_var=False).confidence_interval(LEVEL)
     return difference, float(high - low) / 2
 
 

@@ -76,6 +76,18 @@ def test_welchs_interval_is_its_formula():
     assert statistics.welch_interval([0.5], [0.2])[1] == math.inf
 
 
+@pytest.mark.parametrize("last", [0.1 + 0.2, 0.3])
+def test_values_that_agree_to_the_last_bits_make_narrow_intervals_and_no_warning(last, recwarn):
+    ours, other = [0.3, 0.3, last], [0.2, 0.2, 0.2]
+    mean, half = statistics.welch_interval(ours, other)
+    assert mean == pytest.approx(0.1)
+    assert 0 <= half < 1e-12
+    mean, half = statistics.t_interval(np.subtract(ours, other))
+    assert mean == pytest.approx(0.1)
+    assert 0 <= half < 1e-12
+    assert not recwarn.list
+
+
 @given(differences)
 def test_p_is_below_5_percent_exactly_where_the_interval_excludes_0(values):
     mean, half = statistics.t_interval(values)
