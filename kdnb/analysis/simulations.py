@@ -67,7 +67,9 @@ def simulate(
 
 def _run(claim_id: str, simulation: Simulation, seeds: Sequence[int]) -> dict:
     """Draw one simulation for every seed: what its file holds."""
-    from kdnb.core.device import surroundings  # it brings torch, which reading the stored effects need not wait for
+    from kdnb.experiment.surroundings import (
+        surroundings,  # it brings torch, which reading the stored effects need not wait for
+    )
 
     started = time.perf_counter()
     effects = [float(effect) for effect in simulation.effects(seeds)]

@@ -39,14 +39,15 @@ def list_runs(task: Annotated[str, typer.Option(help="Only this task's.")] = "",
 def runs_show(run_id: str, as_json: Json = False) -> None:
     """Show one run: its config, metrics and cost."""
     from kdnb.core import store
-    from kdnb.core.config import flat
+    from kdnb.core.config import RunConfig, flat
     from kdnb.errors import nearest
 
     try:
-        run = store.load(run_id)
+        record = store.read(run_id)
     except FileNotFoundError:
         raise ValueError(f"no run {run_id!r}{nearest(run_id, store.stored_ids()[:2000])}") from None
-    result = {"run_id": run_id, "config": flat(run.config), "metrics": run.metrics}
+    config = record.config if store.kind_of(run_id) else flat(RunConfig.from_dict(record.config))
+    result = {"run_id": run_id, "config": config, "metrics": record.metrics}
     print(json.dumps(result, indent=1))
     finish(as_json, result)
 
@@ -115,7 +116,7 @@ def verify_runs(redo: bool) -> dict[str, Any]:
     for run_id in ids:
         try:
             try:
-                store.load(run_id)
+                store.read(run_id) if store.kind_of(run_id) else store.load(run_id)
             except OldRun:
                 migrate(run_id)  # which checks every byte of it as well
         except DamagedRun as error:

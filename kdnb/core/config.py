@@ -21,8 +21,8 @@ class Identity:
     """What is named by its content: flat canonical JSON and the hash of it. For frozen dataclasses."""
 
     def values(self) -> dict[str, Any]:
-        """Field -> value, flat."""
-        return dict(vars(self))
+        """Field -> value, flat, and of what kind it is."""
+        return {"kind": self.prefix(), **vars(self)}
 
     def prefix(self) -> str:
         """What the name begins with, for people."""
@@ -90,7 +90,7 @@ class RunConfig(Identity):
             value = getattr(self, name)
             if type(value) is not float:
                 object.__setattr__(self, name, float(value))  # 1 and 1.0 are one value, hence one run
-        if self.method not in METHODS:
+        if not methods.known(self.method):
             raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
         if self.method == methods.Switch.name:
             methods.Switch.check(self)
@@ -137,6 +137,7 @@ class RunConfig(Identity):
             ValueError: a value out of range.
         """
         known = {field.name for field in fields(cls)}
+        methods.known(values.get("method", ""))  # a study's settings are read from its class
         given = {name: value for name, value in values.items() if name in known}
         extra = {**dict(given.pop("extra", ())), **{n: value for n, value in values.items() if n not in known}}
         if unknown := set(extra) - set(all_settings()):

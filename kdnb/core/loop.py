@@ -18,6 +18,7 @@ from kdnb.core.predict import predict
 
 Sample = dict[str, float]  # of the entropy curves: step, epoch, loss, running_entropy, train_entropy, test_entropy
 OnStep = Callable[[int, int, Tensor], object]  # (step, total, mean loss)
+Targets = tuple[Tensor, Callable[[], Tensor], nn.Module | None]  # labels, the teacher's logits, what trains beside
 OnEnd = Callable[[RunConfig, list[Sample], float], object]  # (config, its samples, seconds of training so far)
 
 
@@ -30,6 +31,7 @@ def fit(  # noqa: PLR0913 - what is trained, what on, and who hears of it
     *,
     shorter: Sequence[RunConfig] = (),
     plan: list[list[np.ndarray]] | None = None,
+    beside: nn.Module | None = None,
     on_step: OnStep | None = None,
     on_end: OnEnd | None = None,
 ) -> list[Sample]:
@@ -46,6 +48,7 @@ def fit(  # noqa: PLR0913 - what is trained, what on, and who hears of it
             once and not before a loss needs them.
         shorter: configs of the same training that end after fewer epochs.
         plan: an epoch's batches of row numbers for each epoch; None draws them from the config's order_seed.
+        beside: trains with the model and adds a loss, a scalar from row numbers (B,): see `Method.beside`.
         on_step: called after each optimiser step.
         on_end: called where each config's training ends, the model then being what it trained.
     """
@@ -54,7 +57,8 @@ def fit(  # noqa: PLR0913 - what is trained, what on, and who hears of it
     batches = [rows for epoch in plan for rows in epoch]
     ends = {one.epochs * len(plan[0]): one for one in shorter} | {len(batches): config}
     curves = {end: History(one, inputs, end, len(plan[0])) for end, one in sorted(ends.items())}
-    take_step = _stepper(config, model, inputs["train"], _targets(labels, soft_targets), len(batches))
+    targets = _targets(labels, soft_targets, beside)
+    take_step = _stepper(config, model, inputs["train"], targets, len(batches))
     spent, started, last = 0.0, time.perf_counter(), curves[len(batches)]
     for history in curves.values():
         history.sample(model, 0)
@@ -126,26 +130,27 @@ class History:
         self.running = []
 
 
-def _targets(labels: np.ndarray, soft_targets) -> tuple[Tensor, Callable[[], Tensor]]:
-    """Labels (N,) on the training device, and what gives the teacher's logits (N, K) there, made once when asked."""
+def _targets(labels: np.ndarray, soft_targets, beside: nn.Module | None) -> Targets:
+    """Labels (N,) on the training device, what gives the teacher's logits (N, K) there, made once when asked, and
+    what else adds to the loss."""
 
     @functools.cache
     def taught() -> Tensor:
         logits = soft_targets() if callable(soft_targets) else soft_targets
         return torch.from_numpy(logits).to(device())
 
-    return torch.from_numpy(labels).to(device()), taught
+    return torch.from_numpy(labels).to(device()), taught, beside
 
 
 def _stepper(
-    config: RunConfig, model: nn.Module, inputs: Inputs, targets: tuple[Tensor, Callable[[], Tensor]], total: int
+    config: RunConfig, model: nn.Module, inputs: Inputs, targets: Targets, total: int
 ) -> Callable[[int, np.ndarray], tuple[Tensor, Tensor]]:
     """step(number, rows): one optimiser step on some rows; gives detached logits (B, K) and the mean loss."""
-    kind, (labels, taught) = precision(config.precision), targets
+    kind, (labels, taught, beside) = precision(config.precision), targets
     restrict = getattr(model, "restrict_to", None)
     if restrict and not config.weight_decay:  # with it, words that never occur decay too
         restrict(inputs)
-    optimizer = Optimizer(model, config, kind)
+    optimizer = Optimizer(model, config, kind, beside)
     model.train()
 
     def step(number: int, rows: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -154,6 +159,8 @@ def _stepper(
         with autocast(kind):
             logits = model(**batch)
         loss = batch_loss(config, logits, labels[index], lambda: taught()[index], number, total)
+        if beside is not None:
+            loss = loss + beside(index)
         loss.backward()
         optimizer.step(learning_rate(config, number, total))
         return logits.detach(), loss.detach()

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import math
 from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 SoftTargets: TypeAlias = "Tensor | Callable[[], Tensor] | None"  # the teacher's logits (B, K), or what gives them
 
@@ -134,6 +135,9 @@ class Method:
         del step, total
         return [(self, 1.0)]
 
+    def beside(self, model: nn.Module, config: Any, data: Any) -> nn.Module | None:
+        """What trains with a model and adds to its loss, from row numbers (B,): projections of hidden states, say."""
+
     def loss(self, logits: Tensor, labels: Tensor, soft_targets: SoftTargets = None) -> Tensor:
         """Mean loss of a batch [nats].
 
@@ -244,7 +248,7 @@ class Switch(Method):
 
     @classmethod
     def check(cls, config: Any) -> None:
-        pure = [name for name in METHODS if name != cls.name]
+        pure = [name for name, one in METHODS.items() if one.__module__ == __name__ and one is not cls]
         for side in ("before", "after"):
             if getattr(config, side) not in pure:
                 raise ValueError(f"{side} must be one of {', '.join(pure)}, got {getattr(config, side)!r}")
@@ -254,6 +258,13 @@ class Switch(Method):
     def weights(self, step: int, total: int) -> list[tuple[Method, float]]:
         share = share_after(step, round(self.switch_at * total), round(self.ramp * total))
         return [(self.before, 1 - share), (self.after, share)]
+
+
+def known(name: str) -> bool:
+    """Whether there is a method of a name; those that studies define are imported when one is first asked for."""
+    if name not in METHODS:
+        importlib.import_module("kdnb.studies.registry").methods()
+    return name in METHODS
 
 
 def all_settings() -> dict[str, Setting]:

@@ -46,13 +46,14 @@ class Optimizer:
     step and only the rows of the batch are written.
     """
 
-    def __init__(self, model: nn.Module, config: RunConfig, kind: str):
+    def __init__(self, model: nn.Module, config: RunConfig, kind: str, beside: nn.Module | None = None):
         """An optimizer of all weights of a model.
 
         Args:
             model: what it offers in halves is put into bf16 for kind "bf16".
             config: its lr, clip and weight_decay.
             kind: "bf16" or "fp32".
+            beside: more weights to train, in float32.
         """
         self.fast = fast_path(model)
         self.halves = [p for part in self.fast.halves for p in part.parameters()] if kind == "bf16" else []
@@ -62,6 +63,7 @@ class Optimizer:
             p.data = p.data.bfloat16()
         apart = {id(p) for p in [*self.halves, *self.fast.words]}
         self.full = [p for p in model.parameters() if id(p) not in apart]
+        self.full += beside.parameters() if beside is not None else []
         self.clip, self.parameters = config.clip, [*self.full, *self.masters, *self.fast.words]
         self.adamw = torch.optim.AdamW(
             self.parameters, lr=config.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=config.weight_decay, fused=True

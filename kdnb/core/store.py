@@ -192,6 +192,11 @@ def read(run_id: str) -> Record:
     return Record(config, arrays, metrics, history, dict(labels))
 
 
+def kind_of(run_id: str) -> str:
+    """Of what kind a record is; "" for a classification run, and for one whose config cannot be read."""
+    return files.read_json(folder(run_id) / "config.json").get("kind", "")
+
+
 def config_of(run_id: str) -> RunConfig | None:
     """A stored run's config, whatever else of it is damaged; None if it is not stored or not what was written."""
     try:

@@ -41,7 +41,7 @@ def ensure_all(
     if all(run for run, _ in found.values()):
         return found
     store.check_writable()
-    with lock(configs[0]):
+    with lock(configs[0].training()):
         found |= {config.run_id(): (_stored(config), False) for config in configs if not found[config.run_id()][0]}
         missing = [config for config in configs if not found[config.run_id()][0]]
         if missing:
@@ -53,11 +53,12 @@ def ensure_all(
     return found
 
 
-def lock(config: RunConfig) -> FileLock:
-    """What a process holds while it trains the runs of `config.training()`; freed by its death as well."""
+def lock(training: str) -> FileLock:
+    """What a process holds while it makes the runs of a `RunConfig.training()`, or a record of some name; freed by
+    its death as well."""
     locks = paths.RUNS / ".locks"
     locks.mkdir(parents=True, exist_ok=True)
-    return FileLock(locks / f"{config.training()}.lock")
+    return FileLock(locks / f"{training}.lock")
 
 
 def whole(config: RunConfig) -> Run | None:

@@ -159,7 +159,8 @@ def load_runs(prefix: str = "", keep: Callable[[RunConfig], bool] = lambda confi
     for run_id in store.stored_ids():
         if run_id.startswith(prefix):
             try:
-                if (config := store.config_of(run_id)) is None or keep(config):
+                config = store.config_of(run_id)
+                if keep(config) if config else not store.kind_of(run_id):
                     found.append(store.load(run_id))
             except DamagedRun as error:
                 print(f"kdnb: {error}; left out. To redo it: kdnb runs verify --redo", file=sys.stderr)

@@ -17,6 +17,7 @@ from kdnb.core.optimizer import fast_path
 from kdnb.core.predict import predict
 from kdnb.core.store import Run
 from kdnb.data.splits import TaskData
+from kdnb.experiment.surroundings import surroundings
 from kdnb.models import classifiers
 
 
@@ -81,20 +82,23 @@ def _train(
     with torch.random.fork_rng(), device.deterministic():
         torch.manual_seed(longest.seed)
         model = classifiers.build(longest, data).to(device.device())
+        beside = METHODS[longest.method].of(longest).beside(model, longest, data)
         compiled = device.compile_layers(fast_path(model).compiled, steps)
 
         def finish(config: RunConfig, history: list[Sample], train_seconds: float) -> None:
             logits = {split: predict(model, inputs[split], kind).numpy() for split in SPLITS}
             run = _read_off(config, data, teacher, logits, history)
             seconds = {"seconds": round(time.perf_counter() - started, 3), "train_seconds": round(train_seconds, 3)}
-            run.metrics["cost"] = {**seconds, "compiled": compiled, **device.surroundings(kind)}
+            run.metrics["cost"] = {**seconds, "compiled": compiled, **surroundings(kind)}
             runs.append(run)
             if on_run:
                 on_run(run)
 
         soft_targets = (lambda: teacher.logits["train"]) if teacher else None
         labels = data.splits["train"].labels
-        fit(longest, model, inputs, labels, soft_targets, shorter=shorter, on_step=on_step, on_end=finish)
+        fit(
+            longest, model, inputs, labels, soft_targets, shorter=shorter, beside=beside, on_step=on_step, on_end=finish
+        )
     return runs
 
 

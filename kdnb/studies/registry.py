@@ -2,6 +2,7 @@
 
 A study is a package `kdnb.studies.<name>` of which these modules are looked for; one that is not there adds nothing:
 
+    methods       subclasses of `kdnb.core.methods.Method`: its own methods
     claims        CHAPTER, a `kdnb.analysis.ledger.Chapter`: its claims, how they are tested, by which runs
     grids         calls `kdnb.sweeps.grids.register` for each of its grids
     simulations   SIMULATIONS, claim id -> `kdnb.analysis.simulations.Simulation`
@@ -25,13 +26,18 @@ if TYPE_CHECKING:
     from kdnb.analysis.simulations import Simulation
     from kdnb.experiment.tables import Study
 
-STUDIES = ("label_smoothing", "deviations")
+STUDIES = ("label_smoothing", "deviations", "dark_knowledge")
 
 
 def grids() -> dict[str, axes.Grid]:
     """Every study's grids by name; from here on `kdnb.sweeps` knows them."""
     list(modules("grids"))
     return axes.GRIDS
+
+
+def methods() -> None:
+    """Have every study's methods registered, so that configs and stored runs may name them."""
+    list(modules("methods"))
 
 
 def chapters() -> "list[Chapter]":

@@ -95,12 +95,30 @@ def run(sweep: Sweep, how: How, say: Say = print) -> Record:
     progress.clear_dead()
     report = _Report(record, how, say)
     with _engine(how, data, report) as train:
-        train("erm", trainings(record.points("erm")))
+        train(trainings(record.points("erm")), True)
         record = select_teachers(record)
-        soft = trainings(record.points("soft"))
-        train("soft", soft)
-    report.end(soft)
+        *teaching, last = waves(trainings(record.points("soft")))
+        for wave in teaching:
+            train(wave, True)
+        train(last, False)
+    report.end([group for wave in (*teaching, last) for group in wave])
     return record
+
+
+def waves(groups: list[Group]) -> list[list[Group]]:
+    """Trainings in the order of their teachers: none is taught by one of its own wave, or of a later one.
+
+    Args:
+        groups: teachers before their students; those that are not among them are there already.
+    """
+    wave_of: dict[str, int] = {}  # by run_id
+    ordered: list[list[Group]] = [[]]
+    for group in groups:
+        wave = 1 + wave_of[teacher] if (teacher := group[0].config.teacher_run) in wave_of else 0
+        wave_of.update((point.config.run_id(), wave) for point in group)
+        ordered += [[] for _ in range(wave + 1 - len(ordered))]
+        ordered[wave].append(group)
+    return ordered
 
 
 def _shared_out(sweep: Sweep, how: How, say: Say) -> How:
@@ -119,8 +137,11 @@ def _shared_out(sweep: Sweep, how: How, say: Say) -> How:
 
 
 @contextlib.contextmanager
-def _engine(how: How, data: dict[str, TaskData], report: "_Report") -> Iterator[Callable[[str, list[Group]], None]]:
-    """train(stage, groups) of an engine: its share of the trainings but those whose teacher is not selected."""
+def _engine(how: How, data: dict[str, TaskData], report: "_Report") -> Iterator[Callable[[list[Group], bool], None]]:
+    """train(groups, awaited) of an engine: its share of the trainings but those whose teacher is not selected.
+
+    Where others are to be taught by them, or selected from them, no share ends before all of them are there.
+    """
 
     def prepared(groups: list[Group]) -> list[Group]:
         share = [group for group in how.share(groups) if not grids.is_placeholder(group[0].config)]
@@ -129,10 +150,9 @@ def _engine(how: How, data: dict[str, TaskData], report: "_Report") -> Iterator[
         report.expect(share)
         return share
 
-    def in_this_process(stage: str, groups: list[Group]) -> None:
+    def in_this_process(groups: list[Group], awaited: bool) -> None:
         work(prepared(groups), data, how, report.done, report.say)
-        if stage == "erm" and how.shard[1] > 1:
-            # teachers are selected among the runs of all shares: help with the rest, from the other end
+        if awaited and how.shard[1] > 1:  # help with the rest, from the other end
             own = {id(group) for group in how.share(groups)}
             rest = [group for group in groups if id(group) not in own]
             work(rest[::-1], data, how, report.done, report.say)
@@ -143,7 +163,7 @@ def _engine(how: How, data: dict[str, TaskData], report: "_Report") -> Iterator[
     from kdnb.sweeps import ray
 
     with ray.session(how, report.record.sweep) as train_all:
-        yield lambda _stage, groups: train_all(prepared(groups), report.done)
+        yield lambda groups, _awaited: train_all(prepared(groups), report.done)
 
 
 class _Report:
@@ -325,7 +345,7 @@ def failed_before(group: Group) -> Outcome | None:
 def is_busy(group: Group) -> bool:
     """Whether another process holds a training's lock."""
     try:
-        with obtain.lock(group[0].config).acquire(timeout=0):
+        with obtain.lock(group[0].config.training()).acquire(timeout=0):
             return False
     except Timeout:
         return True

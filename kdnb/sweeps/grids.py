@@ -25,6 +25,10 @@ def _no_pairs(task: str, profile: str) -> "list[Cell]":
     return []
 
 
+def _no_chain(task: str, profile: str, points: list[Point]) -> list[Point]:
+    return []
+
+
 def _no_note(task: str, arms: tuple[str, ...]) -> str:
     return ""
 
@@ -38,6 +42,8 @@ class Grid:
     arms: tuple[str, ...]  # keys of ARMS that make it up
     also: tuple[str, ...] = ()  # keys of ARMS it can be asked for besides
     pairs: "Callable[[str, str], list[Cell]]" = _no_pairs  # (task, profile) -> cells of models that are no arm
+    # (task, profile, a seed's points) -> more of them, of which each may be taught by one before it
+    chain: Callable[[str, str, list[Point]], list[Point]] = _no_chain
     schedule: str = "linear"  # of the learning rate, where none is asked for
     search: bool = True  # one seed is enough to search with, as in the paper; else the profile's seeds
     hparams: str = ""  # its name after --hparams, for a grid of published points
@@ -184,7 +190,7 @@ def stages(  # noqa: PLR0913 - the fields of a Sweep, which notebooks and tests 
         seeds: () for `seeds_of` the grid.
         arms: keys of ARMS the grid has, () for all.
         only: field -> values, for a part of the grid, such as {"lr": (1e-5, 3e-5), "epochs": "1..4"}; see
-            `kdnb.sweeps.only`.
+            `kdnb.sweeps.only`. A part, as some arms alone, is without the grid's chain.
         schedule: "linear" or "constant", "" for the grid's.
         teachers: (model, seed) -> run_id.
         erm_only: leave `soft` empty: what is needed to select the teachers, in a fraction of the time.
@@ -215,6 +221,9 @@ def stages(  # noqa: PLR0913 - the fields of a Sweep, which notebooks and tests 
         for cell, rows in soft.items() if not erm_only else ():
             teacher = selected.get((cell.teacher, seed)) or _teacher(made, cell.teacher, fixed)
             made.soft.extend(Point(cell.arm, RunConfig.of({**fields, "teacher_run": teacher})) for fields in rows)
+        if not (erm_only or arms or part):
+            own = [point for point in made.points if point.config.seed == seed]
+            made.soft.extend(grid_named(grid).chain(task, profile, own))
     if not (made.points or erm_only):
         raise ValueError(f"no point of {grid} is left with only {spelled(part)}")
     return made

@@ -383,7 +383,7 @@ def test_a_shard_counts_the_teachers_it_helps_with(fit):
 
 def test_a_held_training_is_waited_for_and_told(fit, toy):
     groups, told = trainings(sweeps.begin(TOY, {"rt": toy}, 1).points("erm")), []
-    with obtain.lock(groups[0][0].config), pytest.raises(Unfinished, match="no heartbeat"):
+    with obtain.lock(groups[0][0].config.training()), pytest.raises(Unfinished, match="no heartbeat"):
         engines.work(groups, {"rt": toy}, How(threads=1, wait=0.2), lambda *_: None, told.append)
     assert len(told) == 1
     assert groups[0][0].config.run_id() in told[0]

@@ -1,0 +1,61 @@
+"""Records of experiments that are no classification run: loaded by their name, or made and stored once."""
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from kdnb.core import store
+from kdnb.core.config import Identity
+from kdnb.core.store import Record
+from kdnb.errors import DamagedRun
+from kdnb.experiment.obtain import lock
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What an experiment gives: see `kdnb.core.store.Record`."""
+
+    arrays: Mapping[str, np.ndarray]
+    metrics: Mapping[str, Any]
+    history: Sequence[Mapping[str, float]] = field(default_factory=list)
+
+
+def stored(identity: Identity) -> Record | None:
+    """The record of an experiment; None if there is none, or it is damaged, which is said on stderr."""
+    try:
+        return store.read(identity.run_id())
+    except FileNotFoundError:
+        return None
+    except DamagedRun as error:
+        print(f"kdnb: {error}; it is made again", file=sys.stderr)
+        return None
+
+
+def obtain(identity: Identity, make: Callable[[], Made]) -> Record:
+    """The record of an experiment: loaded, else made and stored. Two processes that ask for one make it once.
+
+    Args:
+        identity: everything that decides it, and so its name.
+        make: makes it; how long that took and where is added to its metrics as "cost".
+    Raises:
+        StoreError: the outputs folder cannot be written.
+    """
+    if record := stored(identity):
+        return record
+    store.check_writable()
+    with lock(identity.run_id()):
+        if record := stored(identity):
+            return record
+        if store.exists(identity.run_id()):
+            store.set_aside(identity.run_id())
+        from kdnb.experiment.surroundings import surroundings  # it brings torch, which loading need not wait for
+
+        started = time.perf_counter()
+        made = make()
+        cost = {"seconds": round(time.perf_counter() - started, 1), **surroundings("fp32")}
+        store.write(identity, made.arrays, {**made.metrics, "cost": cost}, made.history)
+    return store.read(identity.run_id())

@@ -1,0 +1,1 @@
+"""Hinton's dark knowledge and its family: what else a teacher hands on than smoother labels."""
