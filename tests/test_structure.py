@@ -34,6 +34,7 @@ NEEDS_TORCH = {
     "models.vision",
     "studies.dark_knowledge.networks",
     "studies.dark_knowledge.targets",
+    "studies.dark_knowledge.temperature",
     "studies.deviations.constrained",
     "studies.deviations.constrained_toys",
     "studies.deviations.eigendirections",

@@ -21,13 +21,14 @@ def config_of(identity: Any, seed: int, **method: Any) -> RunConfig:
     Args:
         identity: its task, profile, data, epochs, batch_size and lr.
         seed: of the weights and of the order of the batches.
-        method: "method" and its fields.
+        method: "method" and its fields, and what differs from the identity's.
     """
-    return RunConfig(
-        task=identity.task, profile=identity.profile, data=identity.data, student="small", epochs=identity.epochs,
-        batch_size=identity.batch_size, lr=identity.lr, schedule="constant", clip=0.0, dropout=0.0, precision="fp32",
-        history_points=0, seed=seed, order_seed=seed, **method,
-    )  # fmt: skip
+    fixed = {
+        "task": identity.task, "profile": identity.profile, "data": identity.data, "student": "small",
+        "epochs": identity.epochs, "batch_size": identity.batch_size, "lr": identity.lr, "schedule": "constant",
+        "clip": 0.0, "dropout": 0.0, "precision": "fp32", "history_points": 0, "seed": seed, "order_seed": seed,
+    }  # fmt: skip
+    return RunConfig(**{**fixed, **method})
 
 
 def trained_logits(
