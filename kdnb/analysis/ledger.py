@@ -1,13 +1,16 @@
 """The ledger: claims as data, the runs that decide them, and what these say of each.
 
-A claim holds if the 95 % t interval of the paired per-seed effect lies on the claimed side of 0, fails if
-it lies on the other side, and is undecided otherwise. Chance over test examples is reported apart.
+A claim holds if the paired per-seed effect lies on the claimed side of 0 and its two-sided p, corrected by Holm's rule
+over the claims of its section on its task, is below .05; it fails if the effect lies on the other side with such a p,
+and is undecided otherwise. The 95 % interval that stands beside it is uncorrected. Chance over test examples is
+reported apart.
 Which claims there are is for the studies to say: `kdnb.studies.registry` hands them in.
 """
 
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -129,7 +132,7 @@ def ledger(chapters: Iterable[Chapter], given: Mapping[str, Study | None], only:
     Returns:
         id, statement, metric, unit, source, test, published; effect, low, high, n, p, signs, sign_p, run_ids of
         `Effect`; example_low, example_high, bootstrap (over test examples); degenerate (runs behind it that have
-        learnt nothing), verdict, p_holm (corrected over the claims of one section). Accuracies are shares.
+        learnt nothing), p_holm (corrected over the claims of one section), verdict. Accuracies are shares.
     Raises:
         ValueError: two studies have a claim of one id.
     """
@@ -138,14 +141,16 @@ def ledger(chapters: Iterable[Chapter], given: Mapping[str, Study | None], only:
         if shared := set(listed) & set(chapter.claims):
             raise ValueError(f"two studies have a claim {min(shared)}")
         listed |= {claim.id: (claim, chapter) for claim in chapter.claims.values()}
-    rows, families = [], []
+    rows, families, signs = [], [], []
     for claim_id in sorted(listed, key=_place):
         claim, chapter = listed[claim_id]
         if claim.evidence in given and (not only or claim_id.startswith(only)):
             rows.append(_row(claim, chapter, given[claim.evidence]))
             families.append(claim.family)
+            signs.append(claim.sign)
     table = pd.DataFrame(rows, columns=COLUMNS)
     table["p_holm"] = table.groupby(np.array(families, dtype=str), sort=False).p.transform(statistics.holm)
+    table["verdict"] = [_verdict(row, sign) for row, sign in zip(table.itertuples(), signs, strict=True)]
     return table
 
 
@@ -170,12 +175,17 @@ def difference(claim: Claim, study: Study) -> Effect:
         low=min(effect.low for effect in effects),
         high=min(effect.high for effect in effects),
         n=min(effect.n for effect in effects),
-        p=max(effect.p for effect in effects),
+        p=_worst(effects).p if _worst(effects).effect < 0 else max(effect.p for effect in effects),
         examples=Interval(
             min(one.low for one in examples), min(one.high for one in examples), examples[0].n, examples[0].method
         ),
         run_ids=list(dict.fromkeys(run_id for effect in effects for run_id in effect.run_ids)),
     )
+
+
+def _worst(effects: list[Effect]) -> Effect:
+    """The part that bears a claim out least: a claim fails by its own p, and holds by the largest of all parts."""
+    return min(effects, key=lambda effect: effect.effect)
 
 
 def part_effect(part: Part, study: Study, turn: int = 1) -> Effect:
@@ -215,7 +225,7 @@ EVIDENCE = {
 }
 COLUMNS = (
     "id", "statement", "metric", "unit", "source", "test", "published", "effect", "low", "high", "n", "p", "signs",
-    "sign_p", "example_low", "example_high", "bootstrap", "degenerate", "verdict", "run_ids",
+    "sign_p", "example_low", "example_high", "bootstrap", "degenerate", "run_ids",
 )  # fmt: skip
 
 
@@ -239,6 +249,20 @@ def against_erm(study: Study) -> pd.DataFrame:
 def _place(claim_id: str) -> list[int]:
     """Where a claim stands: by the numbers in its id; those of equal numbers stay in the order of their study."""
     return [int(number) for number in re.findall(r"\d+", claim_id)]
+
+
+def _verdict(row: Any, sign: int) -> str:
+    """ "holds", "fails", "undecided" or "no runs": by the corrected p; by the interval where nothing was tested.
+
+    A closed form has no chance in it, and no p.
+    """
+    if not row.n:
+        return "no runs"
+    if np.isnan(row.p_holm):
+        return verdict(row.low, row.high, sign)
+    if not row.p_holm < 1 - statistics.LEVEL:
+        return "undecided"
+    return verdict(row.effect, row.effect, sign)
 
 
 def _row(claim: Claim, chapter: Chapter, study: Study | None) -> dict:
@@ -268,6 +292,5 @@ def _row(claim: Claim, chapter: Chapter, study: Study | None) -> dict:
         "example_high": effect.examples.high,
         "bootstrap": effect.examples.method,
         "degenerate": int(sum(degenerate.get(run_id, False) for run_id in effect.run_ids)),
-        "verdict": verdict(effect.low, effect.high, claim.sign) if effect.n else "no runs",
         "run_ids": effect.run_ids,
     }
