@@ -11,7 +11,7 @@ import pandas as pd
 
 from kdnb.catalog import MODALITIES, PROFILES, TASKS, check_name, modality_of, task_named
 from kdnb.core import metrics, store
-from kdnb.core.config import AXES, RunConfig, flat, slug
+from kdnb.core.config import RunConfig, axes, flat, slug
 from kdnb.core.store import Run
 from kdnb.errors import DamagedRun, NoRuns
 from kdnb.experiment.arms import ARMS, NAMES, TAUGHT, arm_config
@@ -188,7 +188,7 @@ def tidy(found: list[Run]) -> pd.DataFrame:
     validation_accuracy, train_accuracy, train_entropy, the two curve entropies, seconds.
     """
     rows = []
-    keep = {"task", "profile", "method", "student", "seed", *AXES}
+    keep = {"task", "profile", "method", "student", "seed", *axes()}
     for run in found:
         config, arm, test = run.config, arm_of(run.config), run.metrics["test"]
         row: dict[str, Any] = {"run_id": run.run_id, "arm": arm, "name": NAMES.get(arm, run.run_id)}

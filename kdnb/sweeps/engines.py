@@ -14,8 +14,8 @@ from typing import NamedTuple
 from filelock import Timeout
 
 from kdnb.core import store
-from kdnb.core.config import AXES, METHOD_FIELDS, RunConfig
-from kdnb.core.methods import Switch, used_settings
+from kdnb.core.config import RunConfig, axes, flat
+from kdnb.core.methods import Switch, unused_settings
 from kdnb.data.splits import TaskData, load
 from kdnb.errors import Unfinished, nearest, one_line, retry_of
 from kdnb.experiment import obtain
@@ -28,7 +28,6 @@ from kdnb.sweeps.progress import Heartbeat
 from kdnb.sweeps.record import Record, Sweep, begin, read, select_teachers
 
 ENGINES = ("inline", "shard", "ray")
-VARIED = [name for name in AXES if name not in Switch.settings()]  # what a line says of a point, where it varies
 RETRIES = 2  # further trainings after an error that may pass, or a worker's death
 POLL = 0.5  # seconds between two looks at what another process trains
 
@@ -174,7 +173,9 @@ class _Report:
         self.count = 0  # points dealt with
         self.failed: set[str] = set()  # run_ids
         points = record.points()
-        self.varied = [name for name in VARIED if len({getattr(point.config, name) for point in points}) > 1]
+        values = [flat(point.config) for point in points]
+        named = [name for name in axes() if name not in Switch.settings()]  # a switch's title names its own
+        self.varied = [name for name in named if len({point.get(name) for point in values}) > 1]
         share = {
             stage: sum(map(len, how.share(trainings(record.points(stage))))) for stage in ("erm", "soft")
         }  # points
@@ -209,8 +210,7 @@ class _Report:
         """What tells a point from the others of its sweep."""
         config = point.config
         task = f"{config.task} " if len(self.record.sweep.tasks) > 1 else ""
-        useless = set(METHOD_FIELDS) - used_settings(config)
-        used = [name for name in self.varied if name not in useless]
+        used = [name for name in self.varied if name not in unused_settings(config)]
         values = " ".join(f"{name} {getattr(config, name)}" for name in used)
         return f"{task}{point.title:<16} seed {config.seed}  {values}"
 

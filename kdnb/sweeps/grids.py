@@ -11,12 +11,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from kdnb.catalog import PROFILES
-from kdnb.core.config import METHOD_FIELDS, RunConfig, slug
-from kdnb.core.methods import used_settings
+from kdnb.core.config import RunConfig, slug
+from kdnb.core.methods import unused_settings, used_settings
 from kdnb.errors import nearest
 from kdnb.experiment.arms import ARMS, arm_config
 from kdnb.experiment.points import Point
-from kdnb.sweeps.only import FIELDS, Only, checked, keeps, refuse_unknown, spelled
+from kdnb.sweeps.only import Only, checked, keeps, refuse_unknown, spelled
 
 PLACEHOLDER = "unselected"  # ends the teacher's name of a point whose teacher is not selected yet
 
@@ -270,6 +270,7 @@ def _fields(cell: Cell, fixed: dict) -> list[dict]:
 
 def _seen(cell: Cell, fields: dict) -> dict[str, Any]:
     """The fields of a point by which it can be picked; those its method has no use for are left out."""
-    useless = set(METHOD_FIELDS) - used_settings(SimpleNamespace(**fields))
-    seen = {name: fields[name] for name in FIELDS if name in fields and name not in useless}
+    point = SimpleNamespace(**fields)
+    values, useless = {**used_settings(point), **fields}, unused_settings(point)
+    seen = {name: value for name, value in values.items() if name not in useless}
     return {**seen, "arm": cell.arm, "teacher": cell.teacher}
