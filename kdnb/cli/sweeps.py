@@ -115,7 +115,7 @@ def sweep(
         typer.Option(help="ray: trainings at a time. [default: one for each core or GPU share]", show_default=False),
     ] = 0,
     gpus_per_run: Annotated[
-        float | None, typer.Option(help="ray: share of a GPU for each training, such as 0.25.")
+        float | None, typer.Option(help="ray: share of a GPU for each training, > 0, such as 0.25.")
     ] = None,
     address: Annotated[
         str, typer.Option(help="ray: host:port of a running cluster, or auto. [default: start one here]")
