@@ -102,7 +102,7 @@ def test_a_study_s_method_is_no_side_of_a_switch():
 
 
 def test_a_method_is_gone_when_it_is_not_registered():
-    with pytest.raises(ValueError, match=r"method must be one of erm, ls, kd, tfkd, switch, .*got 'focal'"):
+    with pytest.raises(ValueError, match=r"method must be one of erm, ls, kd, tfkd, switch.* got 'focal'"):
         replace(ERM, method="focal")
 
 
