@@ -111,10 +111,10 @@ from kdnb.cli import main, train
 from kdnb.experiment import tables
 from kdnb.studies import registry
 from kdnb.sweeps import grids, only
-from kdnb.sweeps.grids import Cell, Grid, product
+from kdnb.sweeps.grids import Cell, Grid, points_without_curves
 
 main.app(["train", "--help"], standalone_mode=False)
-cell = Cell("", "focal", "small", "", [*product({"gamma": (0.5, 1.0, 3.0)}), {}])
+cell = Cell("", "focal", "small", "", [*points_without_curves({"gamma": (0.5, 1.0, 3.0)}), {}])
 grids.register("focal", Grid(title="gamma", fields=lambda *_: [], arms=(), pairs=lambda *_: [cell], search=False))
 part = only.parse(["gamma=1..2"])
 print(*(p.config.gamma for p in grids.stages("focal", "rt", "toy", "0" * 16, (0,), only=part).points))

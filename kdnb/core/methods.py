@@ -287,11 +287,6 @@ def _used(classes: tuple[type[Method], ...]) -> dict[str, Any]:
     return {field.name: field.default for method in classes for field in fields(method)}
 
 
-def unused_settings(config: Any) -> set[str]:
-    """The method fields that a config has no use for: alpha of ERM, tau of LS."""
-    return set(all_settings()) - set(used_settings(config))
-
-
 def batch_loss(  # noqa: PLR0913 - a loss and its place in the training
     config: Any, logits: Tensor, labels: Tensor, soft_targets: SoftTargets = None, step: int = 0, total: int = 1
 ) -> Tensor:

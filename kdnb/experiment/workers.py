@@ -63,7 +63,7 @@ def run_points(
                     trained = future.result()
                     for point in running.pop(future):
                         run = done[point.config.run_id()] = store.load(point.config.run_id())
-                        say(f"[{len(done)}/{len(points)}] {obtain.told(point, run, run.run_id in trained)}")
+                        say(f"[{len(done)}/{len(points)}] {obtain.run_line(point, run, run.run_id in trained)}")
         except BrokenProcessPool:
             raise WorkerDied("a worker died, often for lack of memory; start again with fewer --workers") from None
         finally:

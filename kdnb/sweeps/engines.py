@@ -15,7 +15,7 @@ from filelock import Timeout
 
 from kdnb.core import store
 from kdnb.core.config import RunConfig, axes, flat
-from kdnb.core.methods import Switch, unused_settings
+from kdnb.core.methods import Switch
 from kdnb.data.splits import TaskData, load
 from kdnb.errors import Unfinished, nearest, one_line, retry_of
 from kdnb.experiment import obtain
@@ -215,7 +215,7 @@ class _Report:
         """What tells a point from the others of its sweep."""
         config = point.config
         task = f"{config.task} " if len(self.record.sweep.tasks) > 1 else ""
-        used = [name for name in self.varied if name not in unused_settings(config)]
+        used = [name for name in self.varied if name not in grids.unused_settings(config)]
         values = " ".join(f"{name} {getattr(config, name)}" for name in used)
         return f"{task}{point.title:<16} seed {config.seed}  {values}"
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from kdnb.catalog import PROFILES
 from kdnb.core.config import RunConfig, slug
-from kdnb.core.methods import unused_settings, used_settings
+from kdnb.core.methods import all_settings, used_settings
 from kdnb.errors import nearest
 from kdnb.experiment.arms import ARMS, arm_config
 from kdnb.experiment.points import Point
@@ -72,11 +72,11 @@ def grid_named(name: str) -> Grid:
     return GRIDS[name]
 
 
-def product(axes: Mapping[str, Iterable]) -> list[dict]:
-    """Every combination of some fields' values, without the entropy curves.
+def points_without_curves(axes: Mapping[str, Iterable]) -> list[dict]:
+    """Every combination of some fields' values, each at `history_points` 0: its run has no entropy curve.
 
     A search reads where its runs end. Ten samples of train and test on the way would cost more than the shortest
-    runs themselves, in thousands of points that nobody draws.
+    runs themselves, in thousands of points that nobody draws. A grid whose curves are drawn makes its own list.
     """
     return [dict(zip(axes, values, strict=True), history_points=0) for values in itertools.product(*axes.values())]
 
@@ -227,6 +227,11 @@ def stages(  # noqa: PLR0913 - the fields of a Sweep, which notebooks and tests 
     if not (made.points or erm_only):
         raise ValueError(f"no point of {grid} is left with only {spelled(part)}")
     return made
+
+
+def unused_settings(config: Any) -> set[str]:
+    """The method fields that a config has no use for: alpha of ERM, tau of LS."""
+    return set(all_settings()) - set(used_settings(config))
 
 
 def is_placeholder(config: RunConfig) -> bool:
