@@ -174,7 +174,7 @@ def simulate(
 
 @app.command()
 def study(profile: ProfileName = "demo", as_json: Json = False) -> None:
-    """Execute every notebook of the study and write the report; what is current is kept."""
+    """Execute the notebooks of a profile (demo: all but the 50s) and write the report; what is current is kept."""
     from kdnb.report import notebooks
 
     finish(as_json, notebooks.study(profile))
