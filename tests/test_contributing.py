@@ -1,6 +1,7 @@
 """CONTRIBUTING.md does as it says: the code that stands in it is run here, and what it names exists."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -99,6 +100,44 @@ def test_a_method_is_added(focal):
     points = [config.changed(gamma=value, seed=seed) for value in (0.5, 1.0, 3.0) for seed in (0, 1)]
     assert len({point.run_id() for point in points}) == 6
     assert {point.prefix() for point in points} == {"rt-focal-small-s0", "rt-focal-small-s1"}
+
+
+COMMANDS = """
+import sys
+from dataclasses import dataclass
+from kdnb.core.methods import Method, setting
+exec(sys.argv[1])
+from kdnb.cli import main, train
+from kdnb.experiment import tables
+from kdnb.studies import registry
+from kdnb.sweeps import grids, only
+from kdnb.sweeps.grids import Cell, Grid, points_without_curves
+
+main.app(["train", "--help"], standalone_mode=False)
+cell = Cell("", "focal", "small", "", [*points_without_curves({"gamma": (0.5, 1.0, 3.0)}), {}])
+grids.register("focal", Grid(title="gamma", fields=lambda *_: [], arms=(), pairs=lambda *_: [cell], search=False))
+part = only.parse(["gamma=1..2"])
+print(*(p.config.gamma for p in grids.stages("focal", "rt", "toy", "0" * 16, (0,), only=part).points))
+main.app(["train", "rt", "--profile", "toy", "--method", "focal", "--gamma", "1"], standalone_mode=False)
+print(train.train(train.Training(task="rt", profile="toy", method="focal", student="small"))["run_id"])
+print(sorted(tables.tidy(tables.load_runs()).gamma))
+"""
+
+
+@pytest.mark.slow
+def test_a_method_in_the_core_reaches_commands_grids_and_tables(tmp_path):
+    """A class that is there before the commands are imported, as one written into kdnb/core/methods.py is."""
+    done = subprocess.run(
+        [sys.executable, "-c", COMMANDS, code("A method")],
+        env={**os.environ, "KDNB_OUTPUTS": str(tmp_path), "KDNB_REFERENCE": str(tmp_path / "none")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"--gamma \S+ +focal: weight of hard examples", done.stdout)
+    assert "\n1.0 2.0\n" in done.stdout  # the one of the grid, and the method's default
+    assert done.stdout.endswith("[1.0, 2.0]\n")
 
 
 def test_a_method_leaves_the_names_of_other_runs_alone(focal):

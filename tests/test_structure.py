@@ -113,6 +113,39 @@ def test_every_module_and_public_function_says_what_it_does(path):
             assert ast.get_docstring(node), f"{dotted(path)}.{node.name}"
 
 
+def crowded(node):
+    """The lines of a docstring that tell of several arguments, attributes or errors."""
+    names = {"[A-Z][A-Za-z]*Error"}
+    if isinstance(node, ast.FunctionDef):
+        names |= {one.arg for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)}
+    elif isinstance(node, ast.ClassDef):
+        names |= {one.target.id for one in node.body if isinstance(one, ast.AnnAssign)}
+    name = f"(?:{'|'.join(sorted(names))})"
+    several = re.compile(rf"\s*{name}(?:, {name})+: |\s*{name}: .*[.;] {name}: ")
+    return [line for line in (ast.get_docstring(node) or "").splitlines() if several.match(line)]
+
+
+@pytest.mark.parametrize(
+    ("docstring", "lines"),
+    [
+        ("Args:\n    a: the first. b: the second.", 1),
+        ("Args:\n    a, b: both.", 1),
+        ("Raises:\n    ValueError: no. FileNotFoundError: none.", 1),
+        ("Args:\n    a: the first, as b: it is.\n    b: the second; a and b.\nRaises:\n    ValueError: no.", 0),
+    ],
+)
+def test_lines_of_several_arguments_are_seen(docstring, lines):
+    (function,) = ast.parse(f'def f(a, b):\n    """{docstring}"""').body
+    assert len(crowded(function)) == lines
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=dotted)
+def test_a_docstring_tells_of_one_argument_a_line(path):
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            assert not crowded(node), f"{dotted(path)}.{node.name}"
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=dotted)
 def test_nothing_that_runs_code_from_files_is_used(path):
     for node in ast.walk(tree(path)):

@@ -63,7 +63,8 @@ def save(  # noqa: PLR0913  (what every figure of every notebook gives)
 
     Args:
         figure: it is closed here.
-        notebook, name: how its files are called.
+        notebook: how the names of its files begin.
+        name: how they go on.
         data: what is plotted.
         alt: what is seen, in a sentence or two.
         caption: printed below the figure: task, profile, rows and seeds (`tables.Study.caption`), or a word on where

@@ -88,7 +88,8 @@ def correlation_interval(x, y, controls: int = 0) -> tuple[float, float, float]:
     """Pearson r and its 95 % interval by Fisher's z; the interval is (-1, 1) below four points.
 
     Args:
-        x, y: (N,) the points.
+        x: (N,) of the points.
+        y: (N,) likewise.
         controls: free constants already taken out of x and y, such as the means of k groups (k - 1 of them); each
             costs a point.
     Returns:
@@ -141,7 +142,8 @@ def paired_bootstrap(arm, than, resamples: int = 2000) -> Interval:
     the percentile interval then stands in its place, and `method` says so.
 
     Args:
-        arm, than: (N,) a value per test example, the same examples in the same order.
+        arm: (N,) a value per test example.
+        than: (N,) the same examples in the same order.
         resamples: how often they are drawn.
     Raises:
         ValueError: the shapes differ.

@@ -20,13 +20,14 @@ from kdnb.cli.options import (
     setting_option,
     words,
 )
-from kdnb.core.config import METHOD_FIELDS, METHODS
+from kdnb.core.methods import METHODS, all_settings
 from kdnb.errors import KdnbError
 from kdnb.experiment.arms import ARMS
+from kdnb.studies import registry
 
 PROFILES_OWN = "the profile's"
 TRAIN_OPTIONS = [
-    *(setting_option(name) for name in METHOD_FIELDS if name != "teacher_run"),
+    *(setting_option(name) for name in all_settings() if name != "teacher_run"),
     *(setting_option(name, PROFILES_OWN) for name in ("lr", "epochs")),
     *(setting_option(name) for name in ("batch_size", "schedule", "dropout", "precision")),
     setting_option("order_seed", "--seed"),
@@ -167,14 +168,13 @@ def simulate(
 ) -> None:
     """Run what the second paper's claims need beside stored runs: toys and small networks, a minute in all."""
     from kdnb.analysis import simulations
-    from kdnb.studies import registry
 
     finish(as_json, simulations.simulate(registry.simulations(), integers("seeds", seeds), words(only)))
 
 
 @app.command()
 def study(profile: ProfileName = "demo", as_json: Json = False) -> None:
-    """Execute every notebook of the study and write the report; what is current is kept."""
+    """Execute the notebooks of a profile (demo: all but the 50s) and write the report; what is current is kept."""
     from kdnb.report import notebooks
 
     finish(as_json, notebooks.study(profile))

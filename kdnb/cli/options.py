@@ -6,18 +6,19 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kdnb.catalog import PROFILES, TASKS
-from kdnb.core.config import RunConfig
+from kdnb.core.config import declared
 from kdnb.core.methods import METHODS, setting_of
+from kdnb.studies import registry
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+registry.methods()  # options and help texts name every study's methods
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 TaskName = Annotated[
     str, typer.Argument(help=f"One of {', '.join(TASKS)}; @0.2 behind it is label noise.", show_default=False)
@@ -56,17 +57,17 @@ def setting_option(name: str, default: str = "") -> inspect.Parameter:
     """The option of a config's field: its type, range and meaning are read from its setting; None where not given.
 
     Args:
-        name: a field of RunConfig that has a setting.
+        name: a field of RunConfig, or of a registered method, that has a setting.
         default: what holds where the option is not given, in words.
     """
-    field = next(field for field in fields(RunConfig) if field.name == name)
+    field = declared()[name]
     setting = setting_of(field)
     users = [method.name for method in METHODS.values() if name in method.settings()]
     text = f"{', '.join(users)}: {setting.help}" if users else setting.help[0].upper() + setting.help[1:]
     if setting.choices or setting.low > -math.inf:
         text += f"; {setting.expected}"
     text += f". [default: {default}]" if default else "."
-    kind: Any = field.type
+    kind: Any = type(field.default)
     annotation = Annotated[kind | None, typer.Option(help=text)]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 

@@ -9,12 +9,12 @@ import typer
 
 from kdnb.catalog import PROFILES, TASKS, task_named
 from kdnb.cli.options import Json, ProfileName, add_options, finish, integers, show, words
-from kdnb.core.config import AXES, SCHEDULES, RunConfig
+from kdnb.core.config import SCHEDULES, RunConfig, axes, flat
 from kdnb.errors import HubUnreachable, MissingAsset, Unfinished, nearest
 from kdnb.experiment.arms import ARMS
 from kdnb.studies import registry
 from kdnb.sweeps.grids import grid_named, seeds_of
-from kdnb.sweeps.only import FIELDS, parse, spelled
+from kdnb.sweeps.only import known_fields, parse, spelled
 
 if TYPE_CHECKING:
     from kdnb.data.splits import TaskData
@@ -39,7 +39,7 @@ def grid_options(
         list[str] | None,
         typer.Option(
             help="Part of the grid, any number of times: field=values, such as lr=1e-5,3e-5 or epochs=1..4. A field "
-            f"that a method lacks leaves its points. Fields: {', '.join(FIELDS)}.",
+            f"that a method lacks leaves its points. Fields: {', '.join(known_fields())}.",
             metavar="FIELD=VALUES",
         ),
     ] = None,
@@ -115,7 +115,7 @@ def sweep(
         typer.Option(help="ray: trainings at a time. [default: one for each core or GPU share]", show_default=False),
     ] = 0,
     gpus_per_run: Annotated[
-        float | None, typer.Option(help="ray: share of a GPU for each training, such as 0.25.")
+        float | None, typer.Option(help="ray: share of a GPU for each training, > 0, such as 0.25.")
     ] = None,
     address: Annotated[
         str, typer.Option(help="ray: host:port of a running cluster, or auto. [default: start one here]")
@@ -361,14 +361,14 @@ def _opened(choice: "Choice", matched: RunConfig) -> dict[str, Any]:
     """A choice as plain data, with the test metrics of its run and of the ERM run with the same training."""
     from kdnb.core import store
 
-    config = choice.point.config
-    fields = ("task", "seed", "method", "student", "teacher_run", "schedule", *AXES)
+    config, values = choice.point.config, flat(choice.point.config)
+    fields = ("task", "seed", "method", "student", "teacher_run", "schedule", *axes())
     metrics = ("entropy", "accuracy", "nll")
     test = store.load(config.run_id()).metrics["test"]
     row = {
         "arm": choice.point.arm,
         "name": choice.point.title,
-        **{name: getattr(config, name) for name in fields},
+        **{name: values.get(name) for name in fields},
         "run_id": config.run_id(),
         "validation": choice.value,
         "stored": choice.stored,

@@ -1,5 +1,6 @@
 """What `kdnb train` and `kdnb compare` do, as functions that print for people and return plain data."""
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +8,8 @@ from kdnb.analysis import statistics
 from kdnb.catalog import PROFILES, SOURCES, model_of
 from kdnb.cli.options import show
 from kdnb.core import store
-from kdnb.core.config import METHOD_FIELDS, METHODS, SIZES
+from kdnb.core.config import SIZES
+from kdnb.core.methods import METHODS, all_settings
 from kdnb.core.store import Run
 from kdnb.data.own import OwnData
 from kdnb.data.splits import TaskData, load, make
@@ -16,11 +18,10 @@ from kdnb.experiment import obtain, tables
 from kdnb.experiment.arms import ARMS, arm_config
 from kdnb.experiment.points import Point, compare_points
 from kdnb.experiment.workers import run_points
+from kdnb.studies import registry
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-SOFT = (*METHOD_FIELDS, "student", "method")  # a student's alone, not its teacher's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,7 @@ def task_data(task: str, profile: str, train_rows: int | None = None, own: OwnDa
 
 def train(asked: Training) -> dict[str, Any]:
     """One run, and before it its teacher if that is named by size or model; returns the run's facts."""
+    registry.methods()
     if asked.method not in METHODS:
         raise ValueError(f"unknown method {asked.method!r}{nearest(asked.method, METHODS)}")
     if asked.student not in SIZES:
@@ -89,13 +91,15 @@ def train(asked: Training) -> dict[str, Any]:
         )
     methods = (asked.method, asked.changes.get("before"), asked.changes.get("after"))
     taught = any(METHODS[name].needs_teacher for name in methods if name in METHODS)
-    if taught != bool(asked.teacher):
-        raise ValueError("kd needs --teacher (large, small, a model or a run_id), the other methods take none")
+    if taught and not asked.teacher:
+        raise ValueError(f"{asked.method} needs --teacher: large, small, a model or a run_id")
+    if asked.teacher and not taught:
+        raise ValueError(f"{asked.method} takes no --teacher, got {asked.teacher!r}")
     data = task_data(asked.task, asked.profile, asked.train_rows)
-    changes = {"order_seed": asked.seed, "student": asked.student, **asked.changes}
     basis = next((name for name in ("kd", "tfkd", "ls") if name in methods), "erm")
     arm = next(name for name, arm in ARMS.items() if arm.method == basis)
-    changes["method"] = asked.method
+    own = {} if asked.method in (basis, "switch") else _defaults(asked.method)
+    changes = {**own, "order_seed": asked.seed, "student": asked.student, **asked.changes, "method": asked.method}
     config = arm_config(  # refuses bad values before any training
         arm,
         task=data.task.name,
@@ -113,6 +117,11 @@ def train(asked: Training) -> dict[str, Any]:
     return facts(runs[config.run_id()])
 
 
+def _defaults(method: str) -> dict[str, Any]:
+    """A method's own defaults, where no arm has them: field -> value, without the teacher."""
+    return {one.name: one.default for one in dataclasses.fields(METHODS[method]) if one.name != "teacher_run"}
+
+
 def _teacher(asked: Training, data: TaskData, changes: dict[str, Any]) -> str:
     """run_id of the teacher: the ERM model of a size or name, trained if need be, or a stored run, checked."""
     teacher = asked.teacher
@@ -128,7 +137,8 @@ def _teacher(asked: Training, data: TaskData, changes: dict[str, Any]) -> str:
                 f"{data.task.name} (data {data.fingerprint}): task, rows and label order must be the same"
             )
         return teacher
-    shared = {name: value for name, value in changes.items() if name not in SOFT}
+    soft = {*all_settings(), "student", "method"}  # a student's alone
+    shared = {name: value for name, value in changes.items() if name not in soft}
     arm = f"erm_{teacher}" if f"erm_{teacher}" in ARMS else "erm_small"
     if teacher in SOURCES:
         shared["student"] = teacher

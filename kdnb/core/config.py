@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import Field, dataclass, fields, replace
 from typing import Any, Self
 
 from kdnb.catalog import PROFILES, SOURCES
@@ -94,38 +94,39 @@ class RunConfig(Identity):
             raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
         if self.method == methods.Switch.name:
             methods.Switch.check(self)
+        used = used_settings(self)
+        extra = {name: float(value) if isinstance(used.get(name), float) else value for name, value in self.extra}
+        kept = sorted((name, value) for name, value in extra.items() if name not in used or value != used[name])
+        object.__setattr__(self, "extra", tuple(kept))
         for name, one in _SETTINGS.items():
             one.check(name, getattr(self, name))
-        self._check_method()
+        self._check_method(used)
 
-    def _check_method(self) -> None:
-        """What a method needs it has, and what belongs to another one is at its default."""
-        used = used_settings(self)
+    def _check_method(self, used: dict[str, Any]) -> None:
+        """What a method needs it has, and what it has no use for is at its default."""
         taught = any(METHODS[name].needs_teacher for name in self.methods)
         if bool(self.teacher_run) != taught:
             raise ValueError(
                 f"teacher_run must be a run_id for {', '.join(n for n, m in METHODS.items() if m.needs_teacher)}, "
                 f"empty for the others, got {self.teacher_run!r}"
             )
-        for name, default, words in _BELONGS:
-            if name not in used and getattr(self, name) != default:
-                raise ValueError(f"{name} must be {words}, got {getattr(self, name)!r}")
+        for name, default in METHOD_FIELDS.items():
+            if name not in used and (value := getattr(self, name)) != default:
+                where = " and ".join(self.methods)
+                raise ValueError(f"{name} must be {default!r} for {where}, where it has no use, got {value!r}")
         for name, value in self.extra:
             if name not in used:
                 raise ValueError(f"{name} is no setting of {self.method}, got {value!r}")
-            METHODS[self.method].settings()[name].check(name, value)
+            all_settings()[name].check(name, value)
         for name in self.methods:
             METHODS[name].check(self)
 
     def __getattr__(self, name: str) -> Any:
         """A setting of a method outside the core: as given, else the method's default."""
-        if not name.startswith("_"):
-            for key, value in self.__dict__.get("extra", ()):
-                if key == name:
-                    return value
-            for field in fields(METHODS[self.__dict__["method"]]) if "method" in self.__dict__ else ():
-                if field.name == name:
-                    return field.default
+        if not name.startswith("_") and "method" in self.__dict__:
+            for values in (dict(self.__dict__.get("extra", ())), used_settings(self)):
+                if name in values:
+                    return values[name]
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @classmethod
@@ -142,12 +143,7 @@ class RunConfig(Identity):
         extra = {**dict(given.pop("extra", ())), **{n: value for n, value in values.items() if n not in known}}
         if unknown := set(extra) - set(all_settings()):
             raise TypeError(f"unknown config field {sorted(unknown)[0]!r}")
-        defaults = {field.name: field.default for field in fields(METHODS.get(given.get("method", ""), methods.ERM))}
-        for name, value in extra.items():
-            if isinstance(defaults.get(name), float):
-                extra[name] = float(value)  # 1 and 1.0 are one value, hence one run
-        kept = {name: value for name, value in extra.items() if name not in defaults or value != defaults[name]}
-        return cls(**given, extra=tuple(sorted(kept.items())))
+        return cls(**given, extra=tuple(extra.items()))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
@@ -190,31 +186,35 @@ class RunConfig(Identity):
 
     def plain(self) -> Self:
         """The same training on the labels alone: method ERM, every setting of a method at its default."""
-        defaults: dict[str, Any] = {field.name: field.default for field in fields(self) if field.name in METHOD_FIELDS}
-        return replace(self, method=methods.ERM.name, extra=(), **defaults)
+        return replace(self, method=methods.ERM.name, extra=(), **METHOD_FIELDS)
 
 
-METHOD_FIELDS = tuple(all_settings())  # of the core's methods
+# field of the core's methods -> what it is where it has no use
+METHOD_FIELDS: dict[str, Any] = {one.name: one.default for one in fields(RunConfig) if one.name in all_settings()}
 _SETTINGS = {field.name: setting_of(field) for field in fields(RunConfig) if "setting" in field.metadata}
 _FLOATS = tuple(field.name for field in fields(RunConfig) if field.type in (float, "float"))
 LATER = {field.name: field.default for field in fields(RunConfig) if setting_of(field).later}
-AXES = tuple(name for name, one in _SETTINGS.items() if one.axis)  # what a grid may vary
-_BELONGS = (  # fields that must stay at their default where their method is not used, and how that is said
-    ("confidence", 0.0, "in (1/K, 1) for tfkd, 0 for the others"),
-    ("tfkd_form", "paper", "'paper' for every method but tfkd"),
-    ("multiplier", 1.0, "> 0 and finite for tfkd's released form, 1 for everything else"),
-    *((name, LATER[name], f"{LATER[name]!r} for every method but switch") for name in methods.Switch.settings()),
-)
+
+
+def declared() -> dict[str, Field]:
+    """Every field that a config may have: its own, and those of the methods that are registered by now."""
+    of_methods = {field.name: field for method in METHODS.values() for field in fields(method)}
+    return {**of_methods, **{field.name: field for field in fields(RunConfig)}}
+
+
+def axes() -> dict[str, type]:
+    """What a grid may vary: field -> type of its values."""
+    return {name: type(field.default) for name, field in declared().items() if setting_of(field).axis}
 
 
 def flat(config: RunConfig) -> dict[str, Any]:
-    """Every field of a config, those of methods outside the core beside the others: for tables."""
-    values = asdict(config)
-    values.update(dict(values.pop("extra")))
+    """Every field of a config, those of its method alone beside the others: for tables."""
+    values = {**vars(config), **{name: getattr(config, name) for name in used_settings(config)}}
+    del values["extra"]
     return values
 
 
 @functools.cache
-def slug(task: str) -> str:
-    """A task's name as run_ids and file names begin with it: letters, digits and dashes."""
-    return "".join(c if c.isascii() and c.isalnum() else "-" for c in task)
+def slug(name: str) -> str:
+    """A task's or model's name as it stands in run_ids and file names: letters, digits and dashes."""
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in name)

@@ -86,7 +86,9 @@ def ls_loss(logits: Tensor, labels: Tensor, alpha: float) -> Tensor:
     """Mean cross-entropy to the smoothed labels [nats]: H(q_ls, p) = L_LS of Eq. 1 + alpha log K.
 
     Args:
-        logits: (N, K). labels: (N,) in 0..K-1. alpha: weight of the uniform part, 0..1.
+        logits: (N, K).
+        labels: (N,) in 0..K-1.
+        alpha: weight of the uniform part, 0..1.
     Returns:
         A scalar; equal to torch's `F.cross_entropy(label_smoothing=alpha)`.
     Raises:
@@ -108,7 +110,8 @@ def kd_loss(  # noqa: PLR0913 - the symbols of its formula
     Eq. 2 of arXiv 2301.12609 plus alpha tau^2 H(p^t_tau), which does not depend on the student.
 
     Args:
-        logits: (N, K) of the student. labels: (N,) in 0..K-1.
+        logits: (N, K) of the student.
+        labels: (N,) in 0..K-1.
         teacher_logits: (N, K); no gradient flows into them.
         alpha: weight of the soft target, 0..1; 0 is ERM.
         tau: softmax temperature of both models, > 0.
@@ -137,8 +140,12 @@ def tfkd_released_loss(  # noqa: PLR0913 - the symbols of its formula
     The form of Eq. 9 is `kd_loss` with `virtual_teacher_logits` for a teacher.
 
     Args:
-        logits: (N, K). labels: (N,) in 0..K-1. alpha: weight of the soft term, 0..1; 0 is ERM.
-        confidence: c in (1/K, 1), 0.99 in the code. tau: > 0. multiplier: m > 0, 1, 50 or 100 in the code.
+        logits: (N, K).
+        labels: (N,) in 0..K-1.
+        alpha: weight of the soft term, 0..1; 0 is ERM.
+        confidence: c in (1/K, 1), 0.99 in the code.
+        tau: > 0.
+        multiplier: m > 0; 1, 50 or 100 in the code.
     Returns:
         A scalar, mean over examples.
     Raises:

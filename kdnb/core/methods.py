@@ -277,14 +277,14 @@ def methods_of(config: Any) -> tuple[str, ...]:
     return (config.before, config.after) if config.method == Switch.name else (config.method,)
 
 
-def used_settings(config: Any) -> frozenset[str]:
-    """The method fields that mean something in a config: those of its method, or of a switch and both its sides."""
+def used_settings(config: Any) -> dict[str, Any]:
+    """Field -> default of what means something in a config: the fields of its method, or of a switch and its sides."""
     return _used(tuple(METHODS[name] for name in (config.method, *methods_of(config))))
 
 
 @functools.cache
-def _used(classes: tuple[type[Method], ...]) -> frozenset[str]:
-    return frozenset(name for method in classes for name in method.settings())
+def _used(classes: tuple[type[Method], ...]) -> dict[str, Any]:
+    return {field.name: field.default for method in classes for field in fields(method)}
 
 
 def batch_loss(  # noqa: PLR0913 - a loss and its place in the training

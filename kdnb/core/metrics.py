@@ -65,7 +65,8 @@ def reliability(
     Mean confidence and accuracy of an empty bin are nan.
 
     Args:
-        confidence: (N,) largest posterior, in [0, 1]. correct: (N,) whether the prediction is right.
+        confidence: (N,) largest posterior, in [0, 1].
+        correct: (N,) whether the prediction is right.
     Raises:
         ValueError: a confidence lies outside [0, 1], or the shapes differ.
     """

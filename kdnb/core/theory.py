@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kdnb.core.entropy import cross_entropy, entropy, kl_divergence, log_posterior, posterior
-from kdnb.core.losses import check_alpha_tau, ls_targets, one_hot_targets
+from kdnb.core.losses import check_alpha_tau, ls_targets, one_hot_targets, virtual_teacher_logits
 
 
 def ls_objective(logits: Tensor, labels: Tensor, alpha: float) -> Tensor:
@@ -105,14 +105,13 @@ def virtual_teacher(num_classes: int, confidence: float, tau: float, temper: str
     """The soft target (K,) of teacher-free KD for label 0 (Yuan et al. 2020, Eq. 9).
 
     temper "logit" softens log p^d, as the paper writes it; "prob" takes softmax(p^d / tau) of the
-    probabilities, as the released code does, which at tau 20 is almost uniform. ValueError otherwise.
+    probabilities, as the released code does, which at tau 20 is almost uniform. ValueError otherwise, and for a
+    confidence outside (1/K, 1).
     """
-    rest = (1 - confidence) / (num_classes - 1)
-    p = torch.full((1, num_classes), rest, dtype=torch.float64)
-    p[0, 0] = confidence
+    log_p = virtual_teacher_logits(torch.zeros(1, dtype=torch.long), num_classes, confidence, torch.float64)
     if temper not in ("logit", "prob"):
         raise ValueError(f"temper must be 'logit' or 'prob', got {temper!r}")
-    return log_posterior(p.log() if temper == "logit" else p, tau).exp()[0]
+    return log_posterior(log_p if temper == "logit" else log_p.exp(), tau).exp()[0]
 
 
 def equivalent_ls_alpha(

@@ -26,6 +26,7 @@ class HubSet:
     files: dict[str, str]  # our split -> pattern
     config: str = ""  # as datasets.load_dataset calls it
     example: str = "text"  # column of the text, or of the encoded image
+    second: str = ""  # column of the second text, where a task has pairs
     label: str = "label"
     held: int = 5000  # rows cut out of train for validation
 
@@ -63,9 +64,10 @@ def read(task: Task) -> pd.DataFrame:
         ValueError: a file lacks a column, holds an unknown label or too few rows.
     """
     where = HUB_SETS[task.name]
+    columns = (where.example, where.second) if task.pair else (where.example,)
     tables = load(where, task.title, instead=way_out(task, "take an embedded task such as section"))
     parts = {
-        split: tidy(table, task, (where.example,), where.label, f"{where.repo}/{where.files[split]}")
+        split: tidy(table, task, columns, where.label, f"{where.repo}/{where.files[split]}")
         for split, table in tables.items()
     }
     kept, held = holdout(len(parts["train"]), where.held, where.repo)

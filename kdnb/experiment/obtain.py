@@ -1,4 +1,4 @@
-"""Grids as pure lists of RunConfigs, and the one way to get their runs: load them, else train them."""
+"""The one way to get the runs of configs: load them from the store, else train them and store them."""
 
 import sys
 from collections.abc import Callable
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 def ensure(config: RunConfig, data: "TaskData", on_step: Callable | None = None) -> tuple[Run, bool]:
     """The run of a config and whether it was trained now: `ensure_all` for one."""
-    (found,) = ensure_all([config], data, on_step).values()
-    return found
+    (run,) = ensure_all([config], data, on_step).values()
+    return run
 
 
 def ensure_all(
@@ -32,25 +32,28 @@ def ensure_all(
     as soon as they are finished. Two processes that ask for the same runs train them once.
 
     Args:
-        configs: with one `RunConfig.training()`. data: their splits. on_step: as `kdnb.experiment.training.train`.
+        configs: with one `RunConfig.training()`.
+        data: their splits.
+        on_step: as `kdnb.experiment.training.train`.
     Raises:
-        ValueError: data or teacher do not belong to the configs. FileNotFoundError: the teacher has no run.
+        ValueError: data or teacher do not belong to the configs.
+        FileNotFoundError: the teacher has no run.
         StoreError: the outputs folder cannot be written.
     """
-    found: dict[str, tuple[Any, bool]] = {config.run_id(): (whole(config), False) for config in configs}
-    if all(run for run, _ in found.values()):
-        return found
+    runs: dict[str, tuple[Any, bool]] = {config.run_id(): (whole(config), False) for config in configs}
+    if all(run for run, _ in runs.values()):
+        return runs
     store.check_writable()
     with lock(configs[0].training()):
-        found |= {config.run_id(): (_stored(config), False) for config in configs if not found[config.run_id()][0]}
-        missing = [config for config in configs if not found[config.run_id()][0]]
+        runs |= {config.run_id(): (_stored(config), False) for config in configs if not runs[config.run_id()][0]}
+        missing = [config for config in configs if not runs[config.run_id()][0]]
         if missing:
             from kdnb.experiment.training import train_epochs  # torch is not needed to load
 
             teacher = store.load(missing[0].teacher_run) if missing[0].teacher_run else None
             trained = train_epochs(missing, data, teacher, on_step, store.save)
-            found |= {run.run_id: (run, True) for run in trained}
-    return found
+            runs |= {run.run_id: (run, True) for run in trained}
+    return runs
 
 
 def lock(training: str) -> FileLock:
@@ -74,14 +77,14 @@ def run_points(points: list[Point], data: "TaskData", say: Callable[[str], None]
     done = {}
     for group in trainings(points):
         with Bar(f"{group[0].title} seed {group[0].config.seed}") as bar:
-            found = ensure_all([point.config for point in group], data, bar.step)
-        for point, (run, trained) in zip(group, found.values(), strict=True):
+            runs = ensure_all([point.config for point in group], data, bar.step)
+        for point, (run, trained) in zip(group, runs.values(), strict=True):
             done[run.run_id] = run
-            say(f"[{len(done)}/{len(points)}] {told(point, run, trained)}")
+            say(f"[{len(done)}/{len(points)}] {run_line(point, run, trained)}")
     return {point.config.run_id(): done[point.config.run_id()] for point in points}
 
 
-def told(point: Point, run: Run, trained: bool) -> str:
+def run_line(point: Point, run: Run, trained: bool) -> str:
     """A finished run in a line: what it is, its test entropy [nats] and accuracy, what it took."""
     test, seconds = run.metrics["test"], run.metrics["cost"]["seconds"]
     return (

@@ -35,9 +35,13 @@ def compare_points(  # noqa: PLR0913 - a comparison and what it changes
     """The runs of one comparison, seed by seed, every teacher before its students.
 
     Args:
-        task, profile: keys of TASKS and PROFILES. data: the splits' fingerprint.
-        seeds: of initialisation and order. arms: keys of ARMS; their teachers are added.
-        changes: RunConfig fields for all arms. arm_changes: arm -> fields, on top.
+        task: a key of TASKS.
+        profile: a key of PROFILES.
+        data: the splits' fingerprint.
+        seeds: of initialisation and order.
+        arms: keys of ARMS; their teachers are added.
+        changes: RunConfig fields for all arms.
+        arm_changes: arm -> fields, on top.
     Raises:
         ValueError: an unknown arm or field, or a value out of range.
     """
@@ -59,7 +63,11 @@ def compare_points(  # noqa: PLR0913 - a comparison and what it changes
 
 
 def with_teachers(arms: Iterable[str]) -> list[str]:
-    """Arms and their teachers, in the order of ARMS; ValueError for an unknown one."""
+    """Arms and their teachers: those without a teacher first, then those with one, both in the order of ARMS.
+
+    Raises:
+        ValueError: an unknown arm.
+    """
     arms = list(arms)
     for arm in arms:
         if arm not in ARMS:

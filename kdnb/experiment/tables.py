@@ -11,7 +11,7 @@ import pandas as pd
 
 from kdnb.catalog import MODALITIES, PROFILES, TASKS, check_name, modality_of, task_named
 from kdnb.core import metrics, store
-from kdnb.core.config import AXES, RunConfig, flat, slug
+from kdnb.core.config import RunConfig, axes, flat, slug
 from kdnb.core.store import Run
 from kdnb.errors import DamagedRun, NoRuns
 from kdnb.experiment.arms import ARMS, NAMES, TAUGHT, arm_config
@@ -21,7 +21,11 @@ from kdnb.experiment.arms import ARMS, NAMES, TAUGHT, arm_config
 class Study:
     """Runs of one task at one profile: the tidy table and the runs behind it.
 
-    table: one row per run, see `tidy`. runs: run_id -> Run.
+    Attributes:
+        task: a key of TASKS, or a name of the user's own.
+        profile: a key of PROFILES.
+        table: one row per run, see `tidy`.
+        runs: run_id -> Run.
     """
 
     task: str
@@ -50,10 +54,10 @@ class Study:
 
     def run(self, arm: str, seed: int) -> Run:
         """The run of an arm and seed; NoRuns if it is missing."""
-        found = self.table[(self.table.arm == arm) & (self.table.seed == seed)]
-        if found.empty:
+        rows = self.table[(self.table.arm == arm) & (self.table.seed == seed)]
+        if rows.empty:
             raise NoRuns(f"no run of {arm} with seed {seed} on {self.task} ({self.profile})")
-        return self.runs[found.run_id.iloc[0]]
+        return self.runs[rows.run_id.iloc[0]]
 
     def seeds(self, *arms: str) -> list[int]:
         """Seeds that all these arms have, sorted."""
@@ -140,14 +144,14 @@ def study(task: str, profile: str, keep: Callable[[RunConfig], bool] = is_defaul
     def wanted(config: RunConfig) -> bool:
         return (config.task, config.profile) == (task, profile) and keep(config)
 
-    found = load_runs(f"{slug(task)}-", wanted)
-    if not found:
+    runs = load_runs(f"{slug(task)}-", wanted)
+    if not runs:
         raise NoRuns(
             f"no runs of {task} at profile {profile}: make them with `kdnb compare {task} --profile {profile}`"
         )
-    counts = pd.Series([run.config.data for run in found]).value_counts()
-    found = [run for run in found if run.config.data == counts.index[0]]
-    return Study(task, profile, tidy(found), {run.run_id: run for run in found})
+    counts = pd.Series([run.config.data for run in runs]).value_counts()
+    runs = [run for run in runs if run.config.data == counts.index[0]]
+    return Study(task, profile, tidy(runs), {run.run_id: run for run in runs})
 
 
 def load_runs(prefix: str = "", keep: Callable[[RunConfig], bool] = lambda config: True) -> list[Run]:
@@ -155,16 +159,16 @@ def load_runs(prefix: str = "", keep: Callable[[RunConfig], bool] = lambda confi
 
     Damaged ones are reported on stderr and left out.
     """
-    found = []
+    runs = []
     for run_id in store.stored_ids():
         if run_id.startswith(prefix):
             try:
                 config = store.config_of(run_id)
                 if keep(config) if config else not store.kind_of(run_id):
-                    found.append(store.load(run_id))
+                    runs.append(store.load(run_id))
             except DamagedRun as error:
                 print(f"kdnb: {error}; left out. To redo it: kdnb runs verify --redo", file=sys.stderr)
-    return found
+    return runs
 
 
 def stored_configs(task: str, profile: str) -> dict[str, RunConfig]:
@@ -174,13 +178,13 @@ def stored_configs(task: str, profile: str) -> dict[str, RunConfig]:
         ValueError: there is no such task.
     """
     check_name(task)
-    found = {run_id: store.config_of(run_id) for run_id in store.stored_ids() if run_id.startswith(f"{slug(task)}-")}
+    configs = {run_id: store.config_of(run_id) for run_id in store.stored_ids() if run_id.startswith(f"{slug(task)}-")}
     return {
-        name: config for name, config in found.items() if config and (config.task, config.profile) == (task, profile)
+        name: config for name, config in configs.items() if config and (config.task, config.profile) == (task, profile)
     }
 
 
-def tidy(found: list[Run]) -> pd.DataFrame:
+def tidy(runs: list[Run]) -> pd.DataFrame:
     """One row per run, in the order of ARMS and seeds; then those of other arms and of none.
 
     Columns: run_id, arm, name, teacher, the config's fields named below, n_train, n_test, the test metrics by
@@ -188,8 +192,8 @@ def tidy(found: list[Run]) -> pd.DataFrame:
     validation_accuracy, train_accuracy, train_entropy, the two curve entropies, seconds.
     """
     rows = []
-    keep = {"task", "profile", "method", "student", "seed", *AXES}
-    for run in found:
+    keep = {"task", "profile", "method", "student", "seed", *axes()}
+    for run in runs:
         config, arm, test = run.config, arm_of(run.config), run.metrics["test"]
         row: dict[str, Any] = {"run_id": run.run_id, "arm": arm, "name": NAMES.get(arm, run.run_id)}
         row |= {name: value for name, value in flat(config).items() if name in keep}

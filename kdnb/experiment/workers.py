@@ -58,12 +58,12 @@ def run_points(
             while left or running:
                 for group in _ready(left, running)[: workers - len(running)]:
                     left.remove(group)
-                    running[pool.submit(_Worker.train, [point.config for point in group])] = group
+                    running[pool.submit(_Worker.train, [vars(point.config) for point in group])] = group
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     trained = future.result()
                     for point in running.pop(future):
                         run = done[point.config.run_id()] = store.load(point.config.run_id())
-                        say(f"[{len(done)}/{len(points)}] {obtain.told(point, run, run.run_id in trained)}")
+                        say(f"[{len(done)}/{len(points)}] {obtain.run_line(point, run, run.run_id in trained)}")
         except BrokenProcessPool:
             raise WorkerDied("a worker died, often for lack of memory; start again with fewer --workers") from None
         finally:
@@ -91,7 +91,7 @@ class _Worker:
         torch.set_num_threads(threads)
 
     @classmethod
-    def train(cls, configs: list[RunConfig]) -> set[str]:
-        """One training; run_ids of what was not in the store."""
-        runs = obtain.ensure_all(configs, cls.data)
+    def train(cls, configs: list[dict]) -> set[str]:
+        """One training, of configs by their fields; run_ids of what was not in the store."""
+        runs = obtain.ensure_all([RunConfig.of(fields) for fields in configs], cls.data)
         return {run_id for run_id, (_, trained) in runs.items() if trained}

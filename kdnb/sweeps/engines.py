@@ -14,8 +14,8 @@ from typing import NamedTuple
 from filelock import Timeout
 
 from kdnb.core import store
-from kdnb.core.config import AXES, METHOD_FIELDS, RunConfig
-from kdnb.core.methods import Switch, used_settings
+from kdnb.core.config import RunConfig, axes, flat
+from kdnb.core.methods import Switch
 from kdnb.data.splits import TaskData, load
 from kdnb.errors import Unfinished, nearest, one_line, retry_of
 from kdnb.experiment import obtain
@@ -28,7 +28,6 @@ from kdnb.sweeps.progress import Heartbeat
 from kdnb.sweeps.record import Record, Sweep, begin, read, select_teachers
 
 ENGINES = ("inline", "shard", "ray")
-VARIED = [name for name in AXES if name not in Switch.settings()]  # what a line says of a point, where it varies
 RETRIES = 2  # further trainings after an error that may pass, or a worker's death
 POLL = 0.5  # seconds between two looks at what another process trains
 
@@ -37,7 +36,10 @@ Say = Callable[[str], None]  # hears lines for people
 
 
 class Outcome(NamedTuple):
-    """What became of a training: run_ids of the runs trained now, and the error it failed with, "" for none."""
+    """What became of a training: run_ids of the runs trained now, and the error it failed with, "" for none.
+
+    A training that fails may have given some of its runs before.
+    """
 
     trained: list[str]
     error: str = ""
@@ -48,7 +50,7 @@ Done = Callable[[Group, Outcome], None]  # called at the end of each training
 
 @dataclass(frozen=True, kw_only=True)
 class How:
-    """How a sweep is run. 0, "" and None leave the choice to us."""
+    """How a sweep is run. 0, "" and None leave the choice to us, but a share of a GPU is more than 0."""
 
     engine: str = "inline"  # one of ENGINES
     shard: tuple[int, int] = (1, 1)  # (i, n): this process has the i-th of n shares
@@ -69,6 +71,8 @@ class How:
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise ValueError(f"{name} must be >= 0, got {value}")
+        if self.gpus_per_run == 0:
+            raise ValueError(f"gpus_per_run must be > 0, got {self.gpus_per_run}")
 
     def share(self, groups: list[Group]) -> list[Group]:
         """Those of some trainings that this process is to take."""
@@ -174,7 +178,9 @@ class _Report:
         self.count = 0  # points dealt with
         self.failed: set[str] = set()  # run_ids
         points = record.points()
-        self.varied = [name for name in VARIED if len({getattr(point.config, name) for point in points}) > 1]
+        values = [flat(point.config) for point in points]
+        named = [name for name in axes() if name not in Switch.settings()]  # a switch's title names its own
+        self.varied = [name for name in named if len({point.get(name) for point in values}) > 1]
         share = {
             stage: sum(map(len, how.share(trainings(record.points(stage))))) for stage in ("erm", "soft")
         }  # points
@@ -194,11 +200,11 @@ class _Report:
             self.say(f"{stored:,} of {len(points):,} points are there")
 
     def done(self, group: Group, outcome: Outcome) -> None:
-        """A line for each run trained now, or for the failure."""
+        """A line for each run trained now, and for a failure, which leaves the runs that are there alone."""
         self.count += len(group)
         place = f"[{self.count}/{self.total}]"
         if outcome.error:
-            self.failed |= {point.config.run_id() for point in group}
+            self.failed |= set(missing([point.config for point in group]))
             self.say(f"{place} FAILED {self._title(group[-1])}: {outcome.error}")
         for point in group:
             if point.config.run_id() in outcome.trained:
@@ -209,8 +215,7 @@ class _Report:
         """What tells a point from the others of its sweep."""
         config = point.config
         task = f"{config.task} " if len(self.record.sweep.tasks) > 1 else ""
-        useless = set(METHOD_FIELDS) - used_settings(config)
-        used = [name for name in self.varied if name not in useless]
+        used = [name for name in self.varied if name not in grids.unused_settings(config)]
         values = " ".join(f"{name} {getattr(config, name)}" for name in used)
         return f"{task}{point.title:<16} seed {config.seed}  {values}"
 
@@ -241,7 +246,7 @@ def work(groups: list[Group], data: dict[str, TaskData], how: How, done: Done, s
         held = []
         for group in left:
             configs = [point.config for point in group]
-            outcome = failed_before(group)
+            outcome = failed_before(configs)
             if not outcome and missing(configs) and is_busy(group):
                 held.append(group)
                 continue
@@ -285,18 +290,22 @@ def attempt(configs: list[RunConfig], data: TaskData, threads: int, on_step: Cal
         Exception: every other training would meet it too, see `kdnb.errors.retry_of`.
     """
     attempts = 0
+    trained: list[str] = []  # by attempts that failed later on
     while True:
         attempts += 1
+        before = missing(configs)
         try:
-            return Outcome(train(configs, data, threads, on_step))
+            return Outcome([*trained, *train(configs, data, threads, on_step)])
         except Exception as error:
             retry = retry_of(error)
             if retry == "stop":
                 raise
+            left = missing(configs)
+            trained += [run_id for run_id in before if run_id not in left]
             if retry == "never" or attempts > RETRIES:
                 message = one_line(error)
-                progress.record_failure(missing(configs), message, attempts, traceback.format_exc())
-                return Outcome([], message)
+                progress.record_failure(left, message, attempts, traceback.format_exc())
+                return Outcome(trained, message)
 
 
 def train(configs: list[RunConfig], data: TaskData, threads: int, on_step: Callable | None = None) -> list[str]:
@@ -334,11 +343,11 @@ def missing(configs: list[RunConfig]) -> list[str]:
     return [config.run_id() for config in configs if not store.exists(config.run_id())]
 
 
-def failed_before(group: Group) -> Outcome | None:
-    """How a training failed, if that is recorded."""
-    for point in group:
-        if progress.has_failed(point.config.run_id()):
-            return Outcome([], progress.failure(point.config.run_id()).get("error", "failed before"))
+def failed_before(configs: list[RunConfig]) -> Outcome | None:
+    """How a training failed, if that is recorded of a run that it has still not given."""
+    for run_id in missing(configs):
+        if progress.has_failed(run_id):
+            return Outcome([], progress.failure(run_id).get("error", "failed before"))
     return None
 
 

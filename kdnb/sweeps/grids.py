@@ -11,12 +11,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from kdnb.catalog import PROFILES
-from kdnb.core.config import METHOD_FIELDS, RunConfig, slug
-from kdnb.core.methods import used_settings
+from kdnb.core.config import RunConfig, slug
+from kdnb.core.methods import all_settings, used_settings
 from kdnb.errors import nearest
 from kdnb.experiment.arms import ARMS, arm_config
 from kdnb.experiment.points import Point
-from kdnb.sweeps.only import FIELDS, Only, checked, keeps, refuse_unknown, spelled
+from kdnb.sweeps.only import Only, checked, keeps, refuse_unknown, spelled
 
 PLACEHOLDER = "unselected"  # ends the teacher's name of a point whose teacher is not selected yet
 
@@ -72,11 +72,11 @@ def grid_named(name: str) -> Grid:
     return GRIDS[name]
 
 
-def product(axes: Mapping[str, Iterable]) -> list[dict]:
-    """Every combination of some fields' values, without the entropy curves.
+def points_without_curves(axes: Mapping[str, Iterable]) -> list[dict]:
+    """Every combination of some fields' values, each at `history_points` 0: its run has no entropy curve.
 
     A search reads where its runs end. Ten samples of train and test on the way would cost more than the shortest
-    runs themselves, in thousands of points that nobody draws.
+    runs themselves, in thousands of points that nobody draws. A grid whose curves are drawn makes its own list.
     """
     return [dict(zip(axes, values, strict=True), history_points=0) for values in itertools.product(*axes.values())]
 
@@ -229,6 +229,11 @@ def stages(  # noqa: PLR0913 - the fields of a Sweep, which notebooks and tests 
     return made
 
 
+def unused_settings(config: Any) -> set[str]:
+    """The method fields that a config has no use for: alpha of ERM, tau of LS."""
+    return set(all_settings()) - set(used_settings(config))
+
+
 def is_placeholder(config: RunConfig) -> bool:
     """Whether a point still waits for its teacher to be selected."""
     return config.teacher_run.endswith(f"-{PLACEHOLDER}")
@@ -270,6 +275,7 @@ def _fields(cell: Cell, fixed: dict) -> list[dict]:
 
 def _seen(cell: Cell, fields: dict) -> dict[str, Any]:
     """The fields of a point by which it can be picked; those its method has no use for are left out."""
-    useless = set(METHOD_FIELDS) - used_settings(SimpleNamespace(**fields))
-    seen = {name: fields[name] for name in FIELDS if name in fields and name not in useless}
+    point = SimpleNamespace(**fields)
+    values, useless = {**used_settings(point), **fields}, unused_settings(point)
+    seen = {name: value for name, value in values.items() if name not in useless}
     return {**seen, "arm": cell.arm, "teacher": cell.teacher}

@@ -1,18 +1,18 @@
 """Part of a grid, by fields and their values: `--only alpha=1 --only lr=1e-5,3e-5 --only epochs=1..4`."""
 
-import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from kdnb.core.config import AXES, RunConfig
+from kdnb.core.config import axes
 from kdnb.errors import nearest
 
-FIELDS: dict[str, Any] = {  # by which points can be picked, and what their values are
-    **dict.fromkeys(("arm", "method", "student", "teacher"), str),
-    **{field.name: field.type for field in dataclasses.fields(RunConfig) if field.name in AXES},
-}
 Only = dict[str, tuple]  # field -> the values it may take, a range of numbers as a pair (lowest, highest)
+
+
+def known_fields() -> dict[str, type]:
+    """By which points can be picked, and of what type their values are."""
+    return {**dict.fromkeys(("arm", "method", "student", "teacher"), str), **axes()}
 
 
 def parse(texts: Iterable[str]) -> Only:
@@ -36,21 +36,21 @@ def checked(filters: Mapping[str, Any]) -> Only:
     Raises:
         ValueError: an unknown field, or a value that is none of its kind.
     """
-    only = {}
+    only, kinds = {}, known_fields()
     for field, values in filters.items():
-        if field not in FIELDS:
-            raise ValueError(f"only names an unknown field {field!r}{nearest(field, FIELDS)}")
+        if field not in kinds:
+            raise ValueError(f"only names an unknown field {field!r}{nearest(field, kinds)}")
         if isinstance(values, str):
             values = values.split(",")
         elif not isinstance(values, Iterable):
             values = [values]
-        only[field] = tuple(dict.fromkeys(_value(field, value) for value in values))
+        only[field] = tuple(dict.fromkeys(_value(field, kinds[field], value) for value in values))
     return only
 
 
-def _value(field: str, value: Any) -> Any:
+def _value(field: str, kind: type, value: Any) -> Any:
     """One value of a field, or a range of numbers, from a text or as it is."""
-    kind, text = FIELDS[field], str(value).strip()
+    text = str(value).strip()
     if kind is bool:
         if text.lower() not in ("true", "false"):
             raise ValueError(f"only {field} must be true or false, got {text!r}")

@@ -224,7 +224,8 @@ def probe(data: "TaskData", profile: str, student: str, say: Callable[[str], Non
         student: as RunConfig.student.
         say: hears that a measurement begins.
     Raises:
-        MissingAsset, ModelUnavailable: the weights cannot be had.
+        MissingAsset: the weights are not there.
+        ModelUnavailable: the weights cannot be had.
     """
     if stored := stored_probe(data.task.name, profile, student):
         return stored

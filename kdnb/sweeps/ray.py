@@ -71,21 +71,21 @@ def session(how: How, sweep: Sweep) -> Iterator[Callable[[list[Group], Done], No
             ray.shutdown()
 
 
-def train_one(job: dict, configs: list[dict]) -> dict:
+def train_one(job: dict, fields: list[dict]) -> dict:
     """What a worker does: one training. Its data and teacher come from the disk and stay in the process.
 
     Args:
         job: profile, train_rows and threads.
-        configs: fields of the RunConfigs.
+        fields: of each RunConfig.
     Returns:
         {"trained": run_ids}, or what made it fail: "error", "trace", "host", "fatal".
     Raises:
         Passing: an error that another attempt may not meet.
     """
-    points = [RunConfig.of(fields) for fields in configs]
+    configs = [RunConfig.of(values) for values in fields]
     try:
-        data = load(points[0].task, job["profile"], job["train_rows"])
-        return {"trained": engines.train(points, data, job["threads"])}
+        data = load(configs[0].task, job["profile"], job["train_rows"])
+        return {"trained": engines.train(configs, data, job["threads"])}
     except Exception as error:
         retry = retry_of(error)
         if retry == "again":
@@ -108,31 +108,41 @@ def _train_all(ray: ModuleType, submit: Callable, groups: list[Group], done: Don
         else:
             left.append(group)
     left.reverse()
-    running: dict[Any, Group] = {}
+    running: dict[Any, tuple[Group, list[str]]] = {}  # with what was missing before
     while left or running:
         while left and len(running) < limit:
             group = left.pop()
-            running[submit(group)] = group
+            before = engines.missing([point.config for point in group])
+            running[submit(group)] = group, before
         (ready,), _ = ray.wait(list(running), num_returns=1)
-        group = running.pop(ready)
-        done(group, _outcome(ray, ready, [point.config for point in group]))
+        group, before = running.pop(ready)
+        done(group, _outcome(ray, ready, [point.config for point in group], before))
 
 
 def _without_worker(group: Group) -> Outcome | None:
     """The outcome of a training that needs no worker: it failed before, or all its runs are stored and whole."""
     configs = [point.config for point in group]
-    if outcome := engines.failed_before(group):
+    if outcome := engines.failed_before(configs):
         return outcome
-    if all(obtain.whole(config) for config in configs):
+    lacking = [config.run_id() for config in configs if not obtain.whole(config)]
+    if not lacking:
+        progress.forget_failures(config.run_id() for config in configs)
         return Outcome([])
-    for config in configs:
-        if store.exists(config.run_id()) and not obtain.whole(config):
-            print(f"kdnb: run {config.run_id()} is damaged, training it again", file=sys.stderr)
+    for run_id in lacking:
+        if store.exists(run_id):
+            print(f"kdnb: run {run_id} is damaged, training it again", file=sys.stderr)
     return None
 
 
-def _outcome(ray: ModuleType, ready: Any, configs: list[RunConfig]) -> Outcome:
-    """What a task came to; a failure is recorded, what every other task would meet as well ends the sweep."""
+def _outcome(ray: ModuleType, ready: Any, configs: list[RunConfig], before: list[str]) -> Outcome:
+    """What a task came to; a failure is recorded, what every other task would meet as well ends the sweep.
+
+    Args:
+        ray: the module.
+        ready: the task.
+        configs: of its training.
+        before: run_ids of those that were missing when it was handed out.
+    """
     deaths = ray.exceptions
     try:
         result = ray.get(ready)
@@ -144,16 +154,18 @@ def _outcome(ray: ModuleType, ready: Any, configs: list[RunConfig]) -> Outcome:
         raise Unfinished(one_line(error)) from None
     if result.get("fatal"):
         raise Unfinished(f"{result['error']} (on {result['host']})")
+    left = engines.missing(configs)
+    trained = [run_id for run_id in before if run_id not in left]  # by attempts that failed too
     if "error" in result:
         progress.record_failure(
-            engines.missing(configs),
+            left,
             result["error"],
             result.get("attempts", 1),
             result.get("trace", ""),
             result.get("host", "a worker"),
         )
-        return Outcome([], result["error"])
-    return Outcome(result["trained"])
+        return Outcome(trained, result["error"])
+    return Outcome(list(dict.fromkeys([*trained, *result["trained"]])))
 
 
 @contextlib.contextmanager

@@ -60,7 +60,16 @@ class Sweep:
     ) -> Stages:
         """The points of one task, as `kdnb.sweeps.grids.stages`."""
         return grids.stages(
-            self.grid, task, self.profile, data, self.seeds, self.arms, self.only, self.schedule, teachers, erm_only
+            grid=self.grid,
+            task=task,
+            profile=self.profile,
+            data=data,
+            seeds=self.seeds,
+            arms=self.arms,
+            only=self.only,
+            schedule=self.schedule,
+            teachers=teachers,
+            erm_only=erm_only,
         )
 
 

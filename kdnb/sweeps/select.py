@@ -3,18 +3,13 @@
 import sys
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from kdnb.core import store
 from kdnb.core.config import RunConfig
 from kdnb.core.methods import Switch
 from kdnb.errors import DamagedRun, nearest
 from kdnb.experiment.points import Point
-from kdnb.sweeps import grids
 from kdnb.sweeps.grids import Stages
-
-if TYPE_CHECKING:
-    from kdnb.experiment.tables import Study
 
 METRICS = {"accuracy": 1, "nll": -1}  # sign: accuracy is to be large, the negative log-likelihood small
 
@@ -123,25 +118,6 @@ def matched_erm(config: RunConfig, points: Iterable[Point] = ()) -> RunConfig:
         if point.config.method == "erm" and budget(point.config) == budget(config):
             return point.config
     return config.plain()
-
-
-def of_grid(grid: str, task: str, profile: str) -> "Study | None":
-    """The stored runs of a grid with fixed hyper-parameters, its teachers among them; None where all are ERM's.
-
-    Args:
-        grid: its name.
-        task, profile: whose runs.
-    """
-    from kdnb.experiment import tables  # it brings pandas, which a selection need not wait for
-
-    stored = tables.stored_configs(task, profile)
-    cuts = {config.data for config in stored.values()}
-    seeds = sorted({config.seed for config in stored.values()})
-    points = [point for data in cuts for point in grids.stages(grid, task, profile, data, seeds).points]
-    wanted = {point.config.run_id() for point in points} & set(stored)
-    if all(stored[run_id].method == "erm" for run_id in wanted):
-        return None
-    return tables.study(task, profile, lambda config: config.run_id() in wanted)
 
 
 def _order(config: RunConfig) -> tuple:

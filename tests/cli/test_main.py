@@ -71,11 +71,17 @@ MISTAKES = {
     "alpha too large": (["train", "rt", *TOY, "--method", "ls", "--alpha", "1.5"], ["alpha must be in [0, 1]", "1.5"]),
     "alpha below 0": (["compare", "rt", *TOY, "--kd-alpha", "-0.1"], ["alpha must be in [0, 1]", "-0.1"]),
     "released kd": (
-        ["train", "rt", *TOY, "--tfkd-form", "released"], ["tfkd_form must be 'paper' for every method but tfkd"]
+        ["train", "rt", *TOY, "--tfkd-form", "released"], ["tfkd_form must be 'paper' for erm, where it has no use"]
     ),
     "multiplier": (
         ["train", "rt", *TOY, "--method", "tfkd", "--multiplier", "50"], ["multiplier must be", "1 for everything else"]
     ),
+    "alpha of erm": (["train", "rt", *TOY, "--alpha", "0.5"], ["alpha must be 0.0 for erm, where it has no use"]),
+    "setting of another method": (["train", "rt", *TOY, "--matched", "mean"], ["matched is no setting of erm"]),
+    "tau of a study's method": (
+        ["train", "rt", *TOY, "--method", "dkpp", "--teacher", "small", "--tau", "4"], ["tau must be 1.0 for dkpp"]
+    ),
+    "study's method without teacher": (["train", "rt", *TOY, "--method", "cwtm"], ["cwtm needs --teacher"]),
     "tau 0": (["train", "rt", *TOY, "--method", "kd", "--teacher", "small", "--tau", "0"], ["tau must be > 0"]),
     "epochs 0": (["compare", "rt", *TOY, "--epochs", "0"], ["epochs must be >= 1", "got 0"]),
     "lr of text": (["compare", "rt", *TOY, "--lr", "fast"], ["--lr"]),
@@ -209,6 +215,16 @@ def test_train_says_what_it_trained(kdnb):
     assert (stored.seed, stored.order_seed) == (3, 9)
     teacher = runs.load(found["teacher"]).config
     assert (teacher.method, teacher.student, teacher.seed, teacher.lr) == ("erm", "small", 3, 0.001)
+
+
+@pytest.mark.slow
+def test_train_knows_the_methods_of_studies_with_their_own_defaults(kdnb):
+    words = ["train", "rt", *TOY, "--epochs", "1", "--teacher", "small", "--json"]
+    permuted = last_json(kdnb(*words, "--method", "dkpp")[1])
+    assert (permuted["method"], permuted["alpha"]) == ("dkpp", 1.0)
+    matched = last_json(kdnb(*words, "--method", "matched_ls", "--matched", "instance")[1])
+    config = last_json(kdnb("runs", "show", matched["run_id"], "--json")[1])["config"]
+    assert (config["matched"], config["teacher_run"]) == ("instance", permuted["teacher"])
 
 
 @pytest.mark.slow

@@ -48,16 +48,34 @@ def test_the_released_form_is_for_tfkd_alone_and_a_multiplier_for_the_released_f
     tfkd = replace(ERM, method="tfkd", confidence=0.9)
     released = replace(tfkd, tfkd_form="released", multiplier=50)
     assert (released.tfkd_form, released.multiplier) == ("released", 50.0)
-    with pytest.raises(ValueError, match="tfkd_form must be 'paper' for every method but tfkd, got 'released'"):
+    with pytest.raises(ValueError, match="tfkd_form must be 'paper' for kd, where it has no use, got 'released'"):
         replace(KD, tfkd_form="released")
     with pytest.raises(ValueError, match="tfkd_form must be one of paper, released, got 'code'"):
         replace(tfkd, tfkd_form="code")
     for config in (ERM, KD, tfkd):
-        with pytest.raises(ValueError, match=r"multiplier must be .*1 for everything else, got 50\.0"):
+        with pytest.raises(ValueError, match=r"multiplier must be .*, got 50\.0"):
             replace(config, multiplier=50)
     for value in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match="multiplier must be > 0 and finite"):
             replace(released, multiplier=value)
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "value"),
+    [("erm", "alpha", 0.5), ("erm", "tau", 4.0), ("erm", "tau2_scaling", False), ("ls", "tau", 4.0),
+     ("ls", "tau2_scaling", False), ("ls", "confidence", 0.9), ("ls", "tfkd_form", "released")],
+)  # fmt: skip
+def test_what_a_method_has_no_use_for_stays_at_its_default(method, name, value):
+    """Otherwise two names would stand for the same logits."""
+    config = replace(ERM, method=method)
+    with pytest.raises(ValueError, match=rf"^{name} must be .* for {method}, where it has no use, got {value!r}$"):
+        replace(config, **{name: value})
+
+
+def test_what_neither_side_of_a_switch_uses_stays_at_its_default():
+    switch = replace(ERM, method="switch", before="erm", after="ls", alpha=0.5)
+    with pytest.raises(ValueError, match=r"^tau must be 1\.0 for erm and ls, where it has no use, got 4\.0$"):
+        replace(switch, tau=4)
 
 
 def test_each_form_of_teacher_free_kd_has_the_confidence_of_its_source():

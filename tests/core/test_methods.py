@@ -8,7 +8,7 @@ import torch
 from batches import random_batch
 
 from kdnb.core import methods
-from kdnb.core.config import AXES, LATER, METHOD_FIELDS, RunConfig, flat
+from kdnb.core.config import LATER, METHOD_FIELDS, RunConfig, axes, flat
 from kdnb.core.losses import erm_loss, kd_loss, ls_loss
 from kdnb.core.methods import KD, LS, METHODS, Method, Setting, TeacherFree, batch_loss, used_settings
 from kdnb.experiment.training import train
@@ -66,6 +66,41 @@ def test_a_new_method_at_gamma_0_is_erm(focal):
     torch.testing.assert_close(batch_loss(config, logits, labels), focal().loss(logits, labels))
 
 
+def test_its_axis_is_an_axis_and_its_default_stands_in_tables(focal):
+    config = RunConfig.of({**flat(ERM), "method": "focal"})
+    assert axes()["gamma"] is float
+    assert flat(config)["gamma"] == 2.0
+    assert "gamma" not in config.to_json()
+    assert "gamma" not in flat(ERM)
+
+
+def test_a_method_of_the_core_may_be_a_side_of_a_switch_with_its_own_setting(focal, monkeypatch):
+    monkeypatch.setattr(focal, "__module__", methods.__name__)
+    sides = {**flat(ERM), "method": "switch", "before": "focal", "after": "ls", "alpha": 0.1, "switch_at": 0.5}
+    plain = RunConfig.of(sides)
+    assert plain.gamma == 2.0
+    config = plain.changed(gamma=1)
+    assert config.gamma == 1.0
+    assert RunConfig.from_dict(json.loads(config.to_json())) == config
+    with pytest.raises(ValueError, match=r"gamma must be .*got 11"):
+        plain.changed(gamma=11)
+    logits, labels = random_batch(3)
+    torch.testing.assert_close(batch_loss(config, logits, labels, total=2), focal(gamma=1.0).loss(logits, labels))
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_a_method_from_elsewhere_is_no_side_of_a_switch(focal, side):
+    sides = {"before": "erm", "after": "ls", side: "focal"}
+    with pytest.raises(ValueError, match=f"^{side} must be one of erm, ls, kd, tfkd, got 'focal'$"):
+        RunConfig.of({**flat(ERM), "method": "switch", **sides})
+
+
+def test_a_study_s_method_is_no_side_of_a_switch():
+    assert methods.known("dkpp")
+    with pytest.raises(ValueError, match=r"^after must be one of erm, ls, kd, tfkd, got 'dkpp'$"):
+        RunConfig.of({**flat(ERM), "method": "switch", "before": "erm", "after": "dkpp", "teacher_run": "x"})
+
+
 def test_a_method_is_gone_when_it_is_not_registered():
     with pytest.raises(ValueError, match=r"method must be one of erm, ls, kd, tfkd, switch.* got 'focal'"):
         replace(ERM, method="focal")
@@ -87,15 +122,15 @@ def test_every_field_of_a_method_is_a_field_of_a_config_and_has_a_help_text():
     assert set(METHOD_FIELDS) <= {field.name for field in fields(RunConfig)}
     assert all(one.help for one in methods.all_settings().values())
     assert set(LATER) <= set(METHOD_FIELDS)
-    assert {"alpha", "tau", "lr", "epochs"} <= set(AXES)
+    assert {"alpha", "tau", "lr", "epochs"} <= set(axes())
 
 
 def test_what_a_method_uses():
     kd = replace(ERM, method="kd", teacher_run="rt-erm-large-s0-abc")
-    assert used_settings(ERM) == set()
-    assert used_settings(kd) == {"teacher_run", "alpha", "tau", "tau2_scaling"}
+    assert used_settings(ERM) == {}
+    assert set(used_settings(kd)) == {"teacher_run", "alpha", "tau", "tau2_scaling"}
     switch = replace(kd, method="switch", before="ls", after="kd", switch_at=0.5)
-    assert used_settings(switch) == used_settings(kd) | {"before", "after", "switch_at", "ramp"}
+    assert set(used_settings(switch)) == {*used_settings(kd), "before", "after", "switch_at", "ramp"}
     assert switch.plain() == ERM
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kdnb.core.config import RunConfig
-from kdnb.core.methods import Switch, batch_loss
+from kdnb.core.methods import METHODS, Switch, batch_loss
 from kdnb.core.store import SPLITS, Run
 from kdnb.experiment import training
 from kdnb.experiment.training import train as fit
@@ -33,7 +33,7 @@ def switched(quick, teacher):
     def config(before, after, at, **changes):
         pure = quick("kd_standard", teacher_run=teacher.run_id, epochs=2, batch_size=16, tau=4.0, alpha=0.8)
         if "kd" not in (before, after):
-            changes = {"teacher_run": "", **changes}
+            changes = {"teacher_run": "", "tau": 1.0, **changes}
         return replace(pure, method="switch", before=before, after=after, switch_at=at, **changes)
 
     return config
@@ -41,8 +41,8 @@ def switched(quick, teacher):
 
 def pure(config, method):
     """The same run by one method alone."""
-    teacher = config.teacher_run if method == "kd" else ""
-    return replace(config, method=method, before="", after="", switch_at=0, ramp=0, teacher_run=teacher)
+    settings = {name: getattr(config, name) for name in METHODS[method].settings()}
+    return replace(config.plain(), method=method, **settings)
 
 
 @pytest.mark.slow
@@ -131,8 +131,8 @@ def test_the_teachers_logits_are_not_touched_before_the_switch(toy, teacher, swi
         ({"before": "erm", "after": "kd", "switch_at": 1.5}, r"switch_at must be in \[0, 1\], got 1.5"),
         ({"before": "erm", "after": "kd", "ramp": -0.1}, r"ramp must be in \[0, 1\], got -0.1"),
         ({"before": "erm", "after": "ls"}, "teacher_run must be a run_id for kd"),
-        ({"method": "kd", "before": "erm"}, "before must be '' for every method but switch"),
-        ({"method": "kd", "switch_at": 0.5}, "switch_at must be 0.0 for every method but switch"),
+        ({"method": "kd", "before": "erm"}, "before must be '' for kd, where it has no use"),
+        ({"method": "kd", "switch_at": 0.5}, "switch_at must be 0.0 for kd, where it has no use"),
     ],
 )
 def test_a_switch_that_makes_no_sense_is_refused(switched, changes, message):

@@ -177,6 +177,12 @@ def test_an_unknown_tempering_is_refused():
         theory.virtual_teacher(10, 0.9, 20.0, "log")
 
 
+@pytest.mark.parametrize("confidence", [0.1, 0.05, 1.0])
+def test_a_virtual_teacher_is_surer_than_chance_and_less_than_certain(confidence):
+    with pytest.raises(ValueError, match=r"confidence must be in \(1/10, 1\), got"):
+        theory.virtual_teacher(10, confidence, 20.0)
+
+
 @pytest.mark.parametrize(("alpha", "multiplier"), [(0.95, 1.0), (0.1, 100.0), (0.4, 10.0)])
 def test_teacher_free_kd_as_released_is_label_smoothing(alpha, multiplier):
     """(1 - a) CE + a m KL(u || p) / K has the gradient of LS at the equivalent alpha, times a constant."""

@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from hub_folder import topics_mirror
 
@@ -41,6 +42,25 @@ def test_rows_are_read_one_by_one_and_validation_is_cut_out_of_train(mirror):
         assert part.text == [f"{'test' if split == 'test' else 'train'} {row}" for row in rows[split]]
         assert part.text2 is None
         np.testing.assert_array_equal(part.labels, rows[split] % 4)
+
+
+def test_a_set_of_pairs_is_read_by_both_columns(mirror, monkeypatch):
+    folder = mirror / "some" / "pairs" / "data"
+    folder.mkdir(parents=True)
+    for split, rows in {"train": 12, "test": 6}.items():
+        texts = {name: [f"{split} {name} {row}" for row in range(rows)] for name in ("premise", "claim")}
+        table = pd.DataFrame({**texts, "label": [row % 2 for row in range(rows)]})
+        table.to_parquet(folder / f"{split}-00000-of-00001.parquet", index=False)
+    files = {split: f"data/{split}-*.parquet" for split in ("train", "test")}
+    where = hub_sets.HubSet(repo="some/pairs", revision="0" * 40, files=files, example="premise", held=4)
+    task = replace(TASKS["agnews"], name="pairs", labels=("no", "yes"), pair=True)
+    monkeypatch.setitem(hub_sets.HUB_SETS, "pairs", replace(where, second="claim"))
+    rows = hub_sets.read(task)
+    assert list(rows.groupby("split").size()) == [6, 8, 4]
+    assert (rows.text.str.replace("premise", "claim") == rows.text2).all()
+    monkeypatch.setitem(hub_sets.HUB_SETS, "pairs", where)
+    with pytest.raises(ValueError, match=r"some/pairs/data/train-\*\.parquet: no column '', found premise, claim"):
+        hub_sets.read(task)
 
 
 def test_the_official_sizes_give_the_tasks_sizes(mirror, monkeypatch):

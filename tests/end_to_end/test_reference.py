@@ -300,7 +300,7 @@ def _inheritance(table, text):
         "confidence": f"{confidence.min():.2f} to {confidence.max():.2f} of that by which it is surer "
         f"({len(confidence)} pairings)",
         "shares differ": f"reverse KD's share is larger on {sum(interval(x)[1] > 0 for x in apart)} of 5 text tasks",
-        "digits": f"On `digits` (alpha 1, a teacher surer by {-surer.gap.mean():.3f}) standard KD adds "
+        "digits": f"On `digits` (alpha 1, a teacher surer by {-surer.gap.mean():.3f} nats) standard KD adds "
         f"{said(surer.moved)}, self-KD {said(selfs.test_entropy - selfs.erm_entropy)}",
     }
 
@@ -358,7 +358,7 @@ def _temperature(table):
     scaled = table[table.tau2_scaling]
     rising = slopes(scaled, task="rt", arm="kd_standard")
     return {
-        "trend": f"{said(rising)} nats per e-fold of tau ({len(rising)} seeds",
+        "trend": f"{said(rising)} nats per factor e of tau ({len(rising)} seeds",
         "selected tau": f"standard KD is surer than ERM, {said(chosen.test_entropy - chosen.erm_entropy)}, and its "
         f"NLL rises, {said(chosen.test_nll - chosen.erm_nll)}",
         "hot": f"at tau 16 and alpha 1 it takes over {share:.2f} of its teacher's confidence",

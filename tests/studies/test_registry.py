@@ -29,9 +29,10 @@ CHAPTER = Chapter(
 )
 """,
     "grids": """
-from kdnb.sweeps.grids import Grid, product, register
+from kdnb.sweeps.grids import Grid, points_without_curves, register
 
-register("napkin", Grid(title="two rates", fields=lambda *_: product({"lr": (1e-3, 2e-3)}), arms=("erm_small",)))
+points = points_without_curves({"lr": (1e-3, 2e-3)})
+register("napkin", Grid(title="two rates", fields=lambda *_: points, arms=("erm_small",)))
 """,
     "notebooks": """
 def steps(profile):

@@ -328,6 +328,74 @@ def test_a_passing_error_is_tried_three_times(fit, toy, times, attempts):
     assert [progress.failure(name)["attempts"] for name in progress.failed_ids()] == ([] if times == 2 else [3])
 
 
+def test_a_run_that_was_made_after_its_failure_is_none(fit, toy):
+    """Its failure stays recorded until a sweep comes by; `kdnb train` makes the run meanwhile."""
+
+    def meet(config):
+        raise ValueError("no")
+
+    group = trainings(sweeps.begin(TOY, {"rt": toy}, 1).points("erm"))[0]
+    configs = [point.config for point in group]
+    fit.meet = meet
+    assert engines.attempt(configs, toy, 1).error
+    assert engines.failed_before(configs).error == "ValueError: no"
+    fit.meet = lambda config: None
+    obtain.ensure_all(configs, toy, lambda *_: None)
+    assert progress.failed_ids()
+    assert engines.failed_before(configs) is None
+    outcomes = []
+    engines.work([group], {"rt": toy}, How(threads=1), lambda _, outcome: outcomes.append(outcome), print)
+    assert outcomes == [engines.Outcome([])]
+    assert progress.failed_ids() == set()
+
+
+def test_ray_too_looks_at_the_store_before_the_failures(fit, toy, monkeypatch):
+    group = trainings(sweeps.begin(TOY, {"rt": toy}, 1).points("erm"))[0]
+    configs, read = [point.config for point in group], []
+    progress.record_failure([config.run_id() for config in configs], "no", 1)
+    assert ray._without_worker(group).error == "no"
+    obtain.ensure_all(configs, toy, lambda *_: None)
+    monkeypatch.setattr(obtain, "whole", lambda config: read.append(config) or runs.load(config.run_id()))
+    assert ray._without_worker(group) == engines.Outcome([])
+    assert progress.failed_ids() == set()
+    assert len(read) == len(configs)  # each run once
+
+
+def breaking(error):
+    """A training that gives its first run and then meets an error, as often as it is tried."""
+    from fakes import made_run
+
+    def epochs(configs, data, teacher=None, on_step=None, on_run=None):
+        on_run(made_run(configs[0]))
+        raise error
+
+    return epochs
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), OSError("again")])
+def test_the_runs_before_a_failure_are_no_failures(store, toy, monkeypatch, error):
+    from kdnb.experiment import training
+
+    monkeypatch.setattr(training, "train_epochs", breaking(error))
+    record = sweeps.begin(TOY, {"rt": toy}, 1)
+    group, told = trainings(record.points("erm"))[0], []
+    assert len(group) == 2
+    report = engines._Report(record, How(threads=1), told.append)
+    engines.work([group], {"rt": toy}, How(threads=1), report.done, told.append)
+    stored = runs.stored_ids()
+    lacking = {point.config.run_id() for point in group} - set(stored)
+    assert report.failed == progress.failed_ids() == lacking
+    assert len(stored) == (1 if isinstance(error, ValueError) else 2)  # the second attempt goes on where it can
+    assert sum("validation accuracy" in line for line in told) == len(stored)
+    assert sum("FAILED" in line for line in told) == len(lacking)
+
+
+def test_a_share_of_a_gpu_is_more_than_none():
+    with pytest.raises(ValueError, match=r"gpus_per_run must be > 0, got 0"):
+        How(gpus_per_run=0.0)
+    assert How(gpus_per_run=0.25).gpus_per_run == 0.25
+
+
 def test_what_every_point_would_meet_ends_the_sweep(fit):
     def meet(config):
         raise StoreError("the disk is full")

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from kdnb.catalog import PROFILES
+from kdnb.core.methods import METHODS
 from kdnb.experiment.arms import ARMS
 from kdnb.experiment.points import compare_points
 from kdnb.studies.label_smoothing import grids as paper_grids
@@ -149,11 +150,12 @@ def test_every_grid_stands_at_every_profile(grid, profile):
     names = [point.config.run_id() for point in stages.points]
     assert len(set(names)) == len(names) > 1
     assert {point.config.method for point in stages.erm} == {"erm"}
-    assert "erm" not in {point.config.method for point in stages.soft}
+    if grids.grid_named(grid).chain is grids._no_chain:  # a chain may add models that nobody teaches
+        assert "erm" not in {point.config.method for point in stages.soft}
     teachers = set(names)
     for point in stages.soft:
         known = point.config.teacher_run in teachers or grids.is_placeholder(point.config)
-        assert known == ("kd" in point.config.methods)
+        assert known == any(METHODS[name].needs_teacher for name in point.config.methods)
 
 
 def test_the_searches_are_as_large_as_they_are_said_to_be():

@@ -4,9 +4,10 @@ from dataclasses import fields
 
 import pytest
 
-from kdnb.core.config import RunConfig
+from kdnb.core.config import METHOD_FIELDS, RunConfig
+from kdnb.core.methods import all_settings, known
 from kdnb.experiment.arms import arm_config
-from kdnb.sweeps.only import FIELDS, checked, keeps, parse, spelled
+from kdnb.sweeps.only import checked, keeps, known_fields, parse, spelled
 
 POINT = {"lr": 3e-5, "epochs": 2, "tau": 4.0, "tau2_scaling": True, "arm": "kd_standard", "method": "kd"}
 
@@ -59,7 +60,14 @@ def test_a_field_is_named_once():
 
 
 def test_filters_speak_of_what_points_have():
-    assert set(FIELDS) <= {field.name for field in fields(RunConfig)} | {"arm", "teacher"}
+    of_studies = {name for name in all_settings() if name not in METHOD_FIELDS}
+    assert set(known_fields()) <= {field.name for field in fields(RunConfig)} | {"arm", "teacher"} | of_studies
     config = arm_config("kd_standard", task="rt", profile="toy", data="0" * 16, seed=0, teacher_run="x")
-    for name in set(FIELDS) - {"arm", "teacher"}:
-        assert type(getattr(config, name)) is FIELDS[name], name
+    for name in set(known_fields()) - {"arm", "teacher"} - of_studies:
+        assert type(getattr(config, name)) is known_fields()[name], name
+
+
+def test_points_are_picked_by_the_setting_of_a_study_s_method():
+    assert known("matched_ls")
+    assert known_fields()["matched"] is str
+    assert parse(["matched=instance"]) == {"matched": ("instance",)}

@@ -184,7 +184,7 @@ def test_every_soft_point_has_a_matched_erm_run(grid):
     plain = {"method": "erm", "teacher_run": "", "before": "", "after": "", "switch_at": 0.0, "ramp": 0.0}
     plain |= {"alpha": 0.0, "tau": 1.0, "tau2_scaling": True, "confidence": 0.0, "multiplier": 1.0}
     for point in grids.stages(grid, "rt", "toy", "0" * 16).soft:
-        assert select.matched_erm(point.config) == replace(point.config, **plain, tfkd_form="paper")
+        assert select.matched_erm(point.config) == replace(point.config, **plain, tfkd_form="paper", extra=())
 
 
 # Arms, and what is no arm

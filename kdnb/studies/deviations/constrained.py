@@ -152,7 +152,8 @@ def toward(start: list[Tensor], teacher: list[Tensor], share: float) -> list[Ten
     """A student's start moved toward its teacher's weights: (1 - share) start + share teacher, part by part.
 
     Args:
-        start, teacher: parameters of one architecture (`trainers.init_networks`).
+        start: parameters of one architecture (`trainers.init_networks`).
+        teacher: of the same architecture.
         share: lambda, 0..1; 0 is the start and 1 the teacher, bit by bit.
     Raises:
         ValueError: share lies outside, or the architectures differ.

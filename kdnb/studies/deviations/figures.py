@@ -16,7 +16,8 @@ def confidence_scatter(
     """Student against teacher probability of the teacher's own class, one point per example (arXiv 2301.12923).
 
     Args:
-        teacher_logits, logits: (N, K) of the same examples.
+        teacher_logits: (N, K).
+        logits: (N, K) of the same examples.
         ax: where it is drawn.
         arm: a key of ARMS, for color and marker.
         transform: logit-transformed axes, phi(u) = ln(u / (1 - u)), exact from the logits; else both in [0, 1].

@@ -1,7 +1,7 @@
 """The grids of arXiv 2301.12923, by our reconstruction: KD on the teacher alone, and losses that change midway."""
 
 from kdnb.experiment.arms import ARMS
-from kdnb.sweeps.grids import Cell, Grid, product, register
+from kdnb.sweeps.grids import Cell, Grid, points_without_curves, register
 
 DEVIATIONS, SWITCHING = "deviations", "switching"  # their names
 TAUS = (1.0, 4.0)  # the second is what the paper is said to use for images
@@ -12,11 +12,11 @@ RAMP = 0.01  # share of the steps over which the second loss takes over
 
 
 def _deviations(arm: str, _task: str, _profile: str) -> list[dict]:
-    return [{}] if ARMS[arm].method == "erm" else product({"alpha": (1.0,), "tau": TAUS})
+    return [{}] if ARMS[arm].method == "erm" else points_without_curves({"alpha": (1.0,), "tau": TAUS})
 
 
 def _switching(arm: str, _task: str, _profile: str) -> list[dict]:
-    return [{}] if ARMS[arm].method == "erm" else product(PULL)
+    return [{}] if ARMS[arm].method == "erm" else points_without_curves(PULL)
 
 
 def _switched(_task: str, profile: str) -> list[Cell]:
@@ -24,7 +24,7 @@ def _switched(_task: str, profile: str) -> list[Cell]:
     at = TOY_SWITCHES if profile == "toy" else SWITCHES
     cells = []
     for before, after in (("erm", "kd"), ("kd", "erm")):
-        points = product({**PULL, "switch_at": at, "ramp": (RAMP,)})
+        points = points_without_curves({**PULL, "switch_at": at, "ramp": (RAMP,)})
         changes = [{**point, "before": before, "after": after, "method": "switch"} for point in points]
         cells.append(Cell(arm="", method="switch", student="small", teacher="large", changes=changes))
     return cells

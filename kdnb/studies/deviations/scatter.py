@@ -24,7 +24,8 @@ def teacher_class_pair(
     phi(u) = ln(u / (1 - u)) is computed as z_k - logsumexp of the other logits, so nothing saturates; both at tau 1.
 
     Args:
-        teacher_logits, logits: (N, K) of the same examples.
+        teacher_logits: (N, K).
+        logits: (N, K) of the same examples.
         transform: phi [nats]; False gives the probabilities themselves.
     Returns:
         (N,) twice, float64.
@@ -65,7 +66,8 @@ def deviation(x: np.ndarray, y: np.ndarray, share: float = SHARE) -> Deviation:
     """Line of Y on X and, for the lowest and the highest `share` of X, what `End` holds.
 
     Args:
-        x, y: (N,) as from `teacher_class_pair`.
+        x: (N,) as from `teacher_class_pair`.
+        y: (N,) likewise.
         share: of the examples at each end, in (0, 1/2].
     Raises:
         ValueError: the shapes differ or hold fewer than two examples, or share is out of range.
@@ -182,7 +184,9 @@ def beyond_control(  # noqa: PLR0913  (three columns and three numbers of one bo
     The ends are found anew in every draw.
 
     Args:
-        x, y, control: (N,) X of the teacher, Y of the student, Y of an ERM model of another seed; same examples.
+        x: (N,) X of the teacher.
+        y: (N,) Y of the student on the same examples.
+        control: (N,) Y of an ERM model of another seed on them.
         share: as `deviation`.
         resamples: how often the examples are drawn.
         seed: of the draws.

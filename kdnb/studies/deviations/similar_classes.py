@@ -102,7 +102,8 @@ def similar_classes(
 
     Args:
         seed: draws features, examples and noise.
-        rows, test_rows: examples.
+        rows: train examples.
+        test_rows: test examples.
         how: K, dim, and how much x resembles s.
     """
     num_classes, dim, group = how.num_classes, how.dim, how.group or how.num_classes

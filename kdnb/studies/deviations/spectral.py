@@ -37,7 +37,8 @@ def matched_time(lam: float, t: float, T: float) -> np.ndarray:
 
     Args:
         lam: eigenvalue matched, usually the largest [1/time].
-        t, T: times of student and teacher, > 0 (inf allowed).
+        t: time of the student, > 0 (inf allowed).
+        T: time of the teacher, likewise.
     Raises:
         ValueError: one of them is not positive.
     """
@@ -157,8 +158,9 @@ def share_below(teacher: tuple, student: tuple) -> float:
     """Share of common top progress at which the student's bottom progress lies below its teacher's.
 
     Args:
-        teacher, student: (top, bottom) along training, each (steps,). A value of the top that training passes
-            more than once counts where it is first reached.
+        teacher: (top, bottom) along training, each (steps,). A value of the top that training passes more than
+            once counts where it is first reached.
+        student: the same of the student.
     Returns:
         In [0, 1]: the bottoms compared at POINTS tops, evenly spread over what both curves reach.
     Raises:

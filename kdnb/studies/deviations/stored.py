@@ -15,7 +15,7 @@ from kdnb.experiment.arms import ARMS
 from kdnb.experiment.tables import Study
 from kdnb.studies.deviations.grids import DEVIATIONS
 from kdnb.studies.deviations.scatter import SHARE, deviation, teacher_class_pair
-from kdnb.sweeps.select import of_grid
+from kdnb.sweeps.stored import of_grid
 
 TAU = 4.0  # of the students that the claims speak of
 SELF, ACROSS = "kd_self", "kd_standard"

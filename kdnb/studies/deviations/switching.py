@@ -16,7 +16,7 @@ from kdnb.analysis.statistics import NAN, Effect, over_seeds
 from kdnb.experiment.tables import Study
 from kdnb.studies.deviations.grids import SWITCHING
 from kdnb.studies.deviations.scatter import deviation, teacher_class_pair
-from kdnb.sweeps.select import of_grid
+from kdnb.sweeps.stored import of_grid
 
 LATE, EARLY = "one-hot -> KD", "KD -> one-hot"  # the teacher comes late, or leaves early
 WAYS = {LATE: ("erm", "kd"), EARLY: ("kd", "erm")}
@@ -92,7 +92,9 @@ def recovered_gains(switched, one_hot, kd) -> np.ndarray:
     over seeds: a gain that is not there cannot be recovered.
 
     Args:
-        switched, one_hot, kd: (S,) test accuracy per seed, the same seeds in the same order.
+        switched: (S,) test accuracy per seed.
+        one_hot: (S,) of the same seeds in the same order.
+        kd: (S,) likewise.
     Raises:
         ValueError: the shapes differ.
     """

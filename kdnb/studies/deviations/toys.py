@@ -48,7 +48,8 @@ def toy_b(seed: int = 0, rows: int = 400, test_rows: int = 4000, label_noise: fl
 
     Args:
         seed: draws the examples and the noise.
-        rows, test_rows: examples.
+        rows: train examples.
+        test_rows: test examples.
         label_noise: share of train labels redrawn from all classes, 0..1.
     """
     centers, rng = np.random.default_rng(7).normal(size=(5, 10)), np.random.default_rng(seed)

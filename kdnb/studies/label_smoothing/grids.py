@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from kdnb.catalog import SOURCES, modality_of, model_of
 from kdnb.errors import nearest
 from kdnb.experiment.arms import ARMS
-from kdnb.sweeps.grids import Cell, Grid, product, register
+from kdnb.sweeps.grids import Cell, Grid, points_without_curves, register
 
 LRS = tuple(float(f"{i}e-5") for i in range(1, 8))  # Table 1
 EPOCHS = tuple(range(1, 11))  # Table 1
@@ -32,14 +32,14 @@ TRIO = ("erm_large", "erm_small", "kd_standard")  # of the small grids
 
 def _table1(arm: str, _task: str, _profile: str) -> list[dict]:
     alphas = {} if ARMS[arm].method == "erm" else {"alpha": ALPHAS}
-    return product({"lr": LRS, **alphas, "epochs": EPOCHS})
+    return points_without_curves({"lr": LRS, **alphas, "epochs": EPOCHS})
 
 
 def _a3(arm: str, task: str, profile: str) -> list[dict]:
     if ARMS[arm].method == "erm":
         return _table1(arm, task, profile)
-    kd = {"tau": A3_TAUS, "alpha": A3_KD_ALPHAS}
-    return product({"lr": LRS, **(kd if ARMS[arm].method == "kd" else {"alpha": A3_LS_ALPHAS}), "epochs": EPOCHS})
+    soft = {"tau": A3_TAUS, "alpha": A3_KD_ALPHAS} if ARMS[arm].method == "kd" else {"alpha": A3_LS_ALPHAS}
+    return points_without_curves({"lr": LRS, **soft, "epochs": EPOCHS})
 
 
 def _published(table: int) -> Callable[[str, str, str], list[dict]]:
@@ -47,7 +47,7 @@ def _published(table: int) -> Callable[[str, str, str], list[dict]]:
 
     def fields(arm: str, task: str, _profile: str) -> list[dict]:
         cell = printed_optimum(table, arm, task)
-        return product({name: (value,) for name, value in cell.items()} if cell else MISSING)
+        return points_without_curves({name: (value,) for name, value in cell.items()} if cell else MISSING)
 
     return fields
 
@@ -80,13 +80,13 @@ def _searched_note(task: str, arms: tuple[str, ...]) -> str:
 
 def _search(arm: str, task: str, profile: str) -> list[dict]:
     axes = SEARCH[profile] | (SEARCH_OF.get(modality_of(task), {}) if profile != "toy" else {})
-    return product({name: axes[name] for name in axes if name != "alpha" or ARMS[arm].method != "erm"})
+    return points_without_curves({name: axes[name] for name in axes if name != "alpha" or ARMS[arm].method != "erm"})
 
 
 def _temperature(arm: str, _task: str, profile: str) -> list[dict]:
     if ARMS[arm].method == "erm":
         return [{}]
-    points = product(
+    points = points_without_curves(
         {
             "alpha": (0.5, 1.0),
             "tau": TOY_TAUS if profile == "toy" else TAUS,

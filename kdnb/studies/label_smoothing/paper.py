@@ -109,7 +109,8 @@ def beside(ours: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
 
     Args:
         ours: from `kdnb.experiment.tables.spread`; accuracies are shares, not percent.
-        task, metric: as `printed_as`.
+        task: as `printed_as`.
+        metric: likewise.
     """
     joined = ours.merge(printed_as(ours, task, metric), on="arm", how="left")
     joined["difference"] = joined["mean"] - joined.published
