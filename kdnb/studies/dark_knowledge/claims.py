@@ -2,5 +2,11 @@
 
 from kdnb.analysis.ledger import Chapter
 from kdnb.studies.dark_knowledge import claims_generations as generations
+from kdnb.studies.dark_knowledge import claims_missing as missing
 
-CHAPTER = Chapter(claims=generations.CLAIMS, tests=generations.TESTS, evidence=generations.EVIDENCE)
+CHAPTER = Chapter(
+    claims={**missing.CLAIMS, **generations.CLAIMS},
+    tests=generations.TESTS,
+    runless=missing.RUNLESS,
+    evidence=generations.EVIDENCE,
+)

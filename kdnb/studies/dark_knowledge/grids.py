@@ -1,6 +1,7 @@
 """The grid of this study: born-again generations, each taught by the one before it, and what they are held against."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from kdnb.catalog import modality_of, task_named
 from kdnb.core.config import RunConfig
@@ -11,7 +12,10 @@ GENERATIONS = "generations"
 BANS = {"text": 3, "image": 5}  # generations after the first model
 TOY_BANS = 2
 STRIDE = 100  # between the seeds of one family's members, far above the seeds themselves
-EPOCHS = {"text": None, "image": 40}  # of images more than the profile's, so that the first model fits its labels
+FIRST: dict[str, dict[str, Any]] = {  # what a family's trainings differ in from the profile's own
+    "text": {"schedule": "constant"},  # a budget of its own, so that no run of a family stands in for another study's
+    "image": {"epochs": 40},  # so that the first model fits its labels
+}
 ROOT, ERM, BAN, LABELS = "first model", "ERM", "BAN", "BAN+L"
 CWTM, DKPP, MEAN, INSTANCE = "CWTM", "DKPP", "LS as soft", "LS as soft each"
 
@@ -72,8 +76,7 @@ def family(first: RunConfig) -> list[Member]:
 
 
 def _first(_arm: str, task: str, profile: str) -> list[dict]:
-    epochs = EPOCHS[modality_of(task)] if profile != "toy" else None
-    return [{"history_points": 0, **({"epochs": epochs} if epochs else {})}]
+    return [{"history_points": 0, **(FIRST[modality_of(task)] if profile != "toy" else {})}]
 
 
 def _families(_task: str, _profile: str, points: list[Point]) -> list[Point]:
