@@ -256,7 +256,13 @@ def test_the_loop_trains_on_the_losses_of_kdnb(quick, arm):
     generator = torch.Generator().manual_seed(0)
     z, t = torch.randn(6, 3, generator=generator), torch.randn(6, 3, generator=generator)
     labels = torch.tensor([0, 1, 2, 0, 1, 2])
-    config = quick(arm, tau=4.0, alpha=0.3, teacher_run="rt-erm-small-s0-abc" if arm == "kd_self" else "")
+    settings = {
+        "erm_small": {},
+        "ls_small": {"alpha": 0.3},
+        "kd_self": {"alpha": 0.3, "tau": 4.0, "teacher_run": "rt-erm-small-s0-abc"},
+        "tfkd_small": {"alpha": 0.3, "tau": 4.0},
+    }
+    config = quick(arm, **settings[arm])
     wanted = {
         "erm_small": lambda: losses.erm_loss(z, labels),
         "ls_small": lambda: losses.ls_loss(z, labels, 0.3),
