@@ -1,11 +1,13 @@
 """From a config to a finished run: check, encode, build the model, run the loop, read off the logits."""
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import nn
 
 from kdnb.catalog import model_of
 from kdnb.core import device, metrics
@@ -20,8 +22,16 @@ from kdnb.data.splits import TaskData
 from kdnb.experiment.surroundings import surroundings
 from kdnb.models import classifiers
 
+OnModel = Callable[[nn.Module, dict[str, Inputs]], object]  # (a trained model, what it reads of each split)
 
-def train(config: RunConfig, data: TaskData, teacher: Run | None = None, on_step: OnStep | None = None) -> Run:
+
+def train(
+    config: RunConfig,
+    data: TaskData,
+    teacher: Run | None = None,
+    on_step: OnStep | None = None,
+    on_model: OnModel | None = None,
+) -> Run:
     """Fine-tune one model and read off its logits on all three splits.
 
     Args:
@@ -29,21 +39,23 @@ def train(config: RunConfig, data: TaskData, teacher: Run | None = None, on_step
         data: the task's splits; its fingerprint must be the config's.
         teacher: the run named by config.teacher_run, for methods that need one.
         on_step: called as on_step(step, total, loss) after each optimiser step.
+        on_model: called with the trained model, which is not stored, and what it reads of each split.
     Returns:
         The finished run, not yet stored. Same config, same machine: identical logits.
     Raises:
         ValueError: data or teacher do not belong to the config.
     """
-    (run,) = train_epochs([config], data, teacher, on_step)
+    (run,) = train_epochs([config], data, teacher, on_step, on_model=on_model)
     return run
 
 
-def train_epochs(
+def train_epochs(  # noqa: PLR0913 - what is trained, and who hears of it
     configs: list[RunConfig],
     data: TaskData,
     teacher: Run | None = None,
     on_step: OnStep | None = None,
     on_run: Callable[[Run], object] | None = None,
+    on_model: OnModel | None = None,
 ) -> list[Run]:
     """Runs that differ in their number of epochs alone, from the one training that passes through all of them.
 
@@ -55,28 +67,30 @@ def train_epochs(
         teacher: as `train`.
         on_step: as `train`.
         on_run: called with each run as soon as it is finished, the shortest first.
+        on_model: as `train`, for each run.
     Raises:
         ValueError: as `train`, and if the configs do not lie on one training.
     """
     configs = sorted(configs, key=lambda config: config.epochs)
     check_inputs(configs, data, teacher)
     device.keep_memory()
-    runs = _train(configs, data, teacher, on_step, on_run)
+    runs = _train(configs, data, teacher, on_step, on_run, on_model)
     device.release_memory()
     return runs
 
 
-def _train(
+def _train(  # noqa: PLR0913 - as `train_epochs`
     configs: list[RunConfig],
     data: TaskData,
     teacher: Run | None,
     on_step: OnStep | None,
     on_run: Callable[[Run], object] | None,
+    on_model: OnModel | None,
 ) -> list[Run]:
     """`train_epochs` of checked configs, the longest last."""
     *shorter, longest = configs
     started, kind, runs = time.perf_counter(), device.precision(longest.precision), []
-    inputs = encode(model_of(longest.profile, longest.student, longest.task), data, longest.max_length)
+    inputs = encoded(longest, data)
     steps = longest.epochs * -(-len(inputs["train"]) // longest.batch_size)
     device.set_up(kind)
     with torch.random.fork_rng(), device.deterministic():
@@ -93,12 +107,23 @@ def _train(
             runs.append(run)
             if on_run:
                 on_run(run)
+            if on_model:
+                on_model(model, inputs)
 
         soft_targets = (lambda: teacher.logits["train"]) if teacher else None
         labels = data.splits["train"].labels
-        fit(
-            longest, model, inputs, labels, soft_targets, shorter=shorter, beside=beside, on_step=on_step, on_end=finish
-        )
+        with beside if hasattr(beside, "__exit__") else contextlib.nullcontext():  # hooks live while it trains
+            fit(
+                longest,
+                model,
+                inputs,
+                labels,
+                soft_targets,
+                shorter=shorter,
+                beside=beside,
+                on_step=on_step,
+                on_end=finish,
+            )
     return runs
 
 
@@ -129,6 +154,11 @@ def check_inputs(configs: list[RunConfig], data: TaskData, teacher: Run | None) 
             f"teacher {teacher.run_id} was trained on {teacher.config.task} (data {teacher.config.data}), the student "
             f"on {config.task} (data {config.data}): task, rows and label order must be the same"
         )
+
+
+def encoded(config: RunConfig, data: TaskData) -> dict[str, Inputs]:
+    """What the model of a config reads of each split."""
+    return encode(model_of(config.profile, config.student, config.task), data, config.max_length)
 
 
 @functools.lru_cache(maxsize=8)
