@@ -257,6 +257,8 @@ class FeatureLoss(Beside):
             self.pairs = [_pair(m, above) for m in range(1, below + 1)]
         else:
             self.pairs = MAPS[how.layer_map](below, above)
+        if not self.pairs:
+            raise ValueError(f"the map {how.layer_map} leaves a student of {below} layer no pair: expected uniform")
         shapes = [(teacher[pair.teacher].shape[1], widths[pair.student]) for pair in self.pairs]
         if how.feature_loss == "pkd" and any(high != low for high, low in shapes):
             raise ValueError(f"PKD compares states of one width, got {shapes[0][1]} and {shapes[0][0]}")

@@ -130,6 +130,8 @@ def test_widths_that_cannot_be_compared_are_refused():
         FeatureLoss(how(feature_loss="pkd", layer_map="skip"), student, teacher, widths(12, 12))
     with pytest.raises(ValueError, match="one projection cannot serve"):
         FeatureLoss(how(projection="share"), student, teacher, widths(12, 12))
+    with pytest.raises(ValueError, match="the map last leaves a student of 1 layer no pair"):
+        FeatureLoss(how(layer_map="last"), mlp(12), teacher, widths(12))
     with pytest.raises(ValueError, match="no hidden states are read from Linear"):
         features.sites(nn.Linear(2, 2))
 
