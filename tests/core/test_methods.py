@@ -67,7 +67,7 @@ def test_a_new_method_at_gamma_0_is_erm(focal):
 
 
 def test_a_method_is_gone_when_it_is_not_registered():
-    with pytest.raises(ValueError, match="method must be one of erm, ls, kd, tfkd, switch, .*got 'focal'"):
+    with pytest.raises(ValueError, match=r"method must be one of erm, ls, kd, tfkd, switch.* got 'focal'"):
         replace(ERM, method="focal")
 
 

@@ -1,0 +1,92 @@
+"""The grid of this study: born-again generations, each taught by the one before it, and what they are held against."""
+
+from dataclasses import dataclass
+
+from kdnb.catalog import modality_of, task_named
+from kdnb.core.config import RunConfig
+from kdnb.experiment.points import Point
+from kdnb.sweeps.grids import Grid, register
+
+GENERATIONS = "generations"
+BANS = {"text": 3, "image": 5}  # generations after the first model
+TOY_BANS = 2
+STRIDE = 100  # between the seeds of one family's members, far above the seeds themselves
+EPOCHS = {"text": None, "image": 40}  # of images more than the profile's, so that the first model fits its labels
+ROOT, ERM, BAN, LABELS = "first model", "ERM", "BAN", "BAN+L"
+CWTM, DKPP, MEAN, INSTANCE = "CWTM", "DKPP", "LS as soft", "LS as soft each"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One training of a family.
+
+    kind: what it is trained on, ROOT to INSTANCE.
+    generation: 0 for the first model and 1.. for those after it; of an ERM model, its place among its like.
+    config: of its run.
+    """
+
+    kind: str
+    generation: int
+    config: RunConfig
+
+
+def bans(task: str, profile: str) -> int:
+    """Generations after the first model."""
+    return TOY_BANS if profile == "toy" else BANS[modality_of(task)]
+
+
+def family(first: RunConfig) -> list[Member]:
+    """All trainings of one seed, teachers before their students.
+
+    Born-again models (Furlanello et al. 2018) on the teacher's posteriors alone, generation by generation; one on
+    posteriors and labels half and half; those on a part of what the teacher says: its confidence (CWTM), its
+    posterior with classes shuffled (DKPP; not at K = 2, where nothing can be shuffled), its softness (LS of matched
+    entropy); and as many ERM models, for ensembles of equal size. Every one has a start and an order of its own.
+
+    Args:
+        first: the ERM model that teaches the first generation.
+    """
+    members, number = [Member(kind=ROOT, generation=0, config=first)], 0
+
+    def add(kind: str, generation: int, **fields) -> RunConfig:
+        nonlocal number
+        number += 1
+        seed = first.seed + STRIDE * number
+        config = first.changed(seed=seed, order_seed=seed, **fields)
+        members.append(Member(kind=kind, generation=generation, config=config))
+        return config
+
+    teacher, count = first, bans(first.task, first.profile)
+    for generation in range(1, count + 1):
+        teacher = add(BAN, generation, method="kd", alpha=1.0, teacher_run=teacher.run_id())
+    taught = {"teacher_run": first.run_id()}
+    add(LABELS, 1, method="kd", alpha=0.5, **taught)
+    add(CWTM, 1, method="cwtm", **taught)
+    add(MEAN, 1, method="matched_ls", matched="mean", **taught)
+    add(INSTANCE, 1, method="matched_ls", matched="instance", **taught)
+    for place in range(1, count + 1):
+        add(ERM, place)
+    if task_named(first.task).num_classes > 2:
+        add(DKPP, 1, method="dkpp", alpha=1.0, **taught)
+    return members
+
+
+def _first(_arm: str, task: str, profile: str) -> list[dict]:
+    epochs = EPOCHS[modality_of(task)] if profile != "toy" else None
+    return [{"history_points": 0, **({"epochs": epochs} if epochs else {})}]
+
+
+def _families(_task: str, _profile: str, points: list[Point]) -> list[Point]:
+    return [Point("", member.config) for point in points for member in family(point.config)[1:]]
+
+
+register(
+    GENERATIONS,
+    Grid(
+        title="born-again generations of the small model, beside as many ERM models",
+        fields=_first,
+        arms=("erm_small",),
+        chain=_families,
+        search=False,
+    ),
+)
