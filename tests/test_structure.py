@@ -33,7 +33,7 @@ NEEDS_TORCH = {
     "models.text",
     "models.vision",
     "studies.dark_knowledge.features",
-    "studies.dark_knowledge.little_data",
+    "studies.dark_knowledge.little_trainings",
     "studies.dark_knowledge.relations",
     "studies.dark_knowledge.targets",
     "studies.deviations.constrained",

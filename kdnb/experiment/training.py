@@ -112,7 +112,9 @@ def _train(  # noqa: PLR0913 - as `train_epochs`
 
         soft_targets = (lambda: teacher.logits["train"]) if teacher else None
         labels = data.splits["train"].labels
-        with beside if hasattr(beside, "__exit__") else contextlib.nullcontext():  # hooks live while it trains
+        with contextlib.ExitStack() as block:
+            if isinstance(beside, contextlib.AbstractContextManager):
+                block.enter_context(beside)  # what it hooks into the model is there while it trains
             fit(
                 longest,
                 model,

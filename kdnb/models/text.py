@@ -179,9 +179,9 @@ def location(name: str) -> tuple[str, dict[str, str | bool]]:
     """
     source = SOURCES[name]
     if source.kind == "asset":
-        folder = asset(source.where)
-        graphs = sorted(folder.glob("*.onnx"))
-        return str(bert_folder(source.where, graphs[0], asset("minilm")) if graphs else folder), {}
+        packaged = asset(source.where)
+        graphs = sorted(packaged.glob("*.onnx"))
+        return str(bert_folder(source.where, graphs[0], asset("minilm")) if graphs else packaged), {}
     if folder := hub.local(source.where, source.revision, hub.MODEL_FILES):
         return str(folder), {}
     return source.where, {"revision": source.revision, "local_files_only": hub.state() != "reachable"}

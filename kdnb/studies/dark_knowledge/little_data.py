@@ -1,31 +1,19 @@
-"""What a teacher's states add to labels as these get few: one teacher a seed, students that see some of its rows."""
+"""What a teacher's states add to labels as these get few: the experiments, their records and tables. No torch.
 
-import functools
+One teacher a seed, and students that see some of its rows. `little_trainings` beside this module trains them.
+"""
+
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor, nn
 
-from kdnb.catalog import SOURCES, Source, modality_of
-from kdnb.core import metrics
-from kdnb.core.batches import Inputs
-from kdnb.core.config import Identity, RunConfig
-from kdnb.core.device import device, precision
-from kdnb.core.loop import fit
-from kdnb.core.methods import METHODS, Method, batch_loss
-from kdnb.core.predict import predict
+from kdnb.core import store
+from kdnb.core.config import Identity
 from kdnb.core.store import Record
-from kdnb.data import splits
-from kdnb.experiment import records
-from kdnb.experiment.training import encode
-from kdnb.models import classifiers, vision
-from kdnb.studies.dark_knowledge import features
-from kdnb.studies.dark_knowledge.features import Beside, Depth, FeatureLoss, RelationLoss
+from kdnb.errors import NoRuns
 
-WEIGHED = 64  # train rows on which the gradients' share is measured
 ARMS: dict[str, dict] = {  # alpha 0: no loss on posteriors beside that on states
     "ERM": {"method": "erm"},
     "KD": {"method": "kd", "alpha": 0.9},
@@ -88,10 +76,14 @@ PLANS: dict[str, dict] = {  # experiment -> what is fixed, rows -> epochs, arms,
 }  # fmt: skip
 
 
-def identities(name: str, profile: str = "cpu") -> list[LittleData]:
-    """The records of an experiment, a key of PLANS, seed by seed.
+def identities(name: str, profile: str = "cpu", data: str = "") -> list[LittleData]:
+    """The records of an experiment, seed by seed.
 
-    "cpu" decides claims; "demo" trains digits anew, three seeds on fewest and most rows; "toy" has generated examples.
+    Args:
+        name: a key of PLANS.
+        profile: "cpu" decides claims; "demo" trains digits anew, three seeds on fewest and most rows; "toy" has
+            generated examples.
+        data: fingerprint of the splits, "" for any.
     """
     plan = PLANS[name]
     fixed, epochs, arms, seeds = (plan[part] for part in ("fixed", "epochs", "arms", "seeds"))
@@ -100,8 +92,7 @@ def identities(name: str, profile: str = "cpu") -> list[LittleData]:
     if profile == "toy":
         fixed = fixed | ({"teacher_rows": 48, "teacher_epochs": 5} if name == "digits" else TOY)
         epochs, seeds = {16: 2, 48: 2}, 2
-    size = "toy" if profile == "toy" else "cpu"
-    common = {**fixed, "profile": size, "data": splits.load(fixed["task"], size).fingerprint, "arms": arms}
+    common = {**fixed, "profile": "toy" if profile == "toy" else "cpu", "data": data, "arms": arms}
     return [
         LittleData(**common, rows=rows, epochs=passes, seed=seed)
         for seed in range(seeds)
@@ -109,9 +100,22 @@ def identities(name: str, profile: str = "cpu") -> list[LittleData]:
     ]
 
 
-def obtain(identity: LittleData) -> Record:
-    """The record of one seed and one number of rows: loaded, else trained."""
-    return records.obtain(identity, lambda: _make(identity))
+def stored(name: str, profile: str = "cpu") -> list[Record]:
+    """An experiment's records in the store or among the committed ones, whatever data they name; no data are read.
+
+    Raises NoRuns if one is missing.
+    """
+    names, found = store.stored_ids(), []
+    for identity in identities(name, profile):
+        candidates = [store.read(run_id) for run_id in names if run_id.startswith(f"{identity.prefix()}-")]
+        wanted = {**identity.values(), "arms": list(identity.arms)}
+        same = [one for one in candidates if {**one.config, "data": ""} == wanted]
+        if not same:
+            raise NoRuns(
+                f"no record {identity.prefix()} of the experiment {name}: its notebook's demo trains digits anew"
+            )
+        found.append(same[0])
+    return found
 
 
 def table(found: Iterable[Record]) -> pd.DataFrame:
@@ -132,168 +136,3 @@ def table(found: Iterable[Record]) -> pd.DataFrame:
 
 
 COLUMNS = ("accuracy", "nll", "entropy", "agreement", "weight", "trained", "least_squares", "mean")
-
-
-@dataclass(frozen=True)
-class Taught:
-    """What a teacher leaves: its states and logits on its rows, its logits on test; None where it was not tuned."""
-
-    states: dict[Depth, Tensor]
-    logits: np.ndarray
-    test: np.ndarray | None
-
-
-def _make(identity: LittleData) -> records.Made:
-    """Train the teacher, unless this process just did, and every arm."""
-    data = splits.load(identity.task, identity.profile)
-    labels, test_labels = (data.splits[split].labels for split in ("train", "test"))
-    chosen = _rows(identity, len(labels))
-    taught = _teacher(*_teacher_of(identity))
-    inputs = _inputs(identity.student, identity)
-    inputs = {**inputs, "train": inputs["train"].take(chosen[: identity.rows])}
-    own = Taught({d: s[: identity.rows] for d, s in taught.states.items()}, taught.logits[: identity.rows], taught.test)
-    told, right = {}, []
-    for arm in identity.arms:
-        more, logits = _student(identity, arm, inputs, labels[chosen[: identity.rows]], own)
-        told[arm] = {**metrics.summary(logits, test_labels, taught.test), **more}
-        right.append(logits.argmax(axis=1) == test_labels)
-    teacher = {} if taught.test is None else metrics.summary(taught.test, test_labels)
-    return records.Made(arrays={"right": np.array(right, dtype=np.uint8)}, metrics={"arms": told, "teacher": teacher})
-
-
-def _rows(identity: LittleData, available: int) -> np.ndarray:
-    """Train rows in a seed's order: the teacher's come first, and the students' among them."""
-    if identity.rows > identity.teacher_rows or identity.teacher_rows > available:
-        raise ValueError(
-            f"rows must rise from students to teacher to {available}, got {identity.rows} and {identity.teacher_rows}"
-        )
-    return np.random.default_rng(identity.seed).permutation(available)[: identity.teacher_rows]
-
-
-def _teacher_of(identity: LittleData) -> tuple:
-    """What decides a teacher: the same for every number of rows."""
-    same = ("task", "profile", "data", "teacher", "teacher_rows", "teacher_epochs", "teacher_lr", "seed")
-    return tuple(getattr(identity, name) for name in same)
-
-
-@functools.lru_cache(maxsize=1)
-def _teacher(task, profile, data, teacher, rows, epochs, lr, seed) -> Taught:  # noqa: PLR0913 - as `_teacher_of`
-    identity = LittleData(
-        task=task, profile=profile, data=data, teacher=teacher, student=teacher, rows=rows, teacher_rows=rows,
-        epochs=max(1, epochs), teacher_epochs=epochs, lr=lr, teacher_lr=lr, seed=seed,
-    )  # fmt: skip
-    inputs = _inputs(teacher, identity)
-    chosen = _rows(identity, len(inputs["train"]))
-    inputs = {**inputs, "train": inputs["train"].take(chosen)}
-    config, model = _config(identity, {"method": "erm"}), _model(teacher, identity)
-    kind = precision(config.precision)
-    if epochs:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            fit(config, model, inputs, splits.load(task, profile).splits["train"].labels[chosen])
-    test = predict(model, inputs["test"], kind).numpy() if epochs else None
-    states = features.read_states(model, inputs["train"], kind)
-    return Taught(states, predict(model, inputs["train"], kind).numpy(), test)
-
-
-def _student(
-    identity: LittleData, arm: str, inputs: dict[str, Inputs], labels: np.ndarray, taught: Taught
-) -> tuple[dict, np.ndarray]:
-    """One arm's student: what is told of its training, and its test logits (N, K)."""
-    config, model = (
-        _config(identity, {"alpha": 0.0, "tau": identity.tau, **ARMS[arm]}),
-        _model(identity.student, identity),
-    )
-    method, told, kind = METHODS[config.method].of(config), {}, precision(config.precision)
-    beside = _beside(method, model, inputs["train"], taught, identity.seed)
-    with torch.random.fork_rng():
-        torch.manual_seed(identity.seed)
-        if beside is None:
-            fit(config, model, inputs, labels, taught.logits)
-        else:
-            beside.weight = _weight(config, model, beside, inputs["train"], labels, taught, identity.share)
-            with beside:
-                fit(config, model, inputs, labels, taught.logits, beside=beside)
-            told = {"weight": beside.weight, **_projected(beside, model, inputs["train"], taught, kind)}
-    return told, predict(model, inputs["test"], kind).numpy()
-
-
-def _beside(method: Method, model: nn.Module, inputs: Inputs, taught: Taught, seed: int) -> Beside | None:
-    if method.name == "rkd":
-        return RelationLoss(method, model, taught.states)
-    if method.name == "features":
-        return FeatureLoss(method, model, taught.states, features.widths_of(model, inputs), seed)
-    return None
-
-
-def _weight(config, model, beside, inputs, labels, taught, share) -> float:  # noqa: PLR0913 - all of one training
-    """The weight of the loss on states, by its share of the gradient on the first rows, dropout off."""
-    rows = np.arange(min(WEIGHED, len(inputs)))
-    index = torch.from_numpy(rows).to(device())
-    model.eval()
-    with beside:
-        logits = model(**{name: part.to(device()) for name, part in inputs.batch(rows).items()})
-        task = batch_loss(
-            config,
-            logits,
-            torch.from_numpy(labels).to(device())[index],
-            torch.from_numpy(taught.logits).to(device())[index],
-        )
-        weight = features.weight_for_share(share, task, beside.loss(index), model)
-    model.train()
-    return weight
-
-
-def _projected(beside: Beside, model: nn.Module, inputs: Inputs, taught: Taught, kind: str) -> dict:
-    """Squared errors per entry of the teacher's states on the train rows, averaged over pairs; or a learned map."""
-    if not isinstance(beside, FeatureLoss) or beside.how.feature_loss != "mse":
-        return {}
-    if beside.how.layer_map == "learned":
-        return {"map": beside.map().detach().cpu().numpy().round(4).tolist()}
-    own, errors = features.read_states(model, inputs, kind), []
-    for i, pair in enumerate(beside.pairs):
-        mine, target = own[pair.student], taught.states[pair.teacher].double()
-        projection = beside.projections[i % len(beside.projections)].weight.detach().cpu().T.double()
-        best = mine.double() @ features.least_squares(mine, target)
-        guesses = (mine.double() @ projection, best, target.mean(dim=0, keepdim=True))
-        errors.append([float((guess - target).square().mean()) for guess in guesses])
-    return dict(zip(("trained", "least_squares", "mean"), np.mean(errors, axis=0).tolist(), strict=True))
-
-
-def _config(identity: LittleData, settings: dict) -> RunConfig:
-    """What the loop is told; `teacher_run` names nothing that is stored, the states are handed over."""
-    teacher = {"teacher_run": "beside"} if METHODS[settings["method"]].needs_teacher else {}
-    if settings["method"] == "erm":
-        settings = {"method": "erm"}
-    image = modality_of(identity.task) == "image"
-    return RunConfig.of({
-        "task": identity.task, "profile": identity.profile, "data": identity.data, "history_points": 0,
-        "student": "mlp" if image else identity.student, "dropout": 0.0 if image else 0.1,
-        "lr": identity.lr, "epochs": identity.epochs, "seed": identity.seed, "order_seed": identity.seed,
-        "max_length": 32 if identity.profile == "toy" else 128, **teacher, **settings,
-    })  # fmt: skip
-
-
-def _model(name: str, identity: LittleData) -> nn.Module:
-    data = splits.load(identity.task, identity.profile)
-    if name in SOURCES:
-        config = _config(identity, {"method": "erm"})
-        return classifiers.build(config.changed(student=name), data).to(device())
-    source = Source("image", "mlp", layers=tuple(map(int, name.split("x"))))
-    shape = data.splits["train"].images.shape[1:]
-    return vision.untrained(source, shape, data.task.num_classes, 0.0, identity.seed).to(device())
-
-
-def _inputs(name: str, identity: LittleData) -> dict[str, Inputs]:
-    data = splits.load(identity.task, identity.profile)
-    return encode(name if name in SOURCES else "mlp", data, 32 if identity.profile == "toy" else 128)
-
-
-def run(name: str, profile: str = "cpu", say=print) -> list[Record]:
-    """All records of an experiment, each told in a line as it is there."""
-    found = []
-    for identity in identities(name, profile):
-        found.append(obtain(identity))
-        arms = found[-1].metrics["arms"]
-        say(f"{identity.run_id()}: " + ", ".join(f"{arm} {100 * arms[arm]['accuracy']:.1f}" for arm in arms))
-    return found
