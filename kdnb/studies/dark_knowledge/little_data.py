@@ -136,3 +136,17 @@ def table(found: Iterable[Record]) -> pd.DataFrame:
 
 
 COLUMNS = ("accuracy", "nll", "entropy", "agreement", "weight", "trained", "least_squares", "mean")
+
+
+def gains(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of all arms but ERM with `gain`, their accuracy minus ERM's of the same seed and rows [points]."""
+    keys = ["task", "student", "rows", "seed"]
+    erm = table[table.arm == "ERM"].set_index(keys).accuracy
+    others = table[table.arm != "ERM"].set_index(keys)
+    return others.assign(gain=100 * (others.accuracy - erm.reindex(others.index))).reset_index()
+
+
+def told(values: pd.Series) -> str:
+    """Means of gains by their index of one or several levels, in words: "RKD 50 +2.1"."""
+    names = values.index.to_frame().astype(str).agg(" ".join, axis=1)
+    return "; ".join(f"{name} {value:+.1f}" for name, value in zip(names, values, strict=True))
