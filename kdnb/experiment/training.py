@@ -45,17 +45,16 @@ def train(
     Raises:
         ValueError: data or teacher do not belong to the config.
     """
-    (run,) = train_epochs([config], data, teacher, on_step, on_model=on_model)
+    (run,) = _checked([config], data, teacher, on_step, lambda _run, *trained: on_model and on_model(*trained))
     return run
 
 
-def train_epochs(  # noqa: PLR0913 - what is trained, and who hears of it
+def train_epochs(
     configs: list[RunConfig],
     data: TaskData,
     teacher: Run | None = None,
     on_step: OnStep | None = None,
     on_run: Callable[[Run], object] | None = None,
-    on_model: OnModel | None = None,
 ) -> list[Run]:
     """Runs that differ in their number of epochs alone, from the one training that passes through all of them.
 
@@ -67,25 +66,34 @@ def train_epochs(  # noqa: PLR0913 - what is trained, and who hears of it
         teacher: as `train`.
         on_step: as `train`.
         on_run: called with each run as soon as it is finished, the shortest first.
-        on_model: as `train`, for each run.
     Raises:
         ValueError: as `train`, and if the configs do not lie on one training.
     """
-    configs = sorted(configs, key=lambda config: config.epochs)
-    check_inputs(configs, data, teacher)
-    device.keep_memory()
-    runs = _train(configs, data, teacher, on_step, on_run, on_model)
-    device.release_memory()
-    return runs
+    return _checked(configs, data, teacher, on_step, lambda run, *_: on_run and on_run(run))
 
 
-def _train(  # noqa: PLR0913 - as `train_epochs`
+def _checked(
     configs: list[RunConfig],
     data: TaskData,
     teacher: Run | None,
     on_step: OnStep | None,
-    on_run: Callable[[Run], object] | None,
-    on_model: OnModel | None,
+    on_trained: Callable[[Run, nn.Module, dict[str, Inputs]], object],
+) -> list[Run]:
+    """`train_epochs`; each run is handed over with its model and what that reads of each split."""
+    configs = sorted(configs, key=lambda config: config.epochs)
+    check_inputs(configs, data, teacher)
+    device.keep_memory()
+    runs = _train(configs, data, teacher, on_step, on_trained)
+    device.release_memory()
+    return runs
+
+
+def _train(
+    configs: list[RunConfig],
+    data: TaskData,
+    teacher: Run | None,
+    on_step: OnStep | None,
+    on_trained: Callable[[Run, nn.Module, dict[str, Inputs]], object],
 ) -> list[Run]:
     """`train_epochs` of checked configs, the longest last."""
     *shorter, longest = configs
@@ -105,10 +113,7 @@ def _train(  # noqa: PLR0913 - as `train_epochs`
             seconds = {"seconds": round(time.perf_counter() - started, 3), "train_seconds": round(train_seconds, 3)}
             run.metrics["cost"] = {**seconds, "compiled": compiled, **surroundings(kind)}
             runs.append(run)
-            if on_run:
-                on_run(run)
-            if on_model:
-                on_model(model, inputs)
+            on_trained(run, model, inputs)
 
         soft_targets = (lambda: teacher.logits["train"]) if teacher else None
         labels = data.splits["train"].labels

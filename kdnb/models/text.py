@@ -34,34 +34,14 @@ class Classifier(nn.Module):
     As transformers' own classifiers: DistilBERT's activation is ReLU, RoBERTa has dropout before the dense layer too.
     """
 
-    def __init__(  # noqa: PLR0913 - an encoder, a head and what decides their weights
-        self,
-        pretrained: nn.Module,
-        dense: nn.Linear,
-        num_classes: int,
-        dropout: float,
-        seed: int,
-        *,
-        new_dense: bool | None = None,
-    ):
-        """An encoder with the weights of a pretrained one, and a new head.
-
-        Args:
-            pretrained: a transformers BertModel, RobertaModel or DistilBertModel.
-            dense: the head's dense layer.
-            num_classes: K.
-            dropout: everywhere, 0..1 [-].
-            seed: of new weights, and of dropout.
-            new_dense: whether `dense` is to be drawn anew; None for all but BERT, which has a pretrained pooler.
-        """
+    def __init__(self, pretrained: nn.Module, dense: nn.Linear, num_classes: int, dropout: float, seed: int):
         super().__init__()
         self.kind = pretrained.config.model_type
         self.dropout = Dropout(dropout, seed)
         self.encoder, self.dense = Encoder(pretrained, self.dropout), dense
         self.classifier = nn.Linear(dense.out_features, num_classes)
-        generator = torch.Generator().manual_seed(seed)
-        drawn = self.kind != "bert" if new_dense is None else new_dense
-        _draw([self.classifier, dense] if drawn else [self.classifier], generator)
+        # BERT alone comes with a pretrained pooler: elsewhere the dense layer is new as well
+        _draw([self.classifier] if self.kind == "bert" else [self.classifier, dense], seed)
 
     def fast_path(self) -> FastPath:
         """What the loop may do to go faster: see `Encoder.fast_path`. After `restrict_to`, if that is called."""
@@ -94,7 +74,7 @@ class Pretrained(nn.Module):
         for part in self.encoder.modules():
             if isinstance(part, nn.Dropout):
                 part.p = dropout
-        _draw([self.classifier, dense], torch.Generator().manual_seed(seed))
+        _draw([self.classifier, dense], seed)
         self.takes_types = "token_type_ids" in inspect.signature(self.encoder.forward).parameters
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
@@ -105,7 +85,9 @@ class Pretrained(nn.Module):
             return self.classifier(self.dropout(torch.tanh(self.dense(hidden.float()))))
 
 
-def _draw(layers: list[nn.Linear], generator: torch.Generator) -> None:
+def _draw(layers: list[nn.Linear], seed: int) -> None:
+    """New weights of a head's layers, one after the other."""
+    generator = torch.Generator().manual_seed(seed)
     for layer in layers:
         nn.init.normal_(layer.weight, std=0.02, generator=generator)
         nn.init.zeros_(layer.bias)
@@ -127,8 +109,10 @@ def build(config: RunConfig, data: TaskData) -> "Classifier | Pretrained":
         _randomise(pretrained, dense, config.seed)
     if pretrained.config.model_type not in FAST:
         return Pretrained(pretrained, dense, data.task.num_classes, config.dropout, config.seed)
-    new = None if SOURCES[name].pooled else True
-    return Classifier(pretrained, dense, data.task.num_classes, config.dropout, config.seed, new_dense=new)
+    model = Classifier(pretrained, dense, data.task.num_classes, config.dropout, config.seed)
+    if not SOURCES[name].pooled:
+        _draw([model.classifier, model.dense], config.seed)
+    return model
 
 
 def encode(name: str, data: TaskData, max_length: int) -> dict[str, Inputs]:

@@ -129,7 +129,8 @@ def table(found: Iterable[Record]) -> pd.DataFrame:
     rows = []
     for record in found:
         told = record.config
-        for arm, values in record.metrics["arms"].items():
+        for arm in told["arms"]:
+            values = record.metrics["arms"][arm]
             what = {name: told[name] for name in ("task", "teacher", "student", "rows", "seed")}
             rows.append({**what, "arm": arm, **{name: values.get(name, np.nan) for name in COLUMNS}})
     return pd.DataFrame(rows)

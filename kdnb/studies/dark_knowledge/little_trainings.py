@@ -1,7 +1,8 @@
 """Trains the little-data experiments: one teacher a seed, then every arm's student on some of its rows."""
 
+import contextlib
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -52,18 +53,28 @@ class Taught:
     test: np.ndarray | None
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """What every arm's student gets: inputs by split, the labels of its train rows, and its teacher on these."""
+
+    inputs: dict[str, Inputs]
+    labels: np.ndarray
+    taught: Taught
+
+
 def _make(identity: LittleData) -> records.Made:
     """Train the teacher, unless this process just did, and every arm."""
     data = splits.load(identity.task, identity.profile)
     labels, test_labels = (data.splits[split].labels for split in ("train", "test"))
     chosen = _rows(identity, len(labels))
-    taught = _teacher(*_teacher_of(identity))
+    taught = _teacher(_alone(identity))
     inputs = _inputs(identity.student, identity)
     inputs = {**inputs, "train": inputs["train"].take(chosen[: identity.rows])}
-    own = Taught({d: s[: identity.rows] for d, s in taught.states.items()}, taught.logits[: identity.rows], taught.test)
-    told, right = {}, []
+    states = {depth: state[: identity.rows] for depth, state in taught.states.items()}
+    own = Taught(states, taught.logits[: identity.rows], taught.test)
+    lesson, told, right = Lesson(inputs, labels[chosen[: identity.rows]], own), {}, []
     for arm in identity.arms:
-        more, logits = _student(identity, arm, inputs, labels[chosen[: identity.rows]], own)
+        more, logits = _student(identity, arm, lesson)
         told[arm] = {**metrics.summary(logits, test_labels, taught.test), **more}
         right.append(logits.argmax(axis=1) == test_labels)
     teacher = {} if taught.test is None else metrics.summary(taught.test, test_labels)
@@ -79,89 +90,82 @@ def _rows(identity: LittleData, available: int) -> np.ndarray:
     return np.random.default_rng(identity.seed).permutation(available)[: identity.teacher_rows]
 
 
-def _teacher_of(identity: LittleData) -> tuple:
-    """What decides a teacher: the same for every number of rows."""
-    same = ("task", "profile", "data", "teacher", "teacher_rows", "teacher_epochs", "teacher_lr", "seed")
-    return tuple(getattr(identity, name) for name in same)
+def _alone(identity: LittleData) -> LittleData:
+    """What decides a teacher, the same for every number of rows: it as a student of labels."""
+    return replace(
+        identity,
+        student=identity.teacher,
+        rows=identity.teacher_rows,
+        epochs=max(1, identity.teacher_epochs),
+        lr=identity.teacher_lr,
+        arms=(),
+    )
 
 
 @functools.lru_cache(maxsize=1)
-def _teacher(task, profile, data, teacher, rows, epochs, lr, seed) -> Taught:  # noqa: PLR0913 - as `_teacher_of`
-    identity = LittleData(
-        task=task, profile=profile, data=data, teacher=teacher, student=teacher, rows=rows, teacher_rows=rows,
-        epochs=max(1, epochs), teacher_epochs=epochs, lr=lr, teacher_lr=lr, seed=seed,
-    )  # fmt: skip
-    inputs = _inputs(teacher, identity)
+def _teacher(identity: LittleData) -> Taught:
+    """A teacher, by what decides it, trained unless it is to be left as pretrained."""
+    inputs, data = _inputs(identity.student, identity), splits.load(identity.task, identity.profile)
     chosen = _rows(identity, len(inputs["train"]))
     inputs = {**inputs, "train": inputs["train"].take(chosen)}
-    config, model = _config(identity, {"method": "erm"}), _model(teacher, identity)
+    config, model = _config(identity, {"method": "erm"}), _model(identity.student, identity)
     kind = precision(config.precision)
-    if epochs:
+    if identity.teacher_epochs:
         with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            fit(config, model, inputs, splits.load(task, profile).splits["train"].labels[chosen])
-    test = predict(model, inputs["test"], kind).numpy() if epochs else None
+            torch.manual_seed(identity.seed)
+            fit(config, model, inputs, data.splits["train"].labels[chosen])
+    test = predict(model, inputs["test"], kind).numpy() if identity.teacher_epochs else None
     states = features.read_states(model, inputs["train"], kind)
     return Taught(states, predict(model, inputs["train"], kind).numpy(), test)
 
 
-def _student(
-    identity: LittleData, arm: str, inputs: dict[str, Inputs], labels: np.ndarray, taught: Taught
-) -> tuple[dict, np.ndarray]:
+def _student(identity: LittleData, arm: str, lesson: Lesson) -> tuple[dict, np.ndarray]:
     """One arm's student: what is told of its training, and its test logits (N, K)."""
-    config, model = (
-        _config(identity, {"alpha": 0.0, "tau": identity.tau, **ARMS[arm]}),
-        _model(identity.student, identity),
-    )
-    method, told, kind = METHODS[config.method].of(config), {}, precision(config.precision)
-    beside = _beside(method, model, inputs["train"], taught, identity.seed)
-    with torch.random.fork_rng():
+    config = _config(identity, {"alpha": 0.0, "tau": identity.tau, **ARMS[arm]})
+    model, inputs, taught = _model(identity.student, identity), lesson.inputs, lesson.taught
+    method, kind = METHODS[config.method].of(config), precision(config.precision)
+    beside = _beside(method, model, lesson, identity.seed)
+    if beside is not None:
+        beside.weight = _weight(config, model, beside, lesson, identity.share)
+    with torch.random.fork_rng(), contextlib.nullcontext() if beside is None else beside:
         torch.manual_seed(identity.seed)
-        if beside is None:
-            fit(config, model, inputs, labels, taught.logits)
-        else:
-            beside.weight = _weight(config, model, beside, inputs["train"], labels, taught, identity.share)
-            with beside:
-                fit(config, model, inputs, labels, taught.logits, beside=beside)
-            told = {"weight": beside.weight, **_projected(beside, model, inputs["train"], taught, kind)}
+        fit(config, model, inputs, lesson.labels, taught.logits, beside=beside)
+    told = {} if beside is None else {"weight": beside.weight, **_projected(beside, model, lesson, kind)}
     return told, predict(model, inputs["test"], kind).numpy()
 
 
-def _beside(method: Method, model: nn.Module, inputs: Inputs, taught: Taught, seed: int) -> Beside | None:
+def _beside(method: Method, model: nn.Module, lesson: Lesson, seed: int) -> Beside | None:
     if isinstance(method, RelationKD):
-        return RelationLoss(method, model, taught.states)
+        return RelationLoss(method, model, lesson.taught.states)
     if isinstance(method, FeatureKD):
-        return FeatureLoss(method, model, taught.states, features.widths_of(model, inputs), seed)
+        widths = features.widths_of(model, lesson.inputs["train"])
+        return FeatureLoss(method, model, lesson.taught.states, widths, seed)
     return None
 
 
-def _weight(config, model, beside, inputs, labels, taught, share) -> float:  # noqa: PLR0913 - all of one training
+def _weight(config: RunConfig, model: nn.Module, beside: Beside, lesson: Lesson, share: float) -> float:
     """The weight of the loss on states, by its share of the gradient on the first rows, dropout off."""
-    rows = np.arange(min(WEIGHED, len(inputs)))
+    rows = np.arange(min(WEIGHED, len(lesson.labels)))
     index = torch.from_numpy(rows).to(device())
+    labels, posteriors = (torch.from_numpy(part).to(device()) for part in (lesson.labels, lesson.taught.logits))
     model.eval()
     with beside:
-        logits = model(**{name: part.to(device()) for name, part in inputs.batch(rows).items()})
-        task = batch_loss(
-            config,
-            logits,
-            torch.from_numpy(labels).to(device())[index],
-            torch.from_numpy(taught.logits).to(device())[index],
-        )
+        logits = model(**{name: part.to(device()) for name, part in lesson.inputs["train"].batch(rows).items()})
+        task = batch_loss(config, logits, labels[index], posteriors[index])
         weight = features.weight_for_share(share, task, beside.loss(index), model)
     model.train()
     return weight
 
 
-def _projected(beside: Beside, model: nn.Module, inputs: Inputs, taught: Taught, kind: str) -> dict:
+def _projected(beside: Beside, model: nn.Module, lesson: Lesson, kind: str) -> dict:
     """Squared errors per entry of the teacher's states on the train rows, averaged over pairs; or a learned map."""
     if not isinstance(beside, FeatureLoss) or beside.how.feature_loss != "mse":
         return {}
     if beside.how.layer_map == "learned":
         return {"map": beside.map().detach().cpu().numpy().round(4).tolist()}
-    own, errors = features.read_states(model, inputs, kind), []
+    own, errors = features.read_states(model, lesson.inputs["train"], kind), []
     for i, pair in enumerate(beside.pairs):
-        mine, target = own[pair.student], taught.states[pair.teacher].double()
+        mine, target = own[pair.student], lesson.taught.states[pair.teacher].double()
         projection = beside.projections[i % len(beside.projections)].weight.detach().cpu().T.double()
         best = mine.double() @ features.least_squares(mine, target)
         guesses = (mine.double() @ projection, best, target.mean(dim=0, keepdim=True))
