@@ -89,13 +89,15 @@ def test_a_students_rows_are_among_its_teachers_and_nest():
         little_trainings._rows(few, 40)
 
 
-def test_committed_records_are_whole_and_small():
-    names = [name for name in store.stored_ids() if name.startswith("little-") and (paths.REFERENCE / name).is_dir()]
-    assert len(names) >= 20
-    for name in names:
-        store.read(name)
-    size = sum(path.stat().st_size for name in names for path in (paths.REFERENCE / name).iterdir())
+def test_committed_records_are_whole_small_and_decide_the_claims(elsewhere, monkeypatch):
+    reference = paths.ROOT / "outputs" / "reference" / "runs"
+    monkeypatch.setattr(paths, "REFERENCE", reference)
+    found = [record for name in little_data.PLANS for record in little_data.stored(name)]
+    assert len(found) == 20 + 6 + 3
+    size = sum(path.stat().st_size for path in reference.glob("little-*/*"))
     assert size < 1_000_000
+    seeds = {c.id: claims_features.RUNLESS[c.test](c).n for c in claims_features.CLAIMS.values()}
+    assert seeds == {"H12.1a": 5, "H12.1b": 3, "H12.2a": 5, "H12.2b": 3, "H12.3a": 5, "H12.3b": 3}
 
 
 def test_the_record_store_knows_them_as_no_runs(elsewhere):
