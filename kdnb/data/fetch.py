@@ -66,6 +66,7 @@ def needs(profile: str, tasks: Iterable[Task], models: Iterable[str] = ()) -> tu
     packaged = [embedded.text_of(task.name) for task in tasks if task.source == "embedded"]
     packaged += [task.name for task in tasks if task.name in assets.PACKAGED]  # mnist5k is called as its task
     packaged += [source.where for source in sources if source.kind == "asset"]
+    packaged += ["minilm"] if "minilm-l3" in packaged else []  # whose tokenizer it has
     wanted = [pattern for task in tasks if task.source == "glue" for pattern in glue.hub_set(task).files.values()]
     parts = [Part(glue.HUB_REPO, "dataset", glue.HUB_REVISION, tuple(wanted))] if wanted else []
     sets = [hub_sets.HUB_SETS[task.name] for task in tasks if task.source == "hub"]

@@ -1,11 +1,13 @@
 """From a config to a finished run: check, encode, build the model, run the loop, read off the logits."""
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import nn
 
 from kdnb.catalog import model_of
 from kdnb.core import device, metrics
@@ -20,8 +22,16 @@ from kdnb.data.splits import TaskData
 from kdnb.experiment.surroundings import surroundings
 from kdnb.models import classifiers
 
+OnModel = Callable[[nn.Module, dict[str, Inputs]], object]  # (a trained model, what it reads of each split)
 
-def train(config: RunConfig, data: TaskData, teacher: Run | None = None, on_step: OnStep | None = None) -> Run:
+
+def train(
+    config: RunConfig,
+    data: TaskData,
+    teacher: Run | None = None,
+    on_step: OnStep | None = None,
+    on_model: OnModel | None = None,
+) -> Run:
     """Fine-tune one model and read off its logits on all three splits.
 
     Args:
@@ -29,12 +39,13 @@ def train(config: RunConfig, data: TaskData, teacher: Run | None = None, on_step
         data: the task's splits; its fingerprint must be the config's.
         teacher: the run named by config.teacher_run, for methods that need one.
         on_step: called as on_step(step, total, loss) after each optimiser step.
+        on_model: called with the trained model, which is not stored, and what it reads of each split.
     Returns:
         The finished run, not yet stored. Same config, same machine: identical logits.
     Raises:
         ValueError: data or teacher do not belong to the config.
     """
-    (run,) = train_epochs([config], data, teacher, on_step)
+    (run,) = _checked([config], data, teacher, on_step, lambda _run, *trained: on_model and on_model(*trained))
     return run
 
 
@@ -58,10 +69,21 @@ def train_epochs(
     Raises:
         ValueError: as `train`, and if the configs do not lie on one training.
     """
+    return _checked(configs, data, teacher, on_step, lambda run, *_: on_run and on_run(run))
+
+
+def _checked(
+    configs: list[RunConfig],
+    data: TaskData,
+    teacher: Run | None,
+    on_step: OnStep | None,
+    on_trained: Callable[[Run, nn.Module, dict[str, Inputs]], object],
+) -> list[Run]:
+    """`train_epochs`; each run is handed over with its model and what that reads of each split."""
     configs = sorted(configs, key=lambda config: config.epochs)
     check_inputs(configs, data, teacher)
     device.keep_memory()
-    runs = _train(configs, data, teacher, on_step, on_run)
+    runs = _train(configs, data, teacher, on_step, on_trained)
     device.release_memory()
     return runs
 
@@ -71,12 +93,12 @@ def _train(
     data: TaskData,
     teacher: Run | None,
     on_step: OnStep | None,
-    on_run: Callable[[Run], object] | None,
+    on_trained: Callable[[Run, nn.Module, dict[str, Inputs]], object],
 ) -> list[Run]:
     """`train_epochs` of checked configs, the longest last."""
     *shorter, longest = configs
     started, kind, runs = time.perf_counter(), device.precision(longest.precision), []
-    inputs = encode(model_of(longest.profile, longest.student, longest.task), data, longest.max_length)
+    inputs = encoded(longest, data)
     steps = longest.epochs * -(-len(inputs["train"]) // longest.batch_size)
     device.set_up(kind)
     with torch.random.fork_rng(), device.deterministic():
@@ -91,14 +113,24 @@ def _train(
             seconds = {"seconds": round(time.perf_counter() - started, 3), "train_seconds": round(train_seconds, 3)}
             run.metrics["cost"] = {**seconds, "compiled": compiled, **surroundings(kind)}
             runs.append(run)
-            if on_run:
-                on_run(run)
+            on_trained(run, model, inputs)
 
         soft_targets = (lambda: teacher.logits["train"]) if teacher else None
         labels = data.splits["train"].labels
-        fit(
-            longest, model, inputs, labels, soft_targets, shorter=shorter, beside=beside, on_step=on_step, on_end=finish
-        )
+        with contextlib.ExitStack() as block:
+            if isinstance(beside, contextlib.AbstractContextManager):
+                block.enter_context(beside)  # what it hooks into the model is there while it trains
+            fit(
+                longest,
+                model,
+                inputs,
+                labels,
+                soft_targets,
+                shorter=shorter,
+                beside=beside,
+                on_step=on_step,
+                on_end=finish,
+            )
     return runs
 
 
@@ -129,6 +161,11 @@ def check_inputs(configs: list[RunConfig], data: TaskData, teacher: Run | None) 
             f"teacher {teacher.run_id} was trained on {teacher.config.task} (data {teacher.config.data}), the student "
             f"on {config.task} (data {config.data}): task, rows and label order must be the same"
         )
+
+
+def encoded(config: RunConfig, data: TaskData) -> dict[str, Inputs]:
+    """What the model of a config reads of each split."""
+    return encode(model_of(config.profile, config.student, config.task), data, config.max_length)
 
 
 @functools.lru_cache(maxsize=8)

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import inspect
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from kdnb.core.config import RunConfig
 from kdnb.core.optimizer import FastPath
 from kdnb.data import hub
 from kdnb.data.assets import asset
+from kdnb.data.onnx_weights import bert_folder
 from kdnb.data.splits import TaskData
 from kdnb.data.tokens import Tokens, tokenize
 from kdnb.errors import ModelUnavailable
@@ -22,6 +24,8 @@ from kdnb.models.encoder import Encoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast  # seconds to import
+
+FAST = ("bert", "distilbert", "roberta")  # kinds that `kdnb.models.encoder` computes
 
 
 class Classifier(nn.Module):
@@ -36,11 +40,8 @@ class Classifier(nn.Module):
         self.dropout = Dropout(dropout, seed)
         self.encoder, self.dense = Encoder(pretrained, self.dropout), dense
         self.classifier = nn.Linear(dense.out_features, num_classes)
-        generator = torch.Generator().manual_seed(seed)
-        new = [self.classifier] if self.kind == "bert" else [self.classifier, dense]
-        for layer in new:  # BERT alone comes with a pretrained pooler: elsewhere the dense layer is new as well
-            nn.init.normal_(layer.weight, std=0.02, generator=generator)
-            nn.init.zeros_(layer.bias)
+        # BERT alone comes with a pretrained pooler: elsewhere the dense layer is new as well
+        _draw([self.classifier] if self.kind == "bert" else [self.classifier, dense], seed)
 
     def fast_path(self) -> FastPath:
         """What the loop may do to go faster: see `Encoder.fast_path`. After `restrict_to`, if that is called."""
@@ -60,7 +61,39 @@ class Classifier(nn.Module):
             return self.classifier(self.dropout(hidden))
 
 
-def build(config: RunConfig, data: TaskData) -> Classifier:
+class Pretrained(nn.Module):
+    """Any other encoder of transformers in its own forward pass, with the same head: slower, and nothing is skipped.
+
+    First token, dense - tanh - dropout - linear, in float32. Dropout is torch's own, seeded with the run.
+    """
+
+    def __init__(self, pretrained: nn.Module, dense: nn.Linear, num_classes: int, dropout: float, seed: int):
+        super().__init__()
+        self.encoder, self.dense = copy.deepcopy(pretrained), dense
+        self.dropout, self.classifier = nn.Dropout(dropout), nn.Linear(dense.out_features, num_classes)
+        for part in self.encoder.modules():
+            if isinstance(part, nn.Dropout):
+                part.p = dropout
+        _draw([self.classifier, dense], seed)
+        self.takes_types = "token_type_ids" in inspect.signature(self.encoder.forward).parameters
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
+        """Logits (N, K) float32 from (N, L) token ids, mask and types, which not every model has."""
+        types = {"token_type_ids": token_type_ids} if self.takes_types else {}
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state[:, 0]
+        with torch.autocast(hidden.device.type, enabled=False):  # bf16 logits would have 8 bits
+            return self.classifier(self.dropout(torch.tanh(self.dense(hidden.float()))))
+
+
+def _draw(layers: list[nn.Linear], seed: int) -> None:
+    """New weights of a head's layers, one after the other."""
+    generator = torch.Generator().manual_seed(seed)
+    for layer in layers:
+        nn.init.normal_(layer.weight, std=0.02, generator=generator)
+        nn.init.zeros_(layer.bias)
+
+
+def build(config: RunConfig, data: TaskData) -> "Classifier | Pretrained":
     """The untrained text classifier of a run: the encoder pretrained (not in `toy`), the head from the seed.
 
     Raises:
@@ -74,7 +107,12 @@ def build(config: RunConfig, data: TaskData) -> Classifier:
     if SOURCES[name].kind == "tiny":
         pretrained = copy.deepcopy(pretrained)
         _randomise(pretrained, dense, config.seed)
-    return Classifier(pretrained, dense, data.task.num_classes, config.dropout, config.seed)
+    if pretrained.config.model_type not in FAST:
+        return Pretrained(pretrained, dense, data.task.num_classes, config.dropout, config.seed)
+    model = Classifier(pretrained, dense, data.task.num_classes, config.dropout, config.seed)
+    if not SOURCES[name].pooled:
+        _draw([model.classifier, model.dense], config.seed)
+    return model
 
 
 def encode(name: str, data: TaskData, max_length: int) -> dict[str, Inputs]:
@@ -103,7 +141,8 @@ def _pretrained(name: str) -> tuple[nn.Module, nn.Linear]:
         where, pin = location(name)
         try:
             config = AutoConfig.from_pretrained(where, **pin)
-            more = {"add_pooling_layer": False} if config.model_type == "roberta" else {}  # its checkpoint has none
+            without = config.model_type == "roberta" or not source.pooled  # its checkpoint has none
+            more = {"add_pooling_layer": False} if without else {}
             encoder = AutoModel.from_pretrained(where, config=config, use_safetensors=True, **more, **pin)
         except (OSError, ValueError) as error:
             reason = f"no weights here and none from the hub ({_first_line(error)})"
@@ -111,7 +150,7 @@ def _pretrained(name: str) -> tuple[nn.Module, nn.Linear]:
     if source.layers and source.kind != "tiny":
         encoder.encoder.layer = nn.ModuleList([encoder.encoder.layer[i] for i in source.layers])
         encoder.config.num_hidden_layers = len(source.layers)
-    if encoder.config.model_type in ("distilbert", "roberta"):
+    if encoder.config.model_type in ("distilbert", "roberta") or not source.pooled:
         return encoder, nn.Linear(encoder.config.hidden_size, encoder.config.hidden_size)
     dense, encoder.pooler = encoder.pooler.dense, None
     return encoder, dense
@@ -124,7 +163,9 @@ def location(name: str) -> tuple[str, dict[str, str | bool]]:
     """
     source = SOURCES[name]
     if source.kind == "asset":
-        return str(asset(source.where)), {}
+        packaged = asset(source.where)
+        graphs = sorted(packaged.glob("*.onnx"))
+        return str(bert_folder(source.where, graphs[0], asset("minilm")) if graphs else packaged), {}
     if folder := hub.local(source.where, source.revision, hub.MODEL_FILES):
         return str(folder), {}
     return source.where, {"revision": source.revision, "local_files_only": hub.state() != "reachable"}

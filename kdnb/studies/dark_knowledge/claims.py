@@ -1,12 +1,13 @@
 """The claims on dark knowledge, subject by subject: where each comes from and how it is tested."""
 
 from kdnb.analysis.ledger import Chapter
+from kdnb.studies.dark_knowledge import claims_features as features
 from kdnb.studies.dark_knowledge import claims_generations as generations
 from kdnb.studies.dark_knowledge import claims_missing as missing
 
 CHAPTER = Chapter(
-    claims={**missing.CLAIMS, **generations.CLAIMS},
+    claims={**missing.CLAIMS, **generations.CLAIMS, **features.CLAIMS},
     tests=generations.TESTS,
-    runless=missing.RUNLESS,
+    runless={**missing.RUNLESS, **features.RUNLESS},
     evidence=generations.EVIDENCE,
 )

@@ -1,19 +1,21 @@
 """Methods of this study: what is left of a teacher when its classes are shuffled, or only its confidence is kept.
 
 Furlanello et al. 2018 (born-again networks) for CWTM and DKPP; Zhang and Sabuncu 2020 for smoothing by instance.
+Beside KD's loss on posteriors, those on hidden states (TinyBERT's, PKD's) and on the relations between examples (RKD).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from kdnb.core.methods import ALPHA, TEACHER_RUN, Method, Setting, SoftTargets
+from kdnb.core.methods import ALPHA, KD, TEACHER_RUN, Method, Setting, SoftTargets, setting
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 MATCHES = ("mean", "instance")
+LAYER_MAPS = ("uniform", "skip", "last", "learned")
 MATCHED = Setting(choices=MATCHES, axis=True, help="whose entropy each smoothed label has: the batch's mean, its own")
 
 
@@ -69,6 +71,43 @@ class MatchedSmoothing(Method):
 
         targets = matched_targets(_given(soft_targets), labels, by_instance=self.matched == "instance")
         return -(targets * logits.to(targets.dtype).log_softmax(dim=-1)).sum(dim=-1).mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureKD(KD):
+    """KD's loss + w times a loss on hidden states; alpha 0 is labels and hidden states.
+
+    What projects them trains beside the student and is no part of it.
+    """
+
+    name, title, needs_teacher = "features", "Feature KD", True
+    layer_map: str = setting("uniform", choices=LAYER_MAPS, axis=True, help="which layer learns from which")
+    feature_loss: str = setting("mse", choices=("mse", "pkd"), axis=True, help="of projected states, or of directions")
+    feature_weight: float = setting(1.0, low=0, axis=True, help="weight of the loss on hidden states")
+    projection: str = setting("per_pair", choices=("share", "per_pair"), axis=True, help="one W, or one a pair")
+    map_temperature: float = setting(0.01, low=0, without_low=True, axis=True, help="of a learned map's softmax")
+
+    def beside(self, model: nn.Module, config: Any, data: Any) -> nn.Module:
+        from kdnb.experiment.training import encoded
+        from kdnb.studies.dark_knowledge.features import FeatureLoss, teacher_states, widths_of
+
+        states, widths = teacher_states(self.teacher_run, data), widths_of(model, encoded(config, data)["train"])
+        return FeatureLoss(self, model, states, widths, config.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelationKD(KD):
+    """KD's loss + w (w_D RKD-D + w_A RKD-A): distances and angles between a batch's last hidden states."""
+
+    name, title, needs_teacher = "rkd", "RKD", True
+    relation_weight: float = setting(1.0, low=0, axis=True, help="weight of the loss on relations")
+    distance_weight: float = setting(1.0, low=0, axis=True, help="weight of distances in it")
+    angle_weight: float = setting(2.0, low=0, axis=True, help="weight of angles in it")
+
+    def beside(self, model: nn.Module, config: Any, data: Any) -> nn.Module:
+        from kdnb.studies.dark_knowledge.features import RelationLoss, teacher_states
+
+        return RelationLoss(self, model, teacher_states(self.teacher_run, data))
 
 
 def _given(soft_targets: SoftTargets) -> Tensor:
