@@ -32,6 +32,7 @@ NEEDS_TORCH = {
     "models.encoder",
     "models.text",
     "models.vision",
+    "studies.dark_knowledge.synthesis",
     "studies.dark_knowledge.targets",
     "studies.deviations.constrained",
     "studies.deviations.constrained_toys",

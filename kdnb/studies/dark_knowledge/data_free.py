@@ -3,12 +3,13 @@
 What trains is in `kdnb.studies.dark_knowledge.synthesis`; nothing here needs torch.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from kdnb.core import store
 from kdnb.core.config import Identity
 from kdnb.core.store import Record
 from kdnb.experiment import records
@@ -32,6 +33,7 @@ DIGITS = (REAL, NOISE, MATCHED, DAFL, NO_INFORMATION, DFAD, NO_ADVERSARY)
 SHORT = (REAL, NOISE, DAFL, DFAD)  # what is compared as K grows
 CONVOLUTIONAL = (REAL, NOISE, DAFL, DFAD, INVERSION)
 CLASSES = (2, 4, 7, 10)
+TASKS = ("digits", "mnist5k")
 LN10 = float(np.log(10))  # DAFL's released code takes log10: a weight w there is w / ln 10 on nats
 
 
@@ -182,11 +184,26 @@ def experiments(fingerprints: Mapping[str, str], profile: str = "cpu") -> list[D
     ]  # fmt: skip
 
 
-def only(experiments: Iterable[DataFree], task: str, classes: int = 10) -> list[DataFree]:
-    """Those of one task and number of classes."""
-    return [one for one in experiments if (one.task, one.classes) == (task, classes)]
+def results(profile: str) -> dict[DataFree, Record]:
+    """All experiments of a profile with their records: those stored, and the others made now, which needs the data."""
+    found = stored(profile)
+    for task in TASKS:
+        if sum(one.task == task for one in found) < len(experiments({task: ""}, profile)):
+            from kdnb.data import splits  # reading what is stored needs no data
+
+            fingerprint = splits.load(task, "toy" if profile == "toy" else "cpu").fingerprint
+            found |= {one: obtain(one) for one in experiments({task: fingerprint}, profile)}
+    return found
 
 
-def changed(experiment: DataFree, **changes) -> DataFree:
-    """An experiment with some settings changed: another record."""
-    return replace(experiment, **changes)
+def stored(profile: str = "cpu") -> dict[DataFree, Record]:
+    """The experiments of a profile that the store has, with their records; no data is read."""
+    found = {}
+    for run_id in store.stored_ids():
+        if run_id.startswith(f"{DataFree.__name__.lower()}-"):
+            record = store.read(run_id)
+            values = {name: value for name, value in record.config.items() if name != "kind"}
+            one = DataFree(**{**values, "arms": tuple(values["arms"])})
+            if one in experiments({one.task: one.data}, profile):
+                found[one] = record
+    return dict(sorted(found.items(), key=lambda item: (item[0].task, item[0].classes, item[0].seed)))

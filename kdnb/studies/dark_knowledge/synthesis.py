@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -261,9 +261,9 @@ def _maker(teacher: Scaled, arm: str, how: Settings, random: torch.Generator) ->
     if arm == arms.NOISE:
         return lambda _: torch.rand(how.batch, *teacher.shape, generator=random).to(device())
     if arm in (arms.DAFL, arms.NO_INFORMATION):
-        return Dafl(teacher, how if arm == arms.DAFL else arms.changed(how, information=0.0), random)
+        return Dafl(teacher, how if arm == arms.DAFL else replace(how, information=0.0), random)
     if arm in (arms.DFAD, arms.NO_ADVERSARY):  # without its adversary the generator stays as it was drawn
-        return Dfad(teacher, how if arm == arms.DFAD else arms.changed(how, turns=how.steps + 1), random)
+        return Dfad(teacher, how if arm == arms.DFAD else replace(how, turns=how.steps + 1), random)
     raise ValueError(f"arm must be one of {', '.join(arms.FREE)}, got {arm!r}")
 
 
