@@ -154,8 +154,8 @@ _SIZES = {  # profile -> what it changes on digits, and on mnist5k
 }
 _SEEDS = {"toy": (2, 1), "demo": (2, 1)}  # of digits and of mnist5k; the rest has 5 and 3
 _MNIST5K = {
-    "student": "cnn", "teacher": "resnet", "steps": 300, "every": 30, "batch": 64, "latent": 64, "hidden": 32,
-    "teacher_epochs": 3,
+    "student": "cnn", "teacher": "resnet", "teacher_epochs": 3, "steps": 400, "every": 40, "batch": 64,
+    "latent": 64, "hidden": 32, "generator_lr": 3e-3, "pool": 384, "pool_steps": 80,
 }  # fmt: skip
 
 

@@ -50,9 +50,10 @@ class Scaled(nn.Module):
         """Logits (N, K) from images (N, C, H, W) in [0, 1]."""
         return self.model((images - self.mean) / self.std)
 
-    def features(self, images: Tensor) -> Tensor:
-        """What the classifier reads (N, width), f_T(x) of DAFL."""
-        return self.model.body((images - self.mean) / self.std)
+    def reading(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, K) of a teacher, and the features (N, width) that they are read from: f_T(x) of DAFL."""
+        features = self.model.body((images - self.mean) / self.std).float()
+        return self.model.classifier(features), features
 
     def beside(self, model: vision.ImageClassifier) -> Scaled:
         """Another classifier of the same images, normalised alike."""
@@ -229,7 +230,7 @@ class Dafl(_Generated):
 
     def __call__(self, student: nn.Module) -> Tensor:
         images = self.draw()
-        self.descend(dafl_loss(self.teacher(images), self.teacher.features(images), self.how))
+        self.descend(dafl_loss(*self.teacher.reading(images), self.how))
         return images.detach()
 
 

@@ -76,6 +76,12 @@ def test_dafl_loss_is_its_three_terms():
     assert float(synthesis.dafl_loss(logits, features, how)) == pytest.approx(wanted, rel=1e-5)
 
 
+def test_reading_gives_the_logits_and_what_they_are_read_from(convolutional):
+    logits, features = convolutional.reading(random_images())
+    torch.testing.assert_close(logits, convolutional(random_images()))
+    torch.testing.assert_close(convolutional.model.classifier(features), logits)
+
+
 # T13.2: the adversary
 
 
