@@ -238,6 +238,7 @@ SOURCES = {
     "resnet-20": Source("image", "resnet", layers=(3, 3, 3)),  # as He et al. 2016 have it for CIFAR
     "resnet-56": Source("image", "resnet", layers=(9, 9, 9)),
     "resnet-18": Source("image", "resnet", layers=(2, 2, 2, 2)),
+    "resnet-50": Source("image", "bottleneck", layers=(3, 4, 6, 3)),
     "mobilenetv2": Source("image", "mobilenetv2", layers=(35,)),  # percent of its channels
     "vit": Source("image", "vit", layers=(4, 64)),  # layers, width
 }

@@ -16,6 +16,7 @@ from kdnb.core.methods import METHODS
 from kdnb.core.optimizer import fast_path
 from kdnb.core.predict import predict
 from kdnb.core.store import Run
+from kdnb.data.pixels import Pixels, augmented
 from kdnb.data.splits import TaskData
 from kdnb.experiment.surroundings import surroundings
 from kdnb.models import classifiers
@@ -96,9 +97,10 @@ def _train(
 
         soft_targets = (lambda: teacher.logits["train"]) if teacher else None
         labels = data.splits["train"].labels
-        fit(
-            longest, model, inputs, labels, soft_targets, shorter=shorter, beside=beside, on_step=on_step, on_end=finish
-        )
+        read = dict(inputs)  # what the loop reads; logits are always of images as they are
+        if longest.augment != "none" and isinstance(inputs["train"], Pixels):
+            read["train"] = augmented(inputs["train"], longest.order_seed)
+        fit(longest, model, read, labels, soft_targets, shorter=shorter, beside=beside, on_step=on_step, on_end=finish)
     return runs
 
 

@@ -56,7 +56,8 @@ def effects(rows: pd.DataFrame) -> dict[str, pd.Series]:
     Args:
         rows: of `data_free.table`.
     """
-    found, digits, mnist = {}, rows[rows.task == "digits"], rows[rows.task == "mnist5k"]
+    found: dict[str, pd.Series] = {}
+    digits, mnist = (rows[rows.task == task] for task in data_free.TASKS)
     ten = digits[digits.classes == max(data_free.CLASSES)]
     if len(ten):
         last, entropy = data_free.wide(ten), data_free.wide(ten, "entropy")

@@ -5,6 +5,7 @@ What trains is in `kdnb.studies.dark_knowledge.synthesis`; nothing here needs to
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -142,7 +143,7 @@ def slope_in_classes(gaps: pd.DataFrame) -> pd.Series:
     return gaps.apply(lambda row: float(np.polyfit(classes, row.to_numpy(), 1)[0]), axis=1)
 
 
-_SIZES = {  # profile -> what it changes on digits, and on mnist5k
+_SIZES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # profile -> what it changes on digits, and on mnist5k
     "toy": (
         {"steps": 20, "every": 10, "teacher_epochs": 3},
         {"steps": 20, "every": 10, "teacher_epochs": 1, "pool": 8, "pool_steps": 2},
@@ -153,7 +154,7 @@ _SIZES = {  # profile -> what it changes on digits, and on mnist5k
     ),
 }
 _SEEDS = {"toy": (2, 1), "demo": (2, 1)}  # of digits and of mnist5k; the rest has 5 and 3
-_MNIST5K = {
+_MNIST5K: dict[str, Any] = {
     "student": "cnn", "teacher": "resnet", "teacher_epochs": 3, "steps": 400, "every": 40, "batch": 64,
     "latent": 64, "hidden": 32, "generator_lr": 3e-3, "pool": 384, "pool_steps": 80,
 }  # fmt: skip
@@ -167,7 +168,8 @@ def experiments(fingerprints: Mapping[str, str], profile: str = "cpu") -> list[D
         profile: "toy", "demo", or any other for the whole.
     """
     rows = "toy" if profile == "toy" else "cpu"
-    sizes, seeds = _SIZES.get(profile, ({}, {})), _SEEDS.get(profile, (5, 3))
+    sizes: tuple[dict[str, Any], dict[str, Any]] = _SIZES.get(profile, ({}, {}))
+    seeds = _SEEDS.get(profile, (5, 3))
     digits = [
         DataFree(
             task="digits", profile=rows, data=fingerprints["digits"], classes=classes, seed=seed,

@@ -41,7 +41,7 @@ class Scaled(nn.Module):
 
     def __init__(self, model: vision.ImageClassifier, mean: Tensor, std: Tensor, shape: tuple[int, int, int]):
         super().__init__()
-        self.model, self.shape = model, tuple(shape)
+        self.model, self.shape = model, shape
         self.num_classes = model.classifier.out_features
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
@@ -182,7 +182,7 @@ class Generator(nn.Module):
 
     def __init__(self, how: Settings, shape: tuple[int, int, int]):
         super().__init__()
-        self.shape, (channels, height, width), units = tuple(shape), shape, how.hidden
+        self.shape, (channels, height, width), units = shape, shape, how.hidden
         if height < 16:
             hidden = [nn.Linear(how.latent, units), nn.ReLU(), nn.Linear(units, channels * height * width)]
             self.layers = nn.Sequential(*hidden, nn.Unflatten(1, self.shape), nn.Sigmoid())
@@ -370,13 +370,15 @@ def taught(experiment: DataFree) -> tuple[Scaled, Real]:
         lr=experiment.teacher_lr, epochs=experiment.teacher_epochs, dropout=0.0, history_points=0, precision="fp32",
         seed=experiment.seed, order_seed=experiment.seed,
     )  # fmt: skip
-    shape = parts["train"].images.shape[1:]
+    pictures = {name: split.images for name, split in parts.items() if split.images is not None}
+    channels, height, width = pictures["train"].shape[1:]
+    shape = channels, height, width
     model = vision.untrained(SOURCES[experiment.teacher], shape, experiment.classes, 0.0, experiment.seed)
     fit(config, model.to(device()), dict(inputs), parts["train"].labels)
-    high = float(data.splits["train"].images.max())
+    high = float(pictures["train"].max())
     mean, std = (torch.from_numpy(moment / high) for moment in (inputs["train"].mean, inputs["train"].std))
     teacher = Scaled(model, mean, std, shape).to(device()).frozen()
-    images = {name: torch.from_numpy(parts[name].images / np.float32(high)).to(device()) for name in ("train", "test")}
+    images = {name: torch.from_numpy(pictures[name] / np.float32(high)).to(device()) for name in ("train", "test")}
     return teacher, Real(images["train"], images["test"], torch.from_numpy(parts["test"].labels).to(device()))
 
 
