@@ -32,7 +32,7 @@ class Task:
     title: str
     question: str
     labels: tuple[str, ...]  # in label order 0..K-1
-    source: str  # "glue", "embedded", "package" (examples as a package has them), "hub" (other sets) or "own"
+    source: str  # "glue", "embedded", "package" (examples as a package has them), "files" (IDX), "hub" or "own"
     modality: str = "text"  # a key of MODALITIES
     pair: bool = False  # two texts per example
     stands_in_for: str = ""  # the GLUE task of the same shape
@@ -115,6 +115,9 @@ _HUB = [
     ),
 ]  # fmt: skip
 _DIGITS, _DIGIT = tuple("0123456789"), "Which digit is it?"
+_FASHION = (
+    "t-shirt_top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle_boot",
+)  # fmt: skip
 _CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _CIFAR100 = """
 apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
@@ -137,6 +140,10 @@ _IMAGES = [
     Task(
         name="mnist", title="MNIST", question=_DIGIT, modality="image", source="hub",
         labels=_DIGITS, shape=(1, 28, 28), sizes=(55000, 5000, 10000),
+    ),
+    Task(
+        name="fashion", title="Fashion-MNIST", question="What is to be worn?", modality="image", source="files",
+        labels=_FASHION, shape=(1, 28, 28), sizes=(55000, 5000, 10000),
     ),
     Task(
         name="cifar10", title="CIFAR-10", question="What is in the picture?", modality="image", source="hub",
@@ -234,6 +241,7 @@ SOURCES = {
     "resnet-20": Source("image", "resnet", layers=(3, 3, 3)),  # as He et al. 2016 have it for CIFAR
     "resnet-56": Source("image", "resnet", layers=(9, 9, 9)),
     "resnet-18": Source("image", "resnet", layers=(2, 2, 2, 2)),
+    "resnet-50": Source("image", "bottleneck", layers=(3, 4, 6, 3)),
     "mobilenetv2": Source("image", "mobilenetv2", layers=(35,)),  # percent of its channels
     "vit": Source("image", "vit", layers=(4, 64)),  # layers, width
 }

@@ -32,6 +32,7 @@ FIGURES = OUTPUTS / "figures"
 REPORT = OUTPUTS / "report.html"
 GLUE = DATA_CACHE / "glue"
 ASSETS = DATA_CACHE / "assets"
+DATASETS = Path("/usr/share/datasets")  # where Debian's packages of data sets put them
 HUB = DATA_CACHE / "hub"  # what `kdnb fetch` brought from the model hub
 
 _UNSAFE = re.compile(r'[/\\:*?"<>|]')  # what some file system takes for more than a letter

@@ -36,6 +36,7 @@ NEEDS_TORCH = {
     "studies.dark_knowledge.little_trainings",
     "studies.dark_knowledge.networks",
     "studies.dark_knowledge.relations",
+    "studies.dark_knowledge.synthesis",
     "studies.dark_knowledge.targets",
     "studies.dark_knowledge.temperature",
     "studies.deviations.constrained",

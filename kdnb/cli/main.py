@@ -26,10 +26,11 @@ from kdnb.experiment.arms import ARMS
 from kdnb.studies import registry
 
 PROFILES_OWN = "the profile's"
+_OPTIMIZER = ("optimizer", "momentum", "weight_decay", "augment")
 TRAIN_OPTIONS = [
     *(setting_option(name) for name in all_settings() if name != "teacher_run"),
     *(setting_option(name, PROFILES_OWN) for name in ("lr", "epochs")),
-    *(setting_option(name) for name in ("batch_size", "schedule", "dropout", "precision")),
+    *(setting_option(name) for name in ("batch_size", "schedule", "dropout", "precision", *_OPTIMIZER)),
     setting_option("order_seed", "--seed"),
 ]
 COMPARE_OPTIONS = [setting_option(name, PROFILES_OWN) for name in ("lr", "epochs")]

@@ -6,13 +6,15 @@ import json
 from dataclasses import Field, dataclass, fields, replace
 from typing import Any, Self
 
-from kdnb.catalog import PROFILES, SOURCES
+from kdnb.catalog import PROFILES, SOURCES, modality_of
 from kdnb.core import methods
 from kdnb.core.methods import METHODS, all_settings, setting, setting_of, used_settings
 
 SPLITS = ("train", "validation", "test")
 SCHEDULES = ("linear", "constant")
 PRECISIONS = ("auto", "fp32", "bf16")
+OPTIMIZERS = ("adamw", "sgd")
+AUGMENTS = ("none", "flip-crop")
 SIZES = ("large", "small", *SOURCES)
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",\n ", ": "))
 
@@ -67,14 +69,12 @@ class RunConfig(Identity):
     confidence: float = methods.CONFIDENCE.field(0.0)
     tfkd_form: str = methods.TFKD_FORM.field("paper")
     multiplier: float = methods.MULTIPLIER.field(1.0)
-    lr: float = setting(
-        5e-5, low=0, high=1, without_low=True, without_high=True, axis=True, help="peak learning rate of AdamW"
-    )
+    lr: float = setting(5e-5, low=0, high=1, without_low=True, without_high=True, axis=True, help="peak learning rate")
     epochs: int = setting(3, low=1, axis=True, help="passes over the train split")
     batch_size: int = setting(32, low=1, unit="examples", help="examples of an optimiser step")
     schedule: str = setting("linear", choices=SCHEDULES, help="linear decay of the learning rate to 0, or none")
     warmup: float = setting(0.0, low=0, high=1, unit="-", help="share of the steps; no command sets it")
-    weight_decay: float = setting(0.0, low=0, help="AdamW's; no command sets it")
+    weight_decay: float = setting(0.0, low=0, help="of the optimizer; SGD's goes through the momentum")
     clip: float = setting(1.0, low=0, help="largest gradient norm, 0 turns clipping off; no command sets it")
     dropout: float = setting(0.1, low=0, high=1, without_high=True, unit="-", help="in encoder and classifier")
     max_length: int = setting(128, low=8, high=512, unit="tokens", help="longer texts are cut")
@@ -83,6 +83,9 @@ class RunConfig(Identity):
     history_rows: int = setting(64, low=1, help="rows of train and of test in each sample")
     seed: int = setting(0, low=0, help="head initialisation and dropout")
     order_seed: int = setting(0, low=0, help="order of the training batches")
+    optimizer: str = setting("adamw", choices=OPTIMIZERS, later=True, help="AdamW, or SGD with momentum")
+    momentum: float = setting(0.9, low=0, high=1, without_high=True, unit="-", later=True, help="of SGD")
+    augment: str = setting("none", choices=AUGMENTS, later=True, help="of train images: mirrored, shifted, or neither")
     extra: tuple[tuple[str, Any], ...] = ()  # settings of methods outside the core: (field, value), sorted
 
     def __post_init__(self):
@@ -114,6 +117,14 @@ class RunConfig(Identity):
             if name not in used and (value := getattr(self, name)) != default:
                 where = " and ".join(self.methods)
                 raise ValueError(f"{name} must be {default!r} for {where}, where it has no use, got {value!r}")
+        if self.augment != "none" and taught:
+            raise ValueError(
+                f"augment must be none with a teacher, whose logits are of images as they are, got {self.augment!r}"
+            )
+        if self.augment != "none" and modality_of(self.task) != "image":
+            raise ValueError(f"augment must be none for texts ({self.task}), got {self.augment!r}")
+        if self.optimizer != "sgd" and self.momentum != LATER["momentum"]:
+            raise ValueError(f"momentum must be {LATER['momentum']} for {self.optimizer}, got {self.momentum}")
         for name, value in self.extra:
             if name not in used:
                 raise ValueError(f"{name} is no setting of {self.method}, got {value!r}")

@@ -37,7 +37,7 @@ def fit(  # noqa: PLR0913 - what is trained, what on, and who hears of it
 ) -> list[Sample]:
     """Fine-tune a model on a config's method; returns the samples of the entropy curves.
 
-    AdamW with bias correction on the mean loss of each batch. The teacher is never run: its logits are given.
+    The config's optimizer on the mean loss of each batch. The teacher is never run: its logits are given.
 
     Args:
         config: what to train; its `training()` decides all but where it ends.

@@ -1,7 +1,8 @@
-"""AdamW as the fine-tuning loop uses it: float32 masters of half-precision weights, clipping within the update."""
+"""AdamW or SGD as the loop uses them: float32 masters of half-precision weights, clipping within the update."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +39,7 @@ def fast_path(model: nn.Module) -> FastPath:
 
 
 class Optimizer:
-    """AdamW with bias correction and gradient clipping; the result is that of torch's own, up to rounding.
+    """AdamW with bias correction, or SGD, and gradient clipping; the result is torch's own, up to rounding.
 
     Autocast casts every weight matrix in every step, and every gradient back. In bf16 the linear layers that a model
     offers therefore hold bf16 weights while they train, copied once a step from float32 masters that AdamW updates:
@@ -51,7 +52,7 @@ class Optimizer:
 
         Args:
             model: what it offers in halves is put into bf16 for kind "bf16".
-            config: its lr, clip and weight_decay.
+            config: its optimizer, momentum, lr, clip and weight_decay.
             kind: "bf16" or "fp32".
             beside: more weights to train, in float32.
         """
@@ -65,20 +66,22 @@ class Optimizer:
         self.full = [p for p in model.parameters() if id(p) not in apart]
         self.full += beside.parameters() if beside is not None else []
         self.clip, self.parameters = config.clip, [*self.full, *self.masters, *self.fast.words]
-        self.adamw = torch.optim.AdamW(
-            self.parameters, lr=config.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=config.weight_decay, fused=True
-        )
+        common: Any = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": True}
+        if config.optimizer == "sgd":
+            self.rule: Any = torch.optim.SGD(self.parameters, momentum=config.momentum, **common)
+        else:
+            self.rule = torch.optim.AdamW(self.parameters, betas=(0.9, 0.999), eps=1e-8, **common)
 
     def step(self, lr: float) -> None:
         """Update all weights from their gradients at a learning rate, and forget the gradients."""
-        self.adamw.param_groups[0]["lr"] = lr
+        self.rule.param_groups[0]["lr"] = lr
         if self.halves:
             torch._foreach_copy_([master.grad for master in self.masters], [p.grad for p in self.halves])
         if self.clip:
             # The fused update divides by grad_scale, torch's own hook for loss scaling (torch 2.9 to 2.13); a pass
             # of its own over all gradients would cost more. tests/core hold the result to clip_grad_norm_.
-            self.adamw.grad_scale = (self._norm() / self.clip).clamp(min=1.0)
-        self.adamw.step()
+            self.rule.grad_scale = (self._norm() / self.clip).clamp(min=1.0)
+        self.rule.step()
         if self.halves:
             torch._foreach_copy_([p.data for p in self.halves], self.masters)
         for p in [*self.full, *self.halves]:

@@ -1,7 +1,8 @@
-"""The image tasks: scikit-learn's digits, 5,000 MNIST images from a package, then MNIST, CIFAR, Tiny ImageNet.
+"""The image tasks: scikit-learn's digits, 5,000 MNIST images from a package, MNIST, Fashion-MNIST, CIFAR and others.
 
-All but the first two come from the hub. Every set is cut into train, validation and test once, the
-same way everywhere. Images are bytes; what normalises them is in kdnb.data.pixels.
+Fashion-MNIST comes in IDX files, MNIST too where these are there, the others from the hub. Every set is cut into
+train, validation and test once, the same way everywhere. Images are bytes; what normalises them is in
+kdnb.data.pixels.
 """
 
 import hashlib
@@ -14,11 +15,12 @@ import pandas as pd
 
 from kdnb import files, paths
 from kdnb.catalog import Task
-from kdnb.data import hub_sets
+from kdnb.data import hub_sets, idx
 from kdnb.data.assets import asset
 from kdnb.data.hub_sets import HUB_SETS, HubSet
 
 SEED = 42  # of the cuts of digits and mnist5k
+HELD = 5000  # rows of train in IDX files that serve as validation
 Parts = dict[str, tuple[np.ndarray, np.ndarray]]  # split -> images (N, C, H, W) uint8, labels (N,) int64
 
 
@@ -28,10 +30,13 @@ def read(task: Task) -> Parts:
     Raises:
         MissingAsset: the images come in a package, which is neither on this machine nor to be fetched.
         HubUnreachable: the same of images from the hub.
-        ValueError: a file lacks a column, or holds an image of another size.
+        ValueError: a file lacks a column, is no IDX file or damaged, or holds an image of another size.
     """
+    if task.source == "files" or (task.name == "mnist" and idx.folder(task)):
+        return _cut(idx.read(task), HELD, task.title)
     if task.source == "hub":
-        return _from_hub(task, HUB_SETS[task.name])
+        where = HUB_SETS[task.name]
+        return _cut(_decoded_parts(task, where), where.held, where.repo)
     images, labels = digits() if task.name == "digits" else _mnist5k()
     order, (_, validation, test) = np.random.default_rng(SEED).permutation(len(labels)), task.sizes
     cuts = {"train": order[test + validation :], "validation": order[test:][:validation], "test": order[:test]}
@@ -65,11 +70,10 @@ def _mnist5k() -> tuple[np.ndarray, np.ndarray]:
     return table[:, :-1].astype(np.uint8).reshape(-1, 1, 28, 28), table[:, -1].astype(np.int64)
 
 
-def _from_hub(task: Task, where: HubSet) -> Parts:
-    """Train, cut into train and validation, and test, from Parquet at the pinned commit."""
-    parts = _decoded_parts(task, where)
+def _cut(parts: Parts, held_rows: int, where: str) -> Parts:
+    """Train, cut into train and validation, and test, from train and test as they are published."""
     images, labels = parts["train"]
-    kept, held = hub_sets.holdout(len(labels), where.held, where.repo)
+    kept, held = hub_sets.holdout(len(labels), held_rows, where)
     train, validation = (images[kept], labels[kept]), (images[held], labels[held])
     return {"train": train, "validation": validation, "test": parts["test"]}
 

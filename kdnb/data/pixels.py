@@ -41,6 +41,48 @@ class Pixels:
         return {"pixel_values": torch.from_numpy((self.images[rows] - self.mean) / self.std)}
 
 
+@dataclass(frozen=True)
+class Augmented(Pixels):
+    """Images that look a little different each time a batch is made of them; `take` gives them as they are.
+
+    generator: of the flips and shifts, drawn batch by batch.
+    """
+
+    generator: np.random.Generator
+
+    def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
+        """The model's inputs for some rows, each image mirrored or not and shifted."""
+        return Pixels(flipped_and_cropped(self.images[rows], self.generator), self.mean, self.std).batch(
+            np.arange(len(rows))
+        )
+
+
+def padding(side: int) -> int:
+    """Pixels of black around an image before it is cropped: 4 at 28 and more, an eighth of a smaller one's side."""
+    return min(4, max(1, round(side / 8)))
+
+
+def flipped_and_cropped(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Each image mirrored left to right with probability 1/2, then a crop of its size from within its padding.
+
+    Args:
+        images: (B, C, H, W).
+        generator: of the draws: B flips, then B shifts down, then B across.
+    """
+    count, _, height, width = images.shape
+    pad = padding(min(height, width))
+    mirrored = np.where(generator.random(count)[:, None, None, None] < 0.5, images[..., ::-1], images)
+    padded = np.pad(mirrored, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    down, across = generator.integers(0, 2 * pad + 1, (2, count))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))
+    return windows[np.arange(count), :, down, across]
+
+
+def augmented(pixels: Pixels, order_seed: int) -> Pixels:
+    """Images to train on, augmented; the draws have a generator of their own, apart from that of the batches' order."""
+    return Augmented(pixels.images, pixels.mean, pixels.std, np.random.default_rng([order_seed, 1]))
+
+
 def normalized(splits: dict[str, Split]) -> dict[str, Pixels]:
     """The images of all splits, to be normalised by the train split's mean and standard deviation per channel."""
     images = {name: split.images for name, split in splits.items() if split.images is not None}

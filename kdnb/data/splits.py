@@ -175,6 +175,7 @@ READERS = {  # all examples of a task, by its modality and source
     ("text", "embedded"): lambda task: of_texts(task, _built(task)),
     ("text", "hub"): lambda task: of_texts(task, hub_sets.read(task)),
     ("image", "package"): lambda task: of_images(images.read(task)),
+    ("image", "files"): lambda task: of_images(images.read(task)),
     ("image", "hub"): lambda task: of_images(images.read(task)),
 }
 TOYS = {  # generated examples of a task, by its modality

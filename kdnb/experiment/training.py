@@ -4,6 +4,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from kdnb.core.methods import METHODS
 from kdnb.core.optimizer import fast_path
 from kdnb.core.predict import predict
 from kdnb.core.store import Run
+from kdnb.data.pixels import Pixels, augmented
 from kdnb.data.splits import TaskData
 from kdnb.experiment.surroundings import surroundings
 from kdnb.models import classifiers
@@ -117,20 +119,14 @@ def _train(
 
         soft_targets = (lambda: teacher.logits["train"]) if teacher else None
         labels = data.splits["train"].labels
+        read = dict(inputs)  # what the loop reads; logits are always of images as they are
+        if longest.augment != "none" and isinstance(inputs["train"], Pixels):
+            read["train"] = augmented(inputs["train"], longest.order_seed)
+        more: dict[str, Any] = {"shorter": shorter, "beside": beside, "on_step": on_step, "on_end": finish}
         with contextlib.ExitStack() as block:
             if isinstance(beside, contextlib.AbstractContextManager):
                 block.enter_context(beside)  # what it hooks into the model is there while it trains
-            fit(
-                longest,
-                model,
-                inputs,
-                labels,
-                soft_targets,
-                shorter=shorter,
-                beside=beside,
-                on_step=on_step,
-                on_end=finish,
-            )
+            fit(longest, model, read, labels, soft_targets, **more)
     return runs
 
 

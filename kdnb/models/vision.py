@@ -4,6 +4,9 @@ ResNet, MobileNetV2 and ViT are transformers' own, from a configuration; their f
 of 224 pixels, throw away less of a small image here. MLP and CNN are plain layers.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -104,15 +107,16 @@ def _cnn(channels: tuple[int, ...], shape: tuple[int, int, int]) -> tuple[nn.Mod
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels[-1] * side * side, HIDDEN), nn.ReLU()), HIDDEN
 
 
-def _resnet(depths: tuple[int, ...], shape: tuple[int, int, int]) -> tuple[nn.Module, int]:
+def _resnet(depths: tuple[int, ...], shape: tuple[int, int, int], layer: str = "basic") -> tuple[nn.Module, int]:
     """A residual network: blocks per stage. Three stages from 16 channels up are those of He et al. 2016 for CIFAR,
-    four from 64 up those for ImageNet; the stem is one convolution 3 by 3, of stride 2 above 32 pixels."""
+    four from 64 up those for ImageNet; the stem is one convolution 3 by 3, of stride 2 above 32 pixels. Layers of the
+    kind "bottleneck" have four times the channels."""
     from transformers import ResNetConfig, ResNetModel
 
     first = 16 if len(depths) == 3 else 64
-    widths = [first * 2**stage for stage in range(len(depths))]
+    widths = [first * (4 if layer == "bottleneck" else 1) * 2**stage for stage in range(len(depths))]
     config = ResNetConfig(
-        num_channels=shape[0], embedding_size=first, hidden_sizes=widths, depths=list(depths), layer_type="basic"
+        num_channels=shape[0], embedding_size=first, hidden_sizes=widths, depths=list(depths), layer_type=layer
     )
     model = ResNetModel(config)
     stem = nn.Conv2d(shape[0], first, 3, stride=1 if shape[1] <= 32 else 2, padding=1, bias=False)
@@ -154,4 +158,11 @@ def _vit(size: tuple[int, ...], shape: tuple[int, int, int]) -> tuple[nn.Module,
     return Features(ViTModel(config, add_pooling_layer=False)), width
 
 
-BODIES = {"mlp": _mlp, "cnn": _cnn, "resnet": _resnet, "mobilenetv2": _mobilenetv2, "vit": _vit}
+BODIES: dict[str, Callable[[tuple[int, ...], tuple[int, int, int]], tuple[nn.Module, int]]] = {
+    "mlp": _mlp,
+    "cnn": _cnn,
+    "resnet": _resnet,
+    "bottleneck": partial(_resnet, layer="bottleneck"),
+    "mobilenetv2": _mobilenetv2,
+    "vit": _vit,
+}

@@ -132,7 +132,8 @@ def test_the_quick_json_has_the_bytes_of_json(task, value):
         ERM, method="switch", before="erm", after="tfkd", switch_at=0.5, ramp=0.1, alpha=0.9, confidence=0.9,
         tfkd_form="released", multiplier=2.0,
     )  # fmt: skip
-    assert later.to_json() == json.dumps(flat(later), sort_keys=True, indent=1) + "\n"
+    content = {name: value for name, value in flat(later).items() if name not in LATER or value != LATER[name]}
+    assert later.to_json() == json.dumps(content, sort_keys=True, indent=1) + "\n"
 
 
 def test_names_of_stored_runs_stay_as_they_are():

@@ -139,7 +139,8 @@ def test_a_reading_notebook_runs_in_the_toy_profile(step, trained):
     before = store.stored_ids()
     run_notebook(notebooks.notebook_path(step.notebook), step.output, step.parameters)
     check_executed(step.output)
-    assert store.stored_ids() == before  # it trains nothing
+    new = set(store.stored_ids()) - set(before)
+    assert [run_id for run_id in new if not store.kind_of(run_id)] == []  # records it may make, it trains no run
 
 
 @pytest.mark.slow

@@ -228,6 +228,14 @@ def test_resnet_18_has_its_layers():
     assert len([part for part in weights if getattr(part, "kernel_size", None) != (1, 1)]) == 18
 
 
+def test_resnet_50_has_its_layers_and_size():
+    """He et al. 2016: 25,557,032 weights with a head of 1,000 classes and a stem of 7 by 7, which here is 3 by 3."""
+    model = vision.untrained(SOURCES["resnet-50"], (3, 64, 64), 1000, 0.0, 0)
+    assert parameters(model) == 25_557_032 - 64 * 3 * (7 * 7 - 3 * 3)
+    weights = [part for part in model.modules() if isinstance(part, nn.Conv2d | nn.Linear)]
+    assert len(weights) == 50 + 4  # and a shortcut's projection in each stage
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 64)])
 @pytest.mark.parametrize("name", MODELS)
