@@ -13,7 +13,10 @@ from kdnb.report import notebooks
 from kdnb.studies.label_smoothing import notebooks as of_study
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
-READS = ("tables.study", "results.study", "tables.load_runs", "stored.study", "switching.study")
+READS = (
+    "tables.study", "results.study", "tables.load_runs", "stored.study", "switching.study",
+    "temperature.study", "missing.study", "born_again.study", "little_data.stored", "data_free.results",
+)  # fmt: skip
 GAP = r"\bno runs\b|\bempty\b|is left out|runs are missing|there are none|\bUntil then\b"
 
 
@@ -46,7 +49,8 @@ def shown(cell):
 
 
 def test_the_notebooks_that_read_runs_are_known():
-    assert {path.stem[:2] for path in READING} == {"00", "30", "31", "32", "33", "34", "40", "41", "50", "51"}
+    known = {"00", "30", "31", "32", "33", "34", "40", "41", "50", "51", "60", "61", "62", "63", "64"}
+    assert {path.stem[:2] for path in READING} == known
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

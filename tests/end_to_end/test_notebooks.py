@@ -26,6 +26,7 @@ READING += [
     Step(path.stem, {"profile": "toy"}) for path in NOTEBOOKS
     if path.stem not in {step.notebook for step in STUDY} and not path.stem.startswith("2")
 ]  # fmt: skip
+MAKES_FAMILIES = ("62_born_again",)  # at the small profiles, where that is quick
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -140,7 +141,8 @@ def test_a_reading_notebook_runs_in_the_toy_profile(step, trained):
     run_notebook(notebooks.notebook_path(step.notebook), step.output, step.parameters)
     check_executed(step.output)
     new = set(store.stored_ids()) - set(before)
-    assert [run_id for run_id in new if not store.kind_of(run_id)] == []  # records it may make, it trains no run
+    if step.notebook not in MAKES_FAMILIES:
+        assert [run_id for run_id in new if not store.kind_of(run_id)] == []  # records it may make, it trains no run
 
 
 @pytest.mark.slow

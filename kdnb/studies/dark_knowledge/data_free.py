@@ -42,8 +42,8 @@ LN10 = float(np.log(10))  # DAFL's released code takes log10: a weight w there i
 class Settings:
     """What decides a distillation beside its teacher, its arm and its seed.
 
-    one_hot, information, activation: weights of DAFL's terms; the released MNIST weights are 1, 5 on log10, 0.1.
-    tv, l2, moments: weights of DeepInversion's terms.
+    Weights of DAFL's terms are one_hot, information and activation (the released ones for MNIST are 1, 5 on log10 and
+    0.1), of DeepInversion's tv, l2 and moments.
     """
 
     student: str = "mlp-small"  # a key of kdnb.catalog.SOURCES

@@ -272,8 +272,10 @@ def _maker(teacher: Scaled, arm: str, how: Settings, random: torch.Generator) ->
 class Look:
     """A student after so many steps, and what it was shown since the last look.
 
-    student: as it is now, still in training. histogram: (K,) shares of the classes that the teacher saw.
-    information: mean of DAFL's term over the batches [nats]. images: (SAMPLES, C, H, W) in [0, 1], of the last batch.
+    student: as it is now, still in training.
+    histogram: (K,) shares of the classes that the teacher saw.
+    information: mean of DAFL's term over the batches [nats].
+    images: (SAMPLES, C, H, W) in [0, 1], of the last batch.
     """
 
     student: Scaled
