@@ -91,7 +91,9 @@ def test_a_teacher_from_another_setting_comes_along(grid):
 def test_without_a_second_tau_there_is_no_temperature_evidence(store):
     store_run(config("erm_small"))
     study = tables.study("rt", "toy")
-    assert registry.evidence(study) == dict.fromkeys(("temperature", "smoothing", "deviations", "switching"))
+    assert registry.evidence(study) == dict.fromkeys(
+        ("temperature", "smoothing", "deviations", "switching", "generations")
+    )
     found = registry.ledger(study, others=registry.evidence(study)).set_index("id")
     assert found.verdict["H5.1a"] == found.verdict["H15.1b"] == "no runs"
     assert "H5.1a" not in set(registry.ledger(study).id)
@@ -150,7 +152,7 @@ def test_students_of_other_teachers_than_erms_change_no_verdict(grid, capsys):
     for (seed, changes), (arm, teacher), tau in product(places, TAUGHT, (1.0, 4.0)):
         of = config(teacher, seed, **changes)
         planted.append(store_run(config(arm, seed, teacher=of, tau=tau, **changes), gap=5.0, right={"validation": 20}))
-    assert before.verdict["H5.1a"] == "holds"
+    assert before.high["H5.1a"] < 0
     assert _ledger().to_csv() == plain.to_csv()
     assert {tables.arm_of(run.config) for run in planted} == {
         "kd_small_from_ls_large", "kd_small_from_ls_small", "kd_large_from_ls_small", "kd_small_from_kd_large",
@@ -193,7 +195,7 @@ def test_entropy_falls_with_tau_in_this_grid(grid):
     assert row.n == 2
     assert row.signs == "2/2"
     assert len(row.run_ids) == 8  # with tau squared on only
-    assert found.verdict["H5.1a"] == "holds"
+    assert found.high["H5.1a"] < 0  # two seeds decide nothing after the correction
     assert found.n["H5.6"] == 4  # one selected run per arm and seed
 
 
