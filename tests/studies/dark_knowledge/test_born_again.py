@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch.nn.functional import cross_entropy, one_hot
 
 from kdnb.core import metrics
@@ -16,7 +17,7 @@ from kdnb.core.store import Run
 from kdnb.experiment.arms import arm_config
 from kdnb.studies.dark_knowledge import born_again, claims_generations
 from kdnb.studies.dark_knowledge.born_again import Family
-from kdnb.studies.dark_knowledge.grids import BAN, CWTM, DKPP, ERM, INSTANCE, MEAN, ROOT, STRIDE, bans, family
+from kdnb.studies.dark_knowledge.grids import BAN, CWTM, DKPP, ERM, INSTANCE, LABELS, MEAN, ROOT, STRIDE, bans, family
 from kdnb.studies.dark_knowledge.targets import (
     confidence_weights,
     matched_targets,
@@ -235,6 +236,7 @@ def test_an_ensemble_of_one_is_its_member_and_equal_flops_has_one_member_more():
 
 
 def test_the_values_of_the_claims_by_hand():
+    """H11.1, H11.2, H11.2b, H11.4a, H11.4b, H11.5-H11.8."""
     one = hand_made(0)
     accuracies = [one.run(ROOT, 0).metrics["test"]["accuracy"], *(r.metrics["test"]["accuracy"] for r in one.bans())]
     gains = np.diff(accuracies)
@@ -242,7 +244,10 @@ def test_the_values_of_the_claims_by_hand():
     assert values["every gain"] == pytest.approx(gains.min())
     assert values["first gain"] == pytest.approx(gains[0] - gains[1:].max())
     assert values["saturation"] == pytest.approx(gains[:3].sum() - gains[3:].sum())
-    test = {kind: one.run(kind).metrics["test"] for kind in (BAN, MEAN, INSTANCE, DKPP, CWTM)}
+    entropies = [run.metrics["test"]["entropy"] for run in (one.run(ROOT, 0), *one.bans())]
+    assert values["entropy drift"] == pytest.approx(stats.linregress(range(len(entropies)), entropies).slope)
+    test = {kind: one.run(kind).metrics["test"] for kind in (BAN, LABELS, MEAN, INSTANCE, DKPP, CWTM)}
+    assert values["labels beside"] == pytest.approx(test[LABELS]["accuracy"] - test[BAN]["accuracy"])
     assert values["smoothing as soft"] == pytest.approx(test[MEAN]["nll"] - test[BAN]["nll"])
     assert values["smoothing as soft each"] == pytest.approx(test[INSTANCE]["nll"] - test[BAN]["nll"])
     assert values["confidence alone"] == pytest.approx(test[DKPP]["accuracy"] - test[CWTM]["accuracy"])

@@ -15,7 +15,18 @@ from kdnb.catalog import Source
 from kdnb.data import images, splits
 from kdnb.models import vision
 from kdnb.studies.dark_knowledge import claims_data_free, data_free, synthesis
-from kdnb.studies.dark_knowledge.data_free import DAFL, DFAD, DIGITS, FREE, INVERSION, NOISE, REAL, DataFree, Settings
+from kdnb.studies.dark_knowledge.data_free import (
+    CONVOLUTIONAL,
+    DAFL,
+    DFAD,
+    DIGITS,
+    FREE,
+    INVERSION,
+    NOISE,
+    REAL,
+    DataFree,
+    Settings,
+)
 
 QUICK = Settings(student="mlp-small", steps=6, every=3, batch=16, hidden=8, pool=40, pool_steps=2)
 
@@ -312,6 +323,15 @@ def test_claims_go_either_way():
     assert told == dict.fromkeys(("H13.1a", "H13.1b", "H13.1c", "H13.1d", "H13.2"), "holds")
     told = decided(rows_of({**good, NOISE: 0.97}, {data_free.NO_INFORMATION: 2.2}))
     assert (told["H13.1a"], told["H13.1b"], told["H13.1c"], told["H13.2"]) == ("fails", "fails", "holds", "fails")
+
+
+def test_on_mnist5k_the_smallest_difference_decides():
+    """H13.1e of noise, DAFL, DFAD and data; H13.1f of DeepInversion between noise and data."""
+    accuracies = dict(zip(CONVOLUTIONAL, (0.9, 0.2, 0.6, 0.85, 0.5), strict=True))
+    values = claims_data_free.effects(rows_of(accuracies, task="mnist5k"))
+    np.testing.assert_allclose(values["H13.1e"], 0.05)  # real data minus DFAD
+    np.testing.assert_allclose(values["H13.1f"], 0.3)  # DeepInversion minus noise
+    assert set(values) == {"H13.1e", "H13.1f"}
 
 
 def test_growth_of_the_gap_is_the_slope_in_classes():

@@ -167,6 +167,7 @@ def test_the_claims_read_what_is_stored_and_no_more(store):
 
 
 def test_each_claim_is_tested_in_its_direction():
+    """H10.1, H10.2a, H10.2b, H10.3."""
     keys = [("kd", tau, rule) for tau in (1.0, 4.0, 20.0) for rule in ("none", "prior_match")]
     recall = {key: np.array([0.3, 0.3]) for key in keys}
     recall |= {("kd", 4.0, "none"): np.array([0.5, 0.4]), ("kd", 20.0, "none"): np.array([0.6, 0.9])}

@@ -1,0 +1,209 @@
+"""What README says beyond the two papers, from the committed records by numpy and scipy; verdicts from the ledger.
+
+Each of the ledger's effects on digits is computed anew: H10.1, H10.2a, H10.2b, H10.3, H11.1-H11.2, H11.2b, H11.3a,
+H11.3b, H11.3c, H11.4a, H11.4b, H11.5-H11.8, H12.1a, H12.2a, H12.3a.
+"""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from scipy.special import entr, softmax
+
+from kdnb import paths
+from kdnb.analysis import ledger as machinery
+from kdnb.analysis.ledger import as_printed
+from kdnb.studies import registry
+from kdnb.studies.dark_knowledge import born_again
+from kdnb.studies.dark_knowledge.grids import GENERATIONS, family
+
+pytestmark = pytest.mark.slow
+
+REFERENCE = paths.ROOT / "outputs" / "reference"
+README = " ".join((paths.ROOT / "README.md").read_text(encoding="utf-8").split())
+SECTION = README[README.index("### Beyond the two papers") : README.index("## The notebooks")]
+RULES = ["none", "test_optimal", "val_optimal", "prior_match", "prior_match_val", "prior_match_all"]
+
+
+@pytest.fixture(scope="module")
+def ledger():
+    """The claims that have records on digits, by id."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "RUNS", paths.ROOT / "none")
+        patch.setattr(paths, "REFERENCE", REFERENCE / "runs")
+        ours = machinery.ledger(registry.chapters(), {GENERATIONS: born_again.study("digits", "cpu")}, ("H11.",))
+        simulated = registry.simulated_ledger(("H10.", "H12."))
+        firsts = list(born_again._firsts("digits", "cpu"))
+    table = pd.concat([simulated, ours]).set_index("id")
+    table.attrs["families"] = {first.seed: {(m.kind, m.generation): m.config.run_id() for m in family(first)}
+                               for first in firsts}  # fmt: skip
+    return table
+
+
+@pytest.fixture(scope="module")
+def values(ledger):
+    """Claim id -> one effect a seed, from the arrays of the records."""
+    return _missing() | _generations(ledger.attrs["families"]) | _little_data()
+
+
+def configs(kind):
+    """(folder, config) of the committed records of a kind, on digits."""
+    for path in sorted((REFERENCE / "runs").glob(f"{kind}*/config.json")):
+        config = json.loads(path.read_text())
+        if config["task"] == "digits":
+            yield path.parent, config
+
+
+def _missing():
+    recall = {}
+    for folder, config in configs("missingdigit-"):
+        if config["width"] == 64:
+            single = [i for i, omitted in enumerate(config["omitted"]) if len(omitted) == 1]
+            assert len(single) == 10
+            with np.load(folder / "arrays.npz") as arrays:
+                mean = arrays["recall"][single].astype(float).mean(axis=0)
+            for rule, value in zip(RULES, mean, strict=True):
+                recall.setdefault((config["method"], config["tau"], rule), {})[config["seed"]] = value
+    recall = pd.DataFrame(recall)
+    matched, control = recall["kd", 20.0, "prior_match"], recall["hard", 1.0, "test_optimal"]
+    cold, warm, hot = (recall["kd", tau, "none"] for tau in (1.0, 4.0, 20.0))
+    return {
+        "H10.1": matched - 0.95,
+        "H10.2a": control - 0.95,
+        "H10.2b": matched - control,
+        "H10.3": np.minimum(warm - cold, hot - warm),
+    }
+
+
+def _generations(families):
+    rows = {}
+    for seed, members in families.items():
+        p, labels = {}, None
+        for place, name in members.items():
+            folder = REFERENCE / "runs" / name
+            data = json.loads((folder / "config.json").read_text())["data"]
+            with np.load(folder / "arrays.npz") as arrays, np.load(REFERENCE / "labels" / f"{data}.npz") as of_data:
+                p[place], labels = softmax(arrays["test"].astype(float), axis=1), of_data["test"]
+        right = {place: (one.argmax(axis=1) == labels).mean() for place, one in p.items()}
+        nll = {place: -np.log(one[np.arange(len(labels)), labels]).mean() for place, one in p.items()}
+        line = [("first model", 0), *(("BAN", i) for i in range(1, 6))]
+        gains = np.diff([right[place] for place in line])
+        entropy = [entr(p[place]).sum(axis=1).mean() for place in line]
+        erm = [("ERM", i) for i in (1, 2, 3)]
+
+        def together(places, p=p, labels=labels):
+            return (np.mean([p[place] for place in places], axis=0).argmax(axis=1) == labels).mean()
+
+        ban, first, company = ("BAN", 1), ("first model", 0), together(line[1:4])
+        rows[seed] = {
+            "H11.1": gains[0] - max(gains[1:]),
+            "H11.2": sum(gains[:3]) - sum(gains[3:]),
+            "H11.2b": min(gains),
+            "H11.3a": company - max(right[place] for place in line[1:4]),
+            "H11.3b": company - together(erm),
+            "H11.3c": company - together([first, *erm]),
+            "H11.4a": right["DKPP", 1] - right[first] - (right[ban] - right[first]) / 2,
+            "H11.4b": right["DKPP", 1] - right["CWTM", 1],
+            "H11.5": stats.linregress(range(6), entropy).slope,
+            "H11.6": nll["LS as soft", 1] - nll[ban],
+            "H11.7": nll["LS as soft each", 1] - nll[ban],
+            "H11.8": right["BAN+L", 1] - right[ban],
+        }
+    return dict(pd.DataFrame(rows).T)
+
+
+def _little_data():
+    rows = []
+    for folder, config in configs("little-digits-"):
+        with np.load(folder / "arrays.npz") as arrays:
+            accuracy = dict(zip(config["arms"], arrays["right"].mean(axis=1, dtype=float), strict=True))
+        rows.append({"seed": config["seed"], "rows": config["rows"], **accuracy})
+    table = pd.DataFrame(rows).set_index(["seed", "rows"])
+    gain = ((table["hidden, uniform"] + table["RKD"]) / 2 - table["ERM"]).unstack()
+    learned = (table["hidden, learned"] - table["hidden, uniform"]).unstack()
+    return {
+        "H12.1a": gain[50] - gain[1000],
+        "H12.2a": learned.mean(axis=1) + 0.01,
+        "H12.3a": (table["RKD"] - table["ERM"]).unstack()[50],
+    }
+
+
+def interval(effects):
+    """Mean and 95 % t interval."""
+    half = stats.t.ppf(0.975, len(effects) - 1) * stats.sem(effects)
+    return np.mean(effects), np.mean(effects) - half, np.mean(effects) + half
+
+
+def test_the_ledgers_effects_are_numpys(ledger, values):
+    decided = ledger[ledger.n > 0]
+    assert set(values) <= set(decided.index)
+    for claim, effects in values.items():
+        row = decided.loc[claim]
+        assert (row.effect, row.low, row.high) == pytest.approx(interval(effects), abs=1e-6), claim
+        assert row.n == len(effects) == 5
+
+
+def statements(values, verdicts):
+    """What README must say, by topic."""
+
+    def said(claim, unit="points"):
+        mean, low, high = (as_printed(x, unit) for x in interval(values[claim]))
+        return f"{mean} [{low}, {high}]"
+
+    def verdict(claims, word):
+        assert {verdicts[claim] for claim in claims} == {word}, "README's words are of other verdicts"
+        return word
+
+    (seeds,) = {len(one) for one in values.values()}
+    born = [claim for claim in values if claim.startswith("H11.")]
+    left = [claim for claim in born if verdicts[claim] == "undecided"]
+    verdict(["H11.2b", "H11.5"], "fails")
+    verdict(["H10.2b", "H10.3", "H12.1a", "H12.3a"], "holds")
+    return {
+        "seeds": f"on `digits`, {seeds} seeds",
+        "unseen": f"a share of it that is {said('H10.1')} from 95 %: {verdict(['H10.1'], 'undecided')}",
+        "control": f"at the bias with the fewest test errors, by {said('H10.2b')}",
+        "temperature": f"rises from tau 1 to 4 to 20, at the smaller step by {said('H10.3')}",
+        "generations": f"the smallest gain is {said('H11.2b')}",
+        "drift": f"Entropy rises by {said('H11.5', 'nats')} nats a generation",
+        "company": f"minus three ERM models {said('H11.3b')} and minus four {said('H11.3c')}, are "
+        f"{verdict(['H11.3b', 'H11.3c'], 'undecided')}",
+        "left": f"as are {len(left)} of {len(born)} claims in all",
+        "little data": f"on 50 rows than on 1,000, by {said('H12.1a')}",
+        "relations": f"RKD alone adds {said('H12.3a')} on 50",
+        "learned": f"one is {verdict(['H12.2a'], 'undecided')}: {said('H12.2a')} above that bound",
+    }
+
+
+def stale(told):
+    return {topic for topic, words in told.items() if words not in SECTION}
+
+
+def test_readme_says_what_the_records_say(ledger, values):
+    told = statements(values, ledger.verdict)
+    assert stale(told) == set(), told
+    left = SECTION
+    for words in told.values():
+        left = left.replace(words, "")
+    assert not re.findall(r"[+-]\d|\d\.\d|\d of \d", left), "a number that no record is asked for"
+
+
+TOPICS = {
+    "H10.1": "unseen", "H10.2b": "control", "H10.3": "temperature", "H11.2b": "generations", "H11.5": "drift",
+    "H11.3b": "company", "H11.3c": "company", "H12.1a": "little data", "H12.2a": "learned", "H12.3a": "relations",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("claim", "topic"), TOPICS.items())
+def test_one_seed_that_says_otherwise_is_noticed(ledger, values, claim, topic):
+    changed = values[claim].copy()
+    changed.iloc[0] += 0.02
+    assert topic in stale(statements({**values, claim: changed}, ledger.verdict))
+
+
+def test_a_verdict_that_changes_is_noticed(ledger, values):
+    with pytest.raises(AssertionError, match="other verdicts"):
+        statements(values, ledger.verdict.replace("undecided", "holds"))
