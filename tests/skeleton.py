@@ -99,6 +99,14 @@ def spells_no_path_and_fetches_nothing(path):
                 assert not re.search(rf"(^|[^=\w]){re.escape(word)}(?!=)", cell.source, re.MULTILINE), word
 
 
+def links_to_notebooks_that_are_there(path):
+    """Every link to a notebook beside it names one."""
+    for cell in read(path).cells:
+        if cell.cell_type == "markdown":
+            for name in re.findall(r"\]\(([\w./-]+\.ipynb)\)", cell.source):
+                assert (path.parent / name).exists(), name
+
+
 CHECKS = (
     is_valid_and_clean,
     has_one_cell_of_literal_parameters,
@@ -106,4 +114,5 @@ CHECKS = (
     keeps_the_skeleton,
     has_short_cells,
     spells_no_path_and_fetches_nothing,
+    links_to_notebooks_that_are_there,
 )
