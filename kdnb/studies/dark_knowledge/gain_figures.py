@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from kdnb.analysis.figures import METHOD_COLORS
 from kdnb.analysis.statistics import t_interval
@@ -35,6 +36,16 @@ def curves(gains: pd.DataFrame, ax: Axes) -> Axes:
     ax.set(xscale="log", xlabel="train rows of the student", ylabel="test accuracy minus ERM's [points]")
     ax.legend(frameon=False, fontsize=9)
     return ax
+
+
+def panels(gains: pd.DataFrame) -> Figure:
+    """`dots` of each student and number of rows, side by side; one empty panel where there are no gains."""
+    groups = list(gains.groupby(["student", "rows"], sort=False))
+    count = max(1, len(groups))
+    figure, axes = plt.subplots(1, count, figsize=(4.3 * count, 3.6), layout="constrained", sharex=True, squeeze=False)
+    for ax, ((student, rows), part) in zip(axes[0], groups, strict=False):
+        dots(part, ax).set_title(f"{part.teacher.iloc[0]} to {student}, {rows} rows", fontsize=10)
+    return figure
 
 
 def dots(gains: pd.DataFrame, ax: Axes) -> Axes:

@@ -112,7 +112,7 @@ def stored(name: str, profile: str = "cpu") -> list[Record]:
         same = [one for one in candidates if {**one.config, "data": ""} == wanted]
         if not same:
             raise NoRuns(
-                f"no record {identity.prefix()} of the experiment {name}: its notebook's demo trains digits anew"
+                f"no record {identity.prefix()} of the experiment {name}: little_trainings.run({name!r}) makes it"
             )
         found.append(same[0])
     return found
@@ -149,5 +149,7 @@ def gains(table: pd.DataFrame) -> pd.DataFrame:
 
 def told(values: pd.Series) -> str:
     """Means of gains by their index of one or several levels, in words: "RKD 50 +2.1"."""
+    if values.empty:
+        return "nothing"
     names = values.index.to_frame().astype(str).agg(" ".join, axis=1)
     return "; ".join(f"{name} {value:+.1f}" for name, value in zip(names, values, strict=True))

