@@ -18,7 +18,15 @@ MARKERS = {
     "RKD": "X",
     "KD + hidden": "<",
 }  # fmt: skip
-COLORS = {arm: f"C{place}" for place, arm in enumerate(MARKERS)} | {"KD": METHOD_COLORS["KD"]}
+COLORS = {  # of seaborn's colorblind palette; C0 is ERM's, C7 the teachers' grey
+    "KD": METHOD_COLORS["KD"],
+    "hidden, uniform": "C1",
+    "hidden, last": "C4",
+    "hidden, learned": "C3",
+    "PKD": "C5",
+    "RKD": "C9",
+    "KD + hidden": "C6",
+}
 
 
 def curves(gains: pd.DataFrame, ax: Axes) -> Axes:
