@@ -109,7 +109,7 @@ def ladder_sizes(profile: str, task: str = "") -> list[str]:
     relatives = [
         name
         for name, source in SOURCES.items()
-        if source.kind in kinds and (source.kind != "hub" or source.where in wheres)
+        if source.kind in kinds and (source.kind not in ("hub", "asset") or source.where in wheres)
     ]
     return [own.get(name, name) for name in relatives]
 
