@@ -67,9 +67,7 @@ def simulate(
 
 def _run(claim_id: str, simulation: Simulation, seeds: Sequence[int]) -> dict:
     """Draw one simulation for every seed: what its file holds."""
-    from kdnb.experiment.surroundings import (
-        surroundings,  # it brings torch, which reading the stored effects need not wait for
-    )
+    from kdnb.experiment.surroundings import surroundings  # it brings torch; the stored effects need none
 
     started = time.perf_counter()
     effects = [float(effect) for effect in simulation.effects(seeds)]

@@ -74,18 +74,12 @@ def train_epochs(
     return _checked(configs, data, teacher, on_step, lambda run, *_: on_run and on_run(run))
 
 
-def _checked(
-    configs: list[RunConfig],
-    data: TaskData,
-    teacher: Run | None,
-    on_step: OnStep | None,
-    on_trained: Callable[[Run, nn.Module, dict[str, Inputs]], object],
-) -> list[Run]:
-    """`train_epochs`; each run is handed over with its model and what that reads of each split."""
+def _checked(configs: list[RunConfig], data: TaskData, teacher: Run | None, *hearers: Any) -> list[Run]:
+    """`_train`, once its arguments are checked; memory is handed back when its model is gone."""
     configs = sorted(configs, key=lambda config: config.epochs)
     check_inputs(configs, data, teacher)
     device.keep_memory()
-    runs = _train(configs, data, teacher, on_step, on_trained)
+    runs = _train(configs, data, teacher, *hearers)
     device.release_memory()
     return runs
 
@@ -97,7 +91,7 @@ def _train(
     on_step: OnStep | None,
     on_trained: Callable[[Run, nn.Module, dict[str, Inputs]], object],
 ) -> list[Run]:
-    """`train_epochs` of checked configs, the longest last."""
+    """`train_epochs` of checked configs, the longest last; each run is handed over with model and inputs."""
     *shorter, longest = configs
     started, kind, runs = time.perf_counter(), device.precision(longest.precision), []
     inputs = encoded(longest, data)

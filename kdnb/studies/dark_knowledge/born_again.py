@@ -54,12 +54,12 @@ def study(task: str, profile: str) -> Study | None:
 def families(runs: Study) -> list[Family]:
     """The families of a study, by seed; those without a first model are left out."""
     made = []
-    for first in _firsts(runs.task, runs.profile):
+    configs = [run.config for run in runs.runs.values() if run.config.method == "erm" and run.config.seed < STRIDE]
+    for first in sorted(configs, key=lambda config: config.seed):
         members = {(one.kind, one.generation): one.config.run_id() for one in family(first)}
-        if members[ROOT, 0] in runs.runs:
-            stored = {place: runs.runs[run_id] for place, run_id in members.items() if run_id in runs.runs}
-            if len(stored) > 1:
-                made.append(Family(first.seed, stored))
+        stored = {place: runs.runs[run_id] for place, run_id in members.items() if run_id in runs.runs}
+        if len(stored) > 1:
+            made.append(Family(first.seed, stored))
     return made
 
 

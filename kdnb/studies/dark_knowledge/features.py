@@ -7,6 +7,7 @@ attention matrices, so of TinyBERT (Jiao et al. 2020) there is the loss on hidde
 
 from __future__ import annotations
 
+import abc
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -191,7 +192,7 @@ def _trained_again(run_id: str, data: TaskData) -> dict[Depth, Tensor]:
     return states
 
 
-class Beside(nn.Module):
+class Beside(nn.Module, abc.ABC):
     """Trains beside a student and adds a loss on its hidden states; enter it before training, leave it afterwards.
 
     What it trains is its own: in the optimizer, and no part of the student.
@@ -224,9 +225,9 @@ class Beside(nn.Module):
     def __exit__(self, *_) -> None:
         self._block.close()
 
+    @abc.abstractmethod
     def loss(self, rows: Tensor) -> Tensor:
         """The loss before its weight, a scalar, of the student's last forward pass on some train rows (B,)."""
-        raise NotImplementedError
 
     def forward(self, rows: Tensor) -> Tensor:
         """The weighted loss."""
