@@ -107,18 +107,18 @@ import sys
 from dataclasses import dataclass
 from kdnb.core.methods import Method, setting
 exec(sys.argv[1])
-from kdnb.cli import main, train
+from kdnb.cli import commands, train
 from kdnb.experiment import tables
 from kdnb.studies import registry
 from kdnb.sweeps import grids, only
 from kdnb.sweeps.grids import Cell, Grid, points_without_curves
 
-main.app(["train", "--help"], standalone_mode=False)
+commands.app(["train", "--help"], standalone_mode=False)
 cell = Cell("", "focal", "small", "", [*points_without_curves({"gamma": (0.5, 1.0, 3.0)}), {}])
 grids.register("focal", Grid(title="gamma", fields=lambda *_: [], arms=(), pairs=lambda *_: [cell], search=False))
 part = only.parse(["gamma=1..2"])
 print(*(p.config.gamma for p in grids.stages("focal", "rt", "toy", "0" * 16, (0,), only=part).points))
-main.app(["train", "rt", "--profile", "toy", "--method", "focal", "--gamma", "1"], standalone_mode=False)
+commands.app(["train", "rt", "--profile", "toy", "--method", "focal", "--gamma", "1"], standalone_mode=False)
 print(train.train(train.Training(task="rt", profile="toy", method="focal", student="small"))["run_id"])
 print(sorted(tables.tidy(tables.load_runs()).gamma))
 """

@@ -1,5 +1,6 @@
 """The command `kdnb`: its promises to people (help, one line per mistake) and to programs (--json)."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -28,6 +29,17 @@ def test_help_tells_what_a_command_does(kdnb, command):
     assert "--help" in out
 
 
+def test_the_overview_lists_every_command_with_its_own_first_sentence(kdnb):
+    from kdnb.cli.commands import app
+    from kdnb.cli.main import ABOUT, COMMANDS
+
+    own = {one.name or one.callback.__name__: inspect.getdoc(one.callback) for one in app.registered_commands}
+    own |= {one.name: one.typer_instance.info.help for one in app.registered_groups}
+    assert COMMANDS == {name: " ".join(text.split("\n\n")[0].split()) for name, text in own.items()}
+    assert ABOUT == app.info.help
+    assert all(text in kdnb("--help")[1] for text in COMMANDS.values())
+
+
 def test_help_names_units_and_ranges(kdnb):
     _, out, _ = kdnb("train", "--help")
     for words in ("in [0, 1]", "> 0", ">= 1", "large or small", "one of auto, fp32, bf16"):
@@ -37,11 +49,11 @@ def test_help_names_units_and_ranges(kdnb):
 
 
 @pytest.mark.slow
-def test_help_imports_no_torch():
+def test_the_overview_imports_nothing_heavy():
     code = (
         "import sys; sys.argv = ['kdnb', '--help']\nfrom kdnb.cli.main import main\n"
         "try: main()\nexcept SystemExit: pass\n"
-        "print({'torch', 'transformers', 'pandas', 'numpy', 'papermill'} & set(sys.modules), file=sys.stderr)"
+        "print({'torch', 'transformers', 'pandas', 'numpy', 'papermill', 'typer'} & set(sys.modules), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "set()"

@@ -151,7 +151,7 @@ def test_the_rayjob_is_whole(asked):
 def test_the_commands_of_the_page_are_real():
     import typer
 
-    from kdnb.cli.main import app
+    from kdnb.cli.commands import app
 
     lines = [line.split("#")[0].strip() for line in (DOCS / "cluster.md").read_text().splitlines()]
     commands = [shlex.split(line)[1:] for line in lines if line.startswith("kdnb ")]

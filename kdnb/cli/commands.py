@@ -1,0 +1,227 @@
+"""The commands of `kdnb`: a thin mirror of the package. torch is imported only by those that train."""
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from kdnb import __version__
+from kdnb.catalog import TASKS
+from kdnb.cli import runs, sweeps
+from kdnb.cli.options import (
+    Json,
+    ProfileName,
+    TaskName,
+    TrainRows,
+    add_options,
+    finish,
+    integers,
+    setting_option,
+    words,
+)
+from kdnb.core.methods import METHODS, all_settings
+from kdnb.errors import KdnbError
+from kdnb.experiment.arms import ARMS
+from kdnb.studies import registry
+
+PROFILES_OWN = "the profile's"
+_OPTIMIZER = ("optimizer", "momentum", "weight_decay", "augment")
+TRAIN_OPTIONS = [
+    *(setting_option(name) for name in all_settings() if name != "teacher_run"),
+    *(setting_option(name, PROFILES_OWN) for name in ("lr", "epochs")),
+    *(setting_option(name) for name in ("batch_size", "schedule", "dropout", "precision", *_OPTIMIZER)),
+    setting_option("order_seed", "--seed"),
+]
+COMPARE_OPTIONS = [setting_option(name, PROFILES_OWN) for name in ("lr", "epochs")]
+
+app = typer.Typer(
+    help="Is knowledge distillation just label smoothing? Train, compare, read. Entropies are in nats.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(runs.app, name="runs")
+for grid_command in (sweeps.plan, sweeps.select, sweeps.sweep, sweeps.status):
+    app.command()(grid_command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"kdnb {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Is knowledge distillation just label smoothing? Train, compare, read. Entropies are in nats."""
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Tell what this machine has: Python, torch, device, bf16, packages, caches, hub."""
+    from kdnb.cli import doctor as checks
+
+    facts = checks.check()
+    checks.tell(facts)
+    finish(as_json, facts)
+
+
+@app.command()
+def fetch(
+    profile: ProfileName = "demo",
+    tasks: Annotated[str, typer.Option(help=f"Comma-separated: {', '.join(TASKS)}. [default: the profile's]")] = "",
+    models: Annotated[
+        str, typer.Option(help="Comma-separated, beside the profile's two: roberta-base, bert-4, ...")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Bring a profile's texts and models into data_cache, pinned and checked; later no network is needed."""
+    from kdnb.data.fetch import fetch as bring
+
+    finish(as_json, bring(profile, words(tasks), words(models)))
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+@app.command()
+@add_options(TRAIN_OPTIONS, _given, first=False)
+def train(
+    changes: dict[str, Any],
+    task: TaskName,
+    method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "erm",
+    student: Annotated[str, typer.Option(help="large or small, as the profile has them, or a model.")] = "small",
+    teacher: Annotated[str, typer.Option(help="kd: large or small or a model (ERM, same seed), or a run_id.")] = "",
+    seed: Annotated[int, typer.Option(help="Head initialisation and dropout, >= 0.")] = 0,
+    profile: ProfileName = "demo",
+    train_rows: TrainRows = None,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune one model, or load it if it was trained before."""
+    from kdnb.cli.train import Training
+    from kdnb.cli.train import train as run_training
+
+    asked = Training(
+        task=task,
+        method=method,
+        student=student,
+        teacher=teacher,
+        seed=seed,
+        profile=profile,
+        train_rows=train_rows,
+        changes=changes,
+    )
+    finish(as_json, run_training(asked))
+
+
+@app.command()
+@add_options(COMPARE_OPTIONS, _given, first=False)
+def compare(
+    changes: dict[str, Any],
+    task: Annotated[str, typer.Argument(help=f"One of {', '.join(TASKS)}; leave out with --data.")] = "",
+    data: Annotated[str, typer.Option(help="Your own CSV, TSV or Parquet file.")] = "",
+    text: Annotated[str, typer.Option(help="Its text column.")] = "",
+    text2: Annotated[str, typer.Option(help="Its second text column, for pairs.")] = "",
+    label: Annotated[str, typer.Option(help="Its label column: names, or integers 0..K-1.")] = "",
+    valid: Annotated[str, typer.Option(help="Validation file. [default: 15 % of --data]")] = "",
+    test: Annotated[str, typer.Option(help="Test file. [default: 15 % of --data]")] = "",
+    seeds: Annotated[str, typer.Option(help="Comma-separated. [default: the profile's]")] = "",
+    arms: Annotated[str, typer.Option(help=f"Comma-separated: {', '.join(ARMS)}. [default: all]")] = "",
+    ls_alpha: Annotated[float | None, typer.Option(help="LS: weight of the uniform part, 0..1.")] = None,
+    kd_alpha: Annotated[float | None, typer.Option(help="KD: weight of the teacher, 0..1.")] = None,
+    tau: Annotated[float | None, typer.Option(help="KD: softmax temperature, > 0.")] = None,
+    profile: ProfileName = "demo",
+    train_rows: TrainRows = None,
+    workers: Annotated[int, typer.Option(help="Trainings at a time, each with its share of the cores.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Compare ERM, LS and KD (standard, self, reverse, teacher-free) on a task or on your own data."""
+    from kdnb.cli.train import Comparison, OwnData, soft_changes
+    from kdnb.cli.train import compare as run_comparison
+
+    asked = Comparison(
+        task=task,
+        own=OwnData(path=data, text=text, text2=text2, label=label, validation=valid, test=test),
+        profile=profile,
+        seeds=tuple(integers("seeds", seeds)),
+        arms=tuple(words(arms)),
+        changes=changes,
+        arm_changes=soft_changes(ls_alpha, kd_alpha, tau),
+        train_rows=train_rows,
+        workers=workers,
+    )
+    finish(as_json, run_comparison(asked))
+
+
+@app.command()
+def simulate(
+    seeds: Annotated[str, typer.Option(help="Comma-separated; each is a draw of data, start and order.")] = "0,1,2,3,4",
+    only: Annotated[str, typer.Option(help="Comma-separated claims, such as H8.2. [default: all]")] = "",
+    as_json: Json = False,
+) -> None:
+    """Run what the second paper's claims need beside stored runs: toys and small networks, a minute in all."""
+    from kdnb.analysis import simulations
+
+    finish(as_json, simulations.simulate(registry.simulations(), integers("seeds", seeds), words(only)))
+
+
+@app.command()
+def study(profile: ProfileName = "demo", as_json: Json = False) -> None:
+    """Execute the notebooks of a profile (demo: all but the 50s) and write the report; what is current is kept."""
+    from kdnb.report import notebooks
+
+    finish(as_json, notebooks.study(profile))
+
+
+@app.command()
+def run(
+    notebook: Annotated[str, typer.Argument(help="A notebook under notebooks/, with or without .ipynb.")],
+    parameter: Annotated[list[str] | None, typer.Option("-p", help="name=value, any number of times.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Execute one notebook with papermill into outputs/executed/."""
+    from kdnb.report import notebooks
+
+    finish(as_json, notebooks.run(notebook, parameter or []))
+
+
+@app.command()
+def report(profile: ProfileName = "demo", as_json: Json = False) -> None:
+    """Write the report of the stored runs: one HTML file that needs no network."""
+    from kdnb.report.report import write
+
+    path = write(profile)
+    print(f"report: {path}")
+    finish(as_json, {"report": str(path)})
+
+
+def run_command() -> None:
+    """Run what the command line says: a user's mistake is one line and exit code 2, a failed notebook exit code 1."""
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except (KeyboardInterrupt, typer.Abort):
+        print("kdnb: stopped; finished runs are kept, start again to go on", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        usage = getattr(error, "format_message", None)  # of typer's usage errors, whichever click they come from
+        if usage and type(error).__name__ == "NoArgsIsHelpError":
+            print(usage())
+            sys.exit(2)
+        if usage:
+            _fail(usage())
+        if os.environ.get("KDNB_DEBUG") or not isinstance(error, KdnbError | ValueError | OSError):
+            raise
+        _fail(str(error), getattr(error, "exit_code", 2))
+
+
+def _fail(message: str, code: int = 2) -> None:
+    print("kdnb: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(code)
