@@ -39,7 +39,7 @@ def build(task: str) -> pd.DataFrame:
     if task in REVIEWS:
         return _reviews(*REVIEWS[task])
     rng = np.random.default_rng(SEED)
-    articles = _articles()
+    articles = articles()
     if task == "section":
         rows = [(a.split, a.headline, "", SECTIONS.index(a.section)) for a in articles.itertuples()]
     else:
@@ -60,7 +60,7 @@ def _reviews(source: str, test: int, validation: int) -> pd.DataFrame:
     return pd.DataFrame({"split": split, "text": table.text, "text2": "", "label": table.label.astype(int)})
 
 
-def _articles() -> pd.DataFrame:
+def articles() -> pd.DataFrame:
     """The BBC articles, without those that repeat a body, headline or first sentence; sentences and split."""
     rows = []
     for section in SECTIONS:

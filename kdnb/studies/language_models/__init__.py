@@ -1,0 +1,1 @@
+"""Distillation of language models: words, sequences, sparse targets, drafts, state-space students, cost."""

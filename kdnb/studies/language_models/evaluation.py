@@ -1,0 +1,145 @@
+"""What a student says on text it was not trained on, token by token: likelihood, doubt, calibration, its teacher."""
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdnb.core.metrics import ece
+from kdnb.studies.language_models import losses
+from kdnb.studies.language_models.divergences import log_law
+from kdnb.studies.language_models.losses import Teacher
+from kdnb.studies.language_models.models import Language
+from kdnb.studies.language_models.text import Blocks
+
+BATCH = 8  # sequences at a time
+ENTROPY_BINS = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, math.inf)  # of the teacher's entropy [nats]
+
+
+def judge(
+    student: Language, blocks: Blocks, teacher: Callable[[np.ndarray, Tensor], Teacher] | None = None
+) -> dict[str, np.ndarray]:
+    """Every told token of some sequences, from the student's whole law and, where given, the teacher's.
+
+    Args:
+        student: in eval mode.
+        blocks: sequences it was not trained on.
+        teacher: row numbers and ids (B, T) to what gives the teacher's logits on their told tokens.
+    Returns:
+        Arrays (N, T - 1) float32: nll, entropy, confidence [nats, nats, share], correct (0 or 1); with a teacher also
+        teacher_nll, teacher_entropy, kl (teacher to student), overlap (sum of min(p, q): the chance that speculative
+        decoding accepts a draft of the student's), agreement (both have one likeliest token).
+    """
+    device, found = student.head.weight.device, []
+    for start in range(0, len(blocks), BATCH):
+        rows = np.arange(start, min(len(blocks), start + BATCH))
+        ids = torch.from_numpy(blocks.ids[rows].astype(np.int64)).to(device)
+        with torch.no_grad():
+            states, labels = losses.shifted(student.hidden(ids), ids)
+            taught = teacher(rows, ids) if teacher else None
+            parts = [
+                _judged(student.head(states[part]), labels[part], taught(part) if taught else None)
+                for part in (slice(i, i + losses.CHUNK) for i in range(0, len(states), losses.CHUNK))
+            ]
+        found.append({name: torch.cat([p[name] for p in parts]).view(len(rows), -1).cpu().numpy() for name in parts[0]})
+    return {name: np.concatenate([part[name] for part in found]).astype(np.float32) for name in found[0]}
+
+
+def _judged(logits: Tensor, labels: Tensor, teacher_logits: Tensor | None) -> dict[str, Tensor]:
+    """The same of some tokens: (n,) each."""
+    log_p = log_law(logits)
+    p = log_p.exp()
+    best = log_p.max(dim=-1)
+    told = {
+        "nll": -log_p.gather(-1, labels[:, None])[:, 0],
+        "entropy": -(p * log_p).sum(dim=-1),
+        "confidence": best.values.exp(),
+        "correct": (best.indices == labels).float(),
+    }
+    if teacher_logits is None:
+        return told
+    log_q = log_law(teacher_logits)
+    q = log_q.exp()
+    return told | {
+        "teacher_nll": -log_q.gather(-1, labels[:, None])[:, 0],
+        "teacher_entropy": -(q * log_q).sum(dim=-1),
+        "kl": (q * (log_q - log_p)).sum(dim=-1),
+        "overlap": torch.minimum(p, q).sum(dim=-1),
+        "agreement": (log_q.argmax(dim=-1) == best.indices).float(),
+    }
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Means over all told tokens; what needs a teacher is NaN without one."""
+
+    tokens: int
+    nll: float
+    perplexity: float
+    entropy: float
+    accuracy: float
+    ece: float
+    teacher_perplexity: float
+    teacher_entropy: float
+    entropy_ratio: float
+    kl: float
+    acceptance: float
+    agreement: float
+
+
+def summary(judged: dict[str, np.ndarray]) -> Summary:
+    """The means of what `judge` gives. ECE is that of the likeliest token in 15 equal bins of confidence."""
+
+    def mean(name: str) -> float:
+        return float(judged[name].mean(dtype=np.float64)) if name in judged else math.nan
+
+    return Summary(
+        tokens=judged["nll"].size,
+        nll=mean("nll"),
+        perplexity=math.exp(mean("nll")),
+        entropy=mean("entropy"),
+        accuracy=mean("correct"),
+        ece=ece(judged["confidence"].ravel(), judged["correct"].ravel()),
+        teacher_perplexity=math.exp(mean("teacher_nll")),
+        teacher_entropy=mean("teacher_entropy"),
+        entropy_ratio=mean("entropy") / mean("teacher_entropy"),
+        kl=mean("kl"),
+        acceptance=mean("overlap"),
+        agreement=mean("agreement"),
+    )
+
+
+def by_teacher_entropy(judged: dict[str, np.ndarray], name: str = "kl") -> list[dict[str, float]]:
+    """Mean of one array in bins of the teacher's entropy: where a student falls short of its teacher.
+
+    Returns:
+        Rows from, to [nats], share of the tokens, mean; bins without a token are left out.
+    """
+    place = np.digitize(judged["teacher_entropy"].ravel(), ENTROPY_BINS[1:-1])
+    values, rows = judged[name].ravel(), []
+    for number, (low, high) in enumerate(itertools.pairwise(ENTROPY_BINS)):
+        inside = values[place == number]
+        if inside.size:
+            share = inside.size / values.size
+            rows.append({"from": low, "to": high, "share": share, "mean": float(inside.mean(dtype=np.float64))})
+    return rows
+
+
+def by_position(judged: dict[str, np.ndarray], name: str = "kl") -> np.ndarray:
+    """Mean of one array at each position (T - 1,)."""
+    return judged[name].mean(axis=0, dtype=np.float64)
+
+
+def length_ratio(student: np.ndarray, teacher: np.ndarray) -> tuple[float, bool]:
+    """Mean length of a student's samples over its teacher's, and whether that is an alarm: outside [0.5, 2].
+
+    Args:
+        student: (N,) tokens of each sample up to its end.
+        teacher: (M,) the same.
+    """
+    ratio = float(np.mean(student) / max(1e-9, np.mean(teacher)))
+    return ratio, not 0.5 <= ratio <= 2

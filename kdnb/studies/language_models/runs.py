@@ -1,0 +1,195 @@
+"""One student's run: what it is made of, trained or loaded, judged, kept; the same path for notebook and command."""
+
+import dataclasses
+import functools
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdnb import paths
+from kdnb.core.config import Identity
+from kdnb.core.device import precision
+from kdnb.core.store import Record
+from kdnb.experiment import records
+from kdnb.studies.language_models import caching, evaluation, models, training
+from kdnb.studies.language_models.caching import Wanted
+from kdnb.studies.language_models.config import LMConfig
+from kdnb.studies.language_models.models import Language
+from kdnb.studies.language_models.target_cache import Reader
+from kdnb.studies.language_models.text import Blocks
+from kdnb.studies.language_models.training import Cached, NoTargets, Online, OnStep, Targets
+
+MODELS = paths.OUTPUTS / "lm"  # states of trainings under way, and the students
+
+
+@dataclass(frozen=True)
+class Material:
+    """What students of one comparison share.
+
+    train: sequences trained on.
+    held_out: sequences judged on.
+    teacher: its law is learned; None for students of labels alone.
+    """
+
+    train: Blocks
+    held_out: Blocks
+    teacher: Language | None = None
+
+    @functools.cached_property
+    def teacher_weights(self) -> str:
+        """Hash of the teacher's weights and buffers."""
+        return models.weights_hash(self.teacher.model) if self.teacher else ""
+
+    @functools.cached_property
+    def held_out_laws(self) -> Reader | None:
+        """The teacher's hidden states on the held-out sequences: its body runs there once for all students."""
+        if self.teacher is None:
+            return None
+        return Reader(caching.obtain(self.teacher, self.held_out, Wanted(storage="hidden", shard_rows=16)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """How a student is trained: fields of LMConfig that are not of its data, and where targets are stored.
+
+    student: see `models.student`.
+    changes: fields of LMConfig.
+    cache: of targets "cache", how they are stored.
+    """
+
+    student: str
+    changes: dict[str, Any] = field(default_factory=dict)
+    cache: Wanted | None = None
+
+
+def prepare(material: Material, arm: Arm) -> tuple[LMConfig, Language, Targets]:
+    """The config of an arm, its student before the first step, and its targets; a cache is made where it is missing.
+
+    Raises:
+        ValueError: a setting makes no sense, or student and teacher do not fit.
+        CacheMismatch: the cache is not what is asked for.
+    """
+    changes, teacher = dict(arm.changes), material.teacher
+    vocabulary = teacher.vocabulary if teacher else material.train.vocabulary
+    student = models.student(arm.student, teacher, vocabulary, changes.get("seed", 0))
+    models.check_head(student)
+    if changes.get("alpha", 0) > 0 and changes.get("divergence") != "uniform":
+        changes.setdefault("targets", "online")
+    kind = precision(changes.get("precision", "auto"))
+    targets: Targets = NoTargets()
+    if changes.get("targets", "none") != "none":
+        if teacher is None:
+            raise ValueError(f"targets {changes['targets']} need a teacher")
+        if student.vocabulary != teacher.vocabulary:
+            raise ValueError(
+                f"the student's head has {student.vocabulary:,} rows, the teacher's {teacher.vocabulary:,}; "
+                "kdnb lm check tells whether they can be brought together"
+            )
+        changes |= {"teacher": teacher.name, "teacher_weights": material.teacher_weights}
+        targets = Online(teacher, kind)
+    if changes.get("targets") == "cache":
+        folder = caching.obtain(teacher, material.train, arm.cache or Wanted())  # type: ignore[arg-type]
+        reader = Reader(folder, {"data": material.train.fingerprint, "teacher_weights": material.teacher_weights})
+        targets = Cached(reader, teacher, kind)
+        changes["cache"] = reader.manifest.run_id()
+    config = LMConfig(
+        data=material.train.fingerprint,
+        held_out=material.held_out.fingerprint,
+        length=material.train.ids.shape[1],
+        student=arm.student,
+        student_weights=models.weights_hash(student.model),
+        **changes,
+    )
+    if isinstance(targets, Cached) and targets.reader.manifest.storage != "hidden":
+        training.objective(config).check_sparse(targets.reader.manifest.tau)
+    return config, student, targets
+
+
+def ensure(
+    material: Material, arm: Arm, *, keep: bool = False, on_step: OnStep | None = None, save_every: float = 300.0
+) -> tuple[LMConfig, Record]:
+    """The run of an arm: loaded, else trained, judged on the held-out sequences and stored.
+
+    Its arrays are those of `evaluation.judge`, float16; its metrics those of `evaluation.summary`.
+
+    Args:
+        material: data and teacher.
+        arm: how the student is trained.
+        keep: whether the student itself is to be in `model_folder`; a stored run without it is trained again.
+        on_step: called after each optimiser step.
+        save_every: seconds between two states on disk.
+    """
+    config, student, targets = prepare(material, arm)
+    folder = model_folder(config)
+
+    def trained() -> None:
+        state = MODELS / config.run_id() / "state.safetensors"
+        history = training.fit(
+            config, student, material.train, targets, state=state, save_every=save_every, on_step=on_step
+        )
+        if keep:
+            save(student, folder, config)
+        state.unlink(missing_ok=True)
+        trained.history = history  # type: ignore[attr-defined]
+
+    def make() -> records.Made:
+        trained()
+        judged = judge(material, student)
+        metrics = {**dataclasses.asdict(evaluation.summary(judged)), "parameters": models.parameters(student.model)}
+        metrics = {name: value for name, value in metrics.items() if value == value}
+        arrays = {name: value.astype(np.float16) for name, value in judged.items()}
+        return records.Made(arrays=arrays, metrics=metrics, history=thinned(trained.history))  # type: ignore[attr-defined]
+
+    record = records.obtain(config, make)
+    if keep and not (folder / "config.json").exists():
+        trained()
+    return config, record
+
+
+def judge(material: Material, student: Language) -> dict[str, np.ndarray]:
+    """A student on the held-out sequences, beside the teacher's law on them."""
+    reader = material.held_out_laws
+    if reader is None or material.teacher is None:
+        return evaluation.judge(student, material.held_out)
+    laws = Cached(reader, material.teacher, "fp32")
+
+    def taught(rows: np.ndarray, ids: Tensor) -> Callable[[slice], Tensor]:
+        return laws(rows, ids, None)  # type: ignore[return-value] # of hidden states: a function
+
+    return evaluation.judge(student, material.held_out, taught)
+
+
+def thinned(history: list[dict[str, float]], points: int = 100) -> list[dict[str, float]]:
+    """Means of the losses between at most so many steps, evenly spaced."""
+    groups = np.array_split(np.arange(len(history)), min(points, len(history)))
+    return [{**history[group[-1]], "loss": float(np.mean([history[i]["loss"] for i in group]))} for group in groups]
+
+
+def model_folder(config: Identity) -> Path:
+    """Where a trained student lies, as transformers lays one out."""
+    return MODELS / config.run_id() / "model"
+
+
+def save(student: Language, folder: Path, config: LMConfig) -> None:
+    """Write a student as a plain folder that `AutoModelForCausalLM` loads; whole or not at all."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    student.model.save_pretrained(partial)  # type: ignore[operator]
+    if student.tokenizer is not None:
+        student.tokenizer.save_pretrained(partial)
+    (partial / "kdnb.json").write_text(json.dumps({"run_id": config.run_id(), **config.values()}, indent=1) + "\n")
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def threads(count: int) -> None:
+    """CPU threads of this process; another number gives other last bits."""
+    if count and torch.get_num_threads() != count:
+        torch.set_num_threads(count)

