@@ -167,7 +167,7 @@ def simulate(
     only: Annotated[str, typer.Option(help="Comma-separated claims, such as H8.2. [default: all]")] = "",
     as_json: Json = False,
 ) -> None:
-    """Run what the second paper's claims need beside stored runs: toys and small networks, a minute in all."""
+    """Run what the second paper's claims need beside stored runs: toys and small networks, a minute."""
     from kdnb.analysis import simulations
 
     finish(as_json, simulations.simulate(registry.simulations(), integers("seeds", seeds), words(only)))
@@ -175,7 +175,7 @@ def simulate(
 
 @app.command()
 def study(profile: ProfileName = "demo", as_json: Json = False) -> None:
-    """Execute the notebooks of a profile (demo: all but the 50s) and write the report; what is current is kept."""
+    """Execute the notebooks of a profile (demo: all but the 50s) and write the report; what is current stays."""
     from kdnb.report import notebooks
 
     finish(as_json, notebooks.study(profile))

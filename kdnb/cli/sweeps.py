@@ -128,7 +128,7 @@ def sweep(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Train what a grid lacks: ERM, then what its selected models teach. Start it again after any end: it goes on."""
+    """Train what a grid lacks: ERM, then what its selected models teach. Start it again: it goes on."""
     from kdnb.sweeps import engines, record
 
     how = engines.How(

@@ -39,12 +39,12 @@ def build(task: str) -> pd.DataFrame:
     if task in REVIEWS:
         return _reviews(*REVIEWS[task])
     rng = np.random.default_rng(SEED)
-    articles = articles()
+    table = articles()
     if task == "section":
-        rows = [(a.split, a.headline, "", SECTIONS.index(a.section)) for a in articles.itertuples()]
+        rows = [(a.split, a.headline, "", SECTIONS.index(a.section)) for a in table.itertuples()]
     else:
         maker = {"headline": _headline_rows, "passage": _passage_rows, "relation": _relation_rows}[task]
-        rows = maker(articles, rng)
+        rows = maker(table, rng)
     return pd.DataFrame(rows, columns=["split", "text", "text2", "label"])
 
 

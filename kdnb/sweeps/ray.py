@@ -35,15 +35,35 @@ def session(how: How, sweep: Sweep) -> Iterator[Callable[[list[Group], Done], No
     """Ray, started here on loopback or joined at an address, and left again.
 
     Args:
-        how: threads are the CPUs of each training, workers the trainings at a time (0, on a cluster: what it has room
-            for); address is that of a running cluster, "" to start one here; gpus_per_run None is a whole one where
-            there are any.
+        how: as for `connection`.
         sweep: profile and train rows of the trainings.
     Returns:
         train(groups, done).
     Raises:
         ValueError: Ray is not installed, or there is no cluster at the address.
         Unfinished: Ray did not start here.
+    """
+    with connection(how, train_one) as (ray, task):
+        job = {"profile": sweep.profile, "train_rows": sweep.train_rows, "threads": how.threads}
+        limit = how.workers or IN_FLIGHT
+
+        def submit(group: Group) -> Any:
+            return task.remote(job, [vars(point.config) for point in group])
+
+        yield lambda groups, done: _train_all(ray, submit, groups, done, limit)
+
+
+@contextlib.contextmanager
+def connection(how: How, function: Callable) -> Iterator[tuple[ModuleType, Any]]:
+    """Ray and one of our functions as its task, which is tried again after a worker's death and a passing error.
+
+    Args:
+        how: threads are the CPUs of each task, workers the tasks at a time (0, on a cluster: what it has room for);
+            address is that of a running cluster, "" to start one here; gpus_per_run None is a whole one where there
+            are any.
+        function: of a module that every worker can import.
+    Returns:
+        The module and the remote function; raises as `session`.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     with contextlib.nullcontext("") if how.address else _scratch() as scratch:
@@ -57,18 +77,31 @@ def session(how: How, sweep: Sweep) -> Iterator[Callable[[list[Group], Done], No
             gpus = how.gpus_per_run
             if gpus is None:
                 gpus = min(1.0, ray.cluster_resources().get("GPU", 0.0))
-            task = ray.remote(train_one).options(
-                num_cpus=how.threads, num_gpus=gpus, max_retries=engines.RETRIES, retry_exceptions=[Passing]
+            yield (
+                ray,
+                ray.remote(function).options(
+                    num_cpus=how.threads, num_gpus=gpus, max_retries=engines.RETRIES, retry_exceptions=[Passing]
+                ),
             )
-            job = {"profile": sweep.profile, "train_rows": sweep.train_rows, "threads": how.threads}
-            limit = how.workers or IN_FLIGHT
-
-            def submit(group: Group) -> Any:
-                return task.remote(job, [vars(point.config) for point in group])
-
-            yield lambda groups, done: _train_all(ray, submit, groups, done, limit)
         finally:
             ray.shutdown()
+
+
+def each(how: How, function: Callable[..., dict], jobs: list[tuple]) -> Iterator[tuple[tuple, dict]]:
+    """(job, what function(*job) gave), of each as it ends; what a worker's death or error left is {"error": why}."""
+    with connection(how, function) as (ray, task):
+        left = list(reversed(jobs))
+        running: dict[Any, tuple] = {}
+        while left or running:
+            while left and len(running) < (how.workers or IN_FLIGHT):
+                job = left.pop()
+                running[task.remote(*job)] = job
+            (ready,), _ = ray.wait(list(running), num_returns=1)
+            job = running.pop(ready)
+            try:
+                yield job, ray.get(ready)
+            except (Passing, ray.exceptions.RayError) as error:
+                yield job, {"error": one_line(getattr(error, "cause", None) or error)}
 
 
 def train_one(job: dict, fields: list[dict]) -> dict:

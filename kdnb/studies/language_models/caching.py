@@ -1,6 +1,7 @@
 """Making a cache of targets: a shard is one task, here, in shares, or on Ray; made again after any end, it goes on."""
 
 import functools
+import shutil
 import time
 import traceback
 from collections.abc import Callable
@@ -16,10 +17,11 @@ from kdnb.errors import Passing, Unfinished, one_line, retry_of
 from kdnb.experiment.obtain import lock
 from kdnb.studies.language_models import models, target_cache
 from kdnb.studies.language_models.models import Language
+from kdnb.studies.language_models.sparse import bytes_per_token
 from kdnb.studies.language_models.target_cache import CacheMismatch, Manifest
 from kdnb.studies.language_models.text import Blocks
 from kdnb.sweeps import ray as cluster
-from kdnb.sweeps.engines import RETRIES, How
+from kdnb.sweeps.engines import How
 
 Say = Callable[[str], None]
 
@@ -100,12 +102,10 @@ def make(folder: Path, spec: str, how: How, say: Say) -> None:
     if not missing:
         return
     failed = {}
-    with cluster.tasks(how, make_one) as run:
-        for shard, result in run([(str(folder), spec, shard) for shard in missing]):
-            error = result.get("error", "")
-            if error:
-                failed[shard[2]] = error
-            say(f"shard {shard[2] + 1} of {len(shards)}{': FAILED ' + error if error else ''}")
+    for (*_, shard), result in cluster.each(how, make_one, [(str(folder), spec, shard) for shard in missing]):
+        if error := result.get("error", ""):
+            failed[shard] = error
+        say(f"shard {shard + 1} of {len(shards)}{': FAILED ' + error if error else ''}")
     if failed:
         raise Unfinished(f"{len(failed)} of {len(shards)} shards failed, the first: {next(iter(failed.values()))}")
 
@@ -170,37 +170,25 @@ def make_one(folder: str, spec: str, shard: int) -> dict[str, str]:
         return {"error": one_line(error), "trace": traceback.format_exc()}
 
 
-def plan(rows: int, length: int, manifest_kept: int, vocabulary: int, storage: str, width: int) -> dict[str, float]:
+def plan(rows: int, length: int, vocabulary: int, width: int, wanted: Wanted) -> dict[str, int]:
     """What a cache takes: tokens, bytes per token and in all, and the same of fp16 logits of every entry.
 
     Args:
         rows: sequences.
         length: tokens of each.
-        manifest_kept: k or draws.
         vocabulary: entries of the law.
-        storage: one of `target_cache.STORAGES`.
         width: of the teacher's hidden states.
+        wanted: how targets are stored.
     """
-    from kdnb.studies.language_models.sparse import bytes_per_token
-
     tokens = rows * (length - 1)
-    each = (
-        2 * width if storage == "hidden" else bytes_per_token(manifest_kept, vocabulary, sampled=storage == "sampled")
-    )
+    each = 2 * width
+    if wanted.storage != "hidden":
+        each = bytes_per_token(wanted.kept, vocabulary, sampled=wanted.storage == "sampled")
+    paths.OUTPUTS.mkdir(parents=True, exist_ok=True)
     return {
         "tokens": tokens,
         "bytes_per_token": each,
         "bytes": tokens * each,
         "dense_bytes": tokens * 2 * vocabulary,
-        "free_bytes": _free(),
+        "free_bytes": shutil.disk_usage(paths.OUTPUTS).free,
     }
-
-
-def _free() -> int:
-    import shutil
-
-    paths.OUTPUTS.mkdir(parents=True, exist_ok=True)
-    return shutil.disk_usage(paths.OUTPUTS).free
-
-
-__all__ = ["RETRIES", "Wanted", "make", "make_here", "make_one", "manifest_of", "obtain", "plan"]

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any
 
-from kdnb.core.config import LATER, PRECISIONS, Identity
+from kdnb.core.config import PRECISIONS, Identity
 from kdnb.core.methods import setting, setting_of
 
 TARGETS = ("none", "online", "cache", "on_policy")
@@ -109,7 +109,7 @@ class LMConfig(Identity):
     @property
     def momentum(self) -> float:
         """Of `kdnb.core.optimizer.Optimizer`; AdamW has none."""
-        return LATER["momentum"]
+        return 0.9
 
     def learning_rate(self, step: int) -> float:
         """Of step 0..steps - 1: warm-up, then decay to 0 or constant."""
