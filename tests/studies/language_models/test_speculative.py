@@ -1,10 +1,15 @@
 """Speculative decoding: T14.3, the rule's law by enumeration and by sampling, mutants, formulas, counts, assistants."""
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kdnb.studies.language_models import claims_speculative, divergences, drafting, drafts, models
 from kdnb.studies.language_models.speculative import (
     MUTANTS,
     acceptance,
@@ -24,6 +29,8 @@ from kdnb.studies.language_models.speculative import (
     verify,
     walltime_factor,
 )
+from kdnb.studies.language_models.text import Blocks
+from kdnb.studies.language_models.training import Online
 
 P, Q = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.3, 0.5])
 SIGNIFICANCE = 1e-3  # of every chi-square test here, fixed before any was run
@@ -159,3 +166,140 @@ def test_acceptance_is_one_minus_tv_and_above_pinskers_bound(seed):
     p, q = np.random.default_rng(seed).dirichlet(np.ones(6), size=2)
     assert acceptance(p, q) == pytest.approx(1 - total_variation(p, q))
     assert acceptance(p, q) >= acceptance_bound((p * np.log(p / q)).sum()) - 1e-12
+
+
+# decoding with models
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """A target and a draft of random weights, far apart; five tokens."""
+    languages = [models.student(name, None, 5, seed) for name, seed in (("llama-1x64", 0), ("llama-1x32", 1))]
+    for one in languages:
+        for weight in one.model.parameters():
+            weight.data *= 3
+    return drafting.Pair(*languages)
+
+
+def law_after(language, prompt):
+    """Law (5, 5) of the two tokens after a prompt, by the model itself."""
+    ids = torch.tensor([[*prompt, token] for token in range(5)])
+    with torch.no_grad():
+        laws = language.logits(ids).double().softmax(-1).numpy()
+    return laws[0, -2][:, None] * laws[:, -1]
+
+
+def test_decoded_text_has_the_targets_law_and_not_the_drafts(pair):
+    prompt = [0, 3, 2]
+    ids, counts = drafting.decode(pair, np.tile(prompt, (10_000, 1)), 2, gamma=2, seed=0)
+    assert chi_square(ids[:, 3:], law_after(pair.target, prompt)) > SIGNIFICANCE
+    assert chi_square(ids[:, 3:], law_after(pair.draft, prompt)) < SIGNIFICANCE
+    assert counts.tokens >= 2 * 10_000
+    assert counts.tokens == counts.calls + counts.accepted.sum()
+
+
+def test_a_draft_that_is_the_target_is_always_accepted(pair):
+    same = drafting.Pair(pair.target, pair.target)
+    ids, counts = drafting.decode(same, np.zeros((4, 2), dtype=int), 12, gamma=3)
+    assert ids.shape == (4, 14)
+    assert counts.calls == 4 * 3
+    np.testing.assert_array_equal(counts.accepted, counts.reached)
+    np.testing.assert_allclose(counts.overlap / counts.reached, 1, atol=1e-6)
+
+
+def test_counted_acceptance_is_the_mean_of_the_exact_one(pair):
+    _, counts = drafting.decode(pair, np.zeros((400, 2), dtype=int), 16, gamma=3, seed=1)
+    share, exact = counts.accepted / counts.reached, counts.overlap / counts.reached
+    assert counts.reached[0] == counts.calls
+    np.testing.assert_array_equal(counts.reached[1:], counts.accepted[:-1])
+    assert (np.abs(share - exact) < 4 * np.sqrt(exact * (1 - exact) / counts.reached)).all()
+
+
+def test_assisted_greedy_is_the_targets_greedy_text_token_for_token(pair):
+    prompt = torch.tensor([[1, 4, 2]])
+    with drafting.knobs(pair.draft, **drafting.comparable(3)):
+        helped = drafting.generate(pair.target, prompt, 24, greedy=True, assistant_model=pair.draft.model)
+    assert torch.equal(helped, drafting.generate(pair.target, prompt, 24, greedy=True))
+
+
+def test_knobs_are_put_back(pair):
+    before = pair.draft.model.generation_config.to_dict()
+    with drafting.knobs(pair.draft, **drafting.comparable(7)):
+        assert pair.draft.model.generation_config.num_assistant_tokens == 7
+    assert pair.draft.model.generation_config.to_dict() == before
+
+
+def test_assistance_uses_the_drafts_settings_and_not_those_given_to_generate(pair):
+    """The draft is the target itself, so that every call gives gamma + 1 tokens, whatever gamma is."""
+    same, prompt = drafting.Pair(pair.target, models.student("llama-1x64", None, 5, 0)), torch.tensor([[1, 2]])
+    same.draft.model.load_state_dict(pair.target.model.state_dict())
+    torch.manual_seed(0)
+    with drafting.knobs(same.draft, **drafting.comparable(3)):
+        calls, tokens = drafting.assisted(same, prompt, 40, 4)
+    assert (calls, tokens) == (10, 40)
+    with drafting.knobs(same.draft, assistant_confidence_threshold=0.0, num_assistant_tokens=20):
+        ignored, _ = drafting.assisted(same, prompt, 40, 4, num_assistant_tokens=3)
+    assert ignored < 4
+
+
+@pytest.mark.slow
+def test_assisted_tokens_per_call_agree_with_our_own_decoding(pair):
+    prompts = np.random.default_rng(0).integers(0, 5, (12, 4))
+    _, own = drafting.decode(pair, np.tile(prompts, (40, 1)), 40, gamma=2, seed=2)
+    torch.manual_seed(3)
+    with drafting.knobs(pair.draft, **drafting.comparable(2)):
+        counted = np.array([drafting.assisted(pair, torch.tensor(p)[None], 40, 3) for p in prompts]).sum(axis=0)
+    assert counted[1] / counted[0] == pytest.approx(own.tokens / own.calls, rel=0.1)
+
+
+# the experiment
+
+
+def test_laws_told_once_are_those_of_a_target_that_runs_on_each_batch(pair):
+    ids = np.random.default_rng(0).integers(0, 5, (6, 9))
+    blocks, rows = Blocks(ids, "", 5), np.array([4, 1])
+    told = drafting.Told(pair.target, blocks)(rows, None)
+    online = Online(pair.target, "fp32")(rows, torch.from_numpy(ids[rows]), None)
+    for part in (slice(0, 16), slice(5, 9)):
+        torch.testing.assert_close(told(part), online(part))
+
+
+@pytest.fixture(scope="module")
+def toy():
+    one = replace(drafts.experiments("toy")[0], target_tokens=1600, start_tokens=800, tokens=800)
+    return {one: drafting.make(one)}
+
+
+@pytest.mark.slow
+def test_tables_of_an_experiment_are_what_it_counted(toy):
+    ((one, made),) = toy.items()
+    rows = drafts.table(toy)
+    assert list(rows.arm) == [drafts.START, *one.arms]
+    assert rows.acceptance.between(0, 1).all()
+    assert (rows.acceptance >= acceptance_bound(rows.kl)).all()
+    calls = drafts.calls(toy)
+    assert len(calls) == 2 * len(one.gammas)
+    assert (calls.measured <= calls.gamma + 1).all()
+    assert (made.arrays["reached"][:, :, 0] == made.arrays["calls"]).all()
+    assert made.metrics["greedy_equal"]
+    assert set(drafts.places(toy).place) == {1, 2}
+    assert drafts.assistants(toy).shape == (1, len(drafts.WAYS) + 2)
+    speed = drafts.speed(toy).iloc[0]
+    assert speed["promised factor"] == pytest.approx(speed["tokens per call"] / (one.gamma * speed.c + 1))
+    assert set(claims_speculative.effects(rows)) == set(claims_speculative.CLAIMS)
+
+
+def test_a_claims_effect_is_the_difference_of_its_arms_in_each_seed():
+    rows = pd.DataFrame({
+        "seed": [0, 0, 1, 1], "arm": ["ERM, text", "forward KL, text"] * 2, "acceptance": [0.6, 0.7, 0.5, 0.45],
+    })  # fmt: skip
+    found = claims_speculative.effects(rows)
+    assert list(found) == ["H14.4a"]
+    np.testing.assert_allclose(found["H14.4a"], [0.1, -0.05])
+
+
+def test_arms_are_every_loss_on_every_kind_of_data_and_erm_on_both_that_exist_before():
+    assert len(drafts.ARMS) == len(set(drafts.ARMS)) == 2 + len(drafts.LOSSES) * len(drafts.DATA)
+    assert {drafts.BASE, drafts.KD} <= set(drafts.ARMS)
+    assert {arm for pair in claims_speculative._PAIRS.values() for arm in pair} <= set(drafts.ARMS)
+    assert all(loss in divergences.DIVERGENCES for loss in drafts.LOSSES.values())
