@@ -14,6 +14,7 @@ from kdnb.core import store
 from kdnb.core.config import Identity
 from kdnb.core.store import Record
 from kdnb.experiment import records
+from kdnb.studies.language_models.config import LMConfig
 from kdnb.studies.language_models.speculative import expected_tokens
 
 START = "start"
@@ -199,3 +200,21 @@ def stored(profile: str = "cpu") -> dict[Drafts, Record]:
     """The experiments of a profile that the store has, with their records."""
     names = set(store.stored_ids())
     return {one: store.read(one.run_id()) for one in experiments(profile) if one.run_id() in names}
+
+
+def students() -> pd.DataFrame:
+    """Stored students cut out of a real teacher, each judged as that teacher's draft on held-out text.
+
+    Returns:
+        student, method (erm, ls, kd), divergence, targets, seed; acceptance, kl and nll [nats].
+    """
+    rows = []
+    for run_id in store.stored_ids():
+        if not run_id.startswith("lm-"):
+            continue
+        record = store.read(run_id)
+        config = LMConfig.from_record(record.config)
+        if config.student.startswith("cut-") and "acceptance" in record.metrics:
+            what = {name: getattr(config, name) for name in ("student", "method", "divergence", "targets", "seed")}
+            rows.append(what | {name: record.metrics[name] for name in ("acceptance", "kl", "nll")})
+    return pd.DataFrame(rows)

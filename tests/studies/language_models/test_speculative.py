@@ -9,7 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kdnb.core import store as core_store
 from kdnb.studies.language_models import claims_speculative, divergences, drafting, drafts, models
+from kdnb.studies.language_models.config import LMConfig
 from kdnb.studies.language_models.speculative import (
     MUTANTS,
     acceptance,
@@ -303,3 +305,18 @@ def test_arms_are_every_loss_on_every_kind_of_data_and_erm_on_both_that_exist_be
     assert {drafts.BASE, drafts.KD} <= set(drafts.ARMS)
     assert {arm for pair in claims_speculative._PAIRS.values() for arm in pair} <= set(drafts.ARMS)
     assert all(loss in divergences.DIVERGENCES for loss in drafts.LOSSES.values())
+
+
+def test_stored_students_of_a_real_teacher_are_judged_as_drafts(store):
+    assert not len(drafts.students())
+    same = {"data": "d", "held_out": "h", "student_weights": "w"}
+    judged = {"acceptance": 0.5, "kl": 0.7, "nll": 3.0}
+    cut = LMConfig(**same, student="cut-6", teacher="t", teacher_weights="x", targets="online", alpha=1.0)
+    for config, metrics in (
+        (cut, judged),
+        (LMConfig(**same, student="llama-1x32"), judged),
+        (LMConfig(**same, student="cut-6"), {}),
+    ):
+        core_store.write(config, {"nll": np.zeros(1)}, metrics)
+    (row,) = drafts.students().to_dict("records")
+    assert (row["student"], row["method"], row["acceptance"]) == ("cut-6", "kd", 0.5)
