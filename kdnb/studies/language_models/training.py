@@ -49,12 +49,13 @@ class Online:
 
     teacher: Language
     kind: str
+    vocabulary: int
 
     def __call__(self, rows: np.ndarray, ids: Tensor, told: Tensor | None) -> Teacher:
         """See `Targets`."""
         with torch.no_grad(), autocast(self.kind):
             states, _ = losses.shifted(self.teacher.hidden(ids), ids, told)
-        return _head_of(self.teacher, states, self.kind)
+        return _head_of(self.teacher, states, self.kind, self.vocabulary)
 
 
 @dataclass(frozen=True)
@@ -64,20 +65,24 @@ class Cached:
     reader: Reader
     teacher: Language | None
     kind: str
+    vocabulary: int
 
     def __call__(self, rows: np.ndarray, ids: Tensor, told: Tensor | None) -> Sparse | Teacher:
         """See `Targets`."""
         if self.reader.manifest.storage != "hidden":
-            return self.reader.take(rows).to(ids.device)
+            found = self.reader.take(rows).to(ids.device)
+            if (last := int(found.ids.max())) >= self.vocabulary:
+                raise ValueError(f"vocabulary: the cache has token {last}, the student's law ends at {self.vocabulary}")
+            return found
         if self.teacher is None:
             raise ValueError("a cache of hidden states needs the teacher's head: give the teacher too")
-        return _head_of(self.teacher, self.reader.states(rows).to(ids.device), self.kind)
+        return _head_of(self.teacher, self.reader.states(rows).to(ids.device), self.kind, self.vocabulary)
 
 
-def _head_of(teacher: Language, states: Tensor, kind: str) -> Teacher:
+def _head_of(teacher: Language, states: Tensor, kind: str, vocabulary: int) -> Teacher:
     def logits(rows: slice) -> Tensor:
         with torch.no_grad(), autocast(kind):
-            return teacher.head(states[rows]).float()
+            return teacher.head(states[rows])[:, :vocabulary].float()
 
     return logits
 
@@ -192,8 +197,9 @@ def _step(  # noqa: PLR0913
         with autocast(kind):
             hidden, labels = losses.shifted(student.hidden(ids[part]), ids[part], some)
         soft = targets(rows[part], ids[part], some)
-        head = student.head
-        loss = losses.from_hidden(learned, hidden, head.weight, labels, soft, bias=head.bias) / max(1, count)
+        weight, bias = student.head.weight[: config.vocabulary], student.head.bias
+        bias = bias[: config.vocabulary] if bias is not None else None
+        loss = losses.from_hidden(learned, hidden, weight, labels, soft, bias=bias) / max(1, count)
         loss.backward()
         total += loss.detach()
     return float(total)
