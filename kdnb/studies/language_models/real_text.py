@@ -103,7 +103,7 @@ def _is_whole(config: LMConfig) -> bool:
 
 
 def table(found: Mapping[tuple[str, int], Record]) -> pd.DataFrame:
-    """A row for each arm and seed: perplexity, nll, entropy, entropy_ratio, kl, ece, accuracy, agreement, acceptance."""
+    """A row for each arm and seed, with the means of `kdnb.studies.language_models.evaluation.Summary`."""
     names = ("perplexity", "nll", "entropy", "entropy_ratio", "kl", "ece", "accuracy", "agreement", "acceptance")
     rows = [
         {"arm": name, "seed": seed, **{key: record.metrics[key] for key in names if key in record.metrics}}
