@@ -119,7 +119,7 @@ def _texts(one: prefixes.Prefixes, teacher: Language, text: Blocks) -> Callable[
             drawn = [
                 sampling.mode(teacher, part, new, beams=one.beams)
                 if how == prefixes.MODE
-                else sampling.sample(teacher, part, new, seed=one.seed * 1000 + number)
+                else sampling.sample(teacher, part, new, key=(one.seed, number))
                 for number, part in enumerate(parts)
             ]
             made[how] = Blocks(torch.cat(drawn).numpy().astype(text.ids.dtype), text.tokenizer, text.vocabulary)
@@ -144,7 +144,7 @@ def measure(
     judged = evaluation.judge(student, held, lambda rows, ids: online(rows, ids, None))
     summary = evaluation.summary(judged)
     own = torch.from_numpy(held.ids[: one.prompts, : one.prompt].astype(np.int64))
-    drawn = sampling.sample(student, own, one.length - one.prompt, seed=one.seed)
+    drawn = sampling.sample(student, own, one.length - one.prompt, key=(one.seed,))
     samples = Blocks(drawn.numpy().astype(held.ids.dtype), held.tokenizer, held.vocabulary)
     return {
         "nll": summary.nll,

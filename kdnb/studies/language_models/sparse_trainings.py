@@ -31,16 +31,16 @@ class Kept:
 
     def __call__(self, rows: np.ndarray, ids: Tensor, told: Tensor | None) -> Sparse:
         """See `training.Targets`."""
-        parts = [entries(self.laws[row], self.variant, self.kept, self.seed * 2**40 + int(row)) for row in rows]
+        parts = [entries(self.laws[row], self.variant, self.kept, (self.seed, int(row))) for row in rows]
         return Sparse(
             *(torch.cat([getattr(part, name) for part in parts]) for name in ("ids", "weights", "tail", "entropy"))
         )
 
 
-def entries(logits: Tensor, variant: str, kept: int, seed: int) -> Sparse:
+def entries(logits: Tensor, variant: str, kept: int, key: tuple[int, ...]) -> Sparse:
     """What is kept of laws (n, V), rounded as the cache rounds."""
     if variant == "sampled":
-        target = sparse.sample(logits, kept, torch.Generator().manual_seed(seed))
+        target = sparse.sample(logits, kept, sparse.generator(*key))
     else:
         target = sparse.top_k(logits, kept)
     return Sparse(target.ids, target.weights.half().float(), target.tail.half().float(), target.entropy)
@@ -90,7 +90,9 @@ def gradient(  # noqa: PLR0913 - the two models, the text, and what is kept
         away = torch.zeros(()) if variant == WHOLE else _relative(_hard(logits, labels), logits, taught)
         return dict(zip(GRADIENT, (float(away), 0.0, 0.0, float(stored), float(variant == WHOLE)), strict=True))
     learned = Objective(alpha=1.0, variant=variant)
-    drawn = [entries(taught, variant, kept, seed) for seed in range(one.draws if variant == "sampled" else 1)]
+    drawn = [
+        entries(taught, variant, kept, (one.seed, draw)) for draw in range(one.draws if variant == "sampled" else 1)
+    ]
     found = torch.stack([learned.part(logits.clone(), labels, target)[1] for target in drawn])
     size = _whole(logits, taught).norm()
     variance = found.var(0).sum() if len(drawn) > 1 else torch.zeros(())

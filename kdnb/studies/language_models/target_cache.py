@@ -218,7 +218,7 @@ def _encoded(manifest: Manifest, example: int, states: Tensor, head: Callable) -
     if manifest.storage == "top_k":
         target = sparse.top_k(logits, manifest.kept, manifest.tau)
     else:
-        generator = torch.Generator(logits.device).manual_seed(manifest.seed * 2**40 + example)
+        generator = sparse.generator(manifest.seed, example, device=logits.device)
         target = sparse.sample(logits, manifest.kept, generator, exponent=manifest.exponent, tau=manifest.tau)
     stored = {
         "ids": _packed_ids(target.ids.cpu().numpy(), manifest.vocabulary),

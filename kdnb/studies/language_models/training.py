@@ -166,17 +166,16 @@ def batch(config: LMConfig, student: Language, blocks: Blocks, step: int) -> tup
     ids = torch.from_numpy(blocks.ids[rows].astype(np.int64)).to(device())
     if config.targets != "on_policy" or np.random.default_rng((config.seed, step)).random() >= config.on_policy:
         return ids, rows, None
-    seed = config.seed * 2**32 + step
-    return _own_prefixes(config, student, ids, blocks.separator, seed, rows)
+    return _own_prefixes(config, student, ids, blocks.separator, (config.seed, step), rows)
 
 
 def _own_prefixes(  # noqa: PLR0913
-    config: LMConfig, student: Language, ids: Tensor, separator: int, seed: int, rows: np.ndarray
+    config: LMConfig, student: Language, ids: Tensor, separator: int, key: tuple[int, int], rows: np.ndarray
 ) -> tuple[Tensor, np.ndarray, Tensor]:
     """The first tokens of the text and what the student says after them, told up to its first separator."""
     training = student.model.training
     student.model.eval()  # no dropout while it samples
-    drawn = sampling.sample(student, ids[:, : config.prompt], config.length - config.prompt, seed=seed)
+    drawn = sampling.sample(student, ids[:, : config.prompt], config.length - config.prompt, key=key)
     student.model.train(training)
     own = drawn[:, config.prompt :]
     ended = (own == separator).long().cumsum(dim=1) - (own == separator).long() > 0
