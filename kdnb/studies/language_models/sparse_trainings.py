@@ -39,10 +39,8 @@ class Kept:
 
 def entries(logits: Tensor, variant: str, kept: int, key: tuple[int, ...]) -> Sparse:
     """What is kept of laws (n, V), rounded as the cache rounds."""
-    if variant == "sampled":
-        target = sparse.sample(logits, kept, sparse.generator(*key))
-    else:
-        target = sparse.top_k(logits, kept)
+    drawn = variant == "sampled"
+    target = sparse.sample(logits, kept, sparse.generator(*key)) if drawn else sparse.top_k(logits, kept)
     return Sparse(target.ids, target.weights.half().float(), target.tail.half().float(), target.entropy)
 
 
