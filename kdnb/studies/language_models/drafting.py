@@ -13,8 +13,15 @@ from torch import Tensor
 
 from kdnb.core.device import deterministic, device
 from kdnb.experiment.records import Made
-from kdnb.studies.language_models import drafts, evaluation, models, sampling, speculative, training
-from kdnb.studies.language_models.config import LMConfig
+from kdnb.studies.language_models import (
+    drafts,
+    evaluation,
+    models,
+    prefix_trainings,
+    sampling,
+    speculative,
+    training,
+)
 from kdnb.studies.language_models.drafts import Drafts
 from kdnb.studies.language_models.losses import Teacher
 from kdnb.studies.language_models.models import Language
@@ -193,60 +200,45 @@ class Material:
     held_samples: Blocks
 
 
-def _samples(target: Language, like: Blocks, seed: int) -> Blocks:
+def _samples(target: Language, like: Blocks, *key: int) -> Blocks:
     """As many sequences of the target's own as a text has, each from a first token of the text."""
     first = torch.from_numpy(like.ids[:, :1].astype(np.int64)).to(device())
-    ids = sampling.sample(target, first, like.ids.shape[1] - 1, seed=seed).cpu().numpy()
+    ids = sampling.sample(target, first, like.ids.shape[1] - 1, key=key).cpu().numpy()
     return Blocks(ids.astype(like.ids.dtype), like.tokenizer, like.vocabulary)
 
 
-def _train(
-    experiment: Drafts, student: Language, blocks: Blocks, held_out: Blocks, laws: Targets, **changes: Any
-) -> Language:
-    """A copy of a student after training; `changes` are fields of LMConfig."""
-    student = Language(copy.deepcopy(student.model), name=student.name)
-    config = LMConfig(
-        data=blocks.fingerprint, held_out=held_out.fingerprint, length=experiment.length, student=student.name,
-        student_weights=models.weights_hash(student.model), precision="fp32", seed=experiment.seed,
-        order_seed=experiment.seed, **changes,
-    )  # fmt: skip
-    training.fit(config, student, blocks, laws)
-    return student
-
-
 def material(experiment: Drafts) -> Material:
-    """Text, target and samples of an experiment; the target is trained here."""
-    one = experiment
-    source = MarkovSource(one.vocabulary, one.seed, one.concentration)
-    text, held = source.blocks(one.rows, one.length, 0), source.blocks(one.held_out, one.length, 1)
-    fresh = models.student(one.target, None, one.vocabulary, one.seed)
-    how = {"tokens": one.target_tokens, "lr": one.target_lr, "batch_size": 16}
-    target = _train(one, fresh, text, held, NoTargets(), **how)
-    return Material(source, text, held, target, _samples(target, text, one.seed), _samples(target, held, one.seed + 1))
+    """Text, target and samples of an experiment; the target is trained here, or was on this machine."""
+    source, _, text, held = prefix_trainings.text_of(experiment)
+    target = prefix_trainings.teacher_of(experiment)
+    samples = (_samples(target, like, experiment.seed, number) for number, like in enumerate((text, held)))
+    return Material(source, text, held, target, *samples)
 
 
 def arms(experiment: Drafts, shared: Material) -> Iterator[tuple[str, Language]]:
     """The start, then each arm's draft: all from the start's weights, for as many tokens, at one learning rate."""
     one, target = experiment, shared.target
-    fresh = models.student(one.draft, None, one.vocabulary, one.seed)
-    how = {"tokens": one.start_tokens, "lr": one.start_lr, "batch_size": 16}
-    start = _train(one, fresh, shared.text, shared.held_text, NoTargets(), **how)
+
+    def trained(draft: Language, blocks: Blocks, laws: Targets, **changes: Any) -> Language:
+        draft = Language(copy.deepcopy(draft.model), name=one.student)
+        config = prefix_trainings.config_of(one, draft, blocks, shared.held_text, batch_size=one.step, **changes)
+        training.fit(config, draft, blocks, laws)
+        return draft
+
+    start = trained(prefix_trainings.student_of(one), shared.text, NoTargets(), tokens=one.start_tokens)
     yield drafts.START, start
     blocks = {drafts.TEXT: shared.text, drafts.SAMPLES: shared.samples, drafts.OWN: shared.text}
-    told: dict[str, Targets] = {drafts.OWN: Online(target, "fp32")}
-    how = {"tokens": one.tokens, "lr": one.lr, "batch_size": one.batch_size}
+    told: dict[str, Targets] = {drafts.OWN: Online(target, "fp32", one.vocabulary)}
     taught = {"alpha": 1.0, "teacher": target.name, "teacher_weights": models.weights_hash(target.model)}
     for arm in one.arms:
         loss, _, data = arm.partition(", ")
         if loss == drafts.ERM:
-            yield arm, _train(one, start, blocks[data], shared.held_text, NoTargets(), **how)
+            yield arm, trained(start, blocks[data], NoTargets())
             continue
         if data not in told:
             told[data] = Told(target, blocks[data])
-        changes = {**how, **taught, "divergence": drafts.LOSSES[loss], "targets": "online"}
-        if data == drafts.OWN:
-            changes |= {"targets": "on_policy", "prompt": one.prompt}
-        yield arm, _train(one, start, blocks[data], shared.held_text, told[data], **changes)
+        where = {"targets": "on_policy", "prompt": one.prompt} if data == drafts.OWN else {"targets": "online"}
+        yield arm, trained(start, blocks[data], told[data], divergence=drafts.LOSSES[loss], **taught, **where)
 
 
 def make(experiment: Drafts) -> Made:

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from kdnb.core import store
-from kdnb.core.config import Identity
 from kdnb.core.store import Record
 from kdnb.experiment import records
 from kdnb.studies.language_models.config import LMConfig
+from kdnb.studies.language_models.prefixes import Language
 from kdnb.studies.language_models.speculative import expected_tokens
 
 START = "start"
@@ -28,30 +28,18 @@ WAYS = ("gamma given to generate", "gamma on the draft", "gamma on the draft, co
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drafts(Identity):
-    """A target on a language of its own, and drafts of it that go on from one start, each arm in its own way."""
+class Drafts(Language):
+    """Drafts of one target (`teacher`) that go on from one start, each arm in its own way, and decoding with two."""
 
-    vocabulary: int = 16  # of `source.MarkovSource`, whose seed is this one's
-    concentration: float = 0.2
-    length: int = 64  # tokens of a sequence
-    rows: int = 3125  # sequences of text, and as many of the target's samples
-    held_out: int = 256  # sequences that acceptance is measured on, of each
-    target: str = "llama-2x64"  # a key of `models.CONFIGS`
-    target_tokens: int = 400_000
-    target_lr: float = 4e-3
-    draft: str = "llama-1x32"
-    start_tokens: int = 200_000  # of the draft on text, before the arms part
-    start_lr: float = 4e-3
-    tokens: int = 200_000  # of each arm
-    batch_size: int = 32  # sequences of an arm's step
-    lr: float = 4e-3
+    student: str = "llama-1x32"
+    start_tokens: int = 100_000  # of the draft on the text, before the arms part; `tokens` are each arm's
+    step: int = 16  # sequences of a draft's optimiser step
     prompt: int = 8  # tokens of text that a draft's own samples begin with, and that is decoded from
     arms: tuple[str, ...] = ARMS
     gammas: tuple[int, ...] = (1, 2, 4, 8)  # of our own decoding
-    streams: int = 64  # texts decoded side by side
-    assisted: int = 32  # texts decoded by transformers' assisted generation, with `gamma`
+    streams: int = 32  # texts decoded side by side
+    assisted: int = 24  # texts decoded by transformers' assisted generation, with `gamma`
     gamma: int = 4
-    seed: int
 
 
 def obtain(experiment: Drafts) -> Record:
@@ -170,17 +158,16 @@ def speed(found: Mapping[Drafts, Record]) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("seed")
 
 
+_FEW = (BASE, f"{ERM}, {SAMPLES}", KD, f"forward KL, {SAMPLES}", f"TV, {SAMPLES}", f"forward KL, {OWN}")
 _TOY: dict[str, Any] = {
-    "vocabulary": 5, "length": 24, "rows": 64, "held_out": 16, "target": "llama-1x64", "target_tokens": 4000,
-    "start_tokens": 2000, "tokens": 1500, "batch_size": 16, "gammas": (1, 2), "streams": 8, "assisted": 1, "gamma": 2,
-    "arms": (BASE, f"{ERM}, {SAMPLES}", KD, f"forward KL, {SAMPLES}", f"TV, {SAMPLES}", f"forward KL, {OWN}"),
+    "vocabulary": 5, "length": 24, "rows": 64, "held_rows": 16, "teacher": "llama-1x64", "teacher_tokens": 4000,
+    "start_tokens": 1500, "tokens": 1500, "gammas": (1, 2), "streams": 8, "assisted": 1, "gamma": 2, "arms": _FEW,
 }  # fmt: skip
 _DEMO: dict[str, Any] = {
-    "rows": 1600, "target_tokens": 200_000, "start_tokens": 100_000, "tokens": 100_000, "held_out": 64, "streams": 32,
-    "assisted": 8, "gammas": (1, 4),
-    "arms": (BASE, f"{ERM}, {SAMPLES}", KD, f"forward KL, {SAMPLES}", f"TV, {SAMPLES}", f"forward KL, {OWN}"),
+    "rows": 1000, "held_rows": 32, "teacher_tokens": 300_000, "start_tokens": 40_000, "tokens": 40_000, "streams": 16,
+    "assisted": 4, "gammas": (1, 4), "arms": _FEW,
 }  # fmt: skip
-_SIZES = {"toy": (_TOY, 2), "demo": (_DEMO, 2)}
+_SIZES = {"toy": (_TOY, 2), "demo": (_DEMO, 1)}
 
 
 def experiments(profile: str = "cpu") -> list[Drafts]:

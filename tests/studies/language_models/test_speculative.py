@@ -261,14 +261,14 @@ def test_laws_told_once_are_those_of_a_target_that_runs_on_each_batch(pair):
     ids = np.random.default_rng(0).integers(0, 5, (6, 9))
     blocks, rows = Blocks(ids, "", 5), np.array([4, 1])
     told = drafting.Told(pair.target, blocks)(rows, None)
-    online = Online(pair.target, "fp32")(rows, torch.from_numpy(ids[rows]), None)
+    online = Online(pair.target, "fp32", 5)(rows, torch.from_numpy(ids[rows]), None)
     for part in (slice(0, 16), slice(5, 9)):
         torch.testing.assert_close(told(part), online(part))
 
 
 @pytest.fixture(scope="module")
 def toy():
-    one = replace(drafts.experiments("toy")[0], target_tokens=1600, start_tokens=800, tokens=800)
+    one = replace(drafts.experiments("toy")[0], teacher_tokens=1600, start_tokens=800, tokens=800)
     return {one: drafting.make(one)}
 
 
@@ -309,7 +309,7 @@ def test_arms_are_every_loss_on_every_kind_of_data_and_erm_on_both_that_exist_be
 
 def test_stored_students_of_a_real_teacher_are_judged_as_drafts(store):
     assert not len(drafts.students())
-    same = {"data": "d", "held_out": "h", "student_weights": "w"}
+    same = {"data": "d", "held_out": "h", "student_weights": "w", "vocabulary": 5}
     judged = {"acceptance": 0.5, "kl": 0.7, "nll": 3.0}
     cut = LMConfig(**same, student="cut-6", teacher="t", teacher_weights="x", targets="online", alpha=1.0)
     for config, metrics in (
