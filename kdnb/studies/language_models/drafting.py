@@ -221,11 +221,13 @@ def arms(experiment: Drafts, shared: Material) -> Iterator[tuple[str, Language]]
 
     def trained(draft: Language, blocks: Blocks, laws: Targets, **changes: Any) -> Language:
         draft = Language(copy.deepcopy(draft.model), name=one.student)
-        config = prefix_trainings.config_of(one, draft, blocks, shared.held_text, batch_size=one.step, **changes)
+        changes = {"batch_size": one.step, **changes}
+        config = prefix_trainings.config_of(one, draft, blocks, shared.held_text, **changes)
         training.fit(config, draft, blocks, laws)
         return draft
 
-    start = trained(prefix_trainings.student_of(one), shared.text, NoTargets(), tokens=one.start_tokens)
+    begun = {"tokens": one.start_tokens, "batch_size": one.batch}
+    start = trained(prefix_trainings.student_of(one), shared.text, NoTargets(), **begun)
     yield drafts.START, start
     blocks = {drafts.TEXT: shared.text, drafts.SAMPLES: shared.samples, drafts.OWN: shared.text}
     told: dict[str, Targets] = {drafts.OWN: Online(target, "fp32", one.vocabulary)}

@@ -29,11 +29,17 @@ WAYS = ("gamma given to generate", "gamma on the draft", "gamma on the draft, co
 
 @dataclass(frozen=True, kw_only=True)
 class Drafts(Language):
-    """Drafts of one target (`teacher`) that go on from one start, each arm in its own way, and decoding with two."""
+    """Drafts of one target (`teacher`) that go on from one start, each arm in its own way, and decoding with two.
 
+    The target is smaller than in the studies on prefixes and sparse targets, since it has to speak some thousand calls.
+    """
+
+    teacher: str = "llama-2x64"
+    teacher_tokens: int = 300_000
+    teacher_lr: float = 4e-3
     student: str = "llama-1x32"
-    start_tokens: int = 100_000  # of the draft on the text, before the arms part; `tokens` are each arm's
-    step: int = 16  # sequences of a draft's optimiser step
+    start_tokens: int = 200_000  # of the draft on the text, before the arms part; `tokens` are each arm's
+    step: int = 16  # sequences of an arm's optimiser step
     prompt: int = 8  # tokens of text that a draft's own samples begin with, and that is decoded from
     arms: tuple[str, ...] = ARMS
     gammas: tuple[int, ...] = (1, 2, 4, 8)  # of our own decoding
@@ -164,7 +170,7 @@ _TOY: dict[str, Any] = {
     "start_tokens": 1500, "tokens": 1500, "gammas": (1, 2), "streams": 8, "assisted": 1, "gamma": 2, "arms": _FEW,
 }  # fmt: skip
 _DEMO: dict[str, Any] = {
-    "rows": 1000, "held_rows": 32, "teacher_tokens": 300_000, "start_tokens": 40_000, "tokens": 40_000, "streams": 16,
+    "rows": 1000, "held_rows": 32, "teacher_tokens": 200_000, "start_tokens": 100_000, "tokens": 60_000, "streams": 16,
     "assisted": 4, "gammas": (1, 4), "arms": _FEW,
 }  # fmt: skip
 _SIZES = {"toy": (_TOY, 2), "demo": (_DEMO, 1)}
