@@ -114,12 +114,12 @@ def load(spec: str, *, attention: str = "sdpa") -> Language:
 
     folder = _folder(spec)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, KeyError):  # a student of generated ids has none
         tokenizer = None
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, attn_implementation=attention
+            folder, dtype=torch.float32, use_safetensors=True, attn_implementation=attention
         )
     except (OSError, ValueError, KeyError) as error:
         raise ModelUnavailable(f"{spec}: no causal language model can be loaded from it: {_first(error)}") from None

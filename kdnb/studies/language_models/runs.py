@@ -24,7 +24,7 @@ from kdnb.studies.language_models.config import LMConfig
 from kdnb.studies.language_models.models import Language
 from kdnb.studies.language_models.target_cache import Reader
 from kdnb.studies.language_models.text import Blocks
-from kdnb.studies.language_models.training import Cached, NoTargets, Online, OnStep, Targets
+from kdnb.studies.language_models.training import Cached, NoTargets, Online, OnStep, Targets, Watch
 
 MODELS = paths.OUTPUTS / "lm"  # states of trainings under way, and the students
 
@@ -128,9 +128,7 @@ def ensure(
 
     def trained() -> None:
         state = MODELS / config.run_id() / "state.safetensors"
-        history = training.fit(
-            config, student, material.train, targets, state=state, save_every=save_every, on_step=on_step
-        )
+        history = training.fit(config, student, material.train, targets, Watch(state, save_every, on_step))
         if keep:
             save(student, folder, config)
         state.unlink(missing_ok=True)
