@@ -111,8 +111,10 @@ def load(spec: str, *, attention: str = "sdpa") -> Language:
         ModelUnavailable: it is not on this machine and the hub cannot be reached.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
     folder = _folder(spec)
+    logging.disable_progress_bar()  # of weights that are there in a second
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, KeyError):  # a student of generated ids has none

@@ -177,8 +177,11 @@ def model_folder(config: Identity) -> Path:
 
 def save(student: Language, folder: Path, config: LMConfig) -> None:
     """Write a student as a plain folder that `AutoModelForCausalLM` loads; whole or not at all."""
+    from transformers.utils import logging
+
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
+    logging.disable_progress_bar()
     student.model.save_pretrained(partial)  # type: ignore[operator]
     if student.tokenizer is not None:
         student.tokenizer.save_pretrained(partial)
