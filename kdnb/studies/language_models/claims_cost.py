@@ -1,4 +1,7 @@
-"""The claims on what distillation costs, fixed before the measurements, and how these decide them."""
+"""The claims on what distillation costs, and how measurements decide them.
+
+They were written after a first probe of one seed and before the measurements that decide them.
+"""
 
 import functools
 

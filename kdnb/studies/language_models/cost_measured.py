@@ -97,19 +97,20 @@ def _ways(one: CostClock, folder: Path) -> dict[str, Callable[[], list[float]]]:
     target_cache.begin(manifest, blocks, folder)
     caching.make_here(folder, lambda: teacher, range(manifest.shards), lambda _: None)
     reader = target_cache.Reader(folder)
-    online: Targets = Online(teacher, "fp32")
+    online: Targets = Online(teacher, "fp32", one.vocabulary)
     kinds: dict[str, tuple[str, Targets]] = {
         cost.ERM: ("none", NoTargets()), cost.ONLINE: ("online", online),
-        cost.SPARSE: ("cache", Cached(reader, None, "fp32")), cost.ON_POLICY: ("on_policy", online),
+        cost.SPARSE: ("cache", Cached(reader, None, "fp32", one.vocabulary)), cost.ON_POLICY: ("on_policy", online),
     }  # fmt: skip
 
     def timed(kind: str, targets: Targets) -> list[float]:
         student = language(one.shape("student"), one.seed)
         taught: dict[str, Any] = {} if kind == "none" else {"alpha": 0.5, "teacher_weights": manifest.teacher_weights}
         config = LMConfig(
-            data=blocks.fingerprint, held_out="", length=one.length, student="llama", student_weights="", targets=kind,
-            cache="c" if kind == "cache" else "", variant="renorm", prompt=one.prompt, batch_size=one.batch,
-            tokens=one.steps * one.batch * (one.length - 1), precision="fp32", seed=one.seed, **taught,
+            data=blocks.fingerprint, held_out="", vocabulary=one.vocabulary, length=one.length, student="llama",
+            student_weights="", targets=kind, cache="c" if kind == "cache" else "", variant="renorm",
+            prompt=one.prompt, batch_size=one.batch, tokens=one.steps * one.batch * (one.length - 1),
+            precision="fp32", seed=one.seed, **taught,
         )  # fmt: skip
         times: list[float] = []
         training.fit(config, student, blocks, targets, on_step=lambda *_: times.append(_now()))
@@ -143,10 +144,10 @@ def peak(one: CostPeak, how: str) -> float:
 
 def _risen(one: CostPeak, how: str) -> int:
     runs.threads(1)
+    if allocate := getattr(ctypes.CDLL(None), "mallopt", None):
+        allocate(_MMAP_THRESHOLD, 2**20)  # else glibc keeps what is freed, and it is used again unseen
     step = loss_of(one, how)
     step(slice(0, 8))  # libraries that are loaded at first use are not the loss's
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
-        trim(0)  # what glibc keeps of memory that was freed would be used again unseen
     _CLEAR.write_text("5", encoding="ascii")  # the peak begins anew, see proc(5)
     before = _peak_so_far()
     step(slice(None))
@@ -182,6 +183,7 @@ def plain_kl(logits: Tensor, teacher_logits: Tensor) -> Tensor:
     return F.kl_div(log_p, log_q, log_target=True, reduction="sum")
 
 
+_MMAP_THRESHOLD = -3  # malloc.h
 _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 

@@ -70,8 +70,12 @@ class Compression:
 
 @dataclass(frozen=True, eq=False)
 class Capture:
-    """ids (T,); target: laws after the first N of them, N = T or T - 1; told (N,): is the next one there, of the same
-    document?"""
+    """One sequence.
+
+    ids: (T,) int64.
+    target: laws after the first N tokens, N = T or T - 1.
+    told: (N,) bool, whether the next token is there and of the same document.
+    """
 
     ids: Tensor
     target: Sparse
@@ -100,15 +104,12 @@ def sequence(row: Mapping[str, Any], how: Compression, vocabulary: int = 0) -> C
     """
     packed = _matrix(row, "bytepacked_indices", -(-how.k * how.id_bits // 8))
     log_p = _decoded(_matrix(row, "compressed_logprobs", sum(how.sizes)), how)
-    entries, ids = (
-        _unpacked(packed, how.id_bits, how.k, "bytepacked_indices"),
-        torch.tensor(np.array(row["input_ids"], np.int64)),
-    )
+    entries = _unpacked(packed, how.id_bits, how.k, "bytepacked_indices")
+    ids = torch.tensor(np.array(row["input_ids"], np.int64))
     mass, exact, below = log_p.exp().sum(dim=-1), log_p[:, : how.exact_k], vocabulary or how.d
     falls = log_p.isfinite().all() and (exact < 1e-3).all() and (exact.diff(dim=-1) < 1e-3).all()
     for message, wrong in {
-        f"bytepacked_indices: of {len(entries)} tokens, compressed_logprobs of {len(log_p)}": len(entries)
-        != len(log_p),
+        f"bytepacked_indices: of {len(entries)} tokens, the values of {len(log_p)}": len(entries) != len(log_p),
         f"input_ids: {len(ids)} tokens with the laws of {len(log_p)}": len(ids) - len(log_p) not in (0, 1),
         f"d: an id is not below the vocabulary of {below:,}": max(entries.max(), ids.max()) >= below,
         "bytepacked_indices: an id twice; another k or d?": (entries.sort(dim=-1).values.diff(dim=-1) == 0).any(),

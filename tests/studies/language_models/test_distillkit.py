@@ -210,7 +210,7 @@ def test_data_that_makes_no_sense_is_refused():
 
     for bad, config, message in [
         ({**row, "input_ids": [1, 2, 3]}, how, "input_ids: 3 tokens with the laws of 4"),
-        ({**row, "compressed_logprobs": row["compressed_logprobs"][:3]}, how, "of 4 tokens, compressed_logprobs of 3"),
+        ({**row, "compressed_logprobs": row["compressed_logprobs"][:3]}, how, "of 4 tokens, the values of 3"),
         ({"input_ids": [1], "coeffs": []}, how, "bytepacked_indices: the capture has no such column, only input_ids"),
         (plain([-1, -2, -3], (4, 4, 6)), exact, "an id twice"),
         (plain([-2, -1, -3]), exact, "not finite, falling"),
