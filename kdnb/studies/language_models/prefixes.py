@@ -43,14 +43,14 @@ class Language(Identity):
     vocabulary: int = 64
     scale: float = 2.5
     length: int = 64
-    rows: int = 3200  # sequences of the students' text: some 200,000 tokens
-    held_rows: int = 96
+    rows: int = 1600  # sequences of the students' text: some 100,000 tokens
+    held_rows: int = 64
     teacher: str = "llama-4x128"
-    teacher_tokens: int = 1_000_000
+    teacher_tokens: int = 600_000
     teacher_lr: float = 2e-3
     student: str = "llama-1x64"
     student_lr: float = 3e-3
-    tokens: int = 200_000  # budget of each student
+    tokens: int = 100_000  # budget of each student
     batch: int = 8
     seed: int
 
@@ -59,6 +59,10 @@ class Language(Identity):
 class Prefixes(Language):
     """Students of one teacher, one for each arm, from one start and at one budget of tokens."""
 
+    length: int = 32  # half of the others': six arms write, a token after another
+    rows: int = 3200
+    held_rows: int = 128
+    batch: int = 16
     arms: tuple[str, ...] = ARMS
     prompt: int = 8  # tokens of the text before teacher or student go on
     beams: int = 5
