@@ -8,7 +8,7 @@ import typer
 
 from kdnb import __version__
 from kdnb.catalog import TASKS
-from kdnb.cli import runs, sweeps
+from kdnb.cli import lm, runs, sweeps
 from kdnb.cli.options import (
     Json,
     ProfileName,
@@ -43,6 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(runs.app, name="runs")
+app.add_typer(lm.app, name="lm")
 for grid_command in (sweeps.plan, sweeps.select, sweeps.sweep, sweeps.status):
     app.command()(grid_command)
 

@@ -133,7 +133,7 @@ def sweep(
 
     how = engines.How(
         engine=engine,
-        shard=_shard(shard, engine),
+        shard=shard_of(shard, engine),
         threads=threads,
         workers=workers,
         gpus_per_run=gpus_per_run,
@@ -287,7 +287,7 @@ def show_status(record: "Record") -> dict[str, Any]:
     }
 
 
-def _shard(text: str, engine: str) -> tuple[int, int]:
+def shard_of(text: str, engine: str) -> tuple[int, int]:
     """i and n of "i/n"; ValueError if it is not that, or goes with another engine."""
     try:
         i, n = map(int, text.split("/"))

@@ -35,8 +35,8 @@ def test_the_overview_lists_every_command_with_its_own_first_sentence(kdnb):
 
     own = {one.name or one.callback.__name__: inspect.getdoc(one.callback) for one in app.registered_commands}
     own |= {one.name: one.typer_instance.info.help for one in app.registered_groups}
-    assert COMMANDS == {name: " ".join(text.split("\n\n")[0].split()) for name, text in own.items()}
-    assert ABOUT == app.info.help
+    assert {name: " ".join(text.split("\n\n")[0].split()) for name, text in own.items()} == COMMANDS
+    assert app.info.help == ABOUT
     assert all(text in kdnb("--help")[1] for text in COMMANDS.values())
 
 

@@ -27,6 +27,7 @@ class LMConfig(Identity):
     length: int = setting(128, low=2, unit="tokens", help="of a sequence")
     student: str  # how it was named
     student_weights: str  # sha256 of its weights before the first step
+    vocabulary: int  # entries of both laws: what the heads have in common, padding beyond the tokenizer's ids cut off
     teacher: str = ""
     teacher_weights: str = ""
     targets: str = setting("none", choices=TARGETS, help="where the teacher's law comes from")

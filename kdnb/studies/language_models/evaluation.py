@@ -21,7 +21,10 @@ ENTROPY_BINS = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, math.inf)  # of the teacher's entr
 
 
 def judge(
-    student: Language, blocks: Blocks, teacher: Callable[[np.ndarray, Tensor], Teacher] | None = None
+    student: Language,
+    blocks: Blocks,
+    teacher: Callable[[np.ndarray, Tensor], Teacher] | None = None,
+    vocabulary: int | None = None,
 ) -> dict[str, np.ndarray]:
     """Every told token of some sequences, from the student's whole law and, where given, the teacher's.
 
@@ -29,6 +32,7 @@ def judge(
         student: in eval mode.
         blocks: sequences it was not trained on.
         teacher: row numbers and ids (B, T) to what gives the teacher's logits on their told tokens.
+        vocabulary: entries of the law; None is all of the student's head.
     Returns:
         Arrays (N, T - 1) float32: nll, entropy, confidence [nats, nats, share], correct (0 or 1); with a teacher also
         teacher_nll, teacher_entropy, kl (teacher to student), overlap (sum of min(p, q): the chance that speculative
@@ -42,7 +46,7 @@ def judge(
             states, labels = losses.shifted(student.hidden(ids), ids)
             taught = teacher(rows, ids) if teacher else None
             parts = [
-                _judged(student.head(states[part]), labels[part], taught(part) if taught else None)
+                _judged(student.head(states[part])[:, :vocabulary], labels[part], taught(part) if taught else None)
                 for part in (slice(i, i + losses.CHUNK) for i in range(0, len(states), losses.CHUNK))
             ]
         found.append({name: torch.cat([p[name] for p in parts]).view(len(rows), -1).cpu().numpy() for name in parts[0]})

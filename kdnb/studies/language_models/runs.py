@@ -18,7 +18,7 @@ from kdnb.core.config import Identity
 from kdnb.core.device import precision
 from kdnb.core.store import Record
 from kdnb.experiment import records
-from kdnb.studies.language_models import caching, evaluation, models, training
+from kdnb.studies.language_models import caching, checks, evaluation, models, training
 from kdnb.studies.language_models.caching import Wanted
 from kdnb.studies.language_models.config import LMConfig
 from kdnb.studies.language_models.models import Language
@@ -77,9 +77,10 @@ def prepare(material: Material, arm: Arm) -> tuple[LMConfig, Language, Targets]:
         CacheMismatch: the cache is not what is asked for.
     """
     changes, teacher = dict(arm.changes), material.teacher
-    vocabulary = teacher.vocabulary if teacher else material.train.vocabulary
-    student = models.student(arm.student, teacher, vocabulary, changes.get("seed", 0))
+    rows = teacher.vocabulary if teacher else material.train.vocabulary
+    student = models.student(arm.student, teacher, rows, changes.get("seed", 0))
     models.check_head(student)
+    vocabulary = checks.common_vocabulary(student, teacher, material.train)
     if changes.get("alpha", 0) > 0 and changes.get("divergence") != "uniform":
         changes.setdefault("targets", "online")
     kind = precision(changes.get("precision", "auto"))
@@ -87,17 +88,12 @@ def prepare(material: Material, arm: Arm) -> tuple[LMConfig, Language, Targets]:
     if changes.get("targets", "none") != "none":
         if teacher is None:
             raise ValueError(f"targets {changes['targets']} need a teacher")
-        if student.vocabulary != teacher.vocabulary:
-            raise ValueError(
-                f"the student's head has {student.vocabulary:,} rows, the teacher's {teacher.vocabulary:,}; "
-                "kdnb lm check tells whether they can be brought together"
-            )
         changes |= {"teacher": teacher.name, "teacher_weights": material.teacher_weights}
-        targets = Online(teacher, kind)
+        targets = Online(teacher, kind, vocabulary)
     if changes.get("targets") == "cache":
         folder = caching.obtain(teacher, material.train, arm.cache or Wanted())  # type: ignore[arg-type]
         reader = Reader(folder, {"data": material.train.fingerprint, "teacher_weights": material.teacher_weights})
-        targets = Cached(reader, teacher, kind)
+        targets = Cached(reader, teacher, kind, vocabulary)
         changes["cache"] = reader.manifest.run_id()
     config = LMConfig(
         data=material.train.fingerprint,
@@ -105,6 +101,7 @@ def prepare(material: Material, arm: Arm) -> tuple[LMConfig, Language, Targets]:
         length=material.train.ids.shape[1],
         student=arm.student,
         student_weights=models.weights_hash(student.model),
+        vocabulary=vocabulary,
         **changes,
     )
     if isinstance(targets, Cached) and targets.reader.manifest.storage != "hidden":
@@ -141,9 +138,12 @@ def ensure(
 
     def make() -> records.Made:
         trained()
-        judged = judge(material, student)
-        metrics = {**dataclasses.asdict(evaluation.summary(judged)), "parameters": models.parameters(student.model)}
-        metrics = {name: value for name, value in metrics.items() if value == value}
+        judged = judge(material, student, config.vocabulary)
+        measured = {**dataclasses.asdict(evaluation.summary(judged)), "parameters": models.parameters(student.model)}
+        metrics: dict[str, Any] = {name: value for name, value in measured.items() if value == value}
+        if isinstance(targets, Cached):
+            manifest = targets.reader.manifest
+            metrics |= {name: getattr(manifest, name) for name in ("storage", "kept", "bytes_per_token")}
         arrays = {name: value.astype(np.float16) for name, value in judged.items()}
         return records.Made(arrays=arrays, metrics=metrics, history=thinned(trained.history))  # type: ignore[attr-defined]
 
@@ -153,17 +153,17 @@ def ensure(
     return config, record
 
 
-def judge(material: Material, student: Language) -> dict[str, np.ndarray]:
-    """A student on the held-out sequences, beside the teacher's law on them."""
+def judge(material: Material, student: Language, vocabulary: int) -> dict[str, np.ndarray]:
+    """A student on the held-out sequences, beside the teacher's law on them; of laws over so many entries."""
     reader = material.held_out_laws
     if reader is None or material.teacher is None:
-        return evaluation.judge(student, material.held_out)
-    laws = Cached(reader, material.teacher, "fp32")
+        return evaluation.judge(student, material.held_out, vocabulary=vocabulary)
+    laws = Cached(reader, material.teacher, "fp32", vocabulary)
 
     def taught(rows: np.ndarray, ids: Tensor) -> Callable[[slice], Tensor]:
         return laws(rows, ids, None)  # type: ignore[return-value] # of hidden states: a function
 
-    return evaluation.judge(student, material.held_out, taught)
+    return evaluation.judge(student, material.held_out, taught, vocabulary)
 
 
 def thinned(history: list[dict[str, float]], points: int = 100) -> list[dict[str, float]]:

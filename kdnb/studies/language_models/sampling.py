@@ -3,22 +3,23 @@
 import torch
 from torch import Tensor
 
+from kdnb.studies.language_models import sparse
 from kdnb.studies.language_models.models import Language
 
 
-def sample(language: Language, prompts: Tensor, new: int, *, seed: int, tau: float = 1.0) -> Tensor:
+def sample(language: Language, prompts: Tensor, new: int, *, key: tuple[int, ...], tau: float = 1.0) -> Tensor:
     """Prompts continued by draws from a model's own law: no top-k, no nucleus, which would bias every law on V > 50.
 
     Args:
         language: in eval mode.
         prompts: (B, P) int64, P >= 1.
         new: tokens drawn for each.
-        seed: decides the draws, whatever else the process has drawn.
+        key: integers that decide the draws, whatever else the process has drawn.
         tau: temperature of the law.
     Returns:
         (B, P + new); what follows an end-of-text token is drawn too, and for the caller to leave out.
     """
-    generator = torch.Generator(prompts.device).manual_seed(seed)
+    generator = sparse.generator(*key, device=prompts.device)
     ids, cache, fed = prompts, None, prompts
     with torch.no_grad():
         for _ in range(new):

@@ -5,6 +5,7 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import softmax
 
 from kdnb.studies.language_models.text import Blocks, smallest_dtype
 
@@ -13,27 +14,26 @@ BURN_IN = 200  # tokens left out, after which the chain forgets how it began
 
 @dataclass(frozen=True)
 class MarkovSource:
-    """Token t follows the pair before it with law P[a, b]; each law is drawn once from a Dirichlet distribution.
+    """Token t follows the pair (a, b) before it with law P[a, b] = softmax(scale (A_a + B_b) / sqrt 2).
+
+    A and B (V, V) are standard normal, drawn once: a table of V^2 laws that a small transformer can learn, since what
+    each token of the pair says adds up.
 
     vocabulary: V.
-    seed: of the laws.
-    concentration: of the Dirichlet; the smaller, the surer the next token.
-    order: tokens that the next one depends on, 1 or 2.
+    seed: of A and B.
+    scale: the larger, the surer the next token.
     """
 
     vocabulary: int = 64
     seed: int = 0
-    concentration: float = 0.05
-    order: int = 2
+    scale: float = 2.5
 
     @functools.cached_property
     def laws(self) -> np.ndarray:
-        """P (V, V, V) float64: laws[a, b] is the law of what follows a, b; of order 1 the same for every a."""
-        rng = np.random.default_rng((self.seed, self.vocabulary, self.order))
-        pairs = self.vocabulary**self.order
-        drawn = rng.dirichlet(np.full(self.vocabulary, self.concentration), size=pairs)
-        laws = drawn.reshape((self.vocabulary,) * self.order + (self.vocabulary,))
-        return laws if self.order == 2 else np.broadcast_to(laws, (self.vocabulary, *laws.shape))
+        """P (V, V, V) float64: laws[a, b] is the law of what follows a, b."""
+        rng = np.random.default_rng((self.seed, self.vocabulary))
+        first, second = rng.standard_normal((2, self.vocabulary, self.vocabulary))
+        return softmax(self.scale * (first[:, None] + second[None]) / np.sqrt(2), axis=-1)
 
     @functools.cached_property
     def stationary(self) -> np.ndarray:
@@ -77,7 +77,7 @@ class MarkovSource:
     def blocks(self, rows: int, length: int, seed: int) -> Blocks:
         """A text as sequences (rows, length), ids in place of words, without a separator."""
         ids = self.sample(rows * length, seed).reshape(rows, length).astype(smallest_dtype(self.vocabulary))
-        name = f"markov {self.vocabulary} {self.seed} {self.concentration:g} {self.order}"
+        name = f"markov {self.vocabulary} {self.seed} {self.scale:g}"
         return Blocks(ids, hashlib.sha256(name.encode()).hexdigest(), self.vocabulary)
 
 

@@ -14,6 +14,7 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -112,6 +113,14 @@ def sample(
     ids = torch.zeros_like(drawn).scatter_(-1, place, drawn)
     entropy = -(log_q.exp() * log_q).sum(dim=-1)
     return Sparse(ids, weights, torch.zeros_like(entropy), entropy)
+
+
+def generator(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator of its own for a key, such as (seed, example); any difference of keys is one of its draws.
+
+    (Seeding with seed * 2**40 + example would not do: torch's CPU generator reads the last 32 bits of a seed.)
+    """
+    return torch.Generator(device).manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
 
 def linear(variant: str, target: Sparse, vocabulary: int) -> Linear:

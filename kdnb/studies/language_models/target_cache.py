@@ -218,7 +218,7 @@ def _encoded(manifest: Manifest, example: int, states: Tensor, head: Callable) -
     if manifest.storage == "top_k":
         target = sparse.top_k(logits, manifest.kept, manifest.tau)
     else:
-        generator = torch.Generator(logits.device).manual_seed(manifest.seed * 2**40 + example)
+        generator = sparse.generator(manifest.seed, example, device=logits.device)
         target = sparse.sample(logits, manifest.kept, generator, exponent=manifest.exponent, tau=manifest.tau)
     stored = {
         "ids": _packed_ids(target.ids.cpu().numpy(), manifest.vocabulary),
@@ -336,17 +336,14 @@ def _hash_file(folder: Path, shard: int) -> Path:
     return folder / f"shard-{shard:05d}.json"
 
 
-def reconstruction(teacher_logits: Tensor, target: Sparse, variant: str = "uniform_tail") -> Tensor:
-    """KL(q || law rebuilt from what is stored) of each token [nats]: what the cache has lost; (N,).
+def reconstruction(teacher_logits: Tensor, target: Sparse) -> Tensor:
+    """KL(q || law rebuilt from the k entries kept, the tail spread evenly) of each token [nats]: what is lost; (N,).
 
     Args:
         teacher_logits: (N, V) at the cache's temperature.
-        target: what the cache gives back.
-        variant: uniform_tail, or sampled, whose missing entries share what mass is left over evenly.
+        target: what the cache gives back, of storage top_k.
     """
     log_q = log_law(teacher_logits)
-    outside = log_q.shape[-1] - target.ids.shape[-1]
-    left = target.tail if variant == "uniform_tail" else torch.zeros_like(target.tail)
-    rebuilt = (left / outside)[:, None].expand_as(log_q).scatter(-1, target.ids, target.weights)
-    rebuilt = rebuilt.clamp(min=torch.finfo(torch.float32).tiny)
+    spread = (target.tail / (log_q.shape[-1] - target.ids.shape[-1]))[:, None].expand_as(log_q)
+    rebuilt = spread.scatter(-1, target.ids, target.weights).clamp(min=torch.finfo(torch.float32).tiny)
     return (log_q.exp() * (log_q - (rebuilt / rebuilt.sum(dim=-1, keepdim=True)).log())).sum(dim=-1)

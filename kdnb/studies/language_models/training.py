@@ -49,12 +49,13 @@ class Online:
 
     teacher: Language
     kind: str
+    vocabulary: int
 
     def __call__(self, rows: np.ndarray, ids: Tensor, told: Tensor | None) -> Teacher:
         """See `Targets`."""
         with torch.no_grad(), autocast(self.kind):
             states, _ = losses.shifted(self.teacher.hidden(ids), ids, told)
-        return _head_of(self.teacher, states, self.kind)
+        return _head_of(self.teacher, states, self.kind, self.vocabulary)
 
 
 @dataclass(frozen=True)
@@ -64,20 +65,24 @@ class Cached:
     reader: Reader
     teacher: Language | None
     kind: str
+    vocabulary: int
 
     def __call__(self, rows: np.ndarray, ids: Tensor, told: Tensor | None) -> Sparse | Teacher:
         """See `Targets`."""
         if self.reader.manifest.storage != "hidden":
-            return self.reader.take(rows).to(ids.device)
+            found = self.reader.take(rows).to(ids.device)
+            if (last := int(found.ids.max())) >= self.vocabulary:
+                raise ValueError(f"vocabulary: the cache has token {last}, the student's law ends at {self.vocabulary}")
+            return found
         if self.teacher is None:
             raise ValueError("a cache of hidden states needs the teacher's head: give the teacher too")
-        return _head_of(self.teacher, self.reader.states(rows).to(ids.device), self.kind)
+        return _head_of(self.teacher, self.reader.states(rows).to(ids.device), self.kind, self.vocabulary)
 
 
-def _head_of(teacher: Language, states: Tensor, kind: str) -> Teacher:
+def _head_of(teacher: Language, states: Tensor, kind: str, vocabulary: int) -> Teacher:
     def logits(rows: slice) -> Tensor:
         with torch.no_grad(), autocast(kind):
-            return teacher.head(states[rows]).float()
+            return teacher.head(states[rows])[:, :vocabulary].float()
 
     return logits
 
@@ -161,17 +166,16 @@ def batch(config: LMConfig, student: Language, blocks: Blocks, step: int) -> tup
     ids = torch.from_numpy(blocks.ids[rows].astype(np.int64)).to(device())
     if config.targets != "on_policy" or np.random.default_rng((config.seed, step)).random() >= config.on_policy:
         return ids, rows, None
-    seed = config.seed * 2**32 + step
-    return _own_prefixes(config, student, ids, blocks.separator, seed, rows)
+    return _own_prefixes(config, student, ids, blocks.separator, (config.seed, step), rows)
 
 
 def _own_prefixes(  # noqa: PLR0913
-    config: LMConfig, student: Language, ids: Tensor, separator: int, seed: int, rows: np.ndarray
+    config: LMConfig, student: Language, ids: Tensor, separator: int, key: tuple[int, int], rows: np.ndarray
 ) -> tuple[Tensor, np.ndarray, Tensor]:
     """The first tokens of the text and what the student says after them, told up to its first separator."""
     training = student.model.training
     student.model.eval()  # no dropout while it samples
-    drawn = sampling.sample(student, ids[:, : config.prompt], config.length - config.prompt, seed=seed)
+    drawn = sampling.sample(student, ids[:, : config.prompt], config.length - config.prompt, key=key)
     student.model.train(training)
     own = drawn[:, config.prompt :]
     ended = (own == separator).long().cumsum(dim=1) - (own == separator).long() > 0
@@ -192,8 +196,9 @@ def _step(  # noqa: PLR0913
         with autocast(kind):
             hidden, labels = losses.shifted(student.hidden(ids[part]), ids[part], some)
         soft = targets(rows[part], ids[part], some)
-        head = student.head
-        loss = losses.from_hidden(learned, hidden, head.weight, labels, soft, bias=head.bias) / max(1, count)
+        weight, bias = student.head.weight[: config.vocabulary], student.head.bias
+        bias = bias[: config.vocabulary] if bias is not None else None
+        loss = losses.from_hidden(learned, hidden, weight, labels, soft, bias=bias) / max(1, count)
         loss.backward()
         total += loss.detach()
     return float(total)

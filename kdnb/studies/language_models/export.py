@@ -1,0 +1,64 @@
+"""A trained student as a folder of its own, with a card that says how it was made."""
+
+import shutil
+from pathlib import Path
+
+from kdnb import files
+from kdnb.core import store
+from kdnb.errors import NoRuns
+from kdnb.studies.language_models import divergences
+from kdnb.studies.language_models.config import LMConfig
+from kdnb.studies.language_models.runs import MODELS
+
+_TOLD = {
+    "nll": "NLL [nats]",
+    "perplexity": "perplexity",
+    "entropy": "entropy [nats]",
+    "kl": "KL to the teacher [nats]",
+    "agreement": "agreement with the teacher",
+    "acceptance": "expected acceptance as a draft",
+    "ece": "ECE",
+}
+
+
+def export(run_id: str, folder: Path) -> None:
+    """Copy a student: weights, config, tokenizer, and README.md, its card. Nothing of the training but what is told.
+
+    Args:
+        run_id: of a run whose student is on this machine.
+        folder: a new one, or an empty one.
+    Raises:
+        NoRuns: there is no such run, or its student is not here.
+        ValueError: the folder holds something.
+    """
+    source = MODELS / run_id / "model"
+    if not store.exists(run_id):
+        raise NoRuns(f"no run {run_id!r}; kdnb runs list shows what there is")
+    if not (source / "config.json").exists():
+        raise NoRuns(f"run {run_id} is stored without its student; kdnb lm train with its settings makes it again")
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder}: expected a new or an empty folder")
+    record = store.read(run_id)
+    config = LMConfig.from_record(record.config)
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(source, partial)
+    files.write_atomically(partial / "README.md", card(config, record.metrics).encode())
+    if folder.exists():
+        folder.rmdir()
+    partial.rename(folder)
+
+
+def card(config: LMConfig, metrics: dict) -> str:
+    """What a user of the student has to know: teacher, loss and its convention, budget, what was measured."""
+    rows = [f"| {words} | {metrics[name]:.4g} |" for name, words in _TOLD.items() if name in metrics]
+    lines = [f"# {config.run_id()}", "", f"A student ({config.student}) trained with kdnb: {config.method}."]
+    if config.targets != "none":
+        convention = divergences.DIVERGENCES[config.divergence].convention(config.tau)
+        lines += ["", f"Teacher: {config.teacher} (weights {config.teacher_weights[:16]}), targets: {config.targets}."]
+        lines += ["", "| the soft term | |", "|---|---|", f"| weight alpha | {config.alpha:g} |"]
+        lines += [f"| {name} | {value} |".replace("||", "\\|\\|") for name, value in convention.items()]
+    cost = metrics.get("cost", {})
+    lines += ["", f"Budget: {config.tokens:,} tokens in sequences of {config.length}, {cost.get('seconds', 0):,.0f} s "
+              f"on {cost.get('device', 'unknown')}.", "", "| on held-out text | |", "|---|---|", *rows, ""]  # fmt: skip
+    return "\n".join(lines)
