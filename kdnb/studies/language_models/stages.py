@@ -215,9 +215,9 @@ def experiments(profile: str = "cpu") -> list[Experiment]:
         one
         for seed in range(_SEEDS.get(profile, 3))
         for one in (
-            Conversion(language=MARKOV, vocabulary=32, arms=_ON_MARKOV, seed=seed, **size),
+            Conversion(language=MARKOV, arms=_ON_MARKOV, seed=seed, **size),
             Conversion(
-                language=MARKOV, vocabulary=32, teacher=STATE_SPACE, arms=(Arm(stages="1"),), seed=seed,
+                language=MARKOV, teacher=STATE_SPACE, arms=(Arm(stages="1"),), seed=seed,
                 **{"teacher_steps": 400, "steps": 400, **size},
             ),
             Conversion(language=RECALL, layers=2, arms=_ON_RECALL, seed=seed, **size),

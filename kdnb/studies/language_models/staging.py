@@ -162,14 +162,24 @@ class _Texts:
         """Of a training that is part of a record."""
         length = self.train.ids.shape[1]
         return LMConfig(
-            data=self.train.fingerprint, held_out=self.held_out.fingerprint, length=length,
-            student=student, student_weights=student, tokens=steps * batch * (length - 1), batch_size=batch,
-            lr=rate, precision="fp32", seed=seed, order_seed=seed, **changes,
-        )  # fmt: skip
+            data=self.train.fingerprint,
+            held_out=self.held_out.fingerprint,
+            length=length,
+            student=student,
+            student_weights=student,
+            vocabulary=self.train.vocabulary,
+            tokens=steps * batch * (length - 1),
+            batch_size=batch,
+            lr=rate,
+            precision="fp32",
+            seed=seed,
+            order_seed=seed,
+            **changes,
+        )
 
     def judged(self, student: Language, teacher: Language | None = None) -> dict[str, float]:
         """Means on held-out sequences."""
-        online = training.Online(teacher, "fp32") if teacher else None
+        online = training.Online(teacher, "fp32", teacher.vocabulary) if teacher else None
         laws = (lambda rows, ids: online(rows, ids, None)) if online else None
         judged = evaluation.judge(student, self.held_out, laws)
         means = {name: float(judged[name].mean(dtype=np.float64)) for name in judged}
@@ -217,7 +227,7 @@ def distil(experiment: Conversion, arm: Arm, teacher: Language, texts: _Texts) -
         taught: dict[str, Any] = {"teacher": "teacher", "teacher_weights": "teacher", "targets": "online", "alpha": 1.0}
         config = texts.config(arm.name, steps, rate, experiment.batch, seed, **taught)
         if stage == "3":
-            rows = training.fit(config, student, texts.train, training.Online(teacher, "fp32"))
+            rows = training.fit(config, student, texts.train, training.Online(teacher, "fp32", teacher.vocabulary))
             losses = [row["loss"] for row in rows]
         else:
             losses = align(config, stage, student, teacher, texts.train)

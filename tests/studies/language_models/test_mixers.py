@@ -130,7 +130,7 @@ def aligned(teacher, arm, stage, steps=150):
     """A student after one stage, its losses, and the sequences' config."""
     blocks = stages.recall_blocks(64, 12, 4, 24, 0)
     config = LMConfig(
-        data=blocks.fingerprint, held_out="", length=12, student="", student_weights="", batch_size=8,
+        data=blocks.fingerprint, held_out="", length=12, student="", student_weights="", vocabulary=24, batch_size=8,
         tokens=steps * 8 * 11, lr=2e-2, precision="fp32",
     )  # fmt: skip
     student = staging.convert(teacher, arm, 1)
@@ -256,7 +256,7 @@ def test_the_loop_trains_it_and_its_loss_falls(kind, teacher):
     models.check_head(language)
     blocks = stages.recall_blocks(64, 12, 4, 24, 0)
     config = LMConfig(
-        data=blocks.fingerprint, held_out="", length=12, student="", student_weights="", batch_size=8,
+        data=blocks.fingerprint, held_out="", length=12, student="", student_weights="", vocabulary=24, batch_size=8,
         tokens=40 * 8 * 11, lr=1e-2, precision="fp32",
     )  # fmt: skip
     before = {name: value.clone() for name, value in language.model.state_dict().items()}
