@@ -48,6 +48,21 @@ NEEDS_TORCH = {
     "studies.deviations.toys",
     "studies.deviations.trainers",
     "studies.deviations.zeroing",
+    "studies.language_models.caching",
+    "studies.language_models.checks",
+    "studies.language_models.divergences",
+    "studies.language_models.evaluation",
+    "studies.language_models.export",
+    "studies.language_models.gguf_weights",
+    "studies.language_models.losses",
+    "studies.language_models.models",
+    "studies.language_models.prefix_trainings",
+    "studies.language_models.runs",
+    "studies.language_models.sampling",
+    "studies.language_models.sparse",
+    "studies.language_models.sparse_trainings",
+    "studies.language_models.target_cache",
+    "studies.language_models.training",
 }
 SOURCES = sorted((paths.ROOT / "kdnb").rglob("*.py"))
 

@@ -1,0 +1,8 @@
+"""Which notebooks the study's run executes: all of them, on what is committed or small enough to be made at once."""
+
+NOTEBOOKS = ("70_word_and_sequence_kd", "71_sparse_targets")
+
+
+def steps(profile: str) -> list[tuple[str, dict]]:
+    """(notebook, parameters) in order."""
+    return [(notebook, {"profile": profile}) for notebook in NOTEBOOKS if profile != "paper"]
