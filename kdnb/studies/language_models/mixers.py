@@ -71,11 +71,6 @@ class StateSpaceMixer(nn.Module):
             self.decay.weight.zero_()
             self.decay.bias.copy_(-torch.linspace(_SLOW, _FAST, heads).logit())
 
-    @property
-    def of_matrix(self) -> list[nn.Parameter]:
-        """The weights that the matrix depends on."""
-        return [*self.read.parameters(), *self.write.parameters(), *self.decay.parameters()]
-
     def parts(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """log a (B, T, H), b and c (B, T, H, N) of hidden states (B, T, d)."""
         heads = (*hidden.shape[:2], self.heads, self.state)

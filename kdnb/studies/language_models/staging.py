@@ -128,16 +128,15 @@ def align(config: LMConfig, stage: str, student: Language, teacher: Language, bl
 
     Args:
         config: of the steps, batches and learning rate.
-        stage: "1" trains what the matrix is made of, "2" the whole mixer.
+        stage: "1" moves what the matrix is made of, since its loss has no gradient in values and output; "2" all.
         student: all its other weights stay as they are.
         teacher: frozen.
         blocks: sequences.
     """
     converted = _converted(student)
-    mixers = [layer.self_attn for _, layer in converted]
-    weights = [p for mixer in mixers for p in (mixer.of_matrix if stage == "1" else mixer.parameters())]
     student.model.requires_grad_(False)
-    optimizer = Optimizer(nn.ParameterList(weights).requires_grad_(True), config, "fp32")  # type: ignore[arg-type]
+    mixers = nn.ModuleList(layer.self_attn for _, layer in converted).requires_grad_(True)
+    optimizer = Optimizer(mixers, config, "fp32")  # type: ignore[arg-type] # of its settings it reads five
     losses = []
     for step in range(config.steps):
         ids, _, _ = training.batch(config, student, blocks, step)
