@@ -10,6 +10,8 @@ from kdnb.studies.language_models import divergences, evaluation, models, traini
 from kdnb.studies.language_models.models import Language
 from kdnb.studies.language_models.text import Blocks
 
+SLACK = 0.1  # nats by which a teacher may be worse than a uniform guess: untrained ones are, a misread one by far
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -125,6 +127,6 @@ def _measured(teacher: Language, blocks: Blocks | None, vocabulary: int) -> list
         judged = evaluation.judge(teacher, blocks, lambda rows, ids: online(rows, ids, None), vocabulary)
         nll = float(judged["nll"].mean())
         told = f"perplexity {math.exp(nll):,.1f} on {judged['nll'].size:,} tokens of your text"
-        fits = nll < math.log(vocabulary)
+        fits = nll < math.log(vocabulary) + SLACK
         found.append(Finding("teacher's likelihood", fits, told + ("" if fits else "; worse than a uniform guess")))
     return found

@@ -156,14 +156,15 @@ def _differentiated(logits: Tensor, rule: Callable[[Tensor], Tensor]) -> Part:
     return losses.detach(), gradient
 
 
-class _Head(torch.autograd.Function):
+class _Walk(torch.autograd.Function):
     """Sum of the losses of all tokens from hidden states and the head's weights, chunk by chunk.
 
     The gradient is made beside the loss: a chunk's logits are computed once and gone before the next one's are made.
     """
 
     @staticmethod
-    def forward(ctx, hidden: Tensor, weight: Tensor, bias: Tensor | None, part, chunk: int) -> Tensor:  # noqa: PLR0913
+    def forward(ctx, hidden: Tensor, weight: Tensor, bias: Tensor | None, told: tuple[Callable, int]) -> Tensor:
+        part, chunk = told
         wanted = [ctx.needs_input_grad[0], ctx.needs_input_grad[1], bias is not None and ctx.needs_input_grad[2]]
         gradients = [torch.zeros_like(t) if w else None for t, w in zip((hidden, weight, bias), wanted, strict=True)]
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
@@ -183,7 +184,7 @@ class _Head(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *outer: Tensor):
         saved = iter(ctx.saved_tensors)
-        return *(next(saved) * outer[0] if given else None for given in ctx.given), None, None
+        return *(next(saved) * outer[0] if given else None for given in ctx.given), None
 
 
 def _gather(gradients: list[Tensor | None], rows: slice, gradient: Tensor, states: Tensor, weight: Tensor) -> None:
@@ -200,15 +201,22 @@ def _gather(gradients: list[Tensor | None], rows: slice, gradient: Tensor, state
         in_bias += gradient.sum(dim=0)
 
 
-def from_hidden(  # noqa: PLR0913 - the head, the tokens, and what they are to learn
-    objective: Objective,
-    hidden: Tensor,
-    weight: Tensor,
-    labels: Tensor,
-    soft: Sparse | Teacher | None = None,
-    *,
-    bias: Tensor | None = None,
-    chunk: int = CHUNK,
+@dataclass(frozen=True)
+class Head:
+    """What makes logits of hidden states, a chunk of tokens at a time.
+
+    weight: (V, d).
+    bias: (V,), where it has one.
+    chunk: tokens whose logits are there at a time, the peak of memory.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    chunk: int = CHUNK
+
+
+def from_hidden(
+    objective: Objective, hidden: Tensor, head: Head, labels: Tensor, soft: Sparse | Teacher | None = None
 ) -> Tensor:
     """Sum over tokens of an objective's losses [nats]; a scalar that gradients flow from.
 
@@ -217,18 +225,16 @@ def from_hidden(  # noqa: PLR0913 - the head, the tokens, and what they are to l
     Args:
         objective: what is learned.
         hidden: (N, d) the student's last hidden states, padding left out.
-        weight: (V, d) of the student's head.
+        head: the student's.
         labels: (N,) the tokens that came next.
         soft: sparse targets of the N tokens, or what gives the teacher's logits of some of them.
-        bias: (V,) of the head, where it has one.
-        chunk: tokens at a time; their logits are the peak of memory.
     """
 
     def part(rows: slice, logits: Tensor) -> Part:
         taught = soft(rows) if callable(soft) else None if soft is None else soft[rows]
         return objective.part(logits, labels[rows], taught)
 
-    return _Head.apply(hidden, weight, bias, part, chunk)
+    return _Walk.apply(hidden, head.weight, head.bias, (part, head.chunk))
 
 
 def shifted(hidden: Tensor, ids: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:

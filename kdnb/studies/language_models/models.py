@@ -111,15 +111,17 @@ def load(spec: str, *, attention: str = "sdpa") -> Language:
         ModelUnavailable: it is not on this machine and the hub cannot be reached.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
     folder = _folder(spec)
+    logging.disable_progress_bar()  # of weights that are there in a second
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, KeyError):  # a student of generated ids has none
         tokenizer = None
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, attn_implementation=attention
+            folder, dtype=torch.float32, use_safetensors=True, attn_implementation=attention
         )
     except (OSError, ValueError, KeyError) as error:
         raise ModelUnavailable(f"{spec}: no causal language model can be loaded from it: {_first(error)}") from None

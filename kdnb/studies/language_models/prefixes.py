@@ -59,6 +59,10 @@ class Language(Identity):
 class Prefixes(Language):
     """Students of one teacher, one for each arm, from one start and at one budget of tokens."""
 
+    length: int = 32  # half of the others': six arms write, a token after another
+    rows: int = 3200
+    held_rows: int = 128
+    batch: int = 16
     arms: tuple[str, ...] = ARMS
     prompt: int = 8  # tokens of the text before teacher or student go on
     beams: int = 5

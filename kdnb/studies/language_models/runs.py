@@ -24,7 +24,7 @@ from kdnb.studies.language_models.config import LMConfig
 from kdnb.studies.language_models.models import Language
 from kdnb.studies.language_models.target_cache import Reader
 from kdnb.studies.language_models.text import Blocks
-from kdnb.studies.language_models.training import Cached, NoTargets, Online, OnStep, Targets
+from kdnb.studies.language_models.training import Cached, NoTargets, Online, OnStep, Targets, Watch
 
 MODELS = paths.OUTPUTS / "lm"  # states of trainings under way, and the students
 
@@ -128,9 +128,7 @@ def ensure(
 
     def trained() -> None:
         state = MODELS / config.run_id() / "state.safetensors"
-        history = training.fit(
-            config, student, material.train, targets, state=state, save_every=save_every, on_step=on_step
-        )
+        history = training.fit(config, student, material.train, targets, Watch(state, save_every, on_step))
         if keep:
             save(student, folder, config)
         state.unlink(missing_ok=True)
@@ -179,8 +177,11 @@ def model_folder(config: Identity) -> Path:
 
 def save(student: Language, folder: Path, config: LMConfig) -> None:
     """Write a student as a plain folder that `AutoModelForCausalLM` loads; whole or not at all."""
+    from transformers.utils import logging
+
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
+    logging.disable_progress_bar()
     student.model.save_pretrained(partial)  # type: ignore[operator]
     if student.tokenizer is not None:
         student.tokenizer.save_pretrained(partial)

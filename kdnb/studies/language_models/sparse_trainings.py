@@ -62,7 +62,7 @@ def make(one: SparseTargets) -> Made:
         if variant == ERM:
             anchor = student
         row = {"teacher_kl": summary.kl, **{name: getattr(summary, name) for name in MEASURES if name != "teacher_kl"}}
-        measured.append(row | gradient(one, anchor, teacher, held, variant, kept))
+        measured.append(row | gradient(one, anchor, teacher, held, (variant, kept)))
     own = asdict(evaluation.summary(evaluation.judge(teacher, held)))
     arrays = {name: np.array([row[name] for row in measured], dtype=np.float64) for name in (*MEASURES, *GRADIENT)}
     return Made(arrays=arrays, metrics={f"teacher_{name}": own[name] for name in ("nll", "entropy", "ece")})
@@ -75,10 +75,11 @@ def _laws(teacher: Language, text: Blocks) -> Tensor:
         return torch.cat([teacher.logits(part)[:, :-1] for part in parts])
 
 
-def gradient(  # noqa: PLR0913 - the two models, the text, and what is kept
-    one: SparseTargets, student: Language, teacher: Language, held: Blocks, variant: str, kept: int
+def gradient(
+    one: SparseTargets, student: Language, teacher: Language, held: Blocks, arm: tuple[str, int]
 ) -> dict[str, float]:
     """GRADIENT of a variant at a student: how far its gradient is from the whole law's, on 1,000 tokens or so."""
+    variant, kept = arm
     ids = torch.from_numpy(held.ids[:16].astype(np.int64))
     with torch.no_grad():
         hidden, labels = losses.shifted(student.hidden(ids), ids)

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -106,15 +106,22 @@ def order(config: LMConfig, rows: int, step: int) -> np.ndarray:
     return np.array([passes[int(n // rows)][n % rows] for n in wanted])
 
 
-def fit(  # noqa: PLR0913 - what is trained, what on, where its state lies, who hears of it
-    config: LMConfig,
-    student: Language,
-    blocks: Blocks,
-    targets: Targets,
-    *,
-    state: Path | None = None,
-    save_every: float = SAVE_SECONDS,
-    on_step: OnStep | None = None,
+@dataclass(frozen=True)
+class Watch:
+    """Who looks on.
+
+    state: file of the weights, the optimizer's state and the step; None keeps none.
+    every: seconds between two of them.
+    on_step: called after each optimiser step.
+    """
+
+    state: Path | None = None
+    every: float = SAVE_SECONDS
+    on_step: OnStep | None = None
+
+
+def fit(
+    config: LMConfig, student: Language, blocks: Blocks, targets: Targets, watch: Watch | None = None
 ) -> list[dict[str, float]]:
     """Train a student in place; returns rows of the history: step, tokens, mean loss [nats].
 
@@ -126,33 +133,32 @@ def fit(  # noqa: PLR0913 - what is trained, what on, where its state lies, who 
         student: on the training device.
         blocks: sequences trained on.
         targets: gives the teacher's law.
-        state: file of the weights, the optimizer's state and the step; None keeps none.
-        save_every: seconds between two of them.
-        on_step: called after each optimiser step.
+        watch: where the state lies, and who hears of each step.
     Raises:
         ValueError: blocks are not the config's data, or the state is of another run.
         FloatingPointError: the loss is not finite.
     """
     if blocks.fingerprint != config.data:
         raise ValueError(f"data: the sequences are {blocks.fingerprint}, the config says {config.data}")
-    kind = precision(config.precision)
-    set_up(kind)
+    watch = watch or Watch()
+    state = watch.state
+    set_up(precision(config.precision))
     optimizer = Optimizer(student.model, config, "fp32")  # type: ignore[arg-type] # of its settings it reads five
     history: list[dict[str, float]] = []
     begun = _restore(state, config, student, optimizer, history) if state else 0
     student.model.train()
-    clock, learned = _Clock(save_every), objective(config)
+    clock = _Clock(watch.every)
     for step in range(begun, config.steps):
         ids, rows, told = batch(config, student, blocks, step)
-        loss = _step(config, learned, student, targets, (ids, rows, told), kind)
+        loss = _step(config, student, targets, (ids, rows, told))
         if not math.isfinite(loss):
             raise FloatingPointError(
                 f"the loss of step {step + 1} is {loss}; a smaller learning rate than {config.lr}?"
             )
         optimizer.step(config.learning_rate(step))
         history.append({"step": step + 1, "tokens": (step + 1) * config.tokens_of_step, "loss": loss})
-        if on_step:
-            on_step(step + 1, config.steps, loss)
+        if watch.on_step:
+            watch.on_step(step + 1, config.steps, loss)
         if state and step + 1 < config.steps and clock.due():
             files.write_atomically(state, _packed(config, student, optimizer, step + 1, history), durable=True)
             clock.reset()
@@ -166,12 +172,13 @@ def batch(config: LMConfig, student: Language, blocks: Blocks, step: int) -> tup
     ids = torch.from_numpy(blocks.ids[rows].astype(np.int64)).to(device())
     if config.targets != "on_policy" or np.random.default_rng((config.seed, step)).random() >= config.on_policy:
         return ids, rows, None
-    return _own_prefixes(config, student, ids, blocks.separator, (config.seed, step), rows)
+    own, told = _own_prefixes(config, student, ids, blocks.separator, (config.seed, step))
+    return own, rows, told
 
 
-def _own_prefixes(  # noqa: PLR0913
-    config: LMConfig, student: Language, ids: Tensor, separator: int, key: tuple[int, int], rows: np.ndarray
-) -> tuple[Tensor, np.ndarray, Tensor]:
+def _own_prefixes(
+    config: LMConfig, student: Language, ids: Tensor, separator: int, key: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
     """The first tokens of the text and what the student says after them, told up to its first separator."""
     training = student.model.training
     student.model.eval()  # no dropout while it samples
@@ -180,14 +187,15 @@ def _own_prefixes(  # noqa: PLR0913
     own = drawn[:, config.prompt :]
     ended = (own == separator).long().cumsum(dim=1) - (own == separator).long() > 0
     told = torch.cat([torch.zeros_like(drawn[:, : config.prompt], dtype=torch.bool), ~ended], dim=1)
-    return drawn, rows, told
+    return drawn, told
 
 
-def _step(  # noqa: PLR0913
-    config: LMConfig, learned: Objective, student: Language, targets: Targets, data: Any, kind: str
+def _step(
+    config: LMConfig, student: Language, targets: Targets, data: tuple[Tensor, np.ndarray, Tensor | None]
 ) -> float:
     """Gradients of one optimiser step; the mean loss of its tokens [nats]. One count divides all micro batches."""
     ids, rows, told = data
+    learned, kind = objective(config), precision(config.precision)
     count = int(told[:, 1:].sum()) if told is not None else ids.shape[0] * (ids.shape[1] - 1)
     size, total = config.micro_batch or config.batch_size, torch.zeros((), device=ids.device)
     for start in range(0, len(ids), size):
@@ -198,7 +206,7 @@ def _step(  # noqa: PLR0913
         soft = targets(rows[part], ids[part], some)
         weight, bias = student.head.weight[: config.vocabulary], student.head.bias
         bias = bias[: config.vocabulary] if bias is not None else None
-        loss = losses.from_hidden(learned, hidden, weight, labels, soft, bias=bias) / max(1, count)
+        loss = losses.from_hidden(learned, hidden, losses.Head(weight, bias), labels, soft) / max(1, count)
         loss.backward()
         total += loss.detach()
     return float(total)

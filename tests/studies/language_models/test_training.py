@@ -17,7 +17,7 @@ from kdnb.studies.language_models.caching import Wanted
 from kdnb.studies.language_models.config import LMConfig
 from kdnb.studies.language_models.runs import Arm, Material
 from kdnb.studies.language_models.source import MarkovSource
-from kdnb.studies.language_models.training import NoTargets, Online
+from kdnb.studies.language_models.training import NoTargets, Online, Watch
 
 SOURCE = MarkovSource()
 
@@ -73,7 +73,7 @@ def test_the_first_step_of_erm_is_transformers_own_loss(train):
     ids, rows, told = training.batch(setting, one, train, 0)
     assert told is None
     assert (ids.numpy() == train.ids[rows]).all()
-    ours = training._step(setting, training.objective(setting), one, NoTargets(), (ids, rows, told), "fp32")
+    ours = training._step(setting, one, NoTargets(), (ids, rows, told))
     assert ours == pytest.approx(one.model(input_ids=ids, labels=ids).loss.item(), rel=1e-5)
     gradient = [p.grad.clone() for p in one.model.parameters()]
     one.model.zero_grad()
@@ -98,7 +98,9 @@ def test_targets_of_the_wrong_position_are_caught(train, teacher):
     laws = teacher.head(hidden)
     for roll, zero in ((0, True), (1, False)):
         taught = laws.roll(roll, 0)
-        loss = losses.from_hidden(learned, hidden, teacher.head.weight, labels, lambda rows, t=taught: t[rows])
+        loss = losses.from_hidden(
+            learned, hidden, losses.Head(teacher.head.weight), labels, lambda rows, t=taught: t[rows]
+        )
         assert (loss.abs().item() < 1e-3) == zero
 
 
@@ -109,10 +111,10 @@ def test_micro_batches_of_unequal_counts_are_one_batch(train, teacher):
     told = torch.ones_like(ids, dtype=torch.bool)
     told[0, 2:] = False
     settings = config(train, batch_size=2, micro_batch=1, length=100, alpha=1.0, targets="online", teacher_weights="x")
-    learned, online = training.objective(settings), Online(teacher, "fp32", 64)
+    online = Online(teacher, "fp32", 64)
     data = (ids, np.arange(2), told)
-    apart = training._step(settings, learned, one, online, data, "fp32")
-    whole = training._step(dataclasses.replace(settings, micro_batch=0), learned, two, online, data, "fp32")
+    apart = training._step(settings, one, online, data)
+    whole = training._step(dataclasses.replace(settings, micro_batch=0), two, online, data)
     assert apart == pytest.approx(whole, rel=1e-6)
     for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-7)
@@ -127,8 +129,7 @@ def test_what_is_not_told_changes_nothing(train, teacher):
     for padding in (0, 63):
         one = student()
         padded = torch.where(told, ids, padding)
-        learned, online = training.objective(setting), Online(teacher, "fp32", 64)
-        found.append(training._step(setting, learned, one, online, (padded, np.arange(2), told), "fp32"))
+        found.append(training._step(setting, one, Online(teacher, "fp32", 64), (padded, np.arange(2), told)))
         found.append(torch.cat([p.grad.flatten() for n, p in one.model.named_parameters() if "layers" in n]))
     assert found[0] == found[2]
     torch.testing.assert_close(found[1], found[3], rtol=0, atol=0)
@@ -139,7 +140,7 @@ def test_nothing_told_moves_nothing(train):
     ids = torch.from_numpy(train.ids[:2].astype(np.int64))
     told = torch.zeros_like(ids, dtype=torch.bool)
     setting = config(train, batch_size=2)
-    loss = training._step(setting, training.objective(setting), one, NoTargets(), (ids, np.arange(2), told), "fp32")
+    loss = training._step(setting, one, NoTargets(), (ids, np.arange(2), told))
     assert loss == 0
     assert all(p.grad is None or (p.grad == 0).all() for p in one.model.parameters())
 
@@ -225,8 +226,8 @@ train = MarkovSource().blocks(64, 16, 0)
 student = models.student("llama-1x32", None, 64, 0)
 config = LMConfig(data=train.fingerprint, held_out="", length=16, student="s", student_weights="", vocabulary=64,
                   tokens=120 * 40, batch_size=8, lr=1e-2, precision="fp32")
-training.fit(config, student, train, training.NoTargets(), state=Path(sys.argv[1]), save_every=0.0,
-             on_step=lambda step, steps, loss: print(step, flush=True))
+watch = training.Watch(Path(sys.argv[1]), 0.0, lambda step, steps, loss: print(step, flush=True))
+training.fit(config, student, train, training.NoTargets(), watch)
 print(models.weights_hash(student.model), flush=True)
 """
 
@@ -283,8 +284,8 @@ def test_a_state_of_another_run_and_other_data_are_refused(train, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        training.fit(config(train), student(), train, NoTargets(), state=state, save_every=0.0, on_step=stop)
+        training.fit(config(train), student(), train, NoTargets(), Watch(state, 0.0, stop))
     with pytest.raises(ValueError, match="is the state of"):
-        training.fit(config(train, lr=2e-2), student(), train, NoTargets(), state=state)
+        training.fit(config(train, lr=2e-2), student(), train, NoTargets(), Watch(state))
     with pytest.raises(ValueError, match="data: the sequences are"):
         training.fit(config(train), student(), SOURCE.blocks(40, 16, 9), NoTargets())

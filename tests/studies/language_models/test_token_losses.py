@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kdnb.studies.language_models import losses, sparse
 from kdnb.studies.language_models.divergences import DIVERGENCES, between, check, divergence
-from kdnb.studies.language_models.losses import Objective
+from kdnb.studies.language_models.losses import Head, Objective
 from kdnb.studies.language_models.sparse import Sparse
 
 T = torch.tensor([[0.5, 0.2, 0.15, 0.1, 0.05]], dtype=torch.float64)
@@ -95,6 +95,7 @@ def test_a_law_is_no_distance_from_itself_in_bf16(name):
     [("truncate", 0.174320), ("tail_bucket", 0.088015), ("renorm", 0.605703), ("conditional", 0.094878)],
 )
 def test_variants_have_their_known_values(variant, value):
+    """T14.2b."""
     assert sparse.sparse_divergence(variant, kept(T, 2), S.log()).item() == pytest.approx(value, abs=1e-6)
     assert divergence("forward_kl", T.log(), S.log()).item() == pytest.approx(0.096510, abs=1e-6)
 
@@ -132,6 +133,7 @@ def minimum(variant, target, size=5, steps=4000):
 
 
 def test_optima_of_the_variants():
+    """T14.2."""
     target = kept(T, 2)
     renorm = minimum("renorm", target)
     torch.testing.assert_close(renorm[:2], torch.tensor([0.714286, 0.285714]).double(), atol=2e-3, rtol=0)
@@ -150,6 +152,7 @@ def test_optima_of_the_variants():
 
 @pytest.mark.parametrize("exponent", [1.0, 0.5])
 def test_samples_are_unbiased(exponent):
+    """T14.2, the mean of sampled targets."""
     generator, n = torch.Generator().manual_seed(0), 20_000
     target = sparse.sample(T.float().log().expand(n, -1), 4, generator, exponent=exponent)
     found = torch.zeros(n, 5).scatter_add_(-1, target.ids, target.weights)
@@ -202,7 +205,7 @@ def test_chunked_equals_dense_in_value_and_gradient(objective, form, chunk):
         pytest.skip("variants are of sparse targets")
     hidden, weight, bias, labels, teacher, target = material(objective)
     soft = target if form == "sparse" else (lambda rows: teacher[rows])
-    ours = losses.from_hidden(objective, hidden, weight, labels, soft, bias=bias, chunk=chunk)
+    ours = losses.from_hidden(objective, hidden, Head(weight, bias, chunk), labels, soft)
     found = torch.autograd.grad(ours / 5, (hidden, weight, bias))
     dense = objective.losses(hidden @ weight.T + bias, labels, target if form == "sparse" else teacher).sum()
     torch.testing.assert_close(ours, dense, rtol=1e-5, atol=1e-4)
@@ -213,16 +216,16 @@ def test_chunked_equals_dense_in_value_and_gradient(objective, form, chunk):
 def test_erm_and_ls_are_torchs_own():
     hidden, weight, _, labels, _, _ = material(Objective())
     logits = hidden @ weight.T
-    ours = losses.from_hidden(Objective(), hidden, weight, labels)
+    ours = losses.from_hidden(Objective(), hidden, Head(weight), labels)
     torch.testing.assert_close(ours, F.cross_entropy(logits, labels, reduction="sum"))
-    smoothed = losses.from_hidden(Objective(alpha=0.1, divergence="uniform"), hidden, weight, labels)
+    smoothed = losses.from_hidden(Objective(alpha=0.1, divergence="uniform"), hidden, Head(weight), labels)
     torch.testing.assert_close(smoothed, F.cross_entropy(logits, labels, reduction="sum", label_smoothing=0.1))
 
 
 def test_no_token_gives_zero_loss_and_gradient():
     hidden = torch.zeros(0, 4, requires_grad=True)
     weight = torch.randn(7, 4, requires_grad=True)
-    loss = losses.from_hidden(Objective(), hidden, weight, torch.zeros(0, dtype=torch.int64))
+    loss = losses.from_hidden(Objective(), hidden, Head(weight), torch.zeros(0, dtype=torch.int64))
     loss.backward()
     assert loss.item() == 0
     assert (weight.grad == 0).all()

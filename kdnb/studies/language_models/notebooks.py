@@ -1,0 +1,14 @@
+"""Which notebooks the study's run executes: all of them, on what is committed or small enough to be made at once."""
+
+NOTEBOOKS = (
+    "70_word_and_sequence_kd",
+    "71_sparse_targets",
+    "72_speculative_decoding",
+    "73_state_space_student",
+    "74_cost_of_distillation",
+)
+
+
+def steps(profile: str) -> list[tuple[str, dict]]:
+    """(notebook, parameters) in order."""
+    return [(notebook, {"profile": profile}) for notebook in NOTEBOOKS if profile != "paper"]

@@ -1,0 +1,233 @@
+"""`kdnb lm` on a folder with a model and a file of text: check, cache, train, export, and what it refuses."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from command import last_json, process
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+
+from kdnb.studies.language_models import models as language_models
+
+WORDS = [
+    "the",
+    "a",
+    "of",
+    "in",
+    "sun",
+    "moon",
+    "rain",
+    "wind",
+    "sea",
+    "hill",
+    "sings",
+    "falls",
+    "turns",
+    "shines",
+    "old",
+]
+
+
+def tokenizer(words=WORDS):
+    vocabulary = {word: i for i, word in enumerate(["<unk>", "<eos>", ".", *words])}
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>", eos_token="<eos>")
+
+
+def folder(path, rows, words=WORDS, seed=0):
+    """A model of some rows in its head, with its tokenizer."""
+    values = {"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2}
+    one = language_models.from_config(values, rows, seed, tokenizer(words))
+    one.model.save_pretrained(path)
+    one.tokenizer.save_pretrained(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """A file of 60 documents."""
+    path = tmp_path_factory.mktemp("text") / "mine.jsonl"
+    draws = torch.randint(len(WORDS), (60, 80), generator=torch.Generator().manual_seed(0)).tolist()
+    lines = [json.dumps({"text": " ".join(WORDS[i] for i in row) + " ."}) for row in draws]
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    return folder(tmp_path_factory.mktemp("models") / "teacher", rows=32)
+
+
+@pytest.fixture
+def lm(kdnb, monkeypatch, tmp_path):
+    """lm(*words): kdnb lm in this process."""
+    from kdnb.studies.language_models import export, runs, target_cache
+
+    for module in (runs, export):
+        monkeypatch.setattr(module, "MODELS", tmp_path / "lm")
+    monkeypatch.setattr(target_cache, "FOLDER", tmp_path / "targets")
+    return lambda *words: kdnb("lm", *words)
+
+
+def test_a_pair_that_fits(lm, teacher, text, tmp_path):
+    student = folder(tmp_path / "student", rows=40, seed=1)
+    code, out, err = lm("check", teacher, student, "--data", text, "--length", 16, "--json")
+    assert code == 0, err
+    found = {one["what"]: one for one in last_json(out)["findings"]}
+    assert "the law of the first 32 is learned" in found["vocabulary"]["why"]
+    assert "perplexity" in found["teacher's likelihood"]["why"]
+    assert all(one["fits"] is not False for one in found.values())
+
+
+def test_another_tokenizer_is_refused_with_its_reason(lm, teacher, tmp_path):
+    other = folder(tmp_path / "other", rows=32, words=WORDS[::-1])
+    code, out, err = lm("check", teacher, other)
+    assert code == 2
+    assert "tokens have another id or none" in err
+    assert "GOLD" in err
+    assert "DOES NOT FIT" in out
+    small = folder(tmp_path / "small", rows=10)
+    code, _, err = lm("check", teacher, small)
+    assert code == 2
+    assert "vocabulary" in err
+
+
+def test_capped_logits_are_refused(teacher):
+    one = language_models.load(teacher)
+
+    class Capped(torch.nn.Module):
+        def forward(self, **inputs):
+            out = one.model(**inputs)
+            out.logits = 2 * torch.tanh(5 * out.logits)
+            return out
+
+    capped = Capped()
+    capped.base_model, capped.get_output_embeddings = one.model.base_model, one.model.get_output_embeddings
+    with pytest.raises(ValueError, match="are not its head applied"):
+        language_models.check_head(dataclasses.replace(one, model=capped))
+
+
+TRAIN = ("--student", "cut-1", "--length", "16", "--tokens", "1200", "--batch-size", "4", "--kept", "8")
+
+
+def test_train_export_and_load(lm, teacher, text, tmp_path):
+    words = ("train", "--teacher", teacher, "--data", text, *TRAIN, "--alpha", "0.9", "--targets", "cache", "--json")
+    code, out, err = lm(*words)
+    assert code == 0, err
+    result = last_json(out)
+    assert {"perplexity", "entropy", "kl", "acceptance", "ece", "agreement"} <= set(result)
+    again = last_json(lm(*words)[1])
+    assert again == result
+    target = tmp_path / "mine"
+    assert lm("export", result["run_id"], target)[0] == 0
+    student = AutoModelForCausalLM.from_pretrained(target)
+    assert len(student.model.layers) == 1
+    card = (target / "README.md").read_text()
+    assert "tau squared" in card
+    assert f"{result['perplexity']:.4g}" in card
+    main, words = AutoModelForCausalLM.from_pretrained(teacher), AutoTokenizer.from_pretrained(target)
+    ids = words("the sun shines", return_tensors="pt").input_ids
+    draft = {"assistant_model": student, "do_sample": False, "max_new_tokens": 8, "pad_token_id": 0}
+    plain = main.generate(ids, do_sample=False, max_new_tokens=8, pad_token_id=0)
+    assert (main.generate(ids, **draft) == plain).all()
+    code, _, err = lm("export", result["run_id"], target)
+    assert code == 2
+    assert "expected a new or an empty folder" in err
+
+
+@pytest.mark.parametrize("more", [(), ("--alpha", "0.1", "--divergence", "uniform")], ids=["erm", "ls"])
+def test_students_without_a_teachers_law(lm, teacher, text, more):
+    result = last_json(lm("train", "--teacher", teacher, "--data", text, *TRAIN, *more, "--json")[1])
+    assert result["run_id"].startswith("lm-ls" if more else "lm-erm")
+
+
+def make(lm, teacher, text, *more):
+    return lm("cache", "make", "--teacher", teacher, "--data", text, "--length", "16", "--kept", "8", *more, "--json")
+
+
+def test_the_cache_of_a_command(lm, teacher, text, tmp_path):
+    code, out, err = make(lm, teacher, text, "--shard-rows", "32")
+    assert code == 0, err
+    told = last_json(out)
+    before = {name: (tmp_path / "targets" / told["folder"] / name).read_bytes() for name in os.listdir(told["folder"])}
+    assert lm("cache", "verify", told["folder"])[0] == 0
+    for shard in (0, 1):
+        (tmp_path / "targets" / told["folder"] / f"shard-{shard:05d}.json").unlink()
+    code, out, err = lm("cache", "verify", told["folder"])
+    assert code == 2
+    assert "2 shards missing" in err
+    for i in (2, 1):
+        assert make(lm, teacher, text, "--shard-rows", "32", "--engine", "shard", "--shard", f"{i}/2")[0] == 0
+    after = {name: (tmp_path / "targets" / told["folder"] / name).read_bytes() for name in os.listdir(told["folder"])}
+    assert after == before
+    broken = tmp_path / "targets" / told["folder"] / "shard-00000.safetensors"
+    broken.write_bytes(broken.read_bytes()[:-1] + b"\x07")
+    code, out, err = lm("cache", "verify", told["folder"])
+    assert code == 2
+    assert "corrupt: 0" in out
+
+
+@pytest.mark.slow
+def test_ray_makes_the_same_cache(teacher, text, tmp_path):
+    pytest.importorskip("ray")
+    words = ["lm", "cache", "make", "--teacher", teacher, "--data", text, "--length", "16", "--kept", "8", "--json"]
+    found = {}
+    for engine in (["--engine", "inline", "--threads", "1"], ["--engine", "ray", "--workers", "1", "--threads", "1"]):
+        done = process(*words, *engine, "--shard-rows", "100", outputs=tmp_path / engine[1])
+        assert done.returncode == 0, done.stderr
+        where = last_json(done.stdout)["folder"]
+        found[engine[1]] = {path.name: path.read_bytes() for path in sorted(Path(where).iterdir())}
+    assert found["inline"] == found["ray"]
+
+
+def test_what_a_cache_takes(lm):
+    words = ("--tokens", "1000000000", "--vocabulary", "32000", "--width", "4096", "--length", "1000001")
+    told = last_json(lm("cache", "plan", *words, "--json")[1])
+    assert told["top_k"]["bytes_per_token"] == 260
+    assert told["hidden"]["bytes_per_token"] == 8192
+    assert told["top_k"]["dense_bytes"] == pytest.approx(64e12, rel=1e-2)
+
+
+MISTAKES = {
+    "no such file": (("--data", "nowhere.txt"), "no such file or folder"),
+    "no such column": (("--column", "body"), "no column 'body'"),
+    "too short": (("--length", "100000"), "fewer than one sequence"),
+    "storage": (("--alpha", "1", "--targets", "cache", "--storage", "all"), "storage must be one of"),
+    "divergence": (("--alpha", "1", "--divergence", "kl"), "divergence must be one of"),
+    "variant": (
+        ("--alpha", "1", "--targets", "cache", "--divergence", "reverse_kl", "--variant", "renorm"), "tail_bucket",
+    ),
+    "layers": (("--student", "cut-9"), "a cut keeps 1 to 2 layers"),
+    "student": (("--student", "cut6"), "no such folder"),
+    "teacher": (("--teacher", "org/model"), "named with its commit"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_line(lm, teacher, text, name):
+    more, words = MISTAKES[name]
+    given = {
+        "--teacher": teacher,
+        "--data": text,
+        "--student": "cut-1",
+        "--length": "16",
+        "--tokens": "1200",
+        "--kept": "8",
+    }
+    given |= dict(zip(more[::2], more[1::2], strict=True))
+    code, _, err = lm("train", *(word for pair in given.items() for word in pair))
+    assert code == 2
+    assert words in err
+    assert err.startswith("kdnb: ")
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_an_unknown_run_is_not_exported(lm, tmp_path):
+    code, _, err = lm("export", "lm-kd-s0-000000000000", tmp_path / "out")
+    assert code == 2
+    assert "no run" in err
