@@ -25,11 +25,11 @@ from kdnb.studies.language_models.caching import Wanted
 from kdnb.studies.language_models.config import LMConfig
 from kdnb.studies.language_models.cost import Transformer
 from kdnb.studies.language_models.cost_records import LOSSES, WAYS, CostClock, CostPeak
-from kdnb.studies.language_models.losses import Objective
+from kdnb.studies.language_models.losses import Head, Objective
 from kdnb.studies.language_models.models import Language
 from kdnb.studies.language_models.sparse import Sparse
 from kdnb.studies.language_models.text import Blocks
-from kdnb.studies.language_models.training import Cached, NoTargets, Online, Targets
+from kdnb.studies.language_models.training import Cached, NoTargets, Online, Targets, Watch
 
 
 def language(shape: Transformer, seed: int = 0, attention: str = "sdpa") -> Language:
@@ -113,7 +113,7 @@ def _ways(one: CostClock, folder: Path) -> dict[str, Callable[[], list[float]]]:
             precision="fp32", seed=one.seed, **taught,
         )  # fmt: skip
         times: list[float] = []
-        training.fit(config, student, blocks, targets, training.Watch(on_step=lambda *_: times.append(_now())))
+        training.fit(config, student, blocks, targets, Watch(on_step=lambda *_: times.append(_now())))
         return np.diff(times).tolist()
 
     return {way: lambda kind=kind, targets=targets: timed(kind, targets) for way, (kind, targets) in kinds.items()}  # type: ignore[misc]
@@ -170,7 +170,7 @@ def loss_of(one: CostPeak, how: str) -> Callable[[slice], None]:
             loss = plain_kl(hidden[rows] @ weight.T, taught[rows] @ teacher.T)
         else:
             soft = target[rows] if how == cost.KEPT else lambda chunk: taught[rows][chunk] @ teacher.T
-            loss = losses.from_hidden(rule, hidden[rows], losses.Head(weight, chunk=one.chunk), ids[rows, 0], soft)
+            loss = losses.from_hidden(rule, hidden[rows], Head(weight, chunk=one.chunk), ids[rows, 0], soft)
         loss.backward()
         weight.grad = hidden.grad = None
 
