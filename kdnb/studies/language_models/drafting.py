@@ -56,9 +56,11 @@ class Pair:
 class Counts:
     """What calls of the target gave.
 
-    calls: how many. tokens: made in them.
-    reached, accepted, overlap: (gamma,) of each drafted place: how often all before it were accepted, how often it was
-        too, and the sum of sum min(p, q) where it was reached.
+    calls: how many.
+    tokens: made in them.
+    reached: (gamma,) of each drafted place, how often all before it were accepted.
+    accepted: (gamma,) how often it was too.
+    overlap: (gamma,) the sum of sum min(p, q) where it was reached.
     """
 
     gamma: int
