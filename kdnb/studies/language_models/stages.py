@@ -218,7 +218,7 @@ def experiments(profile: str = "cpu") -> list[Experiment]:
             Conversion(language=MARKOV, arms=_ON_MARKOV, seed=seed, **size),
             Conversion(
                 language=MARKOV, teacher=STATE_SPACE, arms=(Arm(stages="1"),), seed=seed,
-                **{"teacher_steps": 400, "steps": 400, **size},
+                **{"teacher_steps": 400, **size},
             ),
             Conversion(language=RECALL, layers=2, arms=_ON_RECALL, seed=seed, **size),
             Beside(seed=seed, **common, **few),
