@@ -56,7 +56,7 @@ def test_drafts():
         ("H14.4a", "forward KL, text", "ERM, text"),
         ("H14.4b", "forward KL, target's samples", "ERM, target's samples"),
     ):
-        assert ledger().loc[name].effect == pytest.approx(100 * (mean[better] - mean[worse]))
+        assert ledger().loc[name].effect == pytest.approx(mean[better] - mean[worse])
 
 
 def test_state_space():
