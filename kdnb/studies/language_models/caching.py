@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 
 from kdnb import paths
 from kdnb.core.device import autocast, precision, set_up
 from kdnb.errors import Passing, Unfinished, one_line, retry_of
-from kdnb.experiment.obtain import lock
 from kdnb.studies.language_models import models, target_cache
 from kdnb.studies.language_models.models import Language
 from kdnb.studies.language_models.sparse import bytes_per_token
@@ -116,7 +116,7 @@ def make_here(folder: Path, teacher: Callable[[], Language], shards: Any, say: S
     for shard in shards:
         if target_cache.has(folder, shard):
             continue
-        with lock(f"{manifest.run_id()}-{shard}"):
+        with _lock(folder, shard):
             if target_cache.has(folder, shard):
                 continue
             started, language = time.perf_counter(), teacher()
@@ -124,6 +124,13 @@ def make_here(folder: Path, teacher: Callable[[], Language], shards: Any, say: S
             spent = time.perf_counter() - started
             rate = len(manifest.rows_of(shard)) * manifest.length / spent
             say(f"shard {shard + 1} of {manifest.shards}: {spent:.1f} s, {rate:,.0f} tokens/s")
+
+
+def _lock(folder: Path, shard: int) -> FileLock:
+    """What a process holds while it makes a shard, beside the cache; freed by the system when it dies."""
+    locks = folder.with_name(f".{folder.name}.locks")
+    locks.mkdir(parents=True, exist_ok=True)
+    return FileLock(locks / str(shard))
 
 
 def _parts(teacher: Language, kind: str) -> tuple[Callable, Callable]:
