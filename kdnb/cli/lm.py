@@ -86,7 +86,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a student: on labels, or on a teacher's law. Killed and started again it goes on; done, it is loaded."""
-    from kdnb.studies.language_models import models, runs
+    from kdnb.studies.language_models import evaluation, models, runs
     from kdnb.studies.language_models.caching import Wanted
 
     runs.threads(threads)
@@ -102,6 +102,10 @@ def train(
         config, record = runs.ensure(runs.Material(parts["train"], held, source), arm, keep=True, on_step=progress.step)
     told = {name: value for name, value in record.metrics.items() if isinstance(value, int | float)}
     _tell(config.run_id(), told)
+    if source is not None:
+        for row in evaluation.by_teacher_entropy(record.arrays):
+            where = f"{row['from']:g} to {row['to']:g} nats, {row['share']:.0%} of the tokens"
+            print(f"  kl where the teacher has {where}: {row['mean']:.3f} nats")
     print(f"student: {runs.model_folder(config)}")
     finish(as_json, {"run_id": config.run_id(), "model": str(runs.model_folder(config)), **told})
 

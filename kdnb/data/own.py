@@ -34,7 +34,11 @@ def read(own: OwnData) -> tuple[Task, pd.DataFrame]:
         ValueError: one line naming file, column or row, and what was expected.
     """
     path, text, text2, label, validation, test = own.path, own.text, own.text2, own.label, own.validation, own.test
-    parts = {"train": _table(path), "validation": validation and _table(validation), "test": test and _table(test)}
+    parts = {
+        "train": read_table(path),
+        "validation": validation and read_table(validation),
+        "test": test and read_table(test),
+    }
     parts = {
         split: _columns(table, where, text, text2, label)
         for (split, table), where in zip(parts.items(), (path, validation, test), strict=True)
@@ -56,7 +60,7 @@ def read(own: OwnData) -> tuple[Task, pd.DataFrame]:
     return task, pd.concat([part.assign(split=split) for split, part in parts.items()], ignore_index=True)
 
 
-def _table(path: str) -> pd.DataFrame:
+def read_table(path: str) -> pd.DataFrame:
     """A file as strings; quoted fields in CSV, plain tabs in TSV."""
     kind = Path(path).suffix.lower()
     if kind not in (".csv", ".tsv", ".parquet"):

@@ -119,6 +119,7 @@ def test_train_export_and_load(lm, teacher, text, tmp_path):
     words = ("train", "--teacher", teacher, "--data", text, *TRAIN, "--alpha", "0.9", "--targets", "cache", "--json")
     code, out, err = lm(*words)
     assert code == 0, err
+    assert "kl where the teacher has" in out
     result = last_json(out)
     assert {"perplexity", "entropy", "kl", "acceptance", "ece", "agreement"} <= set(result)
     again = last_json(lm(*words)[1])

@@ -17,7 +17,6 @@ from kdnb.core.device import autocast, precision, set_up
 from kdnb.errors import Passing, Unfinished, one_line, retry_of
 from kdnb.studies.language_models import models, target_cache
 from kdnb.studies.language_models.models import Language
-from kdnb.studies.language_models.sparse import bytes_per_token
 from kdnb.studies.language_models.target_cache import CacheMismatch, Manifest
 from kdnb.studies.language_models.text import Blocks
 from kdnb.sweeps import ray as cluster
@@ -39,9 +38,14 @@ class Wanted:
     precision: str = "auto"
 
 
-def manifest_of(teacher: Language, blocks: Blocks, wanted: Wanted) -> Manifest:
+def manifest_of(teacher: Language, blocks: Blocks, wanted: Wanted, weights: str = "") -> Manifest:
     """The manifest of a teacher's targets on some sequences.
 
+    Args:
+        teacher: whose law is kept.
+        blocks: the sequences.
+        wanted: how it is stored.
+        weights: `models.weights_hash` of the teacher, where it is known already.
     Raises:
         ValueError: a setting makes no sense, or the sequences are of another tokenizer than the teacher's.
     """
@@ -51,7 +55,7 @@ def manifest_of(teacher: Language, blocks: Blocks, wanted: Wanted) -> Manifest:
     width = teacher.head.weight.shape[1]
     return Manifest(
         teacher=teacher.name,
-        teacher_weights=models.weights_hash(teacher.model),
+        teacher_weights=weights or models.weights_hash(teacher.model),
         tokenizer=own,
         chat_template=models.template_hash(teacher.tokenizer),
         vocabulary=teacher.vocabulary,
@@ -70,11 +74,12 @@ def manifest_of(teacher: Language, blocks: Blocks, wanted: Wanted) -> Manifest:
     )
 
 
-def obtain(teacher: Language, blocks: Blocks, wanted: Wanted, say: Say = lambda _: None) -> Path:
-    """The folder of a cache, whole: what is missing of it is made here; raises as `target_cache.begin`."""
-    manifest = manifest_of(teacher, blocks, wanted)
+def obtain(teacher: Language, blocks: Blocks, wanted: Wanted, weights: str = "") -> Path:
+    """The folder of a cache, whole: what is missing of it is made here; arguments as `manifest_of`, raises as
+    `target_cache.begin`."""
+    manifest = manifest_of(teacher, blocks, wanted, weights)
     folder = target_cache.begin(manifest, blocks)
-    make_here(folder, lambda: teacher, range(manifest.shards), say)
+    make_here(folder, lambda: teacher, range(manifest.shards), lambda _: None)
     return folder
 
 
@@ -112,15 +117,16 @@ def make(folder: Path, spec: str, how: How, say: Say) -> None:
 
 def make_here(folder: Path, teacher: Callable[[], Language], shards: Any, say: Say) -> None:
     """Make those of some shards that are missing, in this process."""
-    manifest = target_cache.read_manifest(folder)
-    for shard in shards:
-        if target_cache.has(folder, shard):
-            continue
+    missing = [shard for shard in shards if not target_cache.has(folder, shard)]
+    if not missing:
+        return
+    manifest, ids = target_cache.read_manifest(folder), target_cache.tokens(folder).ids
+    for shard in missing:
         with _lock(folder, shard):
             if target_cache.has(folder, shard):
                 continue
             started, language = time.perf_counter(), teacher()
-            target_cache.make_shard(folder, shard, *_parts(language, manifest.precision))
+            target_cache.make_shard(folder, shard, ids, _passes(language, manifest.precision))
             spent = time.perf_counter() - started
             rate = len(manifest.rows_of(shard)) * manifest.length / spent
             say(f"shard {shard + 1} of {manifest.shards}: {spent:.1f} s, {rate:,.0f} tokens/s")
@@ -133,8 +139,8 @@ def _lock(folder: Path, shard: int) -> FileLock:
     return FileLock(locks / str(shard))
 
 
-def _parts(teacher: Language, kind: str) -> tuple[Callable, Callable]:
-    """What `target_cache.make_shard` calls."""
+def _passes(teacher: Language, kind: str) -> tuple[Callable, Callable]:
+    """Body and head of a teacher, as `target_cache.make_shard` calls them."""
     set_up(kind)
     device = teacher.head.weight.device
 
@@ -188,9 +194,9 @@ def plan(rows: int, length: int, vocabulary: int, width: int, wanted: Wanted) ->
         wanted: how targets are stored.
     """
     tokens = rows * (length - 1)
-    each = 2 * width
-    if wanted.storage != "hidden":
-        each = bytes_per_token(wanted.kept, vocabulary, sampled=wanted.storage == "sampled")
+    each = target_cache.bytes_per_token(
+        wanted.storage, width if wanted.storage == "hidden" else wanted.kept, vocabulary
+    )
     paths.OUTPUTS.mkdir(parents=True, exist_ok=True)
     return {
         "tokens": tokens,

@@ -14,7 +14,7 @@ from kdnb.core import store
 from kdnb.core.store import Record
 from kdnb.experiment import records
 from kdnb.studies.language_models.config import LMConfig
-from kdnb.studies.language_models.prefixes import Language
+from kdnb.studies.language_models.prefixes import GeneratedLanguage
 from kdnb.studies.language_models.speculative import expected_tokens
 
 START = "start"
@@ -28,7 +28,7 @@ WAYS = ("gamma given to generate", "gamma on the draft", "gamma on the draft, co
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drafts(Language):
+class Drafts(GeneratedLanguage):
     """Drafts of one target (`teacher`) that go on from one start, each arm in its own way, and decoding with two.
 
     The target is smaller than in the studies on prefixes and sparse targets, since it has to speak some thousand calls.

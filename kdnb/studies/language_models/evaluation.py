@@ -133,11 +133,6 @@ def by_teacher_entropy(judged: dict[str, np.ndarray], name: str = "kl") -> list[
     return rows
 
 
-def by_position(judged: dict[str, np.ndarray], name: str = "kl") -> np.ndarray:
-    """Mean of one array at each position (T - 1,)."""
-    return judged[name].mean(axis=0, dtype=np.float64)
-
-
 def length_ratio(student: np.ndarray, teacher: np.ndarray) -> tuple[float, bool]:
     """Mean length of a student's samples over its teacher's, and whether that is an alarm: outside [0.5, 2].
 

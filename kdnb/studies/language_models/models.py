@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,6 @@ class Language:
     model: nn.Module
     tokenizer: Any = None
     name: str = ""
-    weights: str = field(default="", compare=False)
 
     @property
     def vocabulary(self) -> int:
@@ -301,15 +299,3 @@ def student(spec: str, teacher: Language | None, vocabulary: int, seed: int) -> 
 def parameters(model: nn.Module) -> int:
     """Number of weights, tied ones once."""
     return sum(p.numel() for p in model.parameters())
-
-
-def non_embedding(language: Language) -> int:
-    """Number of weights that a token is multiplied with: all but the embedding table, the head included."""
-    embedding = language.model.get_input_embeddings().weight  # type: ignore[operator]
-    tied = embedding is language.head.weight
-    return parameters(language.model) - (0 if tied else embedding.numel())
-
-
-def hashes(languages: Sequence[Language]) -> list[str]:
-    """The tokenizers' hashes; "" for none."""
-    return [tokenizer_hash(one.tokenizer) if one.tokenizer is not None else "" for one in languages]

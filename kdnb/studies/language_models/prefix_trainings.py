@@ -29,7 +29,7 @@ _SOFT = {
 }
 
 
-def text_of(one: prefixes.Language) -> tuple[MarkovSource, Blocks, Blocks, Blocks]:
+def text_of(one: prefixes.GeneratedLanguage) -> tuple[MarkovSource, Blocks, Blocks, Blocks]:
     """The language and its text: what the teacher, what the students are trained on, what is held out."""
     source = MarkovSource(one.vocabulary, one.seed, one.scale)
     teachers = -(-one.teacher_tokens // (one.length - 1))
@@ -41,7 +41,7 @@ def text_of(one: prefixes.Language) -> tuple[MarkovSource, Blocks, Blocks, Block
     )
 
 
-def teacher_of(one: prefixes.Language) -> Language:
+def teacher_of(one: prefixes.GeneratedLanguage) -> Language:
     """The teacher: trained once on text of its own, kept on this machine, loaded after that."""
     _, train, _, held = text_of(one)
     changes = {
@@ -53,12 +53,12 @@ def teacher_of(one: prefixes.Language) -> Language:
     return models.load(str(runs.model_folder(config)))
 
 
-def student_of(one: prefixes.Language) -> Language:
+def student_of(one: prefixes.GeneratedLanguage) -> Language:
     """A student before its first step."""
     return models.student(one.student, None, one.vocabulary, one.seed)
 
 
-def config_of(one: prefixes.Language, student: Language, train: Blocks, held: Blocks, **changes) -> LMConfig:
+def config_of(one: prefixes.GeneratedLanguage, student: Language, train: Blocks, held: Blocks, **changes) -> LMConfig:
     """How a student is trained."""
     return LMConfig(
         **{

@@ -37,7 +37,7 @@ MEASURES = ("nll", "entropy", "teacher_kl", "source_kl", "accuracy", "ece", "gap
 
 
 @dataclass(frozen=True, kw_only=True)
-class Language(Identity):
+class GeneratedLanguage(Identity):
     """A generated language, its text, and a teacher of it: what notebooks on it have in common."""
 
     vocabulary: int = 64
@@ -56,7 +56,7 @@ class Language(Identity):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prefixes(Language):
+class Prefixes(GeneratedLanguage):
     """Students of one teacher, one for each arm, from one start and at one budget of tokens."""
 
     length: int = 32  # half of the others': six arms write, a token after another

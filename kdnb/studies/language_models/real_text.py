@@ -80,26 +80,22 @@ def stored() -> dict[tuple[str, int], Record]:
         if run_id.startswith("lm-"):
             record = store.read(run_id)
             config = LMConfig.from_record(record.config)
-            if (name := arm_of(config)) and config.student == STUDENT:
+            if config.student == STUDENT and (name := arm_of(config, record.metrics)):
                 found[name, config.seed] = record
     return dict(sorted(found.items(), key=lambda item: (list(ARMS).index(item[0][0]), item[0][1])))
 
 
-def arm_of(config: LMConfig) -> str:
-    """The arm that a config belongs to; "" if none."""
+def arm_of(config: LMConfig, metrics: Mapping[str, Any]) -> str:
+    """The arm that a run belongs to, by its config and by what its cache stored; "" if none."""
     if any(getattr(config, name) != value for name, value in BUDGET.items()):
         return ""
     for name, changes in ARMS.items():
         fields = {"alpha": 0.0, "divergence": "forward_kl", "targets": "none", "variant": "tail_bucket", **changes}
-        same = all(getattr(config, field) == value for field, value in fields.items())
-        if same and (name not in (FULL, TOP_64) or _is_whole(config) == (name == FULL)):
+        storage, kept = STORED.get(name, (None, None))
+        same_cache = metrics.get("storage") == storage and (storage == "hidden" or metrics.get("kept") == kept)
+        if same_cache and all(getattr(config, field) == value for field, value in fields.items()):
             return name
     return ""
-
-
-def _is_whole(config: LMConfig) -> bool:
-    """Whether a config's cache holds hidden states, which its name does not tell: by a stored run's own word."""
-    return store.read(config.run_id()).metrics.get("storage") == "hidden"
 
 
 def table(found: Mapping[tuple[str, int], Record]) -> pd.DataFrame:

@@ -52,7 +52,12 @@ class Material:
         """The teacher's hidden states on the held-out sequences: its body runs there once for all students."""
         if self.teacher is None:
             return None
-        return Reader(caching.obtain(self.teacher, self.held_out, Wanted(storage="hidden", shard_rows=16)))
+        return Reader(self.targets(self.held_out, Wanted(storage="hidden", shard_rows=16)))
+
+    def targets(self, blocks: Blocks, wanted: Wanted) -> Path:
+        """The folder of the teacher's targets on some sequences, made where they are missing."""
+        assert self.teacher is not None
+        return caching.obtain(self.teacher, blocks, wanted, self.teacher_weights)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +96,7 @@ def prepare(material: Material, arm: Arm) -> tuple[LMConfig, Language, Targets]:
         changes |= {"teacher": teacher.name, "teacher_weights": material.teacher_weights}
         targets = Online(teacher, kind, vocabulary)
     if changes.get("targets") == "cache":
-        folder = caching.obtain(teacher, material.train, arm.cache or Wanted())  # type: ignore[arg-type]
+        folder = material.targets(material.train, arm.cache or Wanted())
         reader = Reader(folder, {"data": material.train.fingerprint, "teacher_weights": material.teacher_weights})
         targets = Cached(reader, teacher, kind, vocabulary)
         changes["cache"] = reader.manifest.run_id()
@@ -126,16 +131,16 @@ def ensure(
     config, student, targets = prepare(material, arm)
     folder = model_folder(config)
 
-    def trained() -> None:
+    def trained() -> list[dict[str, float]]:
         state = MODELS / config.run_id() / "state.safetensors"
         history = training.fit(config, student, material.train, targets, Watch(state, save_every, on_step))
         if keep:
             save(student, folder, config)
         state.unlink(missing_ok=True)
-        trained.history = history  # type: ignore[attr-defined]
+        return history
 
     def make() -> records.Made:
-        trained()
+        history = trained()
         judged = judge(material, student, config.vocabulary)
         measured = {**dataclasses.asdict(evaluation.summary(judged)), "parameters": models.parameters(student.model)}
         metrics: dict[str, Any] = {name: value for name, value in measured.items() if value == value}
@@ -143,7 +148,7 @@ def ensure(
             manifest = targets.reader.manifest
             metrics |= {name: getattr(manifest, name) for name in ("storage", "kept", "bytes_per_token")}
         arrays = {name: value.astype(np.float16) for name, value in judged.items()}
-        return records.Made(arrays=arrays, metrics=metrics, history=thinned(trained.history))  # type: ignore[attr-defined]
+        return records.Made(arrays=arrays, metrics=metrics, history=thinned(history))
 
     record = records.obtain(config, make)
     if keep and not (folder / "config.json").exists():

@@ -22,6 +22,7 @@ from kdnb.studies.language_models.divergences import log_law
 
 TOP_K_VARIANTS = ("renorm", "truncate", "tail_bucket", "uniform_tail", "conditional")
 VARIANTS = (*TOP_K_VARIANTS, "sampled")
+SMALLEST = 2.0**-25  # below it a mass is 0 in the half precision of a cache, where no law has a 0
 LINEAR = ("renorm", "truncate", "uniform_tail", "sampled")  # losses linear in log p: closed form, see `linear`
 
 
@@ -166,7 +167,7 @@ def sparse_divergence(variant: str, target: Sparse, student_logits: Tensor) -> T
         return -hit - spread - wanted.constant
     log_q, log_p_coarse = coarse(target, log_p)
     if variant == "tail_bucket":
-        return (log_q.exp() * (log_q.clamp(min=-1e4) - log_p_coarse)).sum(dim=-1)
+        return (log_q.exp() * (log_q - log_p_coarse)).sum(dim=-1)
     log_q, log_p_s = log_q[:, :-1].log_softmax(dim=-1), log_p_coarse[:, :-1].log_softmax(dim=-1)
     return (log_q.exp() * (log_q - log_p_s)).sum(dim=-1)
 
@@ -181,7 +182,7 @@ def coarse(target: Sparse, log_p: Tensor) -> tuple[Tensor, Tensor]:
         log q and log p, each (N, k + 1), the last entry that of the tail.
     """
     outside = log_p.scatter(-1, target.ids, -math.inf).logsumexp(dim=-1, keepdim=True)
-    log_q = torch.cat([target.weights, target.tail[:, None]], dim=-1).log()
+    log_q = torch.cat([target.weights, target.tail[:, None]], dim=-1).clamp(min=SMALLEST).log()
     return log_q, torch.cat([log_p.gather(-1, target.ids), outside], dim=-1)
 
 

@@ -13,7 +13,7 @@ from kdnb.core import store
 from kdnb.core.store import Record
 from kdnb.experiment import records
 from kdnb.studies.language_models.config import VARIANT_NAMES as VARIANTS
-from kdnb.studies.language_models.prefixes import Language
+from kdnb.studies.language_models.prefixes import GeneratedLanguage
 
 WHOLE, ERM = "whole law", "ERM"
 MEASURES = ("nll", "entropy", "teacher_kl", "ece", "accuracy")
@@ -21,7 +21,7 @@ GRADIENT = ("bias", "spread", "reconstruction", "bytes", "mass")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SparseTargets(Language):
+class SparseTargets(GeneratedLanguage):
     """Students of one teacher from one start, one for each variant and number of entries."""
 
     kept: tuple[int, ...] = (2, 4, 8)

@@ -102,9 +102,14 @@ class Manifest(Identity):
     @property
     def bytes_per_token(self) -> int:
         """Of the targets on disk, their entropy included."""
-        if self.storage == "hidden":
-            return 2 * self.kept
-        return sparse.bytes_per_token(self.kept, self.vocabulary, sampled=self.storage == "sampled")
+        return bytes_per_token(self.storage, self.kept, self.vocabulary)
+
+
+def bytes_per_token(storage: str, kept: int, vocabulary: int) -> int:
+    """Of the targets on disk; kept is the k or the draws, of hidden states their width."""
+    if storage == "hidden":
+        return 2 * kept
+    return sparse.bytes_per_token(kept, vocabulary, sampled=storage == "sampled")
 
 
 @dataclass(frozen=True)
@@ -184,16 +189,17 @@ def has(folder: Path, shard: int) -> bool:
     return _hash_file(folder, shard).exists() and _shard_file(folder, shard).exists()
 
 
-def make_shard(folder: Path, shard: int, forward: Callable[[Tensor], Tensor], head: Callable[[Tensor], Tensor]) -> None:
+def make_shard(folder: Path, shard: int, ids: np.ndarray, passes: tuple[Callable, Callable]) -> None:
     """Make one shard and put it in place; asked twice, the same bytes twice.
 
     Args:
         folder: as `begin` gives it.
         shard: its number.
-        forward: ids (B, T) to the teacher's last hidden states (B, T, d), in eval mode, without gradient.
-        head: hidden states (n, d) to logits (n, V).
+        ids: (N, T) of all sequences, as `tokens` gives them.
+        passes: the teacher's body, ids (B, T) to last hidden states (B, T, d), in eval mode, without gradient; and its
+            head, hidden states (n, d) to logits (n, V).
     """
-    manifest, ids = read_manifest(folder), tokens(folder).ids
+    manifest, (forward, head) = read_manifest(folder), passes
     rows = manifest.rows_of(shard)
     parts: dict[str, list[np.ndarray]] = {}
     with torch.no_grad():

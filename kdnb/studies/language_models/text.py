@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kdnb.data.own import read_table
 from kdnb.errors import nearest
 
 SPLIT_SEED = 42
@@ -148,19 +149,15 @@ def _read(path: Path) -> str:
 
 def _rows(path: Path, kind: str, column: str) -> list[str]:
     """The texts of a table's column."""
-    import pandas as pd
+    if kind in (".json", ".jsonl"):
+        import pandas as pd
 
-    readers: dict[str, Any] = {
-        ".jsonl": lambda: pd.read_json(path, lines=True, dtype=False),
-        ".json": lambda: pd.read_json(path, dtype=False),
-        ".csv": lambda: pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig"),
-        ".tsv": lambda: pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", sep="\t"),
-        ".parquet": lambda: pd.read_parquet(path),
-    }
-    try:
-        table = readers[kind]()
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{path}: not readable as {kind[1:].upper()} ({str(error).splitlines()[0]})") from None
+        try:
+            table = pd.read_json(path, lines=kind == ".jsonl", dtype=False)
+        except (ValueError, OSError) as error:
+            raise ValueError(f"{path}: not readable as {kind[1:].upper()} ({str(error).splitlines()[0]})") from None
+    else:
+        table = read_table(str(path))
     if column not in table:
         raise ValueError(f"{path}: no column {column!r}{nearest(column, map(str, table.columns))}")
     texts = table[column]

@@ -1,7 +1,9 @@
 """The loop of a language model: given sequences, given targets, resumed exactly where it was killed."""
 
+import functools
 import json
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,8 +104,13 @@ def order(config: LMConfig, rows: int, step: int) -> np.ndarray:
     """The sequences of a step, from (order_seed, step) alone: each once before any comes again, in each pass anew."""
     first = step * config.batch_size
     wanted = np.arange(first, first + config.batch_size)
-    passes = {int(p): np.random.default_rng((config.order_seed, int(p))).permutation(rows) for p in set(wanted // rows)}
-    return np.array([passes[int(n // rows)][n % rows] for n in wanted])
+    return np.array([_pass(config.order_seed, int(n // rows), rows)[n % rows] for n in wanted])
+
+
+@functools.lru_cache(maxsize=2)  # a step may end one pass and begin the next
+def _pass(seed: int, number: int, rows: int) -> np.ndarray:
+    """The order of the sequences in one pass over them."""
+    return np.random.default_rng((seed, number)).permutation(rows)
 
 
 @dataclass(frozen=True)
@@ -147,7 +154,7 @@ def fit(
     history: list[dict[str, float]] = []
     begun = _restore(state, config, student, optimizer, history) if state else 0
     student.model.train()
-    clock = _Clock(watch.every)
+    due = time.monotonic() + watch.every
     for step in range(begun, config.steps):
         ids, rows, told = batch(config, student, blocks, step)
         loss = _step(config, student, targets, (ids, rows, told))
@@ -159,9 +166,9 @@ def fit(
         history.append({"step": step + 1, "tokens": (step + 1) * config.tokens_of_step, "loss": loss})
         if watch.on_step:
             watch.on_step(step + 1, config.steps, loss)
-        if state and step + 1 < config.steps and clock.due():
+        if state and step + 1 < config.steps and time.monotonic() >= due:
             files.write_atomically(state, _packed(config, student, optimizer, step + 1, history), durable=True)
-            clock.reset()
+            due = time.monotonic() + watch.every
     student.model.eval()
     return history
 
@@ -210,24 +217,6 @@ def _step(
         loss.backward()
         total += loss.detach()
     return float(total)
-
-
-class _Clock:
-    """When the next state is due."""
-
-    def __init__(self, seconds: float):
-        import time
-
-        self.now, self.seconds = time.monotonic, seconds
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin anew."""
-        self.since = self.now()
-
-    def due(self) -> bool:
-        """Whether so many seconds have gone by."""
-        return self.now() - self.since >= self.seconds
 
 
 def _packed(config: LMConfig, student: Language, optimizer: Optimizer, step: int, history: list) -> bytes:

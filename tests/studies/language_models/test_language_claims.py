@@ -6,7 +6,6 @@ import functools
 import numpy as np
 import pytest
 
-from kdnb import paths
 from kdnb.studies import registry
 from kdnb.studies.language_models import (
     claims_cost,
@@ -24,12 +23,7 @@ IDS = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module", autouse=True)
-def committed():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(paths, "RUNS", paths.ROOT / "none")
-        patch.setattr(paths, "REFERENCE", paths.ROOT / "outputs" / "reference" / "runs")
-        yield
+pytestmark = pytest.mark.usefixtures("reference")
 
 
 @functools.cache

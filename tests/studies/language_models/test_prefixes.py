@@ -5,7 +5,6 @@ import pytest
 import torch
 from scipy import stats
 
-from kdnb import paths
 from kdnb.core import store
 from kdnb.studies.language_models import claims_prefixes, evaluation, models, prefixes, sampling
 from kdnb.studies.language_models import prefix_trainings as trainings
@@ -107,11 +106,8 @@ def test_what_judge_says_is_what_the_laws_say():
 
 
 @pytest.fixture(scope="module")
-def committed():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(paths, "RUNS", paths.ROOT / "none")
-        patch.setattr(paths, "REFERENCE", paths.ROOT / "outputs" / "reference" / "runs")
-        yield prefixes.results("cpu")
+def committed(reference):
+    return prefixes.results("cpu")
 
 
 def test_the_committed_records_are_whole_and_the_claims_are_theirs(committed):

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from kdnb import paths
 from kdnb.studies.language_models import claims_sparse, sparse, sparse_targets, sparse_trainings, target_cache
 from kdnb.studies.language_models.sparse_targets import ERM, WHOLE
 
@@ -33,11 +32,8 @@ def test_one_draw_of_an_example_is_the_same_whenever_it_comes():
 
 
 @pytest.fixture(scope="module")
-def committed():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(paths, "RUNS", paths.ROOT / "none")
-        patch.setattr(paths, "REFERENCE", paths.ROOT / "outputs" / "reference" / "runs")
-        yield sparse_targets.results("cpu")
+def committed(reference):
+    return sparse_targets.results("cpu")
 
 
 def test_the_committed_records_are_whole_and_the_claims_are_theirs(committed):

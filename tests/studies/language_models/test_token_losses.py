@@ -121,6 +121,19 @@ def test_the_bucket_is_binary_kl_plus_m_times_the_conditional(seed, k):
     assert (bucket <= divergence("forward_kl", q.log(), p.log()) + 1e-12).all()
 
 
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_a_mass_that_is_zero_in_half_precision_keeps_every_divergence_finite(name):
+    law = torch.tensor([[1 - 2e-9, 1e-9, 1e-9, 1e-12]]).float()
+    target = sparse.top_k(law.log(), 2)
+    stored = Sparse(target.ids, target.weights.half().float(), target.tail.half().float(), target.entropy)
+    assert stored.weights.min() == stored.tail.min() == 0
+    logits = torch.zeros(1, 4, requires_grad=True)
+    loss = Objective(alpha=1.0, divergence=name, variant="tail_bucket").losses(logits, torch.tensor([0]), stored)
+    loss.sum().backward()
+    assert loss.isfinite().all()
+    assert logits.grad.isfinite().all()
+
+
 def minimum(variant, target, size=5, steps=4000):
     """The law that minimises a variant, by descent."""
     z = torch.zeros(1, size, dtype=torch.float64, requires_grad=True)
