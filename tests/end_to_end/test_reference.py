@@ -107,8 +107,18 @@ def test_no_run_holds_text():
         with np.load(RUNS / name / "arrays.npz", allow_pickle=False) as arrays:
             assert all(arrays[key].dtype.kind in "fiu" for key in arrays), name
         config = json.loads((RUNS / name / "config.json").read_text())
-        words = [word for value in config.values() for word in (value if isinstance(value, list) else [value])]
-        assert all(len(str(word)) < 80 for word in words), name
+        assert all(len(str(word)) < 80 for word in leaves(config)), name
+
+
+def leaves(value):
+    """What a config says, however deep it says it, its keys among it."""
+    if isinstance(value, dict):
+        return [leaf for pair in value.items() for one in pair for leaf in leaves(one)]
+    return [leaf for one in value for leaf in leaves(one)] if isinstance(value, list) else [value]
+
+
+def test_text_is_found_however_deep():
+    assert leaves({"a": [{"b": ["text", 1]}, 2.0]}) == ["a", "b", "text", 1, 2.0]
 
 
 # The store as one table, by numpy and scipy alone
