@@ -225,6 +225,7 @@ SOURCES = {
     "minilm-1": Source("asset", "minilm", layers=(0,)),
     "minilm-l3": Source("asset", "minilm-l3", pooled=False),  # trained with three layers, not cut
     "mpnet-12": Source("asset", "mpnet"),  # 12 layers of 768
+    "mpnet-6": Source("asset", "mpnet", layers=(0, 2, 4, 7, 9, 11)),
     "bert-base": Source(*_BERT),
     "distilbert-base": Source("hub", "distilbert/distilbert-base-uncased", "12040accade4e8a0f71eabdb258fecc2e7e948be"),
     "bert-8": Source(*_BERT, layers=(0, 2, 3, 5, 6, 8, 9, 11)),
@@ -299,6 +300,15 @@ PROFILES = {
             "text": Defaults(
                 large="minilm-6", small="minilm-3", train_rows=2000, lr=1e-4, epochs=3, dropout=0.1),
             "image": Defaults(large="resnet", small="mlp-small", train_rows=5000, lr=2e-3, epochs=8),
+        },
+    ),
+    "base": Profile(  # the size of the paper's models, from a package: BERT-base's layers and width
+        validation_rows=0, test_rows=0, ls_alpha=0.4, kd_alpha=0.7, seeds=(0, 1, 2), history_rows=64,
+        tasks=("mrpc", "rt"),
+        defaults={
+            "text": Defaults(
+                large="mpnet-12", small="mpnet-6", train_rows=3668, lr=3e-5, epochs=3, dropout=0.1),
+            "image": Defaults(large="resnet-20", small="resnet", train_rows=5000, lr=1e-3, epochs=30),
         },
     ),
     "paper": Profile(

@@ -15,6 +15,7 @@ from dataclasses import MISSING, Field, dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 if TYPE_CHECKING:
+    from numpy import ndarray
     from torch import Tensor, nn
 
 SoftTargets: TypeAlias = "Tensor | Callable[[], Tensor] | None"  # the teacher's logits (B, K), or what gives them
@@ -132,11 +133,14 @@ class Method:
 
     def weights(self, step: int, total: int) -> list[tuple[Method, float]]:
         """The methods whose losses count at step 0..total-1, each with its weight; the weights sum to 1."""
-        del step, total
         return [(self, 1.0)]
 
     def beside(self, model: nn.Module, config: Any, data: Any) -> nn.Module | None:
         """What trains with a model and adds to its loss, from row numbers (B,): projections of hidden states, say."""
+
+    def taught(self, teacher_logits: ndarray, labels: ndarray, seed: int) -> ndarray:
+        """What a method makes, once, of its teacher's logits (N, K) on the train rows with labels (N,)."""
+        return teacher_logits
 
     def loss(self, logits: Tensor, labels: Tensor, soft_targets: SoftTargets = None) -> Tensor:
         """Mean loss of a batch [nats].

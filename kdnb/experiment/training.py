@@ -100,7 +100,8 @@ def _train(
     with torch.random.fork_rng(), device.deterministic():
         torch.manual_seed(longest.seed)
         model = classifiers.build(longest, data).to(device.device())
-        beside = METHODS[longest.method].of(longest).beside(model, longest, data)
+        method, labels = METHODS[longest.method].of(longest), data.splits["train"].labels
+        beside = method.beside(model, longest, data)
         compiled = device.compile_layers(fast_path(model).compiled, steps)
 
         def finish(config: RunConfig, history: list[Sample], train_seconds: float) -> None:
@@ -111,8 +112,7 @@ def _train(
             runs.append(run)
             on_trained(run, model, inputs)
 
-        soft_targets = (lambda: teacher.logits["train"]) if teacher else None
-        labels = data.splits["train"].labels
+        soft_targets = (lambda: method.taught(teacher.logits["train"], labels, longest.seed)) if teacher else None
         read = dict(inputs)  # what the loop reads; logits are always of images as they are
         if longest.augment != "none" and isinstance(inputs["train"], Pixels):
             read["train"] = augmented(inputs["train"], longest.order_seed)

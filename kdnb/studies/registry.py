@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from kdnb.analysis.simulations import Simulation
     from kdnb.experiment.tables import Study
 
-STUDIES = ("label_smoothing", "deviations", "dark_knowledge", "language_models")
+STUDIES = ("label_smoothing", "two_effects", "deviations", "dark_knowledge", "language_models")
 
 
 def grids() -> dict[str, axes.Grid]:
