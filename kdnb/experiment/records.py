@@ -52,10 +52,13 @@ def obtain(identity: Identity, make: Callable[[], Made]) -> Record:
             return record
         if store.exists(identity.run_id()):
             store.set_aside(identity.run_id())
-        from kdnb.experiment.surroundings import surroundings  # it brings torch, which loading need not wait for
+        from kdnb.core.device import precision  # torch, which loading need not wait for
+        from kdnb.experiment.surroundings import fresh_peak, surroundings
 
+        fresh_peak()
         started = time.perf_counter()
         made = make()
-        cost = {"seconds": round(time.perf_counter() - started, 1), **surroundings("fp32")}
+        kind = precision(getattr(identity, "precision", "fp32"))
+        cost = {"seconds": round(time.perf_counter() - started, 1), **surroundings(kind)}
         store.write(identity, made.arrays, {**made.metrics, "cost": cost}, made.history)
     return store.read(identity.run_id())

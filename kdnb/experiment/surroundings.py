@@ -26,6 +26,12 @@ def surroundings(kind: str) -> dict:
     return {"peak_memory_mib": round(peak / 2**20), **here, **_software()}
 
 
+def fresh_peak() -> None:
+    """Begin a GPU's peak anew, for the next run of this process; of a CPU `surroundings` tells the process's own."""
+    if device().type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+
+
 def _peak_memory() -> int:
     """Largest resident size of this process so far [bytes]; Linux's rusage would count the parent's before exec."""
     status = Path("/proc/self/status")

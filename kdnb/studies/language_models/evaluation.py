@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdnb.core.device import set_up
 from kdnb.core.metrics import ece
 from kdnb.studies.language_models import losses
 from kdnb.studies.language_models.divergences import log_law
@@ -38,6 +39,7 @@ def judge(
         teacher_nll, teacher_entropy, kl (teacher to student), overlap (sum of min(p, q): the chance that speculative
         decoding accepts a draft of the student's), agreement (both have one likeliest token).
     """
+    set_up("fp32")  # whatever the training left
     device, found = student.head.weight.device, []
     for start in range(0, len(blocks), BATCH):
         rows = np.arange(start, min(len(blocks), start + BATCH))

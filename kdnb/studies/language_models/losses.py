@@ -65,13 +65,14 @@ class Objective:
         """
         if self.alpha == 0 or self.divergence == "uniform":
             share = self.alpha / logits.shape[-1]
-            return _closed(logits, _labels(labels, 1 - self.alpha, share))
+            return _closed(logits, _labels(labels, 1 - self.alpha, share), spread=share != 0)
         if soft is None:
             raise ValueError("a teacher's targets are needed where alpha is not 0")
         if isinstance(soft, Sparse):
             if self.divergence == "forward_kl" and self.tau == 1 and self.variant in sparse.LINEAR:
                 wanted = sparse.linear(self.variant, soft, logits.shape[-1])
-                return _closed(logits, _mixed(_labels(labels, 1 - self.alpha, 0.0), wanted, self.alpha))
+                mixed = _mixed(_labels(labels, 1 - self.alpha, 0.0), wanted, self.alpha)
+                return _closed(logits, mixed, spread=self.variant == "uniform_tail")
             return _differentiated(logits, lambda z: self._sparse(z, labels, soft))
         if self.divergence == "forward_kl" and self.tau == 1:
             return _dense(logits, labels, soft, self.alpha)
@@ -119,13 +120,15 @@ def _mixed(hard: Linear, soft: Linear, alpha: float) -> Linear:
     return Linear(ids, weights, hard.rest + alpha * soft.rest, alpha * soft.constant)
 
 
-def _closed(logits: Tensor, target: Linear) -> Part:
-    """Of targets t: loss mass lse(z) - t z - constant, gradient mass softmax(z) - t; three passes over the logits."""
+def _closed(logits: Tensor, target: Linear, *, spread: bool) -> Part:
+    """Of targets t: loss mass lse(z) - t z - constant, gradient mass softmax(z) - t; three passes over the logits.
+
+    spread: whether `rest` is anything but 0; said, not looked at, which would wait for a GPU in each chunk.
+    """
     vocabulary = logits.shape[-1]
     mass = target.weights.sum(dim=-1) + vocabulary * target.rest
     largest = logits.amax(dim=-1, keepdim=True)
     hit = (target.weights * logits.gather(-1, target.ids)).sum(dim=-1)
-    spread = bool((target.rest != 0).any())
     if spread:
         hit += target.rest * logits.sum(dim=-1)
     gradient = logits.sub_(largest).exp_()

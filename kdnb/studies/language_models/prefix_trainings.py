@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdnb.core.device import device
 from kdnb.experiment.records import Made
 from kdnb.studies.language_models import evaluation, losses, models, prefixes, runs, sampling, training
 from kdnb.studies.language_models.config import LMConfig
@@ -113,7 +114,7 @@ def _texts(one: prefixes.Prefixes, teacher: Language, text: Blocks) -> Callable[
 
     def continued(how: str) -> Blocks:
         if how not in made:
-            prompts = torch.from_numpy(text.ids[:, : one.prompt].astype(np.int64))
+            prompts = _ids(text.ids[:, : one.prompt])
             new = one.length - one.prompt
             parts = prompts.split(256)
             drawn = [
@@ -122,7 +123,7 @@ def _texts(one: prefixes.Prefixes, teacher: Language, text: Blocks) -> Callable[
                 else sampling.sample(teacher, part, new, key=(one.seed, number))
                 for number, part in enumerate(parts)
             ]
-            made[how] = Blocks(torch.cat(drawn).numpy().astype(text.ids.dtype), text.tokenizer, text.vocabulary)
+            made[how] = Blocks(torch.cat(drawn).cpu().numpy().astype(text.ids.dtype), text.tokenizer, text.vocabulary)
         return made[how]
 
     def of(arm: str) -> Blocks:
@@ -143,9 +144,9 @@ def measure(
     online = Online(teacher, "fp32", one.vocabulary)
     judged = evaluation.judge(student, held, lambda rows, ids: online(rows, ids, None))
     summary = evaluation.summary(judged)
-    own = torch.from_numpy(held.ids[: one.prompts, : one.prompt].astype(np.int64))
+    own = _ids(held.ids[: one.prompts, : one.prompt])
     drawn = sampling.sample(student, own, one.length - one.prompt, key=(one.seed,))
-    samples = Blocks(drawn.numpy().astype(held.ids.dtype), held.tokenizer, held.vocabulary)
+    samples = Blocks(drawn.cpu().numpy().astype(held.ids.dtype), held.tokenizer, held.vocabulary)
     return {
         "nll": summary.nll,
         "entropy": summary.entropy,
@@ -158,18 +159,22 @@ def measure(
     }
 
 
+def _ids(ids: np.ndarray) -> Tensor:
+    """Token ids for a model, on the training device."""
+    return torch.from_numpy(ids.astype(np.int64)).to(device())
+
+
 def source_kl(student: Language, source: MarkovSource, held: Blocks) -> float:
     """Mean KL of the source's true law to a student's on held-out text, from the third token on [nats]."""
-    ids = torch.from_numpy(held.ids.astype(np.int64))
     with torch.no_grad():
-        log_p = log_law(student.logits(ids)[:, 1:-1]).double()
+        log_p = log_law(student.logits(_ids(held.ids))[:, 1:-1]).double().cpu()
     q = torch.from_numpy(source.laws[held.ids[:, :-2], held.ids[:, 1:-1]])
     return float((torch.special.xlogy(q, q) - q * log_p).sum(-1).mean())
 
 
 def search(one: prefixes.Prefixes, language: Language, held: Blocks) -> dict[str, float]:
     """What beam search finds beyond greedy decoding, under the model itself, and how likely its find is."""
-    prompts = torch.from_numpy(held.ids[: one.prompts, : one.prompt].astype(np.int64))
+    prompts = _ids(held.ids[: one.prompts, : one.prompt])
     greedy, beam = (log_probability(language, sampling.mode(language, prompts, one.continued, beams=beams), one.prompt)
                     for beams in (1, one.beams))  # fmt: skip
     return {"gap": float((beam - greedy).mean()), "mode_share": float(beam.exp().mean())}

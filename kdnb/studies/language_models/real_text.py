@@ -44,7 +44,7 @@ def arm(name: str, seed: int) -> "Arm":
 
     storage, kept = STORED.get(name, ("top_k", 64))
     changes = {**BUDGET, **ARMS[name], "seed": seed, "order_seed": seed}
-    return Arm(student=STUDENT, changes=changes, cache=Wanted(storage=storage, kept=kept))
+    return Arm(student=STUDENT, changes=changes, cache=Wanted(storage=storage, kept=kept, precision="fp32"))
 
 
 def material() -> "Material":

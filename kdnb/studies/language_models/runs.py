@@ -52,7 +52,7 @@ class Material:
         """The teacher's hidden states on the held-out sequences: its body runs there once for all students."""
         if self.teacher is None:
             return None
-        return Reader(self.targets(self.held_out, Wanted(storage="hidden", shard_rows=16)))
+        return Reader(self.targets(self.held_out, Wanted(storage="hidden", shard_rows=16, precision="fp32")))
 
     def targets(self, blocks: Blocks, wanted: Wanted) -> Path:
         """The folder of the teacher's targets on some sequences, made where they are missing."""

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdnb.core.device import device
 from kdnb.experiment.records import Made
 from kdnb.studies.language_models import evaluation, losses, sparse, target_cache, training
 from kdnb.studies.language_models.divergences import log_law
@@ -39,8 +40,10 @@ class Kept:
 
 def entries(logits: Tensor, variant: str, kept: int, key: tuple[int, ...]) -> Sparse:
     """What is kept of laws (n, V), rounded as the cache rounds."""
-    drawn = variant == "sampled"
-    target = sparse.sample(logits, kept, sparse.generator(*key)) if drawn else sparse.top_k(logits, kept)
+    if variant == "sampled":
+        target = sparse.sample(logits, kept, sparse.generator(*key, device=logits.device))
+    else:
+        target = sparse.top_k(logits, kept)
     return Sparse(target.ids, target.weights.half().float(), target.tail.half().float(), target.entropy)
 
 
@@ -71,7 +74,7 @@ def make(one: SparseTargets) -> Made:
 def _laws(teacher: Language, text: Blocks) -> Tensor:
     """Logits (N, T - 1, V) of the teacher: of a vocabulary of 64 they fit."""
     with torch.no_grad():
-        parts = torch.from_numpy(text.ids.astype(np.int64)).split(64)
+        parts = torch.from_numpy(text.ids.astype(np.int64)).to(device()).split(64)
         return torch.cat([teacher.logits(part)[:, :-1] for part in parts])
 
 
@@ -80,7 +83,7 @@ def gradient(
 ) -> dict[str, float]:
     """GRADIENT of a variant at a student: how far its gradient is from the whole law's, on 1,000 tokens or so."""
     variant, kept = arm
-    ids = torch.from_numpy(held.ids[:16].astype(np.int64))
+    ids = torch.from_numpy(held.ids[:16].astype(np.int64)).to(device())
     with torch.no_grad():
         hidden, labels = losses.shifted(student.hidden(ids), ids)
         logits, taught = student.head(hidden), teacher.logits(ids)[:, :-1].reshape(-1, one.vocabulary)

@@ -1,10 +1,11 @@
 """The loop of a language model: given sequences, given targets, resumed exactly where it was killed."""
 
+import contextlib
 import functools
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +17,7 @@ from safetensors.torch import save as pack
 from torch import Tensor
 
 from kdnb import files
-from kdnb.core.device import autocast, device, precision, set_up
+from kdnb.core.device import autocast, deterministic, device, precision, set_up
 from kdnb.core.optimizer import Optimizer
 from kdnb.studies.language_models import losses, sampling
 from kdnb.studies.language_models.config import LMConfig
@@ -72,10 +73,10 @@ class Cached:
     def __call__(self, rows: np.ndarray, ids: Tensor, told: Tensor | None) -> Sparse | Teacher:
         """See `Targets`."""
         if self.reader.manifest.storage != "hidden":
-            found = self.reader.take(rows).to(ids.device)
-            if (last := int(found.ids.max())) >= self.vocabulary:
+            found = self.reader.take(rows)
+            if (last := int(found.ids.max())) >= self.vocabulary:  # before a GPU has them: it need not be waited for
                 raise ValueError(f"vocabulary: the cache has token {last}, the student's law ends at {self.vocabulary}")
-            return found
+            return found.to(ids.device)
         if self.teacher is None:
             raise ValueError("a cache of hidden states needs the teacher's head: give the teacher too")
         return _head_of(self.teacher, self.reader.states(rows).to(ids.device), self.kind, self.vocabulary)
@@ -127,6 +128,7 @@ class Watch:
     on_step: OnStep | None = None
 
 
+@deterministic()
 def fit(
     config: LMConfig, student: Language, blocks: Blocks, targets: Targets, watch: Watch | None = None
 ) -> list[dict[str, float]]:
@@ -157,7 +159,8 @@ def fit(
     due = time.monotonic() + watch.every
     for step in range(begun, config.steps):
         ids, rows, told = batch(config, student, blocks, step)
-        loss = _step(config, student, targets, (ids, rows, told))
+        with _dropout(config, step):
+            loss = _step(config, student, targets, (ids, rows, told))
         if not math.isfinite(loss):
             raise FloatingPointError(
                 f"the loss of step {step + 1} is {loss}; a smaller learning rate than {config.lr}?"
@@ -171,6 +174,14 @@ def fit(
             due = time.monotonic() + watch.every
     student.model.eval()
     return history
+
+
+@contextlib.contextmanager
+def _dropout(config: LMConfig, step: int) -> Iterator[None]:
+    """What a student drops comes from (seed, step) alone, so that it too resumes exactly; torch's state comes back."""
+    with torch.random.fork_rng([device()] if device().type == "cuda" else []):
+        torch.manual_seed(int(np.random.SeedSequence((config.seed, step)).generate_state(1)[0]))
+        yield
 
 
 def batch(config: LMConfig, student: Language, blocks: Blocks, step: int) -> tuple[Tensor, np.ndarray, Tensor | None]:

@@ -257,6 +257,33 @@ def test_killed_at_random_ten_times_it_ends_with_the_same_weights(tmp_path):
     assert last[-1] == undisturbed[-1]
 
 
+def test_a_student_with_dropout_resumes_exactly_and_leaves_torchs_draws_alone(train, tmp_path):
+    def gpt2():
+        values = {"model_type": "gpt2", "n_layer": 1, "n_embd": 32, "n_head": 2, "resid_pdrop": 0.5}
+        return models.from_config(values, 64, 0)
+
+    def stop(step, *_):
+        if step == 2:
+            raise KeyboardInterrupt
+
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    undisturbed = fit(train, one=gpt2())
+    assert (torch.get_rng_state() == before).all()
+    with pytest.raises(KeyboardInterrupt):
+        training.fit(config(train), gpt2(), train, NoTargets(), Watch(tmp_path / "state", 0.0, stop))
+    torch.manual_seed(2)
+    resumed = gpt2()
+    training.fit(config(train), resumed, train, NoTargets(), Watch(tmp_path / "state"))
+    assert (weights(resumed) == weights(undisturbed)).all()
+    assert (weights(fit(train, one=gpt2(), seed=1)) != weights(undisturbed)).any()
+
+
+def test_a_record_tells_the_precision_it_was_trained_in(train, held, outputs):
+    arm = Arm(student="llama-1x32", changes={"tokens": 240, "precision": "bf16"})
+    assert runs.ensure(Material(train, held), arm)[1].metrics["cost"]["precision"] == "bf16"
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
