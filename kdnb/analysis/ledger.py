@@ -225,7 +225,7 @@ EVIDENCE = {
 }
 COLUMNS = (
     "id", "statement", "metric", "unit", "source", "test", "published", "effect", "low", "high", "n", "p", "signs",
-    "sign_p", "example_low", "example_high", "bootstrap", "degenerate", "run_ids",
+    "sign_p", "example_low", "example_high", "bootstrap", "degenerate", "run_ids", "bound",
 )  # fmt: skip
 
 
@@ -254,10 +254,13 @@ def _place(claim_id: str) -> list[int]:
 def _verdict(row: Any, sign: int) -> str:
     """ "holds", "fails", "undecided" or "no runs": by the corrected p; by the interval where nothing was tested.
 
-    A closed form has no chance in it, and no p.
+    A closed form has no chance in it, and no p. A claim of equivalence fails where the interval lies outside its bound.
     """
     if not row.n:
         return "no runs"
+    if not np.isnan(row.bound):
+        outside = row.low > row.bound or row.high < -row.bound
+        return "holds" if row.p_holm < 1 - statistics.LEVEL else "fails" if outside else "undecided"
     if np.isnan(row.p_holm):
         return verdict(row.low, row.high, sign)
     if not row.p_holm < 1 - statistics.LEVEL:
@@ -293,4 +296,5 @@ def _row(claim: Claim, chapter: Chapter, study: Study | None) -> dict:
         "bootstrap": effect.examples.method,
         "degenerate": int(sum(degenerate.get(run_id, False) for run_id in effect.run_ids)),
         "run_ids": effect.run_ids,
+        "bound": effect.bound,
     }

@@ -187,6 +187,7 @@ class Effect:
     sign_p: float = NAN  # one-sided
     examples: Interval = NO_BOOTSTRAP  # over test examples
     run_ids: list[str] = field(default_factory=list)
+    bound: float = NAN  # of a claim of equivalence: effects nearer to 0 than this count as none; p is then TOST's
 
 
 def verdict(low: float, high: float, sign: int) -> str:
@@ -199,6 +200,31 @@ def verdict(low: float, high: float, sign: int) -> str:
     if sign < 0:
         low, high = -high, -low
     return "holds" if low > 0 else "fails" if high < 0 else "undecided"
+
+
+def equivalence(values: pd.Series, bound: float, run_ids: Sequence[str] = ()) -> Effect:
+    """The effect of one value per seed, and whether it lies within (-bound, bound): two one-sided t tests (TOST).
+
+    Args:
+        values: by seed; nan entries are left out.
+        bound: half-width > 0 of what counts as no effect, fixed before the values are seen.
+        run_ids: the runs behind it.
+    Returns:
+        The mean and its 95 % t interval; p is the larger of the two one-sided ones, nan for fewer than two values.
+    """
+    values = values.dropna()
+    if not len(values) or not bound > 0:
+        return Effect()
+    mean, low, high, n = interval(values)
+    p = NAN
+    if n > 1 and np.ptp(values) == 0:
+        p = 0.0 if abs(mean) < bound else 1.0
+    elif n > 1:
+        with _narrow():
+            above = stats.ttest_1samp(values, -bound, alternative="greater").pvalue
+            below = stats.ttest_1samp(values, bound, alternative="less").pvalue
+        p = float(max(above, below))
+    return Effect(effect=mean, low=low, high=high, n=n, p=p, run_ids=list(run_ids), bound=bound)
 
 
 def over_seeds(values: pd.Series, sign: int, run_ids: Sequence[str] = (), examples: Interval = NO_BOOTSTRAP) -> Effect:

@@ -224,6 +224,9 @@ def stages(  # noqa: PLR0913 - the fields of a Sweep, which notebooks and tests 
         if not (erm_only or arms or part):
             own = [point for point in made.points if point.config.seed == seed]
             made.soft.extend(grid_named(grid).chain(task, profile, own))
+    if grid_named(grid).chain is not _no_chain:  # which may name a model of another seed, asked for as well
+        of_seeds = {point.config.run_id() for point in made.erm}
+        made.soft[:] = [point for point in made.soft if point.config.run_id() not in of_seeds]
     if not (made.points or erm_only):
         raise ValueError(f"no point of {grid} is left with only {spelled(part)}")
     return made

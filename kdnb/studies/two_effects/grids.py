@@ -45,8 +45,9 @@ def _at_budgets(_arm: str, _task: str, profile: str) -> list[dict]:
 
 
 def _erm(points: list[Point], size: str) -> list[RunConfig]:
-    """The ERM runs of a size, in their order."""
-    return [point.config for point in points if point.config.method == "erm" and point.config.student == size]
+    """The ERM runs of a size, in their order, each once."""
+    found = [point.config for point in points if point.config.method == "erm" and point.config.student == size]
+    return list({config.run_id(): config for config in found}.values())
 
 
 def taught(student: RunConfig, teacher: RunConfig, **fields: Any) -> Point:

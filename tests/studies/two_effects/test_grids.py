@@ -54,3 +54,8 @@ def test_another_seeds_teacher_is_the_next_seeds_run():
 def test_tasks_off_the_floor_have_their_own_budget_in_every_arm():
     assert {point.config.epochs for point in points("seeds", "passage")} == {6}
     assert {point.config.epochs for point in points("seeds", "rt")} == {3}
+
+
+def test_a_model_that_two_seeds_need_is_planned_once():
+    ids = [point.config.run_id() for point in grids.stages("placebo", "rt", "cpu", DATA, (10, 11)).points]
+    assert len(ids) == len(set(ids)) == 2 * 10 - 1

@@ -1,0 +1,158 @@
+"""The claims on two effects in one loss: stated before their runs were made, decided like all others.
+
+Dose and placebo are judged at the weights their grids have: alpha 1 for the dose, the profile's own for placebos.
+"""
+
+import numpy as np
+import pandas as pd
+
+from kdnb.analysis.ledger import NO_NUMBER, Chapter, Claim, Evidence
+from kdnb.analysis.statistics import Effect, equivalence, over_seeds
+from kdnb.experiment.tables import Study
+from kdnb.studies.two_effects import cells
+from kdnb.studies.two_effects.cells import LS, OTHER_SEED, OWN_SEED, STANDARD
+from kdnb.studies.two_effects.grids import DOSE, PLACEBO, SEEDS, SOFTNESS
+from kdnb.sweeps import stored
+
+SHARE = 0.1  # of LS's effect on the task: what counts as no effect
+MEMORISED, CLEANING = 0.995, 0.97  # train accuracy of the teacher, from which on and below which
+SLOPE, SLACK = 1.0, 0.2
+_WITHIN = "within a tenth of LS's effect on the task (two one-sided t tests)"
+
+
+def _claim(id: str, statement: str, test: str, evidence: str, test_words: str, **more) -> Claim:
+    facts = {"unit": "nats", "source": "this study", "published": NO_NUMBER, **more}
+    return Claim(id=id, statement=statement, test=test, evidence=evidence, test_words=test_words, **facts)
+
+
+_ALL = [
+    _claim("H18.1", "A target's softness raises a student's entropy", "softness", SOFTNESS,
+           "main effect of softness in the two by two > 0"),
+    _claim("H18.2", "A teacher's labels lower a student's entropy where it has not memorised its own", "labels",
+           SOFTNESS, f"main effect of the teacher's labels < 0, its train accuracy below {CLEANING:.0%}", side=-1),
+    _claim("H18.3", "The labels of a teacher that has memorised its own leave entropy as it is", "memorised labels",
+           SOFTNESS, f"main effect of labels {_WITHIN}, train accuracy above {MEMORISED:.1%}", side=0),
+    _claim("H18.4a", "Students of teachers less sure on train than ERM is are less sure than ERM", "less sure", DOSE,
+           "change of entropy, mean over the doses with a teacher less sure on train > 0"),
+    _claim("H18.4b", "Doubt is inherited one to one", "slope", DOSE, unit="nats per nat, minus 1", side=0,
+           test_words=f"slope of the change in x > 0, by seed, within {SLACK} of {SLOPE:g} (two one-sided t tests)"),
+    _claim("H18.5", "Confidence beyond the labels' own is not inherited", "beyond", DOSE,
+           f"entropy at four times the logits minus that at hard labels {_WITHIN}", side=0),
+    _claim("H18.7", "KD from posteriors shuffled within each class leaves students less sure than KD", "shuffled",
+        PLACEBO,
+           "entropy of students of shuffled posteriors minus KD's > 0"),
+    _claim("H18.8", "KD's accuracy needs the instance: shuffled within each class, the posteriors teach less",
+           "shuffled accuracy", PLACEBO, "accuracy of KD minus that with shuffled posteriors > 0", unit="points"),
+    _claim("H18.9", "Shuffled posteriors do what their class means do", "class means", PLACEBO,
+           f"entropy with shuffled posteriors minus that with class means {_WITHIN}", side=0),
+    _claim("H18.10", "A teacher of another seed does to entropy what the own seed's does", "whose seed", PLACEBO,
+           f"entropy of self-KD, own seed's teacher minus another's {_WITHIN}", side=0),
+    _claim("H18.11", "Self-KD leaves entropy as it is", "self", SEEDS,
+           f"entropy of self-KD by another seed's model minus ERM's {_WITHIN}", side=0),
+]  # fmt: skip
+CLAIMS = {claim.id: claim for claim in _ALL}
+
+
+def _bound(table: pd.DataFrame, ls: str, erm: str) -> float:
+    """A tenth of LS's effect, as a size; nan without both."""
+    if ls not in table or erm not in table:
+        return np.nan
+    return SHARE * abs(float((table[ls] - table[erm]).mean()))
+
+
+def _softness(claim: Claim, study: Study) -> Effect:
+    table = cells.two_by_two(study)
+    return over_seeds(cells.softness_effect(table), claim.sign, _of_seeds(study, table))
+
+
+def _labels(claim: Claim, study: Study) -> Effect:
+    table = cells.two_by_two(study)
+    if not len(table) or cells.teachers(study).train_accuracy[table.index].mean() >= CLEANING:
+        return Effect()
+    return over_seeds(cells.labels_effect(table), claim.sign, _of_seeds(study, table))
+
+
+def _memorised(_claim: Claim, study: Study) -> Effect:
+    table = cells.two_by_two(study)
+    if not len(table) or cells.teachers(study).train_accuracy[table.index].mean() <= MEMORISED:
+        return Effect()
+    bound = _bound(table, LS, cells.HUMAN_HARD)
+    return equivalence(cells.labels_effect(table), bound, _of_seeds(study, table))
+
+
+def _less_sure(claim: Claim, study: Study) -> Effect:
+    rows = _doubtful(study)
+    return over_seeds(rows.groupby("seed").change.mean(), claim.sign, rows.run_id.tolist())
+
+
+def _slope(_claim: Claim, study: Study) -> Effect:
+    rows = _doubtful(study)
+    enough = rows[rows.groupby("seed").dose.transform("size") > 1]
+    slopes = {seed: float((part.x * part.change).sum() / (part.x**2).sum()) for seed, part in enough.groupby("seed")}
+    return equivalence(pd.Series(slopes, dtype=float) - SLOPE, SLACK, enough.run_id.tolist())
+
+
+def _beyond(_claim: Claim, study: Study) -> Effect:
+    rows = cells.dose_response(study)
+    if rows.empty:
+        return Effect()
+    table = rows.pivot_table(index="seed", columns="dose", values="change", aggfunc="first")
+    if np.inf not in table or not len(sure := [dose for dose in table if np.isfinite(dose)]):
+        return Effect()
+    ends = rows[rows.dose.isin([max(sure), np.inf])]
+    bound = _bound(cells.placebos(study), "LS", "ERM")
+    return equivalence(table[max(sure)] - table[np.inf], bound, ends.run_id.tolist())
+
+
+def _between(arm: str, than: str, metric: str = "entropy", share: float = 0.0):
+    """A test of one placebo against another: of their difference, or that there is none."""
+
+    def test(claim: Claim, study: Study) -> Effect:
+        table = cells.placebos(study, metric)
+        if arm not in table or than not in table:
+            return Effect()
+        differences = (table[arm] - table[than]).dropna()
+        runs = _of_seeds(study, table.loc[differences.index])
+        if not share:
+            return over_seeds(differences, claim.sign, runs)
+        return equivalence(differences, _bound(table, "LS", "ERM"), runs)
+
+    return test
+
+
+def _doubtful(study: Study) -> pd.DataFrame:
+    """The doses at which the teacher is less sure on train than the ERM student."""
+    rows = cells.dose_response(study)
+    return rows[(rows.x > 0) & np.isfinite(rows.dose)]
+
+
+def _of_seeds(study: Study, table: pd.DataFrame) -> list[str]:
+    return study.table[study.table.seed.isin(table.index)].run_id.tolist()
+
+
+def _grid(name: str):
+    return lambda study: stored.of_grid(name, study.task, study.profile)
+
+
+CHAPTER = Chapter(
+    claims=CLAIMS,
+    tests={
+        "softness": _softness,
+        "labels": _labels,
+        "memorised labels": _memorised,
+        "less sure": _less_sure,
+        "slope": _slope,
+        "beyond": _beyond,
+        "shuffled": _between("shuffle", STANDARD),
+        "shuffled accuracy": _between(STANDARD, "shuffle", "accuracy"),
+        "class means": _between("shuffle", "class_mean", share=SHARE),
+        "whose seed": _between(OWN_SEED, OTHER_SEED, share=SHARE),
+        "self": _between(OTHER_SEED, "ERM", share=SHARE),
+    },
+    evidence={
+        SOFTNESS: Evidence("label or teacher's argmax, hard or soft, at alpha 1", _grid(SOFTNESS)),
+        DOSE: Evidence("one teacher's logits, scaled", _grid(DOSE)),
+        PLACEBO: Evidence("placebo teachers", _grid(PLACEBO)),
+        SEEDS: Evidence("the six arms at eight seeds or more, self-KD by another seed's model", _grid(SEEDS)),
+    },
+)
