@@ -3,12 +3,14 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
 from kdnb.analysis import statistics
+from kdnb.analysis.statistics import NAN
 
 differences = st.lists(st.floats(-1, 1, allow_nan=False).map(lambda x: round(x, 3)), min_size=2, max_size=8)
 
@@ -165,3 +167,21 @@ def test_fishers_interval_of_a_correlation():
     r, low, high = statistics.correlation_interval(x, y)
     assert r == pytest.approx(0.5, abs=1e-9)
     assert (low, high) == (pytest.approx(0.1563, abs=1e-3), pytest.approx(0.7353, abs=1e-3))
+
+
+@pytest.mark.parametrize(("centre", "within"), [(0.0, True), (0.05, True), (0.1, False), (0.3, False)])
+def test_equivalence_is_the_two_one_sided_tests(centre, within):
+    """.04 apart at eight values, a bound of .1: p below .05 where the 90 % interval lies within the bound."""
+    values = pd.Series(centre + 0.04 * np.array([-1, 1, -1, 1, -1, 1, -1, 1]))
+    found = statistics.equivalence(values, 0.1, ["a"])
+    low, high = stats.ttest_1samp(values, 0).confidence_interval(0.9)
+    assert (found.p < 0.05) == (low > -0.1 and high < 0.1) == within
+    assert (found.n, found.bound, found.run_ids) == (8, 0.1, ["a"])
+    assert found.effect == pytest.approx(centre, abs=1e-12)
+
+
+def test_equivalence_needs_a_bound_and_two_values():
+    assert not statistics.equivalence(pd.Series([0.1, 0.2]), NAN).n
+    assert math.isnan(statistics.equivalence(pd.Series([0.1]), 1.0).p)
+    assert statistics.equivalence(pd.Series([0.1, 0.1]), 1.0).p == 0
+    assert statistics.equivalence(pd.Series([0.1, 0.1]), 0.1).p == 1
