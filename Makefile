@@ -4,7 +4,7 @@ PROFILE ?= demo
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help study test quick bench bench-revisions gpu lab lint docs report doctor clean clean-all
+.PHONY: help study test quick bench bench-revisions gpu bench-lm lab lint docs report doctor clean clean-all
 
 help:  ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -46,6 +46,9 @@ bench-revisions: $(READY)  ## OLD=... NEW=...: does one commit train as fast as 
 GPU_ENV ?= .venv-bench
 gpu: $(if $(filter .venv-bench,$(GPU_ENV)),.venv-bench/.ready)  ## on a CUDA machine, 8 minutes: benchmarks/gpu.json
 	$(if $(GPU_ENV),$(GPU_ENV)/bin/python,$(PYTHON)) benchmarks/gpu.py $(GPU)
+
+bench-lm: $(if $(filter .venv-bench,$(GPU_ENV)),.venv-bench/.ready)  ## language models beside other loops, two minutes on a GPU: benchmarks/lm.json
+	$(if $(GPU_ENV),$(GPU_ENV)/bin/python,$(PYTHON)) benchmarks/lm.py $(LM)
 
 lab: $(READY)  ## JupyterLab on loopback, with its token
 	@$(BIN)/jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements >/dev/null 2>&1

@@ -16,7 +16,7 @@ import pytest
 from kdnb import paths
 
 BENCHMARKS = paths.ROOT / "benchmarks"
-CONTESTANTS = {"accelerate", "textbrewer", "torchdistill"}
+CONTESTANTS = {"accelerate", "textbrewer", "torchdistill", "trl"}
 
 
 def imported(path):
@@ -36,7 +36,7 @@ def test_kdnb_imports_no_contestant(path):
 
 
 def test_the_contestants_import_nothing_of_kdnb():
-    for name in ("hf", "with_trainer", "with_torchdistill", "with_textbrewer", "gpu_trainer"):
+    for name in ("hf", "with_trainer", "with_torchdistill", "with_textbrewer", "gpu_trainer", "lm_work", "lm_others"):
         assert not [found for found in imported(BENCHMARKS / f"{name}.py") if found.split(".")[0] == "kdnb"]
 
 
@@ -121,6 +121,30 @@ def test_without_a_cuda_device_the_gpu_check_says_so_in_one_line(tmp_path):
     assert done.stderr.startswith("gpu.py: no CUDA device (torch ")
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "gpu.json").exists()
+
+
+@pytest.mark.slow
+def test_language_models_are_measured_at_toy_size_on_a_cpu(tmp_path):
+    out = tmp_path / "lm.json"
+    out.write_text(json.dumps({"cuda": {"device": "a card"}}))
+    wanted = ["tokens", "engine", "billion"]
+    done = script("lm.py", "--device", "cpu", "--tiny", "--seconds", "600", "--out", out, "--only", *wanted)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    assert json.loads(out.read_text()) == {"cuda": {"device": "a card"}, "cpu": report}
+    assert report["rehearsal"] is True
+    assert report["device"]
+    parts = report["parts"]
+    assert {name: part["status"] for name, part in parts.items()} == dict.fromkeys(wanted, "done")
+    assert parts["tokens"]["kdnb_ratio_to"]["tuned"]["median"] > 0
+    assert 0 < parts["tokens"]["measured"]["kdnb"]["loss"] < 10  # nats: about half of log 512
+    assert parts["engine"]["overhead"]["median"] > -1
+    assert parts["billion"]["measured"]["kdnb"]["of_peak"] > 0
+
+
+def test_ratios_are_taken_within_a_round(benchmarks):
+    rows = {"kdnb": {"rounds": [2.0, 30.0]}, "other": {"rounds": [1.0, 10.0]}, "absent": {"skipped": "not installed"}}
+    assert benchmarks("lm_ratios").ratios(rows, "kdnb", "rate") == {"other": {"median": 2.5, "min": 2.0, "max": 3.0}}
 
 
 @pytest.mark.slow
