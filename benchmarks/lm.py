@@ -67,7 +67,8 @@ class Contestant:
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         tiny = ["--tiny"] if bench.options.tiny else []
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / script), *map(str, more), *tiny], env={**bench.environment(), "TMPDIR": str(bench.folder)}, text=True,
+            [sys.executable, str(HERE / script), *map(str, more), *tiny], text=True,
+            env={**bench.environment(), "TMPDIR": str(bench.folder)},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, start_new_session=True,
         )  # fmt: skip
 
@@ -128,7 +129,9 @@ def measure(bench: Bench) -> dict:
             result = lm_ratios.read_off(name, measured(bench, part, running[name]), part.beside, part.value)
             how, why = status(result)
             report["parts"][name] = {"status": how, "seconds": time.monotonic() - began, **result}
-            report |= {key: value for one in running[name].values() for key, value in one.hello.items()}
+            for one in running[name].values():
+                report |= one.hello
+                one.close()  # the memory of a card is for the parts to come
             report["seconds"] = time.monotonic() - bench.started
             bench.tell(f"{name}: {how}{why and ': '}{why}")
             write(options, report)

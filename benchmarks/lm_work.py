@@ -11,7 +11,6 @@ from pathlib import Path
 import hf
 import numpy as np
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 ALPHA, LR, CLIP, KEPT = 0.5, 1e-4, 1.0, 64
 SMOLLM2 = {"hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9, "num_key_value_heads": 3}
@@ -66,6 +65,8 @@ def size(tiny: bool, sizes: dict[str, Size] = SIZES) -> Size:
 
 def llama(shape: dict, layers: int, vocabulary: int, seed: int = 0) -> torch.nn.Module:
     """A Llama with random weights, made where it is used; embeddings and head are one table, as SmolLM2's."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     config = LlamaConfig(
         num_hidden_layers=layers, vocab_size=vocabulary, tie_word_embeddings=True, max_position_embeddings=2048,
         bos_token_id=None, eos_token_id=None, pad_token_id=None, attn_implementation="sdpa", **shape,
@@ -133,6 +134,8 @@ def serve(parts: dict[str, Callable]) -> None:
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--vocabulary", type=int, default=0, help="of memory")
     options = parser.parse_args()
+    import transformers.models.llama.modeling_llama  # noqa: F401 - seconds, before it is asked for anything
+
     answers, sys.stdout, rounds = sys.stdout, sys.stderr, None  # what a library prints is no answer
     name = torch.cuda.get_device_name() if hf.DEVICE == "cuda" else hf.machine.facts()["cpu"]
     print(json.dumps({"device": name}), file=answers, flush=True)
