@@ -53,11 +53,11 @@ _ALL = [
 CLAIMS = {claim.id: claim for claim in _ALL}
 
 
-def _bound(table: pd.DataFrame, ls: str, erm: str) -> float:
-    """A tenth of LS's effect, as a size; nan without both."""
+def _bound(table: pd.DataFrame, ls: str, erm: str, seeds: pd.Index) -> float:
+    """A tenth of LS's effect on the seeds that are compared, as a size; nan without both."""
     if ls not in table or erm not in table:
         return np.nan
-    return SHARE * abs(float((table[ls] - table[erm]).mean()))
+    return SHARE * abs(float((table[ls] - table[erm]).reindex(seeds).mean()))
 
 
 def _softness(claim: Claim, study: Study) -> Effect:
@@ -76,7 +76,7 @@ def _memorised(_claim: Claim, study: Study) -> Effect:
     table = cells.two_by_two(study)
     if not len(table) or cells.teachers(study).train_accuracy[table.index].mean() <= MEMORISED:
         return Effect()
-    bound = _bound(table, LS, cells.HUMAN_HARD)
+    bound = _bound(table, LS, cells.HUMAN_HARD, table.index)
     return equivalence(cells.labels_effect(table), bound, _of_seeds(study, table))
 
 
@@ -100,8 +100,9 @@ def _beyond(_claim: Claim, study: Study) -> Effect:
     if np.inf not in table or not len(sure := [dose for dose in table if np.isfinite(dose)]):
         return Effect()
     ends = rows[rows.dose.isin([max(sure), np.inf])]
-    bound = _bound(cells.placebos(study), "LS", "ERM")
-    return equivalence(table[max(sure)] - table[np.inf], bound, ends.run_id.tolist())
+    differences = (table[max(sure)] - table[np.inf]).dropna()
+    bound = _bound(cells.placebos(study), "LS", "ERM", differences.index)
+    return equivalence(differences, bound, ends.run_id.tolist())
 
 
 def _between(arm: str, than: str, metric: str = "entropy", share: float = 0.0):
@@ -115,7 +116,7 @@ def _between(arm: str, than: str, metric: str = "entropy", share: float = 0.0):
         runs = _of_seeds(study, table.loc[differences.index])
         if not share:
             return over_seeds(differences, claim.sign, runs)
-        return equivalence(differences, _bound(table, "LS", "ERM"), runs)
+        return equivalence(differences, _bound(cells.placebos(study), "LS", "ERM", differences.index), runs)
 
     return test
 
