@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from kdnb.analysis.statistics import interval
 from kdnb.core import metrics
 from kdnb.experiment.tables import Study
 from kdnb.studies.two_effects.targets import transformed
@@ -58,6 +59,31 @@ def labels_effect(cells: pd.DataFrame) -> pd.Series:
 def interaction(cells: pd.DataFrame) -> pd.Series:
     """How much more softness does at the teacher's labels than at the human ones, by seed."""
     return (cells[TEACHER_SOFT] - cells[TEACHER_HARD]) - (cells[HUMAN_SOFT] - cells[HUMAN_HARD])
+
+
+def kd_minus_erm(cells: pd.DataFrame) -> pd.Series:
+    """KD minus ERM, by seed: the sum of the two main effects, whatever the interaction."""
+    return cells[TEACHER_SOFT] - cells[HUMAN_HARD]
+
+
+def ls_minus_erm(cells: pd.DataFrame) -> pd.Series:
+    """LS minus ERM, by seed; nan where there is no LS."""
+    return cells[LS] - cells[HUMAN_HARD]
+
+
+EFFECTS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
+    "softness": softness_effect,
+    "teacher's labels": labels_effect,
+    "KD minus ERM": kd_minus_erm,
+    "interaction": interaction,
+    "LS minus ERM": ls_minus_erm,
+}
+
+
+def effects(cells: pd.DataFrame) -> pd.DataFrame:
+    """Each of EFFECTS on a table of `two_by_two`, a row each: of (its name), effect, low, high (95 % t interval), n."""
+    rows = [(name, *interval(effect(cells).dropna())) for name, effect in EFFECTS.items()]
+    return pd.DataFrame(rows, columns=["of", "effect", "low", "high", "n"])
 
 
 def teachers(study: Study) -> pd.DataFrame:
