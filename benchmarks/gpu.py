@@ -24,7 +24,7 @@ import gpu_parts
 import table
 from bench import HERE, environment
 
-SETUP = 0.15  # share of the time in which models and texts are made
+SETUP = 0.25  # share of the time in which models and texts are made
 PARTS = {  # how each is measured, and its share of the time that is left then
     "tests": (gpu_parts.tests, 0.11),
     "same_seed": (gpu_parts.same_seed, 0.13),

@@ -38,6 +38,7 @@ def of_part(name: str, part: dict, report: dict) -> list[str]:
     rows = part["measured"].items()
     broken = [f"{one}: {row.get('failed') or row['skipped']}." for one, row in rows if {"failed", "skipped"} & set(row)]
     whole = [(one, row) for one, row in rows if not {"failed", "skipped"} & set(row)]
+    made, broken = [], [f"{name}, {line}" for line in broken]
     if name == "same_seed":
         made = [
             f"{one}: equal seeds gave equal logits, {row['precision']}, {row['steps']} steps." for one, row in whole
@@ -48,12 +49,12 @@ def of_part(name: str, part: dict, report: dict) -> list[str]:
             f"steps that moved them by up to {row['largest_movement']:.1e}."
             for one, row in whole
         ]
-    elif name == "parallel":
+    elif name == "parallel" and whole:
         made = ["| trainings at a time | examples/s in all | of one at a time |", "|---|---|---|"]
         made += [f"| {one} | {row['rate']:.0f} | {row['ratio_to_one']:.2f} |" for one, row in whole]
-    else:
+    elif whole:
         made = throughput(name, whole, part["kdnb_ratio_to"], report["pairs"][name])
-    return [*made, *(["", *broken] if broken else [])]
+    return [*made, *([""] if made and broken else []), *broken]
 
 
 def throughput(name: str, rows: list[tuple[str, dict]], ratios: dict[str, float], pair: dict) -> list[str]:
