@@ -13,6 +13,7 @@ from kdnb.experiment import tables
 from kdnb.experiment.arms import ARMS, arm_config
 from kdnb.studies import registry
 from kdnb.studies.label_smoothing import claims, evidence
+from kdnb.studies.two_effects.claims import CHAPTER
 
 SIZES = dict(zip(runs.SPLITS, (8, 20, 12), strict=True))
 
@@ -92,7 +93,7 @@ def test_without_a_second_tau_there_is_no_temperature_evidence(store):
     store_run(config("erm_small"))
     study = tables.study("rt", "toy")
     assert registry.evidence(study) == dict.fromkeys(
-        ("temperature", "smoothing", "deviations", "switching", "generations")
+        ("temperature", "smoothing", *CHAPTER.evidence, "deviations", "switching", "generations")
     )
     found = registry.ledger(study, others=registry.evidence(study)).set_index("id")
     assert found.verdict["H5.1a"] == found.verdict["H15.1b"] == "no runs"
