@@ -25,6 +25,7 @@ sys.path.insert(0, str(OFFLINE))
 import matplotlib  # noqa: E402
 import pytest  # noqa: E402
 import sitecustomize as offline  # noqa: E402
+from forked import kernels  # noqa: E402, F401
 from hypothesis import settings  # noqa: E402
 
 from kdnb.studies import registry  # noqa: E402

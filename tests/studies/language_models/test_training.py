@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -236,7 +237,7 @@ print(models.weights_hash(student.model), flush=True)
 def test_killed_at_random_ten_times_it_ends_with_the_same_weights(tmp_path):
     def start(name):
         command = [sys.executable, "-c", TRAINER, str(tmp_path / name)]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        return forked.Popen(command, stdout=subprocess.PIPE)
 
     undisturbed = start("a").communicate()[0].splitlines()
     assert undisturbed[0] == "1"
