@@ -23,6 +23,7 @@ for name in ("KDNB_HUB", "KDNB_DEBUG"):
 sys.path.insert(0, str(OFFLINE))
 
 import matplotlib  # noqa: E402
+import no_grammar  # noqa: E402, F401
 import pytest  # noqa: E402
 import sitecustomize as offline  # noqa: E402
 from forked import kernels  # noqa: E402, F401

@@ -17,9 +17,9 @@ from multiprocessing.connection import Connection
 import pytest
 
 LIBRARIES = [
-    "torch", "safetensors.torch", "transformers", "transformers.models.llama.modeling_llama", "datasets", "scipy.stats",
-    "sklearn.metrics", "pandas", "seaborn", "matplotlib.pyplot", "typer", "rich", "psutil", "ipykernel.kernelapp",
-    "matplotlib_inline.backend_inline",
+    "no_grammar", "torch", "safetensors.torch", "transformers", "transformers.models.llama.modeling_llama", "datasets",
+    "scipy.stats", "sklearn.metrics", "pandas", "seaborn", "matplotlib.pyplot", "matplotlib_inline.backend_inline",
+    "ipykernel.kernelapp", "typer", "rich", "psutil",
 ]  # fmt: skip
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(LIBRARIES)
