@@ -164,7 +164,7 @@ def load(run_id: str) -> Run:
         config = RunConfig.from_dict(record.config)
         if config.run_id() != run_id:
             raise DamagedRun("config.json belongs to another run")
-        logits = {split: record.arrays[split] for split in SPLITS}
+        logits = {split: record.arrays[split].astype(np.float32, copy=False) for split in SPLITS}
         labels = {split: record.labels[split] for split in SPLITS}
     except (ValueError, KeyError, TypeError) as error:
         raise damaged(run_id, error) from None

@@ -123,7 +123,7 @@ def _between(arm: str, than: str, metric: str = "entropy", share: float = 0.0):
 def _doubtful(study: Study) -> pd.DataFrame:
     """The doses at which the teacher is less sure on train than the ERM student."""
     rows = cells.dose_response(study)
-    return rows[(rows.x > 0) & np.isfinite(rows.dose)]
+    return rows[(rows.x > 0) & (rows.dose < np.inf)]
 
 
 def _of_seeds(study: Study, table: pd.DataFrame) -> list[str]:
