@@ -38,6 +38,14 @@ settings.register_profile("kdnb", deadline=None, max_examples=60, derandomize=Tr
 settings.load_profile("kdnb")
 
 
+LONGEST = ("test_notebooks.py", "test_engines.py", "test_defaults.py", "test_benchmarks.py")
+
+
+def pytest_collection_modifyitems(items):
+    """The files that take longest come first, so that two workers end together (with --no-loadscope-reorder)."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 def pytest_unconfigure():
     shutil.rmtree(SCRATCH, ignore_errors=True)
 
