@@ -219,6 +219,7 @@ def test_seeds_are_one_more_axis():
     assert grids.seeds_of("temperature", "paper") == PROFILES["paper"].seeds
 
 
+@pytest.mark.slow
 def test_a_constant_schedule_shares_trainings():
     linear, constant = made("table1"), made("table1", schedule="constant")
     assert len({p.config.training() for p in linear.points}) == 3290
@@ -242,6 +243,7 @@ def test_soft_points_stand_with_a_placeholder_until_their_teachers_are_selected(
     assert [p.config for p in before.erm] == [p.config for p in after.erm]
 
 
+@pytest.mark.slow
 def test_the_first_stage_alone_is_the_same_first_stage():
     alone, both = made("a3", erm_only=True), made("a3")
     assert alone.soft == []

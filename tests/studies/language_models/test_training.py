@@ -163,6 +163,7 @@ def test_a_teacher_stays_as_it_was_and_in_no_optimizer(train, teacher):
     assert not teacher.model.training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"alpha": 0.2, "divergence": "uniform"}, {"alpha": 0.9, "targets": "online"}])
 def test_training_lowers_its_loss_and_is_the_same_twice(train, teacher, changes):
     targets = None
