@@ -29,7 +29,7 @@ class Popen:
     """The part of subprocess.Popen that tests and Jupyter's kernel manager use, for commands of this interpreter.
 
     Args:
-        command: the interpreter, options, "-c" and code or "-m" and a module, words.
+        command: the interpreter; a script, "-c" and code, or "-m" and a module; words.
         stdout, stderr: None, an open file, PIPE (text), for stderr STDOUT as well.
         env: the whole environment; None: this process's.
         cwd: where it begins; None: here.
@@ -127,13 +127,19 @@ def _begin(command, surroundings, told):
         sys.modules.pop("sitecustomize", None)
         with contextlib.suppress(ImportError):
             __import__("sitecustomize")
-    way = next(i for i, word in enumerate(command) if word in ("-c", "-m"))
-    sys.argv = [command[way], *command[way + 2 :]]
-    if command[way] == "-m":
+    way, words = command[1], command[2:]
+    if way == "-c":
+        sys.argv = ["-c", *words[1:]]
+        exec(compile(words[0], "<string>", "exec"), {"__name__": "__main__"})
+        return
+    sys.argv = words if way == "-m" else [way, *words]
+    if "ipykernel_launcher" in words:
         import matplotlib
 
         matplotlib.rcParams["backend"] = "module://matplotlib_inline.backend_inline"  # as a kernel's environment says
         sys.argv.append(f"--IPKernelApp.parent_handle={os.getppid()}")  # it ends when the server does
-        runpy.run_module(command[way + 1], run_name="__main__", alter_sys=True)
+    if way == "-m":
+        runpy.run_module(words[0], run_name="__main__", alter_sys=True)
     else:
-        exec(compile(command[way + 1], "<string>", "exec"), {"__name__": "__main__"})
+        sys.path.insert(0, os.path.dirname(way))
+        runpy.run_path(way, run_name="__main__")
