@@ -4,7 +4,7 @@ import json
 import os
 
 import pytest
-from command import last_json, process
+from command import forked_process, last_json
 from fakes import store_run
 
 from kdnb import paths
@@ -198,7 +198,7 @@ def test_a_plan_over_forty_thousand_runs_counts_them_all(tmp_path):
             os.makedirs(tmp_path / "runs" / point.config.run_id())
             count += 1
     assert count == 39200
-    done = process(
+    done = forked_process(
         "plan", "a3", "--profile", "toy", "--task", ",".join(toy), "--no-probe", "--json", outputs=tmp_path
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import forked
 import pytest
 
 from kdnb import files, paths
@@ -195,7 +196,7 @@ def test_forty_thousand_points_are_counted_by_their_states(tmp_path):
     )
     count = int(maker.stdout.readline())
     command = [sys.executable, "-c", "from kdnb.cli.main import main; main()", "status", "--json"]
-    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    told = forked.run(command, env=environment).stdout
     maker.communicate("\n", timeout=60)
     found = json.loads(told.splitlines()[-1])
     assert count > 39_200
