@@ -189,8 +189,8 @@ with Heartbeat([config]) as heartbeat:
 
 
 @pytest.mark.slow
-def test_forty_thousand_points_are_counted_by_their_states(tmp_path):
-    environment = {**os.environ, "KDNB_OUTPUTS": str(tmp_path)}
+def test_forty_thousand_points_are_counted_by_their_states(folder_of_thousands):
+    environment = {**os.environ, "KDNB_OUTPUTS": str(folder_of_thousands)}
     maker = subprocess.Popen(
         [sys.executable, "-c", MANY], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
