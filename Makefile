@@ -21,11 +21,11 @@ study: $(READY)  ## the whole study: notebooks through papermill, then the repor
 test: $(READY)  ## the tests, every notebook among them
 	@$(BIN)/python -c 'import ray' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cluster]' || echo 'no Ray here: its tests are skipped'
 	$(BIN)/python -m kdnb.data.assets
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 quick: $(READY)  ## the tests without those marked slow, under a minute
 	$(BIN)/python -m kdnb.data.assets
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 .venv-bench/.ready: pyproject.toml constraints.txt benchmarks/requirements.txt
 	$(PYTHON) -m venv .venv-bench

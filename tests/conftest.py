@@ -23,8 +23,10 @@ for name in ("KDNB_HUB", "KDNB_DEBUG"):
 sys.path.insert(0, str(OFFLINE))
 
 import matplotlib  # noqa: E402
+import no_grammar  # noqa: E402, F401
 import pytest  # noqa: E402
 import sitecustomize as offline  # noqa: E402
+from forked import kernels  # noqa: E402, F401
 from hypothesis import settings  # noqa: E402
 
 from kdnb.studies import registry  # noqa: E402
@@ -34,6 +36,14 @@ matplotlib.use("Agg")
 pytest.register_assert_rewrite("skeleton")
 settings.register_profile("kdnb", deadline=None, max_examples=60, derandomize=True)  # two shared cores: no deadlines
 settings.load_profile("kdnb")
+
+
+LONGEST = ("test_notebooks.py", "test_engines.py", "test_defaults.py", "test_benchmarks.py")
+
+
+def pytest_collection_modifyitems(items):
+    """The files that take longest come first, so that two workers end together (with --no-loadscope-reorder)."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 def pytest_unconfigure():
@@ -65,6 +75,14 @@ def store(tmp_path, monkeypatch):
     }.items():
         monkeypatch.setattr(paths, name, tmp_path / "outputs" / folder)
     return paths.RUNS
+
+
+@pytest.fixture
+def folder_of_thousands():
+    """An empty folder, in memory where that can be: a disk may take minutes to remove forty thousand others."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="kdnb-tests-", dir=memory) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

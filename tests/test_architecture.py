@@ -97,8 +97,8 @@ def test_make_quick_runs_all_but_the_slow_tests_and_make_test_all():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     recipes = dict(re.findall(r"^([a-z-]+):[^\n]*\n((?:\t[^\n]*\n)+)", makefile, re.MULTILINE))
     quick, every = (recipes[target].splitlines()[-1].strip() for target in ("quick", "test"))
-    assert quick == '$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"'
-    assert every == "$(BIN)/python -m pytest -n 2 --dist loadfile"
+    assert quick == '$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"'
+    assert every == "$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder"
 
 
 @pytest.mark.parametrize(("before", "now"), MOVED)

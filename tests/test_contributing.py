@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
+import forked
 import nbformat
 import pytest
 import skeleton
@@ -127,13 +128,8 @@ print(sorted(tables.tidy(tables.load_runs()).gamma))
 @pytest.mark.slow
 def test_a_method_in_the_core_reaches_commands_grids_and_tables(tmp_path):
     """A class that is there before the commands are imported, as one written into kdnb/core/methods.py is."""
-    done = subprocess.run(
-        [sys.executable, "-c", COMMANDS, code("A method")],
-        env={**os.environ, "KDNB_OUTPUTS": str(tmp_path), "KDNB_REFERENCE": str(tmp_path / "none")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {**os.environ, "KDNB_OUTPUTS": str(tmp_path), "KDNB_REFERENCE": str(tmp_path / "none")}
+    done = forked.run([sys.executable, "-c", COMMANDS, code("A method")], env=environment)
     assert done.returncode == 0, done.stderr
     assert re.search(r"--gamma \S+ +focal: weight of hard examples", done.stdout)
     assert "\n1.0 2.0\n" in done.stdout  # the one of the grid, and the method's default

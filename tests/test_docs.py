@@ -54,6 +54,7 @@ def test_the_tests_that_a_row_names_cite_it(name):
         assert name in cited(TESTS[file]), file
 
 
+@pytest.mark.slow
 def test_the_hypotheses_are_the_ledgers():
     """As many, and with the counts that the printed tables give."""
     ledger = registry.ledger(None, others=dict.fromkeys(set(registry.evidence_kinds()) - {"study"})).set_index("id")

@@ -55,6 +55,7 @@ def test_a_correlations_interval_is_fishers(controls):
     assert statistics.correlation_interval(x, y, controls) == pytest.approx((r, *ends), abs=1e-12)
 
 
+@pytest.mark.slow
 def test_a_correlation_within_groups_pays_for_their_means():
     """Four groups of three without any correlation: 95 % of the intervals hold 0, if the means are paid for."""
     rng, held = np.random.default_rng(0), {0: 0, 3: 0}

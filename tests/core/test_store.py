@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 from fakes import CONFIG, made_run
@@ -294,9 +295,7 @@ print("trained" if sweep.ensure(config, what)[1] else "loaded")
 def test_two_processes_train_one_run_once(tmp_path):
     environment = {**os.environ, "KDNB_OUTPUTS": str(tmp_path / "outputs")}
     asking = [
-        subprocess.Popen(
-            [sys.executable, "-c", ASK, tmp_path, str(i)], env=environment, stdout=subprocess.PIPE, text=True
-        )
+        forked.Popen([sys.executable, "-c", ASK, tmp_path, str(i)], env=environment, stdout=subprocess.PIPE)
         for i in range(2)
     ]
     deadline = time.monotonic() + 120
@@ -328,9 +327,7 @@ def test_a_file_that_cannot_grow_leaves_nothing_behind(tmp_path, limit):
     """The kernel itself refuses to write more than `limit` bytes to a file."""
     environment = {**os.environ, "KDNB_OUTPUTS": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
     here = Path(__file__).parents[1]
-    done = subprocess.run(
-        [sys.executable, "-c", FULL, here, str(limit)], env=environment, capture_output=True, text=True, check=False
-    )
+    done = forked.run([sys.executable, "-c", FULL, here, str(limit)], env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"cannot write run {CONFIG.run_id()} to {tmp_path}/runs: File too large; free some")
     assert list((tmp_path / "runs").iterdir()) == []

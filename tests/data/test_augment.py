@@ -75,6 +75,7 @@ def config(toy):
     return replace(base, epochs=3, history_points=2, precision="fp32")
 
 
+@pytest.mark.slow
 def test_training_sees_augmented_images_and_nothing_else_does(toy, config, monkeypatch):
     seen = []
     real = pixels.Augmented.batch

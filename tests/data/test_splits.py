@@ -219,6 +219,7 @@ def test_an_empty_or_missing_glue_file_is_named(small_cut):
 # GLUE's own files, real
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, task in TASKS.items() if task.source == "glue"])
 def test_real_glue_has_the_sizes_of_table_6(name):
     task = TASKS[name]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import types
 
+import forked
 import pytest
 
 from kdnb import paths
@@ -82,13 +83,16 @@ def script(name, *arguments, **environment):
 
 
 @pytest.mark.slow
-def test_the_gpu_check_runs_at_toy_size_on_a_cpu(benchmarks, tmp_path):
-    out = tmp_path / "gpu.json"
+def test_the_gpu_check_runs_at_toy_size_on_a_cpu(benchmarks, monkeypatch, capsys, tmp_path):
+    out, gpu = tmp_path / "gpu.json", benchmarks("gpu")
     wanted = ["tests", "same_seed", "exact", "minilm", "parallel"]  # bert is minilm's way with the other pair
-    done = script("gpu.py", "--device", "cpu", "--tiny", "--seconds", "3000", "--out", out, "--only", *wanted)
-    assert done.returncode == 0, done.stdout + done.stderr
+    words = ["--device", "cpu", "--tiny", "--seconds", "3000", "--out", str(out), "--only", *wanted]
+    monkeypatch.setattr(sys, "argv", ["gpu.py", *words])
+    monkeypatch.setattr(gpu, "subprocess", types.SimpleNamespace(**{**vars(subprocess), "Popen": forked.Popen}))
+    code, told = gpu.main(), capsys.readouterr()
+    assert code == 0, told
     report = json.loads(out.read_text())
-    assert json.loads(done.stdout) == report
+    assert json.loads(told.out) == report
     assert report["rehearsal"] is True
     parts = report["parts"]
     assert list(parts) == wanted

@@ -115,6 +115,7 @@ def test_ray_runs_the_sweep_on_all_nodes_of_a_job(tmp_path, asked):
     assert sweep.tasks == ("mrpc", "qnli", "sst2", "mnli")
 
 
+@pytest.mark.slow
 def test_ray_has_the_options_that_the_script_uses():
     pytest.importorskip("ray", reason="Ray is not installed (extra [cluster])")
     program = Path(sys.executable).with_name("ray")

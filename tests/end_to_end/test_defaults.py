@@ -66,7 +66,7 @@ def test_what_reads_defaults_to_the_reference_runs_and_what_writes_to_demo(path)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", READING, ids=lambda path: path.stem)
-def test_a_reading_notebook_is_whole_with_its_defaults_and_nothing_trained(path, tmp_path, monkeypatch):
+def test_a_reading_notebook_is_whole_with_its_defaults_and_nothing_trained(path, kernels, tmp_path, monkeypatch):
     monkeypatch.setenv("KDNB_OUTPUTS", str(tmp_path / "outputs"))
     monkeypatch.setenv("KDNB_REFERENCE", str(paths.ROOT / "outputs" / "reference" / "runs"))
     notebooks.run_notebook(path, tmp_path / "copy.ipynb", {})

@@ -98,7 +98,7 @@ def check_executed(path):
 
 
 @pytest.fixture(scope="session")
-def trained():
+def trained(kernels):
     """The training steps, executed in order in the session's outputs; returns what a second study then says.
 
     The grids come after it: their runs are new to the study's notebooks of the same task.
@@ -146,7 +146,7 @@ def test_a_reading_notebook_runs_in_the_toy_profile(step, trained):
 
 
 @pytest.mark.slow
-def test_a_changed_parameter_shows_in_the_saved_run(tmp_path, monkeypatch):
+def test_a_changed_parameter_shows_in_the_saved_run(kernels, tmp_path, monkeypatch):
     monkeypatch.setenv("KDNB_OUTPUTS", str(tmp_path))
     parameters = {"task": "rt", "profile": "toy", "seeds": "5", "arms": "erm_small,ls_small"}
     run_notebook(notebooks.notebook_path("20_finetune"), tmp_path / "copy.ipynb", parameters)
@@ -165,7 +165,7 @@ def made_notebook(path, *sources):
 
 
 @pytest.mark.slow
-def test_a_failing_cell_is_one_line_with_the_executed_copy(tmp_path):
+def test_a_failing_cell_is_one_line_with_the_executed_copy(kernels, tmp_path):
     path = made_notebook(tmp_path / "broken.ipynb", "1 / 0")
     with pytest.raises(NotebookFailed, match=r"broken: cell .* raised ZeroDivisionError: division by zero") as failed:
         run_notebook(path, tmp_path / "out" / "copy.ipynb", {})
@@ -175,7 +175,7 @@ def test_a_failing_cell_is_one_line_with_the_executed_copy(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_cell_that_hangs_is_ended(tmp_path):
+def test_a_cell_that_hangs_is_ended(kernels, tmp_path):
     path = made_notebook(tmp_path / "slow.ipynb", "import time; time.sleep(600)")
     with pytest.raises(NotebookFailed, match="slow: a cell took more than 2 s"):
         run_notebook(path, tmp_path / "copy.ipynb", {}, timeout=2)
@@ -189,7 +189,7 @@ def test_a_kernel_that_dies_is_told(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_kernel_has_no_network(tmp_path):
+def test_a_kernel_has_no_network(kernels, tmp_path):
     source = "import socket\nsocket.create_connection(('192.0.2.1', 80), timeout=2)"
     with pytest.raises(NotebookFailed, match="NetworkBlocked"):
         run_notebook(made_notebook(tmp_path / "online.ipynb", source), tmp_path / "copy.ipynb", {})

@@ -77,7 +77,7 @@ def test_an_escaped_table_keeps_numbers_and_formats():
 
 
 @pytest.fixture(scope="module")
-def executed(tmp_path_factory):
+def executed(kernels, tmp_path_factory):
     """A notebook that shows planted data in every way ours do, executed."""
     folder = tmp_path_factory.mktemp("markup")
     kernel = {"name": "python3", "display_name": "", "language": "python"}
@@ -117,7 +117,7 @@ def test_an_executed_notebook_holds_markup_of_data_as_text(executed):
 
 
 @pytest.fixture(scope="module")
-def page(executed, tmp_path_factory):
+def page(kernels, executed, tmp_path_factory):
     """The report of a store with a run whose history has markup for a column, and notebook 00 executed on it."""
     folder = tmp_path_factory.mktemp("planted")
     with pytest.MonkeyPatch.context() as patch:

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import forked
 import numpy as np
 import psutil
 import pytest
@@ -51,7 +52,8 @@ class Watched:
         code = "from kdnb.cli.main import main; main()"
         path = self.path.with_name(f"told-{len(self.started)}")
         with path.open("w") as told:
-            process = subprocess.Popen(
+            begin = subprocess.Popen if "ray" in words else forked.Popen
+            process = begin(
                 [sys.executable, "-c", code, *words], env=environment, stdout=told, stderr=subprocess.STDOUT,
                 start_new_session=True,
             )  # fmt: skip

@@ -3,6 +3,7 @@
 T5.1 of docs/experiments.md.
 """
 
+import functools
 from collections import Counter
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from kdnb.studies.label_smoothing import paper
 from kdnb.sweeps import grids
 
 DATA = "0" * 16
+LARGE = ("a3", "table1")  # thousands of points
 GLUE = ("mrpc", "qnli", "sst2", "mnli")
 LS_28 = [
     0.1, 0.1333, 0.1666, 0.1999, 0.2332, 0.2665, 0.2998, 0.3331, 0.3664, 0.3997, 0.433, 0.4663, 0.4996, 0.5329, 0.5662,
@@ -24,8 +26,11 @@ LS_28 = [
 ]  # fmt: skip
 
 
+kept = functools.cache(grids.stages)
+
+
 def made(grid, task="sst2", profile="paper", **more):
-    return grids.stages(grid, task, profile, DATA, **more)
+    return grids.stages(grid, task, profile, DATA, **more) if more else kept(grid, task, profile, DATA)
 
 
 def arms(points):
@@ -89,6 +94,7 @@ def test_the_alphas_and_taus_of_a3():
     assert values(of(stages, "ls_large"), "tau") == [1]
 
 
+@pytest.mark.slow
 def test_every_selected_point_of_the_paper_lies_in_its_grid():
     for table, grid in ((7, "table1"), (12, "a3")):
         for task in GLUE:
@@ -144,7 +150,7 @@ def test_a_task_that_stands_in_for_none_has_no_published_point():
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-@pytest.mark.parametrize("grid", grids.GRIDS)
+@pytest.mark.parametrize("grid", [pytest.param(g, marks=pytest.mark.slow) if g in LARGE else g for g in grids.GRIDS])
 def test_every_grid_stands_at_every_profile(grid, profile):
     stages = made(grid, "rt", profile)
     names = [point.config.run_id() for point in stages.points]
@@ -213,6 +219,7 @@ def test_seeds_are_one_more_axis():
     assert grids.seeds_of("temperature", "paper") == PROFILES["paper"].seeds
 
 
+@pytest.mark.slow
 def test_a_constant_schedule_shares_trainings():
     linear, constant = made("table1"), made("table1", schedule="constant")
     assert len({p.config.training() for p in linear.points}) == 3290
@@ -236,6 +243,7 @@ def test_soft_points_stand_with_a_placeholder_until_their_teachers_are_selected(
     assert [p.config for p in before.erm] == [p.config for p in after.erm]
 
 
+@pytest.mark.slow
 def test_the_first_stage_alone_is_the_same_first_stage():
     alone, both = made("a3", erm_only=True), made("a3")
     assert alone.soft == []

@@ -4,7 +4,7 @@ import json
 import os
 
 import pytest
-from command import last_json, process
+from command import forked_process, last_json
 from fakes import store_run
 
 from kdnb import paths
@@ -190,16 +190,16 @@ def test_a_mistake_is_one_line(kdnb, words, told):
 
 
 @pytest.mark.slow
-def test_a_plan_over_forty_thousand_runs_counts_them_all(tmp_path):
+def test_a_plan_over_forty_thousand_runs_counts_them_all(folder_of_thousands):
     """Names of folders are all that is looked at: there is nothing in them."""
     count, toy = 0, {task: splits.load(task, "toy").fingerprint for task in ("rt", "headline", "passage", "relation")}
     for task, fingerprint in toy.items():
         for point in grids.stages("a3", task, "toy", fingerprint).soft:
-            os.makedirs(tmp_path / "runs" / point.config.run_id())
+            os.makedirs(folder_of_thousands / "runs" / point.config.run_id())
             count += 1
     assert count == 39200
-    done = process(
-        "plan", "a3", "--profile", "toy", "--task", ",".join(toy), "--no-probe", "--json", outputs=tmp_path
+    done = forked_process(
+        "plan", "a3", "--profile", "toy", "--task", ",".join(toy), "--no-probe", "--json", outputs=folder_of_thousands
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = last_json(done.stdout)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import forked
 import pytest
 
 from kdnb import files, paths
@@ -188,14 +189,14 @@ with Heartbeat([config]) as heartbeat:
 
 
 @pytest.mark.slow
-def test_forty_thousand_points_are_counted_by_their_states(tmp_path):
-    environment = {**os.environ, "KDNB_OUTPUTS": str(tmp_path)}
+def test_forty_thousand_points_are_counted_by_their_states(folder_of_thousands):
+    environment = {**os.environ, "KDNB_OUTPUTS": str(folder_of_thousands)}
     maker = subprocess.Popen(
         [sys.executable, "-c", MANY], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     count = int(maker.stdout.readline())
     command = [sys.executable, "-c", "from kdnb.cli.main import main; main()", "status", "--json"]
-    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    told = forked.run(command, env=environment).stdout
     maker.communicate("\n", timeout=60)
     found = json.loads(told.splitlines()[-1])
     assert count > 39_200

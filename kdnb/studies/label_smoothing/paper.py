@@ -39,10 +39,16 @@ def results() -> pd.DataFrame:
 
 def value(table: int, row: str, task: str) -> float:
     """One printed number; KeyError if there is none."""
-    cells = results().query("table == @table and row == @row and task == @task")
-    if cells.empty:
-        raise KeyError(f"Table {table} has no {row} on {task}")
-    return float(cells.value.iloc[0])
+    try:
+        return _values()[table, row, task]
+    except KeyError:
+        raise KeyError(f"Table {table} has no {row} on {task}") from None
+
+
+@functools.cache
+def _values() -> dict[tuple[int, str, str], float]:
+    """(table, row, task) -> value: a ledger asks for hundreds."""
+    return results().set_index(["table", "row", "task"])["value"].astype(float).to_dict()
 
 
 def optima(table: int) -> dict:

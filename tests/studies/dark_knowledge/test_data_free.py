@@ -284,6 +284,7 @@ def test_record_of_an_experiment(toys, store):
         synthesis.taught(replace(one, data="0"))
 
 
+@pytest.mark.slow
 def test_experiments_of_a_profile_are_found_again_without_data(store, monkeypatch):
     wanted = data_free.experiments({"digits": splits.load("digits", "toy").fingerprint}, "toy")
     for one in wanted[:2]:

@@ -1,5 +1,6 @@
 """Layer maps against the published ones, projections against least squares, hooks that are gone, methods end to end."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -200,7 +201,7 @@ def test_a_weight_gives_the_loss_its_share_of_the_gradient():
         features.weight_for_share(0.25, task, feature * 0, model)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def toy():
     data = splits.load("rt", "toy")
     fixed = {"task": "rt", "profile": "toy", "data": data.fingerprint, "seed": 0, "epochs": 2, "history_points": 2}
@@ -221,6 +222,12 @@ def test_states_are_read_in_order_and_the_last_is_what_the_classifier_reads(toy)
     assert hooks(model) == []
 
 
+@pytest.fixture(scope="module")
+def trained(toy):
+    """The run that teaches."""
+    return train(toy[1], toy[0])
+
+
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
     for name in ("OUTPUTS", "RUNS", "FEATURES", "DAMAGED"):
@@ -238,10 +245,11 @@ METHODS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", METHODS, ids=lambda s: "-".join(s.values()))
-def test_a_student_trains_on_its_teachers_states_without_running_it(toy, elsewhere, monkeypatch, settings):
-    data, large, fixed = toy
-    teacher = train(large, data)
+def test_a_student_trains_on_its_teachers_states_without_running_it(toy, trained, elsewhere, monkeypatch, settings):
+    data, _, fixed = toy
+    teacher = copy.deepcopy(trained)
     store.save(teacher)
     config = RunConfig.of(
         {**vars(arm_config("kd_standard", **fixed, teacher_run=teacher.run_id)), "extra": (), **settings}
@@ -259,9 +267,10 @@ def test_a_student_trains_on_its_teachers_states_without_running_it(toy, elsewhe
     assert not np.array_equal(first.logits["test"], plain.logits["test"])
 
 
-def test_a_teacher_that_trains_to_other_logits_is_refused(toy, elsewhere):
-    data, large, _ = toy
-    teacher = train(large, data)
+@pytest.mark.slow
+def test_a_teacher_that_trains_to_other_logits_is_refused(toy, trained, elsewhere):
+    data, _, _ = toy
+    teacher = copy.deepcopy(trained)
     teacher.logits["train"][3, 0] += 1e-6
     store.save(teacher)
     with pytest.raises(ValueError, match="trained again has other logits"):

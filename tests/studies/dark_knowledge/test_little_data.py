@@ -57,6 +57,7 @@ def test_without_records_claims_have_no_effect(elsewhere):
     assert {claims_features.RUNLESS[c.test](c).n for c in claims_features.CLAIMS.values()} == {0}
 
 
+@pytest.mark.slow
 def test_a_record_is_made_once_and_read_back_without_its_data(elsewhere):
     data = splits.load("digits", "toy")
     made = [little_trainings.obtain(one) for one in little_data.identities("digits", "toy", data.fingerprint)]

@@ -142,6 +142,7 @@ def test_a_class_that_has_become_rare_has_the_share_that_is_said():
 # Records and claims
 
 
+@pytest.mark.slow
 def test_a_record_is_whole_and_read_without_training(store, monkeypatch):
     table = missing.study("digits", "toy")
     setup = missing.SETUPS["digits", "toy"]

@@ -123,6 +123,7 @@ def test_the_gain_on_noisy_digits_is_the_students_over_its_controls(monkeypatch)
     assert SIMULATIONS["H8.3"].effects((0, 5)) == pytest.approx([0.3 - 0.02] * 2)
 
 
+@pytest.mark.slow
 def test_zeroing_is_compared_with_erm_on_the_same_draw(monkeypatch):
     """Without a mask to tell them apart, both trainings are one, and the effect is exactly 0."""
     monkeypatch.setattr(simulations, "RunningSimilarity", lambda m: None)

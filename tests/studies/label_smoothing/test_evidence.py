@@ -138,6 +138,7 @@ TAUGHT = [  # arm of the same pair of models with an ERM teacher, teacher
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_students_of_other_teachers_than_erms_change_no_verdict(grid, capsys):
     """KD by LS and by KD models, with tau searched, at the grid's setting and at another, on both of its seeds."""
     teachers = {"ls_large": 9.0, "ls_small": 8.0, "kd_reverse": 7.0}
@@ -166,6 +167,7 @@ def test_students_of_other_teachers_than_erms_change_no_verdict(grid, capsys):
     assert capsys.readouterr().out.count("KD from an LS teacher (large to small)") == 8
 
 
+@pytest.mark.slow
 def test_no_seed_counts_twice_where_an_arm_has_two_teachers(grid):
     """Standard KD of seed 0 by a second large ERM model: one of the two students is selected."""
     second = store_run(config("erm_large", lr=3e-3)).config
@@ -180,6 +182,7 @@ def _ledger():
     return registry.ledger(study, others=registry.evidence(study)).set_index("id")
 
 
+@pytest.mark.slow
 def test_entropy_falls_with_tau_in_this_grid(grid):
     study = tables.study("rt", "toy")
     found = registry.ledger(study, others=registry.evidence(study)).set_index("id")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -187,7 +188,7 @@ print("whole", flush=True)
 @pytest.mark.slow
 def test_killed_at_random_ten_times_it_ends_with_the_same_bytes(tmp_path):
     def start(folder):
-        return subprocess.Popen([sys.executable, "-c", MAKER, str(folder)], stdout=subprocess.PIPE, text=True)
+        return forked.Popen([sys.executable, "-c", MAKER, str(folder)], stdout=subprocess.PIPE)
 
     undisturbed = start(tmp_path / "undisturbed")
     assert undisturbed.communicate()[0].endswith("whole\n")

@@ -250,6 +250,7 @@ def test_padding_on_the_left_is_refused_by_the_mixer(attention):
 # The package's own loop
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mamba2", "mixer"])
 def test_the_loop_trains_it_and_its_loss_falls(kind, teacher):
     language = models.from_config(MAMBA2, 24, 0) if kind == "mamba2" else staging.convert(teacher, Arm(copied=False), 0)
@@ -305,6 +306,7 @@ def small(**changes):
     )
 
 
+@pytest.mark.slow
 def test_a_record_is_what_it_says_and_the_same_twice():
     first, second = staging.make(small()), staging.make(small())
     for name, shape in {"kl": (2,), "matrix_error": (2, 2), "student_matrix": (2, 2, 32, 32)}.items():

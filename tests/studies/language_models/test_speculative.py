@@ -191,6 +191,7 @@ def law_after(language, prompt):
     return laws[0, -2][:, None] * laws[:, -1]
 
 
+@pytest.mark.slow
 def test_decoded_text_has_the_targets_law_and_not_the_drafts(pair):
     prompt = [0, 3, 2]
     ids, counts = drafting.decode(pair, np.tile(prompt, (10_000, 1)), 2, gamma=2, seed=0)
@@ -209,6 +210,7 @@ def test_a_draft_that_is_the_target_is_always_accepted(pair):
     np.testing.assert_allclose(counts.overlap / counts.reached, 1, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_counted_acceptance_is_the_mean_of_the_exact_one(pair):
     _, counts = drafting.decode(pair, np.zeros((400, 2), dtype=int), 16, gamma=3, seed=1)
     share, exact = counts.accepted / counts.reached, counts.overlap / counts.reached

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -162,6 +163,7 @@ def test_a_teacher_stays_as_it_was_and_in_no_optimizer(train, teacher):
     assert not teacher.model.training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"alpha": 0.2, "divergence": "uniform"}, {"alpha": 0.9, "targets": "online"}])
 def test_training_lowers_its_loss_and_is_the_same_twice(train, teacher, changes):
     targets = None
@@ -236,7 +238,7 @@ print(models.weights_hash(student.model), flush=True)
 def test_killed_at_random_ten_times_it_ends_with_the_same_weights(tmp_path):
     def start(name):
         command = [sys.executable, "-c", TRAINER, str(tmp_path / name)]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        return forked.Popen(command, stdout=subprocess.PIPE)
 
     undisturbed = start("a").communicate()[0].splitlines()
     assert undisturbed[0] == "1"
