@@ -71,6 +71,13 @@ reference: $(READY)  ## hours: the committed reference runs of profile cpu; goes
 	for grid in deviations switching; do KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep $$grid --task digits --profile cpu || exit; done
 	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep temperature --task rt --profile cpu --arms kd_self,kd_reverse --only tau2_scaling=true --only alpha=1
 	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb compare rt --profile cpu --arms ls_small --ls-alpha 0.7
+	for task in rt headline section digits; do for grid in seeds softness dose placebo; do \
+	  KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep $$grid --task $$task --profile cpu --seeds 10,11,12,13,14,15,16,17 || exit; \
+	done; done
+	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep seeds --task relation --profile cpu --seeds 10,11,12,13,14,15,16,17
+	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep softness --task digits@0.2,digits@0.4 --profile cpu --seeds 10,11,12,13,14
+	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep budgets --task digits --profile cpu --seeds 10,11,12,13,14
+	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb compare mrpc --profile base --seeds 0,1,2
 	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb simulate
 
 doctor: $(READY)  ## what this machine has

@@ -226,6 +226,7 @@ SOURCES = {
     "minilm-l3": Source("asset", "minilm-l3", pooled=False),  # trained with three layers, not cut
     "mpnet-12": Source("asset", "mpnet"),  # 12 layers of 768
     "mpnet-6": Source("asset", "mpnet", layers=(0, 2, 4, 7, 9, 11)),
+    "mpnet-3": Source("asset", "mpnet", layers=(0, 6, 11)),
     "bert-base": Source(*_BERT),
     "distilbert-base": Source("hub", "distilbert/distilbert-base-uncased", "12040accade4e8a0f71eabdb258fecc2e7e948be"),
     "bert-8": Source(*_BERT, layers=(0, 2, 3, 5, 6, 8, 9, 11)),

@@ -91,7 +91,7 @@ def test_layers_are_cut_at_equal_steps_as_distilberts_are(name):
     assert rule(6, 12) == (0, 2, 4, 7, 9, 11)
     layers = catalog.SOURCES[name].layers
     if layers:
-        assert layers == rule(len(layers), {"minilm": 6, "bert": 12, "roberta": 12}[name.split("-")[0]])
+        assert layers == rule(len(layers), {"minilm": 6, "bert": 12, "roberta": 12, "mpnet": 12}[name.split("-")[0]])
         assert len(layers) == int(name.split("-")[1])
 
 

@@ -18,6 +18,7 @@ SEARCH: dict[str, dict[str, tuple[float, ...]]] = {
     "toy": {"lr": (1e-2, 2e-2), "alpha": (0.5, 0.9), "epochs": (2, 4)},
     "demo": {"lr": (1e-4, 2e-4), "alpha": (0.3, 0.9), "epochs": (1, 2)},
     "cpu": {"lr": (5e-5, 1e-4, 2e-4, 4e-4), "alpha": (0.1, 0.3, 0.5, 0.7, 0.9), "epochs": (1, 2, 4)},
+    "base": {"lr": (1e-5, 3e-5, 5e-5), "alpha": (0.1, 0.5, 0.9), "epochs": (1, 3)},
     "paper": {"lr": (1e-5, 3e-5, 5e-5, 7e-5), "alpha": (0.1, 0.3, 0.5, 0.7, 0.9), "epochs": (1, 3, 5)},
 }
 SEARCH_OF: dict[str, dict[str, tuple[float, ...]]] = {  # by modality, in place of the above; not in toy
