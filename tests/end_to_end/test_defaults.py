@@ -17,6 +17,7 @@ READS = (
     "tables.study", "results.study", "tables.load_runs", "stored.study", "switching.study",
     "temperature.study", "missing.study", "born_again.study", "little_data.stored", "data_free.results",
     "prefixes.results", "sparse_targets.results", "drafts.results", "stages.results", "cost_records.results",
+    "runs.evidence",
 )  # fmt: skip
 GAP = r"\bno runs\b|\bempty\b|is left out|runs are missing|there are none|\bUntil then\b"
 
@@ -51,7 +52,7 @@ def shown(cell):
 
 def test_the_notebooks_that_read_runs_are_known():
     known = {
-        "00", "30", "31", "32", "33", "34", "40", "41", "50", "51", "60", "61", "62", "63", "64",
+        "00", "30", "31", "32", "33", "34", "40", "41", "42", "43", "50", "51", "60", "61", "62", "63", "64",
         "70", "71", "72", "73", "74",
     }  # fmt: skip
     assert {path.stem[:2] for path in READING} == known

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+import pandas as pd
+
 from kdnb.core import store
 from kdnb.data.splits import load
 from kdnb.errors import NoRuns
@@ -12,6 +14,7 @@ from kdnb.studies.two_effects import cells
 from kdnb.studies.two_effects.grids import DOSE, PLACEBO, SEEDS, SOFTNESS
 from kdnb.sweeps import grids, stored
 
+CONDITIONAL = ("H18.2", "H18.3")  # claims on teachers that have not, or have, memorised their train labels
 KINDS = (SOFTNESS, DOSE, PLACEBO, SEEDS)  # the evidence of this study's claims
 COMMITTED = "cpu"  # the profile of the reference runs
 
@@ -19,6 +22,19 @@ COMMITTED = "cpu"  # the profile of the reference runs
 def evidence(task: str, profile: str) -> dict[str, Study | None]:
     """The stored runs that decide this study's claims on a task, by grid; None where there are none."""
     return {name: stored.of_grid(name, task, profile) for name in KINDS}
+
+
+def asked(rows: pd.DataFrame, kinds: dict[str, Study | None]) -> pd.DataFrame:
+    """This study's rows of the ledger, "not asked" for "no runs" where the runs are there, with other teachers.
+
+    Args:
+        rows: of `kdnb.studies.registry.ledger`.
+        kinds: as `evidence` gives it.
+    """
+    study = kinds[SOFTNESS]
+    there = study is not None and len(cells.two_by_two(study)) > 0
+    elsewhere = rows.id.isin(CONDITIONAL) & (rows.n == 0) & there
+    return rows.assign(verdict=rows.verdict.where(~elsewhere, "not asked"))
 
 
 def two_by_two(task: str, profile: str, grid: str = SOFTNESS) -> Study | None:

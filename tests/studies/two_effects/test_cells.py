@@ -306,6 +306,16 @@ def test_accuracy_is_what_h18_8_compares():
 # What the notebooks read
 
 
+def test_a_claim_on_other_teachers_is_not_asked_and_one_without_runs_has_none():
+    kinds = dict.fromkeys(runs.KINDS) | {"softness": study_of(one_seed(10) + one_seed(11))}
+    rows = runs.asked(registry.ledger(None, ("H18",), kinds), kinds).set_index("id").verdict
+    assert rows["H18.3"] == "not asked"
+    assert rows["H18.2"] not in ("not asked", "no runs")
+    assert rows["H18.5"] == "no runs"
+    gone = dict.fromkeys(runs.KINDS)
+    assert set(runs.asked(registry.ledger(None, ("H18",), gone), gone).verdict) == {"no runs"}
+
+
 def test_a_gap_says_which_command_fills_it():
     with pytest.raises(NoRuns, match="`kdnb sweep softness --task rt --profile demo` makes it"):
         runs.needed(None, True, "softness", "rt", "demo")
