@@ -20,7 +20,10 @@ class Point:
         """As printed."""
         if self.config.method == "switch":
             return f"{self.config.before.upper()} to {self.config.after.upper()} at {self.config.switch_at:g}"
-        return NAMES[self.arm] if self.arm else f"{self.config.method.upper()} {self.config.student}"
+        if self.arm:
+            return NAMES[self.arm]
+        changed = "".join(f" {value}" for _, value in self.config.extra)  # of a method outside the core
+        return f"{self.config.method.upper()}{changed} {self.config.student}"
 
 
 def compare_points(  # noqa: PLR0913 - a comparison and what it changes
