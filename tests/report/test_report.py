@@ -92,11 +92,12 @@ def test_the_tables_have_the_means_and_sds_of_the_stored_logits(page, metric, sc
     table = re.search(rf"<caption>Test {metric} .*?</table>", page, re.DOTALL).group()
     rows = [cells_of(row) for row in re.findall(r"<tr>.*?</tr>", table, re.DOTALL)[1:]]
     assert len(rows) >= 4
+    count = tables.study("rt", "toy").table.name.value_counts()  # a small model may be there for another seed's student
     for (_, name), (mean, shown), (_, sd), *_, (links, _) in rows:
         ids = re.findall(r'title="([^"]+)"', links)
         values = [scale * stored(run_id)[2][metric] for run_id in ids]
         rounding = 0.51 * 10**-digits
-        assert len(ids) == 2, name
+        assert len(ids) == count[name] >= 2, name
         assert float(shown) == pytest.approx(np.mean(values), abs=rounding), name
         assert float(sd) == pytest.approx(np.std(values, ddof=1), abs=rounding), name
         assert f'href="#{ids[0]}"' in mean
@@ -152,7 +153,7 @@ def test_a_degenerate_run_is_part_of_the_mean_and_counted(page):
     study.table["degenerate"] = study.table.run_id == study.table.run_id[0]
     first, second, *_ = ledger_text.rows(study, "entropy", 1, 3)
     assert first["n"] == "2 (1 degenerate)"
-    assert second["n"] == 2
+    assert second["n"] == (study.table.arm == "erm_small").sum() >= 2
     assert first["ours"] == f"{study.table.entropy[:2].mean():.3f}"
     section = report._section(study)
     assert section["degenerate"] == [study.table.run_id[0]]
