@@ -105,12 +105,28 @@ def room(name):
     return name.split(".")[0]
 
 
+def in_each_room(check):
+    """A test a room out of a check a module: a test for each module costs pytest more than the check itself."""
+
+    def test(where):
+        for path in SOURCES:
+            if room(dotted(path)) == where:
+                try:
+                    check(path)
+                except AssertionError as error:
+                    raise AssertionError(f"{dotted(path)}: {error}") from error
+
+    test.__name__ = check.__name__
+    return pytest.mark.parametrize("where", ROOMS)(test)
+
+
 def test_every_room_has_its_place():
     assert {room(name) for name in MODULES} <= set(ROOMS), "a new room: put it into ROOMS, below what it imports"
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_a_module_imports_only_from_rooms_above_it(name):
+@in_each_room
+def test_a_module_imports_only_from_rooms_above_it(path):
+    name = dotted(path)
     lower = {other for other in names(MODULES[name]) if ROOMS.index(room(other)) > ROOMS.index(room(name))}
     assert not lower, f"{name} imports {lower}"
 
@@ -129,7 +145,7 @@ def test_a_room_opens_without_an_import(name):
     assert [type(node) for node in tree(MODULES[name]).body] == [ast.Expr], f"{name}: a docstring and nothing else"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=dotted)
+@in_each_room
 def test_every_module_and_public_function_says_what_it_does(path):
     assert ast.get_docstring(tree(path))
     for node in tree(path).body:
@@ -163,14 +179,14 @@ def test_lines_of_several_arguments_are_seen(docstring, lines):
     assert len(crowded(function)) == lines
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=dotted)
+@in_each_room
 def test_a_docstring_tells_of_one_argument_a_line(path):
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             assert not crowded(node), f"{dotted(path)}.{node.name}"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=dotted)
+@in_each_room
 def test_nothing_that_runs_code_from_files_is_used(path):
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -195,7 +211,7 @@ def test_the_hub_is_pinned_to_commits():
     assert all(re.fullmatch(r"[0-9a-f]{40}", pin) for pin in pins)
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=dotted)
+@in_each_room
 def test_only_paths_spells_a_path(path):
     if dotted(path) == "paths":
         return
