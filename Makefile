@@ -23,7 +23,7 @@ test: $(READY)  ## the tests, every notebook among them
 	$(BIN)/python -m kdnb.data.assets
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-quick: $(READY)  ## the tests without those marked slow, under a minute
+quick: $(READY)  ## the tests without those marked slow
 	$(BIN)/python -m kdnb.data.assets
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
@@ -57,8 +57,9 @@ lab: $(READY)  ## JupyterLab on loopback, with its token
 lint: $(READY)  ## ruff on code and notebooks, mypy on the package
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-docs:  ## docs/architecture.svg, drawn from the code
-	$(PYTHON) docs/draw_architecture.py
+docs: $(READY)  ## docs/architecture.svg, drawn from the code, and docs/two_effects.png, from the committed runs
+	$(BIN)/python docs/draw_architecture.py
+	$(BIN)/python docs/draw_two_effects.py
 
 report: $(READY)  ## the report of the stored runs
 	$(BIN)/kdnb report --profile $(PROFILE)

@@ -1,6 +1,6 @@
 """The machine: its device and precision, what a GPU adds to the loop, memory given back.
 
-What is for a GPU has trained some 850 of the committed runs on one H200.
+What is for a GPU has run on one H200; the records of the runs that were trained there say so.
 """
 
 import contextlib

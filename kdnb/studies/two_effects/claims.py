@@ -38,9 +38,8 @@ _ALL = [
            test_words=f"slope of the change in x > 0, by seed, within {SLACK} of {SLOPE:g} (two one-sided t tests)"),
     _claim("H18.5", "Confidence beyond the labels' own is not inherited", "beyond", DOSE,
            f"entropy at four times the logits minus that at hard labels {_WITHIN}", side=0),
-    _claim("H18.7", "KD from posteriors shuffled within each class leaves students less sure than KD", "shuffled",
-        PLACEBO,
-           "entropy of students of shuffled posteriors minus KD's > 0"),
+    _claim("H18.7", "KD from posteriors shuffled within each class leaves students less sure than KD",
+           "shuffled", PLACEBO, "entropy of students of shuffled posteriors minus KD's > 0"),
     _claim("H18.8", "KD's accuracy needs the instance: shuffled within each class, the posteriors teach less",
            "shuffled accuracy", PLACEBO, "accuracy of KD minus that with shuffled posteriors > 0", unit="points"),
     _claim("H18.9", "Shuffled posteriors do what their class means do", "class means", PLACEBO,
@@ -105,7 +104,7 @@ def _beyond(_claim: Claim, study: Study) -> Effect:
     return equivalence(differences, bound, ends.run_id.tolist())
 
 
-def _between(arm: str, than: str, metric: str = "entropy", share: float = 0.0):
+def _between(arm: str, than: str, metric: str = "entropy", *, equal: bool = False):
     """A test of one placebo against another: of their difference, or that there is none."""
 
     def test(claim: Claim, study: Study) -> Effect:
@@ -114,9 +113,9 @@ def _between(arm: str, than: str, metric: str = "entropy", share: float = 0.0):
             return Effect()
         differences = (table[arm] - table[than]).dropna()
         runs = _of_seeds(study, table.loc[differences.index])
-        if not share:
+        if not equal:
             return over_seeds(differences, claim.sign, runs)
-        return equivalence(differences, _bound(cells.placebos(study), "LS", "ERM", differences.index), runs)
+        return equivalence(differences, _bound(table, "LS", "ERM", differences.index), runs)
 
     return test
 
@@ -146,9 +145,9 @@ CHAPTER = Chapter(
         "beyond": _beyond,
         "shuffled": _between("shuffle", STANDARD),
         "shuffled accuracy": _between(STANDARD, "shuffle", "accuracy"),
-        "class means": _between("shuffle", "class_mean", share=SHARE),
-        "whose seed": _between(OWN_SEED, OTHER_SEED, share=SHARE),
-        "self": _between(OTHER_SEED, "ERM", share=SHARE),
+        "class means": _between("shuffle", "class_mean", equal=True),
+        "whose seed": _between(OWN_SEED, OTHER_SEED, equal=True),
+        "self": _between(OTHER_SEED, "ERM", equal=True),
     },
     evidence={
         SOFTNESS: Evidence("label or teacher's argmax, hard or soft, at alpha 1", _grid(SOFTNESS)),

@@ -9,17 +9,6 @@ from matplotlib.axes import Axes
 from kdnb.analysis.figures import METHOD_COLORS, METHOD_MARKERS
 from kdnb.analysis.statistics import t_interval
 from kdnb.studies.two_effects import cells
-from kdnb.studies.two_effects.cells import (
-    HUMAN_HARD,
-    HUMAN_SOFT,
-    LS,
-    OTHER_SEED,
-    OWN_SEED,
-    STANDARD,
-    TEACHER_HARD,
-    TEACHER_SOFT,
-    TWO_BY_TWO,
-)
 
 
 def _filled(method: str) -> dict[str, Any]:
@@ -32,11 +21,11 @@ def _hollow(method: str) -> dict[str, Any]:
 
 
 CELL_STYLES = {  # whose label is the color; filled what has a name, hollow what was made for the comparison
-    HUMAN_HARD: _filled("ERM"),
-    HUMAN_SOFT: _hollow("ERM"),
-    TEACHER_HARD: _hollow("KD"),
-    TEACHER_SOFT: _filled("KD"),
-    LS: _filled("LS"),
+    cells.HUMAN_HARD: _filled("ERM"),
+    cells.HUMAN_SOFT: _hollow("ERM"),
+    cells.TEACHER_HARD: _hollow("KD"),
+    cells.TEACHER_SOFT: _filled("KD"),
+    cells.LS: _filled("LS"),
 }
 EFFECT_STYLES = {
     "softness": {"marker": "o", "color": "black", "mfc": "black"},
@@ -49,9 +38,9 @@ PLACEBO_STYLES = {  # in the order drawn: what is not a teacher, what has lost t
     "uniform": _hollow("LS"),
     "class_mean": _hollow("KD"),
     "shuffle": _hollow("KD"),
-    OTHER_SEED: _hollow("Self-KD"),
-    OWN_SEED: _filled("Self-KD"),
-    STANDARD: _filled("KD"),
+    cells.OTHER_SEED: _hollow("Self-KD"),
+    cells.OWN_SEED: _filled("Self-KD"),
+    cells.STANDARD: _filled("KD"),
 }
 PLACEBO_WORDS = {"class_mean": "class means", "shuffle": "shuffled in class"}
 SIDE = 0.13  # of a mean, from where the seeds' dots stand
@@ -64,11 +53,11 @@ def four_cells(table: pd.DataFrame, ax: Axes) -> Axes:
         table: of `cells.two_by_two`.
         ax: where.
     """
-    for label, pair in {"the label": TWO_BY_TWO[:2], "the teacher's argmax": TWO_BY_TWO[2:]}.items():
+    for label, pair in {"the label": cells.TWO_BY_TWO[:2], "the teacher's argmax": cells.TWO_BY_TWO[2:]}.items():
         color = CELL_STYLES[pair[0]]["color"]
         ax.plot([0, 1], table[list(pair)].T.to_numpy(), color=color, linewidth=0.8, alpha=0.35)
         ax.plot([0, 1], table[list(pair)].mean(), color=color, linewidth=2, label=f"names {label}")
-    places = {HUMAN_HARD: 0, HUMAN_SOFT: 1, TEACHER_HARD: 0, TEACHER_SOFT: 1, LS: 2}
+    places = {cells.HUMAN_HARD: 0, cells.HUMAN_SOFT: 1, cells.TEACHER_HARD: 0, cells.TEACHER_SOFT: 1, cells.LS: 2}
     for cell, place in places.items():
         values = table[cell].dropna()
         if len(values):
