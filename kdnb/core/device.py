@@ -1,7 +1,4 @@
-"""The machine: its device and precision, what a GPU adds to the loop, memory given back.
-
-What is for a GPU has run on one H200; the records of the runs that were trained there say so.
-"""
+"""The machine: its device and precision, what a GPU adds to the loop, memory given back."""
 
 import contextlib
 import ctypes
@@ -50,13 +47,15 @@ def set_up(kind: str) -> None:
 
 @contextlib.contextmanager
 def deterministic() -> Iterator[None]:
-    """On a GPU, only deterministic kernels; the CPU's are so anyway."""
-    before = torch.are_deterministic_algorithms_enabled()
+    """On a GPU, only deterministic kernels; the CPU's are so anyway. New memory is not filled first, as torch would."""
+    before, fills = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic
+    fill, fills.fill_uninitialized_memory = fills.fill_uninitialized_memory, False
     torch.use_deterministic_algorithms(device().type == "cuda" or before)
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
+        fills.fill_uninitialized_memory = fill
 
 
 def on_device(inputs: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -52,11 +52,12 @@ class Encoder(nn.Module):
         The linear layers may hold bf16 weights while they train. The gradient of the word table is kept from step to
         step, and `word_gradient` has the rows that were written, (n,) distinct row numbers and their (n, width)
         gradient for each batch since `forget_word_gradient`. All layers but the last may be compiled: that one is
-        evaluated at the first token, by a method of its own.
+        evaluated at the first token, by a method of its own. On a GPU the word table is a weight as any other: writing
+        all of its gradient takes microseconds there, finding the batch's distinct words would wait for the card.
         """
         return FastPath(
             halves=[part for part in self.layers.modules() if isinstance(part, nn.Linear)],
-            words=[self.words],
+            words=[] if self.words.is_cuda else [self.words],
             word_gradient=lambda: self.word_gradient,
             forget_word_gradient=self.forget_word_gradient,
             compiled=list(self.layers[:-1]),
@@ -80,9 +81,10 @@ class Encoder(nn.Module):
         self.table = table
 
     def _look_up(self, ids: Tensor) -> Tensor:
-        """Word vectors (N, L, width); their gradient goes straight into the table's rows, not through a dense copy."""
-        if not (self.training and torch.is_grad_enabled()):
-            return nn.functional.embedding(ids, self.words if self.table is None else self.table)
+        """Word vectors (N, L, width); on a CPU their gradient goes straight into the table's rows, no dense copy."""
+        trained = self.training and torch.is_grad_enabled()
+        if not trained or ids.is_cuda:
+            return nn.functional.embedding(ids, self.words if trained or self.table is None else self.table)
         vectors = nn.functional.embedding(ids, self.words.detach()).requires_grad_()
         vectors.register_hook(lambda gradient: self._add_word_gradient(ids, gradient))
         return vectors
