@@ -54,6 +54,7 @@ def of_part(name: str, part: dict, report: dict) -> list[str]:
         made += [f"| {one} | {row['rate']:.0f} | {row['ratio_to_one']:.2f} |" for one, row in whole]
     elif whole:
         made = throughput(name, whole, part["kdnb_ratio_to"], report["pairs"][name])
+    broken += [part["remark"]] if "remark" in part else []
     return [*made, *([""] if made and broken else []), *broken]
 
 

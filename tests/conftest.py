@@ -21,6 +21,8 @@ os.environ.update({
 for name in ("KDNB_HUB", "KDNB_DEBUG"):
     os.environ.pop(name, None)
 sys.path.insert(0, str(OFFLINE))
+if not hasattr(sys.modules.get("sitecustomize"), "block"):  # the machine's own, where it has one
+    sys.modules.pop("sitecustomize", None)
 
 import matplotlib  # noqa: E402
 import no_grammar  # noqa: E402, F401
