@@ -25,8 +25,8 @@ METRICS = {  # column of tables.tidy -> (in words, unit); "points" are shares ti
     "accuracy": ("accuracy", "points"),
     "nll": ("NLL", "nats"),
     "overconfidence": ("confidence minus accuracy", "points"),
-    "curve_entropy": ("entropy throughout training", "nats"),
-    "train_curve_entropy": ("entropy on train throughout training", "nats"),
+    "curve_entropy": ("mean entropy over training", "nats"),
+    "train_curve_entropy": ("mean entropy on train over training", "nats"),
 }
 NO_NUMBER = "no number"  # a source that prints none
 FIXED, SIMULATED = "study", "simulation"  # kinds of evidence that every study has
@@ -71,6 +71,11 @@ class Claim:
     def family(self) -> str:
         """The claims tested together, for Holm's correction: the section, "H3"."""
         return self.id.split(".")[0]
+
+    @property
+    def exploratory(self) -> bool:
+        """Whether nobody had stated it: derived from printed tables, or a question of ours beside a paper's claims."""
+        return "derived" in self.source or self.source.startswith(("our question", "not in the paper"))
 
     @property
     def metric(self) -> str:
@@ -132,7 +137,8 @@ def ledger(chapters: Iterable[Chapter], given: Mapping[str, Study | None], only:
     Returns:
         id, statement, metric, unit, source, test, published; effect, low, high, n, p, signs, sign_p, run_ids of
         `Effect`; example_low, example_high, bootstrap (over test examples); degenerate (runs behind it that have
-        learnt nothing), p_holm (corrected over the claims of one section), verdict. Accuracies are shares.
+        learnt nothing), exploratory, side (the claimed sign), p_holm (corrected over the claims of one section) and
+        verdict. Accuracies are shares.
     Raises:
         ValueError: two studies have a claim of one id.
     """
@@ -141,17 +147,42 @@ def ledger(chapters: Iterable[Chapter], given: Mapping[str, Study | None], only:
         if shared := set(listed) & set(chapter.claims):
             raise ValueError(f"two studies have a claim {min(shared)}")
         listed |= {claim.id: (claim, chapter) for claim in chapter.claims.values()}
-    rows, families, signs = [], [], []
+    rows, families = [], []
+    together = {claim_id.split(".")[0] for claim_id in only}  # Holm's rule needs the whole of their sections
     for claim_id in sorted(listed, key=_place):
         claim, chapter = listed[claim_id]
-        if claim.evidence in given and (not only or claim_id.startswith(only)):
+        if claim.evidence in given and (not only or claim_id.startswith(only) or claim.family in together):
             rows.append(_row(claim, chapter, given[claim.evidence]))
             families.append(claim.family)
-            signs.append(claim.sign)
     table = pd.DataFrame(rows, columns=COLUMNS)
     table["p_holm"] = table.groupby(np.array(families, dtype=str), sort=False).p.transform(statistics.holm)
-    table["verdict"] = [_verdict(row, sign) for row, sign in zip(table.itertuples(), signs, strict=True)]
-    return table
+    table["verdict"] = [_verdict(row) for row in table.itertuples()]
+    return table[table.id.str.startswith(only)].reset_index(drop=True) if only else table
+
+
+def over_tasks(ledgers: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Each claim with the task as the unit: the t interval of its effect over tasks, and its verdict by Holm's rule.
+
+    A task on which runs behind the claim have learnt nothing is left out, and so is one with another bound to be
+    equal within: claims of equivalence have no row.
+
+    Args:
+        ledgers: by task, as `ledger` gives them.
+    Returns:
+        id, statement, unit, effect, low, high, n (tasks), p, left_out (tasks), p_holm, verdict.
+    """
+    rows = []
+    whole = pd.concat([table.assign(task=task) for task, table in ledgers.items()], ignore_index=True)
+    for claim_id, found in whole[(whole.n > 0) & whole.p.notna() & whole.bound.isna()].groupby("id", sort=False):
+        kept = found[found.degenerate == 0]
+        effect = over_seeds(kept.set_index("task").effect, 0)
+        first, left_out = found.iloc[0], ", ".join(found[found.degenerate > 0].task)
+        values = (effect.effect, effect.low, effect.high, effect.n, effect.p)
+        rows.append((claim_id, first.statement, first.unit, first.side, first.bound, *values, left_out))
+    table = pd.DataFrame(rows, columns=["id", "statement", "unit", "side", "bound", *OF_TASKS, "left_out"])
+    table["p_holm"] = table.groupby(table.id.str.split(".").str[0], sort=False).p.transform(statistics.holm)
+    table["verdict"] = [_verdict(row) for row in table.itertuples()]
+    return table.drop(columns=["side", "bound"])
 
 
 def as_printed(value: float, unit: str, signed: bool = True) -> str:
@@ -223,9 +254,11 @@ EVIDENCE = {
     FIXED: Evidence("the arms at the profile's fixed hyper-parameters"),
     SIMULATED: Evidence("simulations, drawn anew for each seed"),
 }
+OF_TASKS = ("effect", "low", "high", "n", "p")
 COLUMNS = (
     "id", "statement", "metric", "unit", "source", "test", "published", "effect", "low", "high", "n", "p", "signs",
-    "sign_p", "example_low", "example_high", "bootstrap", "degenerate", "run_ids", "bound",
+    "sign_p", "example_low", "example_high", "bootstrap", "degenerate", "run_ids", "bound", "exploratory",
+    "side",
 )  # fmt: skip
 
 
@@ -251,7 +284,7 @@ def _place(claim_id: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", claim_id)]
 
 
-def _verdict(row: Any, sign: int) -> str:
+def _verdict(row: Any) -> str:
     """ "holds", "fails", "undecided" or "no runs": by the corrected p; by the interval where nothing was tested.
 
     A closed form has no chance in it, and no p. A claim of equivalence fails where the interval lies outside its bound.
@@ -262,10 +295,10 @@ def _verdict(row: Any, sign: int) -> str:
         outside = row.low > row.bound or row.high < -row.bound
         return "holds" if row.p_holm < 1 - statistics.LEVEL else "fails" if outside else "undecided"
     if np.isnan(row.p_holm):
-        return verdict(row.low, row.high, sign)
+        return verdict(row.low, row.high, row.side)
     if not row.p_holm < 1 - statistics.LEVEL:
         return "undecided"
-    return verdict(row.effect, row.effect, sign)
+    return verdict(row.effect, row.effect, row.side)
 
 
 def _row(claim: Claim, chapter: Chapter, study: Study | None) -> dict:
@@ -297,4 +330,6 @@ def _row(claim: Claim, chapter: Chapter, study: Study | None) -> dict:
         "degenerate": int(sum(degenerate.get(run_id, False) for run_id in effect.run_ids)),
         "run_ids": effect.run_ids,
         "bound": effect.bound,
+        "exploratory": claim.exploratory,
+        "side": claim.sign,
     }

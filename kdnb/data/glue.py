@@ -17,7 +17,7 @@ from kdnb.data.hub_sets import HOLDOUT_SEED, HubSet, holdout, load, stacked, tid
 
 HUB_REPO = "nyu-mll/glue"
 HUB_REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
-# What is cut out of GLUE's train split, and which GLUE split serves as the third one.
+# How many rows are cut out of GLUE's train split, and as which split.
 HELD_OUT = {
     "mrpc": None, "qnli": ("validation", 5000), "sst2": ("test", 1800), "mnli": ("validation", 9815),
     "qqp": ("validation", 10000),

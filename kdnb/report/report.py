@@ -18,13 +18,15 @@ from markupsafe import Markup
 
 from kdnb import __version__, files, paths
 from kdnb.analysis import figures
-from kdnb.analysis.ledger import as_printed
+from kdnb.analysis.ledger import as_printed, over_tasks
 from kdnb.catalog import PROFILES, TASKS
 from kdnb.errors import nearest
 from kdnb.experiment import tables
 from kdnb.report import notebooks as runner
 from kdnb.studies import registry
 from kdnb.studies.label_smoothing import paper
+from kdnb.studies.two_effects import cells
+from kdnb.sweeps import stored
 
 _MATH = re.compile(r"(`[^`]*`)|\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.DOTALL)
 
@@ -38,12 +40,15 @@ def write(profile: str) -> Path:
     if profile not in PROFILES:
         raise ValueError(f"unknown profile {profile!r}{nearest(profile, PROFILES)}")
     sections = [_section(study) for study in _studies(profile)]
+    tables_of = {section["task"]: section["table"] for section in sections}
     page = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True).get_template("report.html")
     runs = {run_id: run for section in sections for run_id, run in section["runs"].items()}
     notebooks = [_notebook(step) for step in runner.study_steps(profile) if step.output.exists()]
     text = page.render(
         version=__version__,
         profile=profile,
+        lead=_lead(profile, tables_of),
+        between=[_of_tasks(row) for row in over_tasks(tables_of).itertuples()] if len(tables_of) > 1 else [],
         studies=sections,
         notebooks=notebooks,
         drawn=drawn(),
@@ -75,12 +80,15 @@ def _section(study: tables.Study) -> dict:
     linked = {run_id for ids in decided.run_ids for run_id in ids}
     further = (item for other in others.values() if other for item in other.runs.items())
     runs = study.runs | {run_id: run for run_id, run in further if run_id in linked}
-    task, claims = TASKS[study.task], [claim(row) for row in decided.itertuples()]
+    task = TASKS[study.task]
     return {
+        "task": study.task,
+        "table": ledger,
         "title": task.caption,
         "question": task.question,
         "caption": study.caption,
-        "ledger": claims,
+        "ledger": [claim(row) for row in decided[~decided.exploratory].itertuples()],
+        "explored": [claim(row) for row in decided[decided.exploratory].itertuples()],
         "picture": _picture(study),
         "alt": _alt(study),
         "answer": answer(ledger),
@@ -95,6 +103,49 @@ def _section(study: tables.Study) -> dict:
     }
 
 
+LEAD = {  # the claims that answer the question -> how their sentence begins
+    "H18.1": "By its softness alone a target moves a student's entropy by",
+    "H18.2": "The teacher's labels alone move it by",
+    "H3.1": "Label smoothing moves it by",
+}
+MOST = 4  # tasks in the first picture
+
+
+def _lead(profile: str, ledgers: dict[str, pd.DataFrame]) -> dict:
+    """The first page: a sentence for each claim that answers the question, and the picture of the two effects."""
+    sentences = []
+    for name, words in LEAD.items():
+        rows = {task: ledger.set_index("id").loc[name] for task, ledger in ledgers.items()}
+        told = [f"{task} {_told(row)}" for task, row in rows.items() if row.n]
+        if told:
+            sentences.append(f"{words} {'; '.join(told)} nats")
+    found = {task: stored.of_grid("softness", task, profile) for task in ledgers}
+    found = {task: study for task, study in found.items() if study and len(cells.two_by_two(study))}
+    return {"sentences": sentences, **(_two_effects(dict(list(found.items())[:MOST])) if found else {})}
+
+
+def _told(row) -> str:
+    """A row's effect and interval, with what decides it where that is not its own sign."""
+    effect, low, high = (as_printed(value, row.unit) for value in (row.effect, row.low, row.high))
+    return f"{effect} [{low}, {high}]" + (f", {row.verdict}" if row.verdict != "holds" else "")
+
+
+def _two_effects(found: dict[str, tables.Study]) -> dict[str, str]:
+    """The two by two of some tasks as an inline PNG, and in words."""
+    import matplotlib.pyplot as plt
+
+    from kdnb.studies.two_effects import figures as drawing
+
+    figures.theme()
+    figure = plt.figure(figsize=(max(5.6, 3.4 * len(found)), 3.9), layout="constrained")
+    drawing.two_by_twos(found, figure)
+    parts = []
+    for task, study in found.items():
+        effects = cells.effects(cells.two_by_two(study))
+        parts.append(f"{task}: " + ", ".join(f"{row.of} {row.effect:+.3f}" for row in effects.itertuples()))
+    return {"picture": _png(figure), "alt": f"Test entropy of students by target, effects in nats. {'; '.join(parts)}"}
+
+
 def _picture(study: tables.Study) -> str:
     """Entropy per arm as an inline PNG."""
     import matplotlib.pyplot as plt
@@ -104,6 +155,13 @@ def _picture(study: tables.Study) -> str:
     figures.seed_dots(study.table, "entropy", ax, paper.printed_as(study.table, study.task, "entropy"))
     figures.entropy_axis(ax, study.num_classes)
     ax.set_title("Does distillation move confidence the way label smoothing does?")
+    return _png(figure)
+
+
+def _png(figure) -> str:
+    """A figure as the text of a PNG, for an image that stands in the page; the figure is closed."""
+    import matplotlib.pyplot as plt
+
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=130, bbox_inches="tight")
     plt.close(figure)
@@ -196,8 +254,23 @@ def claim(row) -> dict:
         "degenerate": row.degenerate,
         "verdict": row.verdict,
         "run_ids": row.run_ids,
-        "corrected": "–" if pd.isna(row.p_holm) else f"{row.p_holm:.3f}" if row.p_holm >= 0.0005 else "< .001",
+        "corrected": _p(row.p_holm),
     }
+
+
+def _of_tasks(row) -> dict:
+    """A row of `over_tasks` as text."""
+    effect, low, high = (as_printed(value, row.unit) for value in (row.effect, row.low, row.high))
+    return {
+        **{name: getattr(row, name) for name in ("id", "statement", "n", "left_out", "verdict")},
+        "effect": f"{effect} {row.unit}",
+        "span": f"[{low}, {high}]" if row.n > 1 else "one task",
+        "corrected": _p(row.p_holm),
+    }
+
+
+def _p(value: float) -> str:
+    return "–" if pd.isna(value) else f"{value:.3f}" if value >= 0.0005 else "< .001"
 
 
 def rows(study: tables.Study, metric: str, scale: float, digits: int) -> list[dict]:

@@ -39,7 +39,7 @@ TABLE_1 = (1e-5, 2e-5, 3e-5, 4e-5, 6e-5, 7e-5)  # its learning rates, but for th
 AGAINST = {  # a claim of the paper's that fails -> what then is the case
     "H3.5c": "LS makes the small model more accurate than ERM",
     "H3.2": "standard KD is less sure than ERM",
-    "H3.6a": "it is so throughout training, on test",
+    "H3.6a": "it is so on average over training, on test",
     "H3.6e": "and on train",
     "H3.3": "self-KD is less sure than ERM",
     "H5.1b": "with tau searched self-KD is less sure than ERM",

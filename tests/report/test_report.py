@@ -68,6 +68,22 @@ def test_every_run_of_the_study_stands_in_the_appendix(page):
         assert f'<tr id="{run_id}">' in page
 
 
+@pytest.mark.slow
+def test_the_first_page_answers_and_says_what_is_not_shown(page):
+    """A sentence for each deciding claim, from the stored logits; claims stated before stand apart from others."""
+    answer = re.search(r'<h2 id="answer">.*?</section>', page, re.DOTALL).group()
+    ledger = registry.ledger(tables.study("rt", "toy")).set_index("id")
+    assert f"Label smoothing moves it by rt {ledger.effect['H3.1']:+.3f} [" in answer
+    assert "Not shown" in answer
+    stated, explored = (re.search(rf"<caption>{words}.*?</table>", page, re.DOTALL).group() for words in CAPTIONS)
+    assert "<td>H3.1</td>" in stated
+    assert "<td>H3.1</td>" not in explored
+    assert "<td>H15.2a</td>" in explored
+
+
+CAPTIONS = ("Claims stated before the runs", "Exploratory")
+
+
 def stored(run_id):
     """Method and student of a run with its mean test entropy [nats] and accuracy, by numpy alone."""
     config = json.loads((paths.RUNS / run_id / "config.json").read_text(encoding="utf-8"))

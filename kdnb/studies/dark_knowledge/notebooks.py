@@ -1,4 +1,4 @@
-"""Which notebooks the study's run executes: all of them, a demo on what is committed, since each would train for minutes."""
+"""Which notebooks the study's run executes: all of them, a demo on what is committed."""
 
 NOTEBOOKS = ("60_temperature", "61_missing_digit", "62_born_again", "63_features_and_relations", "64_data_free")
 

@@ -38,9 +38,25 @@ def _searched(id: str, compared: _Part, source: str) -> Claim:
     return _claim(id, compared, source, f"With tau searched, {fixed}", evidence="temperature")
 
 
+def _follows(id: str, side: int, source: str, **more) -> Claim:
+    """A claim on the students whose teachers lie on one side of ERM on the student's model, in test entropy.
+
+    The two sides stand apart: standard and reverse KD are each other's mirror image in what the teacher adds, and one
+    correlation over both would be made of that.
+    """
+    (teacher, moves, letter), searched = SIDES[side], "With tau searched, a" if more else "A"
+    return Claim(
+        id=id + letter, source=source, test="inherited change", unit="nats", side=side,
+        statement=f"{searched} student's entropy {moves} where its teacher is {teacher} than ERM on its model",
+        test_words=f"entropy minus ERM's where the teacher's is {'<' if side < 0 else '>'} ERM's, self-KD left out, "
+        f"{'<' if side < 0 else '>'} 0",
+        **more,
+    )  # fmt: skip
+
+
 FIGURE = "figure only"
 INHERITED = "correlation of teacher and student entropy over all KD runs > 0"
-CHANGED = "the same without self-KD, both minus the ERM student's entropy > 0"
+SIDES = {-1: ("surer", "falls below ERM's", "b"), 1: ("less sure", "rises above ERM's", "c")}
 _FIXED = [
     Claim(
         id="H1.1", statement="Teacher-free KD as released is LS, up to a constant and O(confidence / tau)",
@@ -69,10 +85,7 @@ _FIXED = [
         id="H3.7", statement="A student's entropy follows its teacher's (correlation over all KD runs)",
         source="Tables 2 and 4, derived", test="inheritance", test_words=INHERITED,
     ),
-    Claim(
-        id="H3.7b", statement="A student's change of entropy follows its teacher's, self-KD left out",
-        source="Tables 2 and 4, derived", test="inherited change", test_words=CHANGED,
-    ),
+    *(_follows("H3.7", side, "Tables 2 and 4, derived") for side in SIDES),
     _claim("H4.1", ("entropy", "ls_large", ">", "erm_large"), "Table 4"),
     _claim("H4.2", ("entropy", "kd_reverse", ">", "erm_large"), "Table 4"),
     _claim("H4.3", ("entropy", "kd_reverse", "<", "ls_large"), "Table 4"),
@@ -105,11 +118,7 @@ _TEMPERATURE = [
         id="H5.6", statement="With tau searched, a student's entropy follows its teacher's",
         source="Tables 8 and 10, derived", test="inheritance", test_words=INHERITED, evidence="temperature",
     ),
-    Claim(
-        id="H5.6b", source="Tables 8 and 10, derived", test="inherited change", test_words=CHANGED,
-        evidence="temperature",
-        statement="With tau searched, a student's change of entropy follows its teacher's, self-KD left out",
-    ),
+    *(_follows("H5.6", side, "Tables 8 and 10, derived", evidence="temperature") for side in SIDES),
 ]  # fmt: skip
 _CALIBRATION = [
     _claim(
@@ -152,7 +161,8 @@ TABLES = {  # by a claim's evidence: (student, metric) -> the printed table it i
 def published_count(claim: Claim) -> str:
     """On how many of the paper's tasks its own tables bear the claim out, "3/4"; or why there is no count.
 
-    Claims of inheritance have a correlation over the printed KD cells instead, "r = 0.915 (n = 12)".
+    The claim of inheritance has a correlation over the printed KD cells instead, "r = 0.915 (n = 12)"; its two sides
+    count those cells whose teacher lies there.
     """
     if claim.published:
         return claim.published
@@ -170,13 +180,15 @@ def bears_out(claim: Claim, task: str) -> bool:
 
 
 def _published_inheritance(claim: Claim) -> str:
-    """The correlation of teacher's and student's printed entropies, or of what is left of them beside ERM's."""
-    tables = "8 and 10" if claim.evidence == "temperature" else "2 and 4"
-    change = claim.test == "inherited change"
-    reading = "change, no Self-KD" if change else "all cells"
-    row = paper.inheritance().set_index(["tables", "reading"]).loc[(tables, reading)]
-    slope = f", slope {row.slope:.2f}" if change else ""
-    return f"r = {row.r:.3f}{slope} (n = {row.n:.0f})"
+    """The correlation of teacher's and student's printed entropies, or in how many cells of a side ERM is left."""
+    tables = (8, 10) if claim.evidence == "temperature" else (2, 4)
+    if claim.test == "inherited change":
+        cells = paper.teacher_student_entropies(tables)
+        teacher, student = (cells[f"{name}_entropy"] - cells.erm_entropy for name in ("teacher", "student"))
+        there = (claim.side * teacher > 0) & (cells.row != "Self-KD")
+        return f"{(claim.side * student[there] > 0).sum()}/{there.sum()}"
+    row = paper.inheritance().set_index(["tables", "reading"]).loc[("{} and {}".format(*tables), "all cells")]
+    return f"r = {row.r:.3f} (n = {row.n:.0f})"
 
 
 def smoothed_confidence(alpha: float, num_classes: int) -> float:
@@ -219,7 +231,7 @@ def inheritance(study: Study) -> pd.DataFrame:
             "seed": rows.seed,
             "run_id": rows.run_id,
             "teacher": rows.teacher,
-            "teacher_entropy": rows.teacher.map(entropy_of),
+            "teacher_entropy": rows.teacher.map(entropy_of).astype(float),
             "student_entropy": rows.entropy,
             "erm_entropy": beside,
         }
@@ -237,17 +249,22 @@ def _difference(claim: Claim, study: Study) -> Effect:
 
 
 def _inheritance(claim: Claim, study: Study) -> Effect:
-    """Correlation over KD runs: of the entropies, or of both minus the ERM student's, self-KD left out."""
-    cells, change = inheritance(_chosen(claim, study)), claim.test == "inherited change"
-    if change:
-        cells = cells[cells.arm != "kd_self"].dropna(subset="erm_entropy")
+    """Correlation of teacher's and student's entropy over KD runs."""
+    cells = inheritance(_chosen(claim, study))
     if len(cells) < 3:
         return Effect()
-    base = cells.erm_entropy if change else 0.0
-    x, y = cells.teacher_entropy - base, cells.student_entropy - base
-    r, low, high = statistics.correlation_interval(x, y)
-    p = statistics.correlation_p_value(r, len(x))
-    return Effect(r, low, high, len(x), p, run_ids=cells.run_id.tolist())
+    r, low, high = statistics.correlation_interval(cells.teacher_entropy, cells.student_entropy)
+    return Effect(
+        r, low, high, len(cells), statistics.correlation_p_value(r, len(cells)), run_ids=cells.run_id.tolist()
+    )
+
+
+def _inherited_change(claim: Claim, study: Study) -> Effect:
+    """Entropy minus ERM's of the KD runs whose teacher lies on the claim's side of ERM, a mean for each seed."""
+    cells = inheritance(_chosen(claim, study)).dropna(subset="erm_entropy")
+    cells = cells[(cells.arm != "kd_self") & (claim.side * (cells.teacher_entropy - cells.erm_entropy) > 0)]
+    change = (cells.student_entropy - cells.erm_entropy).groupby(cells.seed).mean()
+    return over_seeds(change, claim.side, cells.run_id.tolist())
 
 
 def _trend(claim: Claim, study: Study) -> Effect:
@@ -291,7 +308,7 @@ def released_target(num_classes: int, confidence: float, tau: float) -> np.ndarr
 TESTS = {
     "difference": _difference,
     "inheritance": _inheritance,
-    "inherited change": _inheritance,
+    "inherited change": _inherited_change,
     "trend": _trend,
 }
 RUNLESS = {"closed form": _closed_form}

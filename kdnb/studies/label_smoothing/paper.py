@@ -10,8 +10,12 @@ import numpy as np
 import pandas as pd
 
 from kdnb.analysis.statistics import correlation_interval
-from kdnb.catalog import PROFILES, TASKS
+from kdnb.catalog import PROFILES, TASKS, model_of
+from kdnb.core.config import RunConfig
+from kdnb.core.methods import used_settings
+from kdnb.core.store import Run
 from kdnb.experiment.arms import ARMS
+from kdnb.experiment.tables import Study
 
 GLUE = PROFILES["paper"].tasks
 STAND_INS = {"rt": "sst2", "headline": "mrpc", "passage": "qnli", "relation": "mnli"}
@@ -290,6 +294,44 @@ def inheritance() -> pd.DataFrame:
                 ("{} and {}".format(*tables), reading, *correlation_interval(x, y, controls), slope, len(pairs))
             )
     return pd.DataFrame(rows, columns=["tables", "reading", "r", "low", "high", "slope", "n"])
+
+
+def deviations(study: Study) -> pd.DataFrame:
+    """What the paper did beside what the runs of a comparison did, an aspect a row: aspect, paper, here.
+
+    What the paper does not state says so. What is here is read from the runs' own configs and costs.
+    """
+    runs, grid = list(study.runs.values()), grids()["table1"]
+    soft = [run.config for run in runs if run.config.method != "erm"]
+    seen = {name: {getattr(run.config, name) for run in runs} for name in ("lr", "epochs", "dropout", "schedule")}
+    sizes_of = [model_of(study.profile, size, study.task) for size in ("large", "small")]
+    rows = [
+        ("models", "BERT-base and DistilBERT", " and ".join(sizes_of)),
+        ("train rows", ", ".join(f"{TASKS[task].title} {sizes(task)[0]:,}" for task in GLUE), _train_rows(runs)),
+        ("learning rate", f"searched: {_set(map(_rate, grid['lr']))}", _set(map(_rate, sorted(seen["lr"])))),
+        ("epochs", f"searched: {_set(grid['epochs'])}", _set(sorted(seen["epochs"]))),
+        ("alpha", f"searched: {_set(map(_decimal, grid['alpha']))}", _set(map(_decimal, sorted(_alphas(soft))))),
+        ("selection", "each cell on validation", "none: one setting for every arm of a method"),
+        ("seeds", "one", str(study.table.seed.nunique())),
+        ("teacher", "the selected ERM model", "ERM of the student's seed, at the end of its training"),
+        ("schedule", "no warm-up; decay not stated", ", ".join(sorted(seen["schedule"]))),
+        ("dropout before the classifier", "not stated", _set(map(_decimal, sorted(seen["dropout"])))),
+        ("precision", "mixed, on an A100", ", ".join(sorted({_precision(run) for run in runs}))),
+    ]
+    return pd.DataFrame(rows, columns=["aspect", "paper", "here"])
+
+
+def _train_rows(runs: list[Run]) -> str:
+    return _set(sorted({len(run.labels["train"]) for run in runs}))
+
+
+def _alphas(configs: list[RunConfig]) -> set[float]:
+    return {config.alpha for config in configs if "alpha" in used_settings(config)}
+
+
+def _precision(run: Run) -> str:
+    cost = run.metrics["cost"]
+    return f"{cost['precision']} on {'CPUs' if cost['device'].startswith('cpu') else cost['device']}"
 
 
 def _entropy(number: float) -> str:

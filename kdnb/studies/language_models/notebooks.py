@@ -1,4 +1,4 @@
-"""Which notebooks the study's run executes: all of them, a demo on what is committed, since each would train for minutes."""
+"""Which notebooks the study's run executes: all of them, a demo on what is committed."""
 
 NOTEBOOKS = (
     "70_word_and_sequence_kd",

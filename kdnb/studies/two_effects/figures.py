@@ -5,9 +5,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from kdnb.analysis.figures import METHOD_COLORS, METHOD_MARKERS
 from kdnb.analysis.statistics import t_interval
+from kdnb.experiment.tables import Study
 from kdnb.studies.two_effects import cells
 
 
@@ -67,6 +69,26 @@ def four_cells(table: pd.DataFrame, ax: Axes) -> Axes:
     ax.set_xlim(-0.4, 2.4)
     ax.legend(frameon=False, title="target")
     return ax
+
+
+def two_by_twos(found: dict[str, Study], figure: Figure) -> Figure:
+    """The two by two of several tasks side by side, one legend below.
+
+    Args:
+        found: by task, runs with every cell.
+        figure: where; its layout constrained.
+    """
+    axes = figure.subplots(1, len(found), squeeze=False)[0]
+    for ax, (task, study) in zip(axes, found.items(), strict=True):
+        table = cells.two_by_two(study)
+        four_cells(table, ax).get_legend().remove()
+        learnt = cells.teachers(study).train_accuracy[table.index].mean()
+        ax.set_title(f"{task}: teacher's train accuracy {learnt:.0%}", fontsize=8.5)
+        ax.set_xticks(range(3), ["hard", "as soft as\nthe teacher", "LS"], fontsize=9)
+        ax.set_ylabel(f"test entropy [nats], {len(table)} seeds" if ax is axes[0] else "")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9, title="target", title_fontsize=9)
+    return figure
 
 
 def _dots_and_mean(ax: Axes, values: pd.Series, place: float, shift: float, style: dict[str, Any]) -> None:

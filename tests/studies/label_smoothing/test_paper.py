@@ -4,6 +4,7 @@ The expected counts and correlations are those of docs/experiments.md, worked ou
 """
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,8 @@ import pytest
 
 from kdnb.catalog import TASKS
 from kdnb.core import theory
-from kdnb.experiment.arms import ARMS
+from kdnb.experiment.arms import ARMS, arm_config
+from kdnb.experiment.tables import Study
 from kdnb.studies.label_smoothing import paper
 from kdnb.studies.label_smoothing import paper as printed
 from kdnb.sweeps import grids as axes
@@ -259,3 +261,25 @@ def test_ours_stand_beside_published_with_their_difference():
     row = paper.beside(ours, "mrpc", "entropy").iloc[0]
     assert (row.ours, row.published, row.source) == (0.5, 0.6896, "Table 2, MRPC")
     assert row.difference == pytest.approx(0.5 - 0.6896)
+
+
+def test_deviations_stand_as_the_runs_have_them():
+    """Each aspect of the paper's protocol beside that of the runs, read from their configs and costs."""
+    fields = {"task": "rt", "profile": "cpu", "data": "0" * 16}
+    configs = [arm_config("erm_small", **fields, seed=seed) for seed in (0, 1)]
+    configs.append(arm_config("ls_small", **fields, seed=0, alpha=0.4))
+    configs.append(arm_config("kd_self", **fields, seed=0, alpha=0.9, teacher_run="one", epochs=7))
+    cost = {"precision": "bf16", "device": "cpu (x86_64)"}
+    made = {"labels": {"train": np.zeros(64)}, "metrics": {"cost": cost}}
+    runs = {str(number): SimpleNamespace(config=config, **made) for number, config in enumerate(configs)}
+    runs["0"].metrics = {"cost": {**cost, "device": "some card"}}
+    table = pd.DataFrame({"seed": [config.seed for config in configs]})
+    found = printed.deviations(Study("rt", "cpu", table, runs)).set_index("aspect")
+    assert found.here["models"] == "minilm-6 and minilm-3"
+    assert found.here["train rows"] == "{64}"
+    assert found.here["seeds"] == "2"
+    assert found.here["epochs"] == "{3, 7}"
+    assert found.here["alpha"] == "{.4, .9}"  # that of no method but the two which have one
+    assert found.here["precision"] == "bf16 on CPUs, bf16 on some card"
+    assert found.paper["epochs"] == "searched: {1, 2, 3, 4, 5, 6, 7, 8, 9, 10}"
+    assert found.paper["train rows"].startswith("MRPC 3,668, QNLI 99,743")
