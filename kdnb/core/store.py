@@ -205,7 +205,7 @@ def config_of(run_id: str) -> RunConfig | None:
         return None
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=8192)
 def _config_in(where: Path) -> RunConfig:
     """A run's config, read once, since few teachers teach many; what its name's hash does not prove is an error."""
     config = RunConfig.from_dict(json.loads((where / "config.json").read_bytes()))

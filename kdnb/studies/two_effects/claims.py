@@ -6,10 +6,10 @@ Dose and placebo are judged at the weights their grids have: alpha 1 for the dos
 import numpy as np
 import pandas as pd
 
-from kdnb.analysis.ledger import NO_NUMBER, Chapter, Claim, Evidence
+from kdnb.analysis.ledger import NO_NUMBER, SIMULATED, Chapter, Claim, Evidence
 from kdnb.analysis.statistics import Effect, equivalence, over_seeds
 from kdnb.experiment.tables import Study
-from kdnb.studies.two_effects import cells
+from kdnb.studies.two_effects import cells, law
 from kdnb.studies.two_effects.cells import LS, OTHER_SEED, OWN_SEED, STANDARD
 from kdnb.studies.two_effects.grids import DOSE, PLACEBO, SEEDS, SOFTNESS
 from kdnb.sweeps import stored
@@ -38,6 +38,9 @@ _ALL = [
            test_words=f"slope of the change in x > 0, by seed, within {SLACK} of {SLOPE:g} (two one-sided t tests)"),
     _claim("H18.5", "Confidence beyond the labels' own is not inherited", "beyond", DOSE,
            f"entropy at four times the logits minus that at hard labels {_WITHIN}", side=0),
+    _claim("H18.6", "What a teacher is on train tells the sign of KD's effect better than its test entropy", "law",
+           SIMULATED, unit="points", test_words="share of signs that a logistic fit on the other tasks' runs tells, by "
+           "train labels and train entropy minus by test entropy, a value a task > 0"),
     _claim("H18.7", "KD from posteriors shuffled within each class leaves students less sure than KD",
            "shuffled", PLACEBO, "entropy of students of shuffled posteriors minus KD's > 0"),
     _claim("H18.8", "KD's accuracy needs the instance: shuffled within each class, the posteriors teach less",
@@ -57,6 +60,11 @@ def _bound(table: pd.DataFrame, ls: str, erm: str, seeds: pd.Index) -> float:
     if ls not in table or erm not in table:
         return np.nan
     return SHARE * abs(float((table[ls] - table[erm]).reindex(seeds).mean()))
+
+
+def _law(claim: Claim) -> Effect:
+    rows = law.runs("cpu")
+    return over_seeds(law.left_out(rows, law.LAW) - law.left_out(rows, law.RIVAL), claim.sign)
 
 
 def _softness(claim: Claim, study: Study) -> Effect:
@@ -149,6 +157,7 @@ CHAPTER = Chapter(
         "whose seed": _between(OWN_SEED, OTHER_SEED, equal=True),
         "self": _between(OTHER_SEED, "ERM", equal=True),
     },
+    runless={"law": _law},
     evidence={
         SOFTNESS: Evidence("label or teacher's argmax, hard or soft, at alpha 1", _grid(SOFTNESS)),
         DOSE: Evidence("one teacher's logits, scaled", _grid(DOSE)),
