@@ -116,18 +116,18 @@ def _lead(profile: str, ledgers: dict[str, pd.DataFrame]) -> dict:
     sentences = []
     for name, words in LEAD.items():
         rows = {task: ledger.set_index("id").loc[name] for task, ledger in ledgers.items()}
-        told = [f"{task} {_told(row)}" for task, row in rows.items() if row.n]
+        told = [f"{_told(row)} on {task}" for task, row in rows.items() if row.n]
         if told:
-            sentences.append(f"{words} {'; '.join(told)} nats")
+            sentences.append(f"{words} {'; '.join(told)}")
     found = {task: stored.of_grid("softness", task, profile) for task in ledgers}
     found = {task: study for task, study in found.items() if study and len(cells.two_by_two(study))}
     return {"sentences": sentences, **(_two_effects(dict(list(found.items())[:MOST])) if found else {})}
 
 
 def _told(row) -> str:
-    """A row's effect and interval, with what decides it where that is not its own sign."""
+    """A row's effect, unit and interval, and its verdict where it does not hold."""
     effect, low, high = (as_printed(value, row.unit) for value in (row.effect, row.low, row.high))
-    return f"{effect} [{low}, {high}]" + (f", {row.verdict}" if row.verdict != "holds" else "")
+    return f"{effect} {row.unit} [{low}, {high}]" + (f" ({row.verdict})" if row.verdict != "holds" else "")
 
 
 def _two_effects(found: dict[str, tables.Study]) -> dict[str, str]:

@@ -73,7 +73,7 @@ def test_the_first_page_answers_and_says_what_is_not_shown(page):
     """A sentence for each deciding claim, from the stored logits; claims stated before stand apart from others."""
     answer = re.search(r'<h2 id="answer">.*?</section>', page, re.DOTALL).group()
     ledger = registry.ledger(tables.study("rt", "toy")).set_index("id")
-    assert f"Label smoothing moves it by rt {ledger.effect['H3.1']:+.3f} [" in answer
+    assert f"Label smoothing moves it by {ledger.effect['H3.1']:+.3f} nats [" in answer
     assert "Not shown" in answer
     stated, explored = (re.search(rf"<caption>{words}.*?</table>", page, re.DOTALL).group() for words in CAPTIONS)
     assert "<td>H3.1</td>" in stated
