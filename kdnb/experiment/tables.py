@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import pandas as pd
@@ -54,19 +55,24 @@ class Study:
 
     def run(self, arm: str, seed: int) -> Run:
         """The run of an arm and seed; NoRuns if it is missing."""
-        rows = self.table[(self.table.arm == arm) & (self.table.seed == seed)]
-        if rows.empty:
+        if (arm, seed) not in self._first:
             raise NoRuns(f"no run of {arm} with seed {seed} on {self.task} ({self.profile})")
-        return self.runs[rows.run_id.iloc[0]]
+        return self.runs[self._first[arm, seed]]
+
+    @functools.cached_property
+    def _first(self) -> dict[tuple[str, int], str]:
+        """(arm, seed) -> the run_id that stands first in the table."""
+        rows = self.table[["arm", "seed", "run_id"]][::-1].itertuples(index=False)
+        return {(row.arm, row.seed): row.run_id for row in rows}
 
     def seeds(self, *arms: str) -> list[int]:
         """Seeds that all these arms have, sorted."""
-        sets = [set(self.table[self.table.arm == arm].seed) for arm in arms]
+        sets = [set(self.table.seed[self.table.arm == arm]) for arm in arms]
         return sorted(set.intersection(*sets)) if sets else []
 
     def per_seed(self, arm: str, metric: str) -> pd.Series:
         """A metric of one arm, indexed by seed."""
-        rows = self.table[self.table.arm == arm]
+        rows = self.table[["seed", metric]][self.table.arm == arm]
         return rows.set_index("seed")[metric].sort_index()
 
     def difference(self, arm: str, than: str, metric: str) -> pd.Series:
@@ -165,10 +171,26 @@ def load_runs(prefix: str = "", keep: Callable[[RunConfig], bool] = lambda confi
             try:
                 config = store.config_of(run_id)
                 if keep(config) if config else not store.kind_of(run_id):
-                    runs.append(store.load(run_id))
+                    runs.append(_loaded(run_id))
             except DamagedRun as error:
                 print(f"kdnb: {error}; left out. To redo it: kdnb runs verify --redo", file=sys.stderr)
     return runs
+
+
+_ALIVE: WeakValueDictionary[tuple, Run] = WeakValueDictionary()  # by name and the state of its files
+
+
+def _loaded(run_id: str) -> Run:
+    """A stored run; the one that is in use already, as it is of another study's table, if its files are the same."""
+    where, config = store.folder(run_id), store.config_of(run_id)
+    if config is None:
+        return store.load(run_id)
+    files = [*where.iterdir(), store.labels_path(config.data, where.parent)]
+    key = (where, *((path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in files if path.exists()))
+    run = _ALIVE.get(key)
+    if run is None:
+        run = _ALIVE[key] = store.load(run_id)
+    return run
 
 
 def stored_configs(task: str, profile: str) -> dict[str, RunConfig]:
