@@ -138,6 +138,8 @@ def told(table: TeacherTable, data: TaskData) -> list[str]:
     for name, split in data.splits.items():
         logits = table.logits[name]
         known = ~np.isnan(logits).any(axis=1)
+        if name != "train" and not known.any():
+            continue
         missing = f"{_share(int((~known).sum()), len(split))} of {len(split):,} {name} rows are missing"
         if name == "train" and not known.all():
             missing += ": there the label alone is trained on"

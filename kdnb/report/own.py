@@ -370,12 +370,8 @@ def _facts(compared: Compared) -> list[tuple[str, str]]:
         facts.append(("Train rows", f"{len(compared.data.splits['train']):,} of {compared.data.available:,}"))
     facts.append(("Arms", ", ".join(NAMES[arm] for arm in compared.of.runs)))
     facts.append(("Seeds", ", ".join(str(seed) for seed in sorted({r.config.seed for r in compared.runs.values()}))))
-    facts.append(
-        (
-            "Training",
-            f"{config.epochs} epoch{'s' * (config.epochs > 1)}, learning rate {config.lr:g}, batches of {config.batch_size}",
-        )
-    )
+    epochs = f"{config.epochs} epoch{'s' * (config.epochs > 1)}"
+    facts.append(("Training", f"{epochs}, learning rate {config.lr:g}, batches of {config.batch_size}"))
     for arm, seeds in compared.of.runs.items():
         one = next(iter(seeds.values())).config
         if one.teacher_run and arm in WRITTEN:
