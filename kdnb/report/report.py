@@ -120,8 +120,8 @@ def _lead(profile: str, ledgers: dict[str, pd.DataFrame]) -> dict:
         told = [f"{_told(row)} on {task}" for task, row in rows.items() if row.n]
         if told:
             sentences.append(f"{words} {'; '.join(told)}")
-    found = {task: stored.of_grid("softness", task, profile) for task in ledgers}
-    found = {task: study for task, study in found.items() if study and len(cells.two_by_two(study))}
+    softness = {task: stored.of_grid("softness", task, profile) for task in ledgers}
+    found = {task: study for task, study in softness.items() if study and len(cells.two_by_two(study))}
     return {"sentences": sentences, **(_two_effects(dict(list(found.items())[:MOST])) if found else {})}
 
 
