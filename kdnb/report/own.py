@@ -154,7 +154,8 @@ class Change:
         if not signed:  # an interval over few seeds may be wider than what there is
             low, high = max(low, 0), min(high, 1) if unit == "points" else high
             unit = "%" if unit == "points" else unit
-        shown = [f"{factor * value:{'+' * signed}.{digits}f}" for value in (self.mean, low, high)]
+        form = f"{'+' * signed}.{digits}f"  # one test row has no interval
+        shown = [f"{factor * value:{form}}" if np.isfinite(value) else "–" for value in (self.mean, low, high)]
         return f"{shown[0]} {unit} [{shown[1]}, {shown[2]}]"
 
 
@@ -210,13 +211,15 @@ def stored(profile: str) -> list[dict[str, Any]]:
     sections, tasks = [], set()
     for path in sorted(found, key=lambda path: -path.stat().st_mtime):
         of = files.read_json(path)
-        if of.get("profile") != profile or not isinstance(of.get("arms"), dict):
+        task, arms = str(of.get("task")), of.get("arms")
+        if of.get("profile") != profile or not isinstance(arms, dict) or not set(arms.values()) <= set(NAMES):
             continue
-        runs = tables.load_runs(keep=lambda config: config.run_id() in of["arms"])  # noqa: B023 - used at once
+        wanted = set(arms)
+        runs = tables.load_runs(f"{slug(task)}-", lambda config, wanted=wanted: config.run_id() in wanted)
         if runs:
-            tasks.add(of["task"])
+            tasks.add(task)
             link = f"reports/{path.stem}.html" if path.with_suffix(".html").exists() else ""
-            sections.append({**section(Arms(runs, of["arms"]), of["task"], profile), "link": link})
+            sections.append({**section(Arms(runs, arms), task, profile), "link": link})
     for task in sorted(_own_tasks(profile) - tasks):
         try:
             study = tables.study(task, profile)
