@@ -3,7 +3,7 @@
 import hashlib
 import importlib.resources
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from jinja2 import Environment
 from kdnb import __version__, files, paths
 from kdnb.analysis import figures, statistics
 from kdnb.core import metrics, store
-from kdnb.core.config import slug
+from kdnb.core.config import RunConfig, slug
 from kdnb.core.store import Run
 from kdnb.data.splits import TaskData
 from kdnb.experiment import tables
@@ -73,8 +73,9 @@ class Arms:
 
     @property
     def size(self) -> str:
-        """The student that is answered about: small where it was trained, else large."""
-        return "small" if any(ALL[arm].student == "small" for arm in self.runs if arm in ALL) else "large"
+        """The student that is answered about: the one with more arms, small where both have as many."""
+        sizes = [ALL[arm].student for arm in self.runs if arm in ALL]
+        return max(("small", "large"), key=sizes.count)
 
     @property
     def plain(self) -> str:
@@ -214,8 +215,7 @@ def stored(profile: str) -> list[dict[str, Any]]:
         task, arms = str(of.get("task")), of.get("arms")
         if of.get("profile") != profile or not isinstance(arms, dict) or not set(arms.values()) <= set(NAMES):
             continue
-        wanted = set(arms)
-        runs = tables.load_runs(f"{slug(task)}-", lambda config, wanted=wanted: config.run_id() in wanted)
+        runs = [run for run in tables.load_runs(f"{slug(task)}-", _of(task, profile)) if run.run_id in arms]
         if runs:
             tasks.add(task)
             link = f"reports/{path.stem}.html" if path.with_suffix(".html").exists() else ""
@@ -228,6 +228,10 @@ def stored(profile: str) -> list[dict[str, Any]]:
         arms = dict(zip(study.table.run_id, study.table.arm, strict=True))
         sections.append({**section(Arms(list(study.runs.values()), arms), task, profile), "link": ""})
     return sections
+
+
+def _of(task: str, profile: str) -> Callable[[RunConfig], bool]:
+    return lambda config: (config.task, config.profile) == (task, profile)
 
 
 def _own_tasks(profile: str) -> set[str]:

@@ -120,6 +120,12 @@ def test_what_was_not_compared_is_said(data):
     assert "both arms are needed" in between
 
 
+def test_the_student_with_more_arms_is_answered_about(data):
+    arms = compared(data, {"erm_large": 1.5, "ls_large": 0.8, "kd_reverse": 2.5, "erm_small": 2.0}).of
+    assert (arms.size, arms.smoothed, arms.distilled) == ("large", "ls_large", "kd_reverse")
+    assert "made the large model less sure" in own.verdict(arms)[0]
+
+
 def test_one_seed_has_intervals_over_test_rows(data):
     arms = compared(data, seeds=(0,)).of
     run = arms.runs["ls_small"][0]
