@@ -147,7 +147,7 @@ def told(table: TeacherTable, data: TaskData) -> list[str]:
             right = metrics.accuracy(logits[known], split.labels[known])
             missing += f"; entropy {metrics.mean_entropy(logits[known]):.3f} nats, accuracy {100 * right:.1f} %"
             floor = metrics.majority_floor(split.labels[known])
-            if right <= floor:
+            if right <= floor < 1:
                 missing += f", no better than the most frequent class ({100 * floor:.1f} %): are ids and classes right?"
         lines.append(missing)
     return lines

@@ -126,6 +126,13 @@ def test_a_teacher_that_knows_nothing_is_pointed_out(tmp_path, data):
     assert "accuracy 0.0 %, no better than the most frequent class" in "\n".join(teacher_table.told(table, data))
 
 
+def test_a_teacher_of_rows_of_one_class_is_not_doubted(tmp_path, data):
+    rows = {"id": [0, 3]} | columns(np.array([[0.8, 0.1, 0.1], [0.6, 0.3, 0.1]]))
+    told = "\n".join(teacher_table.told(teacher_table.read(write(tmp_path / "t.csv", rows), data), data))
+    assert "accuracy 100.0 %" in told
+    assert "are ids and classes right?" not in told
+
+
 def test_a_row_without_an_answer_is_missing(tmp_path, data):
     path = tmp_path / "t.csv"
     path.write_text("id,neg,pos,so so\n0,.5,.25,.25\n1,,,\n2,.5,.5,0\n")
