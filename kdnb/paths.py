@@ -30,6 +30,7 @@ FEATURES = OUTPUTS / "features"  # hidden states of teachers on their train rows
 EXECUTED = OUTPUTS / "executed"
 FIGURES = OUTPUTS / "figures"
 REPORT = OUTPUTS / "report.html"
+REPORTS = OUTPUTS / "reports"  # of comparisons on the user's own data
 GLUE = DATA_CACHE / "glue"
 ASSETS = DATA_CACHE / "assets"
 DATASETS = Path("/usr/share/datasets")  # where Debian's packages of data sets put them

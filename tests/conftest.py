@@ -74,6 +74,7 @@ def store(tmp_path, monkeypatch):
         "RUNNING": "running",
         "FAILED": "failed",
         "EXECUTED": "executed",
+        "REPORTS": "reports",
     }.items():
         monkeypatch.setattr(paths, name, tmp_path / "outputs" / folder)
     return paths.RUNS

@@ -1,5 +1,7 @@
 """The house's figures: DataFrame or logits in, Axes out; one color and one marker per method."""
 
+import base64
+import io
 import platform
 import re
 from importlib.metadata import version
@@ -14,7 +16,7 @@ from matplotlib.transforms import Bbox
 
 from kdnb import files, paths
 from kdnb.analysis import table_html
-from kdnb.experiment.arms import ARMS
+from kdnb.experiment.arms import ALL, ARMS
 
 METHOD_COLORS = {
     "ERM": "#0173B2",
@@ -44,8 +46,8 @@ def start(profile: str) -> None:
 
 def method_of(arm: str) -> str:
     """The key of METHOD_COLORS for an arm."""
-    name = ARMS[arm].name
-    return name if name in METHOD_COLORS else {"erm": "ERM", "ls": "LS", "kd": "KD"}[ARMS[arm].method]
+    name = ALL[arm].name
+    return name if name in METHOD_COLORS else {"erm": "ERM", "ls": "LS"}.get(ALL[arm].method, "KD")
 
 
 def style(arm: str) -> dict:
@@ -90,6 +92,14 @@ def save(  # noqa: PLR0913  (what every figure of every notebook gives)
     files.write_atomically(beside, data.to_csv(index=False).encode())
     plt.close(figure)
     return Image(filename=str(path), alt=alt, width=int(figure.get_figwidth() * 100))
+
+
+def png(figure: Figure) -> str:
+    """A figure as the text of a PNG, for an image that stands in the page; the figure is closed."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=130, bbox_inches="tight")
+    plt.close(figure)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def entropy_axis(ax: Axes, num_classes: int, which: str = "y", label: str = "mean posterior entropy [nats]") -> None:

@@ -1,6 +1,7 @@
 """The commands of `kdnb`: a thin mirror of the package. torch is imported only by those that train."""
 
 import os
+import shlex
 import sys
 from typing import Annotated, Any
 
@@ -8,11 +9,13 @@ import typer
 
 from kdnb import __version__
 from kdnb.catalog import TASKS
-from kdnb.cli import lm, runs, sweeps
+from kdnb.cli import lm, runs, sweeps, teachers
 from kdnb.cli.options import (
     Json,
     ProfileName,
     TaskName,
+    TeacherForm,
+    TeacherTable,
     TrainRows,
     add_options,
     finish,
@@ -22,10 +25,11 @@ from kdnb.cli.options import (
 )
 from kdnb.core.methods import METHODS, all_settings
 from kdnb.errors import KdnbError
-from kdnb.experiment.arms import ARMS
+from kdnb.experiment.arms import ARMS, BY_NAME, SHARPNESS
 from kdnb.studies import registry
 
 PROFILES_OWN = "the profile's"
+MORE_ARMS = f"also {', '.join(BY_NAME)}"
 _OPTIMIZER = ("optimizer", "momentum", "weight_decay", "augment")
 TRAIN_OPTIONS = [
     *(setting_option(name) for name in all_settings() if name != "teacher_run"),
@@ -44,6 +48,7 @@ app = typer.Typer(
 )
 app.add_typer(runs.app, name="runs")
 app.add_typer(lm.app, name="lm")
+app.add_typer(teachers.app, name="teachers")
 for grid_command in (sweeps.plan, sweeps.select, sweeps.sweep, sweeps.status):
     app.command()(grid_command)
 
@@ -101,6 +106,8 @@ def train(
     method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "erm",
     student: Annotated[str, typer.Option(help="large or small, as the profile has them, or a model.")] = "small",
     teacher: Annotated[str, typer.Option(help="kd: large or small or a model (ERM, same seed), or a run_id.")] = "",
+    teacher_table: TeacherTable = "",
+    teacher_form: TeacherForm = "",
     seed: Annotated[int, typer.Option(help="Head initialisation and dropout, >= 0.")] = 0,
     profile: ProfileName = "demo",
     train_rows: TrainRows = None,
@@ -115,6 +122,8 @@ def train(
         method=method,
         student=student,
         teacher=teacher,
+        teacher_table=teacher_table,
+        teacher_form=teacher_form,
         seed=seed,
         profile=profile,
         train_rows=train_rows,
@@ -135,10 +144,15 @@ def compare(
     valid: Annotated[str, typer.Option(help="Validation file. [default: 15 % of --data]")] = "",
     test: Annotated[str, typer.Option(help="Test file. [default: 15 % of --data]")] = "",
     seeds: Annotated[str, typer.Option(help="Comma-separated. [default: the profile's]")] = "",
-    arms: Annotated[str, typer.Option(help=f"Comma-separated: {', '.join(ARMS)}. [default: all]")] = "",
+    arms: Annotated[str, typer.Option(help=f"Comma-separated: {', '.join(ARMS)} [default: these]; {MORE_ARMS}.")] = "",
     ls_alpha: Annotated[float | None, typer.Option(help="LS: weight of the uniform part, 0..1.")] = None,
     kd_alpha: Annotated[float | None, typer.Option(help="KD: weight of the teacher, 0..1.")] = None,
     tau: Annotated[float | None, typer.Option(help="KD: softmax temperature, > 0.")] = None,
+    sharpness: Annotated[
+        float | None, typer.Option(help=f"Tempered teachers: their logits times this, > 0. [default: {SHARPNESS}]")
+    ] = None,
+    teacher_table: TeacherTable = "",
+    teacher_form: TeacherForm = "",
     profile: ProfileName = "demo",
     train_rows: TrainRows = None,
     workers: Annotated[int, typer.Option(help="Trainings at a time, each with its share of the cores.")] = 1,
@@ -155,9 +169,12 @@ def compare(
         seeds=tuple(integers("seeds", seeds)),
         arms=tuple(words(arms)),
         changes=changes,
-        arm_changes=soft_changes(ls_alpha, kd_alpha, tau),
+        arm_changes=soft_changes(ls_alpha, kd_alpha, tau, sharpness),
+        teacher_table=teacher_table,
+        teacher_form=teacher_form,
         train_rows=train_rows,
         workers=workers,
+        command=shlex.join(["kdnb", *sys.argv[1:]]),
     )
     finish(as_json, run_comparison(asked))
 

@@ -12,6 +12,7 @@ COMMANDS = {  # name -> the first sentence of its own --help; a test holds the t
     "run": "Execute one notebook with papermill into outputs/executed/.",
     "report": "Write the report of the stored runs: one HTML file that needs no network.",
     "runs": "The run store: list, show, verify, migrate.",
+    "teachers": "Teachers that no training gives: average, list, rows.",
     "lm": "Language models: check, cache, train, export.",
     "simulate": "Run what the second paper's claims need beside stored runs: toys and small networks, a minute.",
     "plan": "Count a grid's runs and training epochs, what is done, and estimate the time and memory of the rest.",

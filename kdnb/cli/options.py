@@ -24,6 +24,16 @@ TaskName = Annotated[
     str, typer.Argument(help=f"One of {', '.join(TASKS)}; @0.2 behind it is label noise.", show_default=False)
 ]
 ProfileName = Annotated[str, typer.Option(help=f"Models and rows: {', '.join(PROFILES)}.")]
+TeacherTable = Annotated[
+    str,
+    typer.Option(
+        help="A teacher that is written down: a CSV, JSON lines, Parquet or npz file (a row's id or text, "
+        "a number for each class by name), or one that is stored (kdnb teachers list)."
+    ),
+]
+TeacherForm = Annotated[
+    str, typer.Option(help="Its numbers: probabilities, logits or votes. [default: told by the file]")
+]
 TrainRows = Annotated[int | None, typer.Option(help="Train rows, 0 = all. [default: the profile's]")]
 
 

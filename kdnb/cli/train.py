@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 from kdnb.analysis import statistics
 from kdnb.catalog import PROFILES, SOURCES, model_of
 from kdnb.cli.options import show
+from kdnb.cli.teachers import Written, written
 from kdnb.core import store
 from kdnb.core.config import SIZES
-from kdnb.core.methods import METHODS, all_settings
+from kdnb.core.methods import METHODS, Method, all_settings
 from kdnb.core.store import Run
 from kdnb.data.own import OwnData
 from kdnb.data.splits import TaskData, load, make
 from kdnb.errors import nearest
-from kdnb.experiment import obtain, tables
-from kdnb.experiment.arms import ARMS, arm_config
+from kdnb.experiment import obtain, tables, teachers
+from kdnb.experiment.arms import ALL, ARMS, WRITTEN, arm_config
 from kdnb.experiment.points import Point, compare_points
 from kdnb.experiment.workers import run_points
 from kdnb.studies import registry
@@ -32,6 +33,8 @@ class Training:
     method: str
     student: str
     teacher: str = ""  # a size, a model (ERM, same seed) or a run_id; "" for none
+    teacher_table: str = ""  # instead: a file, or a stored table or ensemble
+    teacher_form: str = ""  # of the file's numbers; "" to read it off
     seed: int = 0
     profile: str = "demo"
     train_rows: int | None = None  # None for the profile's
@@ -51,6 +54,9 @@ class Comparison:
     arm_changes: dict[str, dict[str, Any]] = field(default_factory=dict)  # of one arm, on top
     train_rows: int | None = None  # None for the profile's
     workers: int = 1  # trainings at a time
+    teacher_table: str = ""  # a file, or a stored table or ensemble; "" for none
+    teacher_form: str = ""  # of the file's numbers; "" to read it off
+    command: str = ""  # that asked for it, for the report of own data
 
 
 def task_data(task: str, profile: str, train_rows: int | None = None, own: OwnData | None = None) -> TaskData:
@@ -91,11 +97,9 @@ def train(asked: Training) -> dict[str, Any]:
         )
     methods = (asked.method, asked.changes.get("before"), asked.changes.get("after"))
     taught = any(METHODS[name].needs_teacher for name in methods if name in METHODS)
-    if taught and not asked.teacher:
-        raise ValueError(f"{asked.method} needs --teacher: large, small, a model or a run_id")
-    if asked.teacher and not taught:
-        raise ValueError(f"{asked.method} takes no --teacher, got {asked.teacher!r}")
+    _check_teacher(asked, taught)
     data = task_data(asked.task, asked.profile, asked.train_rows)
+    table = written(asked.teacher_table, data, asked.teacher_form)
     basis = next((name for name in ("kd", "tfkd", "ls") if name in methods), "erm")
     arm = next(name for name, arm in ARMS.items() if arm.method == basis)
     own = {} if asked.method in (basis, "switch") else _defaults(asked.method)
@@ -106,15 +110,29 @@ def train(asked: Training) -> dict[str, Any]:
         profile=asked.profile,
         data=data.fingerprint,
         seed=asked.seed,
-        teacher_run=asked.teacher,
+        teacher_run=asked.teacher or table.run_id,
         **changes,
     )
     if asked.teacher in SIZES:
         model_of(asked.profile, asked.teacher, data.task.name)  # refuses a teacher that cannot read the task
     if asked.teacher:
         config = config.changed(teacher_run=_teacher(asked, data, changes))
+    table.store()
     runs = obtain.run_points([Point(tables.arm_of(config), config)], data)
     return facts(runs[config.run_id()])
+
+
+def _check_teacher(asked: Training, taught: bool) -> None:
+    """Raise ValueError unless a teacher is named where one is needed, once, and nowhere else."""
+    method, named = METHODS[asked.method], asked.teacher or asked.teacher_table
+    if taught and not named:
+        raise ValueError(f"{asked.method} needs --teacher: large, small, a model or a run_id; or --teacher-table")
+    if named and not taught:
+        raise ValueError(f"{asked.method} takes no --teacher, got {named!r}")
+    if asked.teacher and asked.teacher_table:
+        raise ValueError(f"either --teacher ({asked.teacher}) or --teacher-table ({asked.teacher_table}), not both")
+    if asked.teacher_table and method.beside is not Method.beside:
+        raise ValueError(f"{asked.method} reads a teacher's hidden states, and {asked.teacher_table} has none")
 
 
 def _defaults(method: str) -> dict[str, Any]:
@@ -127,13 +145,13 @@ def _teacher(asked: Training, data: TaskData, changes: dict[str, Any]) -> str:
     teacher = asked.teacher
     if teacher not in SIZES:
         try:
-            config = store.load(teacher).config
+            stored = teachers.load(teacher)
         except FileNotFoundError:
             known = nearest(teacher, [*SIZES, *store.stored_ids()])
             raise ValueError(f"teacher must be large, small, a model or a run_id{known}") from None
-        if config.data != data.fingerprint:
+        if stored.data != data.fingerprint:
             raise ValueError(
-                f"teacher {teacher} was trained on {config.task} (data {config.data}), not on "
+                f"teacher {teacher} was trained on {stored.task} (data {stored.data}), not on "
                 f"{data.task.name} (data {data.fingerprint}): task, rows and label order must be the same"
             )
         return teacher
@@ -147,12 +165,15 @@ def _teacher(asked: Training, data: TaskData, changes: dict[str, Any]) -> str:
     return points[0].config.run_id()
 
 
-def soft_changes(ls_alpha: float | None, kd_alpha: float | None, tau: float | None) -> dict[str, dict[str, Any]]:
+def soft_changes(
+    ls_alpha: float | None, kd_alpha: float | None, tau: float | None, sharpness: float | None = None
+) -> dict[str, dict[str, Any]]:
     """Per arm, the fields that the soft-target options change."""
     changes = {}
-    for name, arm in ARMS.items():
-        alpha = {"ls": ls_alpha, "kd": kd_alpha, "tfkd": kd_alpha}.get(arm.method)
-        given = {"alpha": alpha, "tau": tau if arm.method == "kd" else None}
+    for name, arm in ALL.items():
+        given = {"alpha": {"erm": None, "ls": ls_alpha}.get(arm.method, kd_alpha)}
+        given["tau"] = tau if arm.method in ("kd", "transformed") else None
+        given["sharpness"] = sharpness if arm.method == "transformed" else None
         changes[name] = {field: value for field, value in given.items() if value is not None}
     return changes
 
@@ -165,25 +186,52 @@ def compare(asked: Comparison) -> dict[str, Any]:
     print(f"{data.task.caption}: {data.task.question} K = {data.task.num_classes}; {listed}")
     if rows["train"] < data.available:
         print(f"  of {data.available:,} train rows; --train-rows 0 takes all")
+    table = written(asked.teacher_table, data, asked.teacher_form, (asked.own.text, asked.own.text2))
+    arms, arm_changes = _with_table(asked, table)
     points = compare_points(
         data.task.name,
         asked.profile,
         data.fingerprint,
         asked.seeds or PROFILES[asked.profile].seeds,
-        asked.arms or tuple(ARMS),
+        arms,
         asked.changes,
-        asked.arm_changes,
+        arm_changes,
     )
-    runs = list(run_points(points, data, asked.workers).values())
-    _print_table(tables.tidy(runs))
-    return {"task": data.task.name, "profile": asked.profile, "rows": rows, "arms": [facts(run) for run in runs]}
+    table.store()
+    runs = run_points(points, data, asked.workers)
+    of_arm = {point.config.run_id(): point.arm for point in points}
+    _print_table(tables.tidy(list(runs.values()), of_arm))
+    result: dict[str, Any] = {"task": data.task.name, "profile": asked.profile, "rows": rows}
+    result["arms"] = [facts(run, of_arm[run_id]) for run_id, run in runs.items()]
+    if data.task.source == "own":
+        from kdnb.report import own
+
+        path = own.write(own.Compared(data=data, profile=asked.profile, runs=runs, arms=of_arm, command=asked.command))
+        print(f"report: {path}")
+        result["report"] = str(path)
+    return result
 
 
-def facts(run: Run) -> dict[str, Any]:
-    """A run in plain data: what it is, test entropy [nats] and accuracy."""
+def _with_table(asked: Comparison, table: Written) -> tuple[tuple[str, ...], dict[str, dict[str, Any]]]:
+    """The arms of a comparison, and what changes in each, with those that a written teacher teaches."""
+    arms, changes = asked.arms or tuple(ARMS), dict(asked.arm_changes)
+    if table.run_id:
+        taught = [arm for arm, origin in WRITTEN.items() if origin == table.origin]
+        arms = arms if set(arms) & set(taught) else (*arms, f"kd_small_from_{table.origin}")
+        changes |= {arm: {**changes.get(arm, {}), "teacher_run": table.run_id} for arm in taught}
+    return arms, changes
+
+
+def facts(run: Run, arm: str = "") -> dict[str, Any]:
+    """A run in plain data: what it is, test entropy [nats] and accuracy.
+
+    Args:
+        run: a stored one.
+        arm: a key of `arms.NAMES`, "" to read it off the run.
+    """
     config, test = run.config, run.metrics["test"]
     return {
-        "arm": tables.arm_of(config),
+        "arm": arm or tables.arm_of(config),
         "method": config.method,
         "student": config.student,
         "teacher": config.teacher_run,
@@ -204,7 +252,7 @@ def _print_table(table: "DataFrame") -> None:
     study = tables.Study("", "", table, {})
     accuracies = tables.spread(table, "accuracy").itertuples()
     for entropy, accuracy in zip(tables.spread(table, "entropy").itertuples(), accuracies, strict=True):
-        base, effect = f"erm_{ARMS[entropy.arm].student}", ""
+        base, effect = f"erm_{ALL[entropy.arm].student}", ""
         difference = study.difference(entropy.arm, base, "entropy") if entropy.arm != base else ()
         if len(difference) > 1:
             mean, low, high, _ = statistics.interval(difference)

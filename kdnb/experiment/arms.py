@@ -29,13 +29,46 @@ ARMS = {
     "kd_reverse": Arm(name="Reverse KD", method="kd", student="large", teacher="erm_small", paper_row="Reverse KD"),
     "tfkd_small": Arm(name="Teacher-free KD", method="tfkd", student="small"),
 }
+TABLE, AVERAGE = "table", "average"  # what a teacher without a training comes from
 TAUGHT = {  # KD by teachers that were not trained on plain labels: arms of no comparison, which decide no claim
     f"kd_{student}_from_{method}_{teacher}": f"KD from {trained} teacher ({teacher} to {student})"
     for method, trained in {"ls": "an LS", "kd": "a KD", "tfkd": "a teacher-free KD", "switch": "a switched"}.items()
     for teacher, student in product(("large", "small"), repeat=2)
 }
 TAUGHT |= {f"kd_{size}_from_unknown": f"KD from a teacher that is not stored ({size})" for size in ("large", "small")}
-NAMES = {key: arm.name for key, arm in ARMS.items()} | TAUGHT  # every arm as printed
+TAUGHT |= {
+    f"kd_{size}_from_{origin}": f"KD from {words} ({size})"
+    for origin, words in {TABLE: "a table", AVERAGE: "an ensemble"}.items()
+    for size in ("large", "small")
+}
+TEMPERED = {
+    f"kd_{student}_from_tempered_{teacher}": f"KD from a tempered teacher ({teacher} to {student})"
+    for teacher, student in product(("large", "small"), repeat=2)
+}
+BY_NAME = {  # arms that a comparison has where it is asked for them by name; they decide no claim
+    f"kd_{student}_from_ls_{teacher}": Arm(
+        name=TAUGHT[f"kd_{student}_from_ls_{teacher}"], method="kd", student=student, teacher=f"ls_{teacher}"
+    )
+    for teacher, student in product(("large", "small"), repeat=2)
+}
+BY_NAME |= {
+    f"kd_{student}_from_tempered_{teacher}": Arm(
+        name=TEMPERED[f"kd_{student}_from_tempered_{teacher}"],
+        method="transformed",
+        student=student,
+        teacher=f"erm_{teacher}",
+    )
+    for teacher, student in product(("large", "small"), repeat=2)
+}
+WRITTEN = {  # of BY_NAME: by a teacher that no arm trains, whose name is given -> what it comes from
+    f"kd_{size}_from_{origin}": origin for origin in (TABLE, AVERAGE) for size in ("large", "small")
+}
+BY_NAME |= {
+    name: Arm(name=TAUGHT[name], method="kd", student="large" if "_large_" in name else "small") for name in WRITTEN
+}
+ALL = ARMS | BY_NAME  # what a comparison may be asked for
+NAMES = {key: arm.name for key, arm in ARMS.items()} | TAUGHT | TEMPERED  # every arm as printed
+SHARPNESS = 0.5  # of a tempered teacher, unless another one is asked for: less sure
 TFKD_TAU = 20.0  # Yuan et al. 2020, Eq. 9: tau >= 20
 TFKD_CONFIDENCE = {"paper": 0.9, "released": 0.99}  # Eq. 9: c >= 0.9; fixed in their released code
 
@@ -44,7 +77,7 @@ def arm_config(arm: str, *, task: str, profile: str, data: str, seed: int, **cha
     """The RunConfig of one arm at a profile's fixed hyper-parameters, with `changes` on top.
 
     Args:
-        arm: a key of ARMS.
+        arm: a key of ALL.
         task: a key of TASKS, or a name of the user's own.
         profile: a key of PROFILES.
         data: fingerprint of the splits.
@@ -54,7 +87,7 @@ def arm_config(arm: str, *, task: str, profile: str, data: str, seed: int, **cha
         ValueError: a changed value is out of range, or the student does not read what the task is made of.
         TypeError: an unknown field.
     """
-    size, own, what = PROFILES[profile], defaults(profile, task), ARMS[arm]
+    size, own, what = PROFILES[profile], defaults(profile, task), ALL[arm]
     form = changes.get("tfkd_form", "paper")
     fields = {
         "task": task,
@@ -62,7 +95,7 @@ def arm_config(arm: str, *, task: str, profile: str, data: str, seed: int, **cha
         "data": data,
         "method": what.method,
         "student": what.student,
-        "alpha": {"erm": 0.0, "ls": size.ls_alpha, "kd": size.kd_alpha, "tfkd": size.kd_alpha}[what.method],
+        "alpha": {"erm": 0.0, "ls": size.ls_alpha}.get(what.method, size.kd_alpha),
         "tau": TFKD_TAU if what.method == "tfkd" else 1.0,
         "confidence": TFKD_CONFIDENCE.get(form, 0.9) if what.method == "tfkd" else 0.0,
         "lr": own.lr,
@@ -73,6 +106,8 @@ def arm_config(arm: str, *, task: str, profile: str, data: str, seed: int, **cha
         "seed": seed,
         "order_seed": seed,
     }
+    if what.method == "transformed":
+        fields |= {"transform": "scale", "sharpness": SHARPNESS}
     config = RunConfig.of({**fields, **changes})
     model_of(profile, config.student, task)  # which it reads
     return config

@@ -10,13 +10,15 @@ import os
 import shutil
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from kdnb import paths
-from kdnb.core import metrics, store
+from kdnb.core import store
 from kdnb.core.config import SPLITS
+from kdnb.experiment import teachers
 
 
 def compact(run_id: str, target: Path) -> bool:
@@ -32,11 +34,13 @@ def compact(run_id: str, target: Path) -> bool:
         return False
     run = store.load(run_id)
     half = {split: run.logits[split].astype(np.float16) for split in SPLITS}
-    teacher = store.load(run.config.teacher_run) if run.config.teacher_run else None
+    teacher = teachers.load(run.config.teacher_run) if run.config.teacher_run else None
+    if teacher:
+        rounded = {split: teacher.logits[split].astype(np.float16).astype(np.float32) for split in SPLITS}
+        teacher = replace(teacher, logits=rounded)
     values = {"cost": {**run.metrics["cost"], "stored": "float16"}}
     for split in SPLITS:
-        taught = teacher.logits[split].astype(np.float16).astype(np.float32) if teacher else None
-        values[split] = metrics.summary(half[split].astype(np.float32), run.labels[split], taught)
+        values[split] = teachers.summary(half[split].astype(np.float32), run.labels[split], teacher, split)
     content = {name: (store.folder(run_id) / name).read_bytes() for name in ("config.json", "history.csv")}
     labels = store.labels_path(run.config.data, target)
     for folder in (target, labels.parent):

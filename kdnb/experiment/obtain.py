@@ -48,9 +48,10 @@ def ensure_all(
         runs |= {config.run_id(): (_stored(config), False) for config in configs if not runs[config.run_id()][0]}
         missing = [config for config in configs if not runs[config.run_id()][0]]
         if missing:
+            from kdnb.experiment import teachers
             from kdnb.experiment.training import train_epochs  # torch is not needed to load
 
-            teacher = store.load(missing[0].teacher_run) if missing[0].teacher_run else None
+            teacher = teachers.load(missing[0].teacher_run) if missing[0].teacher_run else None
             trained = train_epochs(missing, data, teacher, on_step, store.save)
             runs |= {run.run_id: (run, True) for run in trained}
     return runs

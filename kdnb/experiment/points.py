@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from kdnb.core.config import RunConfig
 from kdnb.errors import nearest
-from kdnb.experiment.arms import ARMS, NAMES, arm_config
+from kdnb.experiment.arms import ALL, ARMS, NAMES, WRITTEN, arm_config
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def compare_points(  # noqa: PLR0913 - a comparison and what it changes
         profile: a key of PROFILES.
         data: the splits' fingerprint.
         seeds: of initialisation and order.
-        arms: keys of ARMS; their teachers are added.
+        arms: keys of ALL; their teachers are added.
         changes: RunConfig fields for all arms.
         arm_changes: arm -> fields, on top.
     Raises:
@@ -53,12 +53,12 @@ def compare_points(  # noqa: PLR0913 - a comparison and what it changes
     for seed in seeds:
         of_arm: dict[str, RunConfig] = {}
         for arm in wanted:
-            teacher = of_arm[ARMS[arm].teacher].run_id() if ARMS[arm].teacher else ""
-            fields = {**(changes or {}), **(arm_changes or {}).get(arm, {})}
+            teacher = of_arm[ALL[arm].teacher].run_id() if ALL[arm].teacher else ""
+            fields = {"teacher_run": teacher, **(changes or {}), **(arm_changes or {}).get(arm, {})}
+            if arm in WRITTEN and not fields["teacher_run"]:
+                raise ValueError(f"{arm} needs --teacher-table: a file, or a stored teacher (kdnb teachers list)")
             try:
-                of_arm[arm] = arm_config(
-                    arm, task=task, profile=profile, data=data, seed=seed, teacher_run=teacher, **fields
-                )
+                of_arm[arm] = arm_config(arm, task=task, profile=profile, data=data, seed=seed, **fields)
             except TypeError as error:
                 raise ValueError(str(error)) from None
         points += [Point(arm, config) for arm, config in of_arm.items()]
@@ -66,18 +66,18 @@ def compare_points(  # noqa: PLR0913 - a comparison and what it changes
 
 
 def with_teachers(arms: Iterable[str]) -> list[str]:
-    """Arms and their teachers: those without a teacher first, then those with one, both in the order of ARMS.
+    """Arms and their teachers: those without a teacher first, then those with one, both in the order of ALL.
 
     Raises:
         ValueError: an unknown arm.
     """
     arms = list(arms)
     for arm in arms:
-        if arm not in ARMS:
-            raise ValueError(f"unknown arm {arm!r}{nearest(arm, ARMS)}")
-    needed = set(arms) | {ARMS[arm].teacher for arm in arms}
-    first = [arm for arm in ARMS if arm in needed and not ARMS[arm].teacher]
-    return first + [arm for arm in ARMS if arm in needed and ARMS[arm].teacher]
+        if arm not in ALL:
+            raise ValueError(f"unknown arm {arm!r}{nearest(arm, ALL)}")
+    needed = set(arms) | {ALL[arm].teacher for arm in arms}
+    first = [arm for arm in ALL if arm in needed and not ALL[arm].teacher]
+    return first + [arm for arm in ALL if arm in needed and ALL[arm].teacher]
 
 
 def trainings(points: Iterable[Point]) -> list[list[Point]]:

@@ -2,7 +2,7 @@
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
@@ -15,7 +15,8 @@ from kdnb.core import metrics, store
 from kdnb.core.config import RunConfig, axes, flat, slug
 from kdnb.core.store import Run
 from kdnb.errors import DamagedRun, NoRuns
-from kdnb.experiment.arms import ARMS, NAMES, TAUGHT, arm_config
+from kdnb.experiment import teachers
+from kdnb.experiment.arms import ALL, ARMS, NAMES, TAUGHT, arm_config
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,8 @@ def arm_of(config: RunConfig) -> str:
     TAUGHT. A teacher that is not stored is known if its name is that of an ERM arm at fixed hyper-parameters;
     otherwise the arm says that it is unknown.
     """
+    if config.method == "kd" and (origin := teachers.origin_of(config.teacher_run)):
+        return f"kd_{config.student}_from_{origin}" if config.student in ("large", "small") else ""
     teacher = _teacher(config) if config.method == "kd" else None
     if config.method == "kd" and (teacher is None or teacher.method != "erm"):
         of = f"{teacher.method}_{teacher.student}" if teacher else "unknown"
@@ -206,17 +209,22 @@ def stored_configs(task: str, profile: str) -> dict[str, RunConfig]:
     }
 
 
-def tidy(runs: list[Run]) -> pd.DataFrame:
-    """One row per run, in the order of ARMS and seeds; then those of other arms and of none.
+def tidy(runs: list[Run], arms: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """One row per run, in the order of ALL and seeds; then those of other arms and of none.
 
     Columns: run_id, arm, name, teacher, the config's fields named below, n_train, n_test, the test metrics by
     their names, overconfidence (confidence minus accuracy), degenerate (see `metrics.is_degenerate`),
     validation_accuracy, train_accuracy, train_entropy, the two curve entropies, seconds.
+
+    Args:
+        runs: of any tasks.
+        arms: run_id -> arm, for runs whose configs do not tell; `arm_of` for the others.
     """
     rows = []
     keep = {"task", "profile", "method", "student", "seed", *axes()}
     for run in runs:
-        config, arm, test = run.config, arm_of(run.config), run.metrics["test"]
+        config, test = run.config, run.metrics["test"]
+        arm = (arms or {}).get(run.run_id) or arm_of(config)
         row: dict[str, Any] = {"run_id": run.run_id, "arm": arm, "name": NAMES.get(arm, run.run_id)}
         row |= {name: value for name, value in flat(config).items() if name in keep}
         row |= {"teacher": config.teacher_run, "n_train": len(run.labels["train"]), "n_test": len(run.labels["test"])}
@@ -227,7 +235,7 @@ def tidy(runs: list[Run]) -> pd.DataFrame:
         row |= {"curve_entropy": curve_entropy(run), "train_curve_entropy": curve_entropy(run, "train")}
         rows.append(row | {"seconds": run.metrics["cost"]["seconds"]})
     table = pd.DataFrame(rows)
-    order = {arm: i for i, arm in enumerate(ARMS)}
+    order = {arm: i for i, arm in enumerate(ALL)}
     table = table.assign(order=table.arm.map(order)).sort_values(["order", "arm", "seed"])
     return table.drop(columns="order").reset_index(drop=True)
 

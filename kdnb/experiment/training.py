@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from kdnb.catalog import model_of
-from kdnb.core import device, metrics
+from kdnb.core import device
 from kdnb.core.batches import Inputs
 from kdnb.core.config import SPLITS, RunConfig
 from kdnb.core.loop import OnStep, Sample, fit
@@ -21,7 +21,9 @@ from kdnb.core.predict import predict
 from kdnb.core.store import Run
 from kdnb.data.pixels import Pixels, augmented
 from kdnb.data.splits import TaskData
+from kdnb.experiment import teachers
 from kdnb.experiment.surroundings import surroundings
+from kdnb.experiment.teachers import Teacher
 from kdnb.models import classifiers
 
 OnModel = Callable[[nn.Module, dict[str, Inputs]], object]  # (a trained model, what it reads of each split)
@@ -30,7 +32,7 @@ OnModel = Callable[[nn.Module, dict[str, Inputs]], object]  # (a trained model, 
 def train(
     config: RunConfig,
     data: TaskData,
-    teacher: Run | None = None,
+    teacher: Run | Teacher | None = None,
     on_step: OnStep | None = None,
     on_model: OnModel | None = None,
 ) -> Run:
@@ -39,7 +41,7 @@ def train(
     Args:
         config: what to train.
         data: the task's splits; its fingerprint must be the config's.
-        teacher: the run named by config.teacher_run, for methods that need one.
+        teacher: what config.teacher_run names, for methods that need one.
         on_step: called as on_step(step, total, loss) after each optimiser step.
         on_model: called with the trained model, which is not stored, and what it reads of each split.
     Returns:
@@ -54,7 +56,7 @@ def train(
 def train_epochs(
     configs: list[RunConfig],
     data: TaskData,
-    teacher: Run | None = None,
+    teacher: Run | Teacher | None = None,
     on_step: OnStep | None = None,
     on_run: Callable[[Run], object] | None = None,
 ) -> list[Run]:
@@ -74,9 +76,10 @@ def train_epochs(
     return _checked(configs, data, teacher, on_step, lambda run, *_: on_run and on_run(run))
 
 
-def _checked(configs: list[RunConfig], data: TaskData, teacher: Run | None, *hearers: Any) -> list[Run]:
+def _checked(configs: list[RunConfig], data: TaskData, taught_by: Run | Teacher | None, *hearers: Any) -> list[Run]:
     """`_train`, once its arguments are checked; memory is handed back when its model is gone."""
     configs = sorted(configs, key=lambda config: config.epochs)
+    teacher = teachers.of_run(taught_by) if isinstance(taught_by, Run) else taught_by
     check_inputs(configs, data, teacher)
     device.keep_memory()
     runs = _train(configs, data, teacher, *hearers)
@@ -87,7 +90,7 @@ def _checked(configs: list[RunConfig], data: TaskData, teacher: Run | None, *hea
 def _train(
     configs: list[RunConfig],
     data: TaskData,
-    teacher: Run | None,
+    teacher: Teacher | None,
     on_step: OnStep | None,
     on_trained: Callable[[Run, nn.Module, dict[str, Inputs]], object],
 ) -> list[Run]:
@@ -125,15 +128,15 @@ def _train(
 
 
 def _read_off(
-    config: RunConfig, data: TaskData, teacher: Run | None, logits: dict[str, np.ndarray], history: list[Sample]
+    config: RunConfig, data: TaskData, teacher: Teacher | None, logits: dict[str, np.ndarray], history: list[Sample]
 ) -> Run:
     """The run of a finished training: its logits with their metrics; the cost is still to come."""
     labels = {split: data.splits[split].labels for split in SPLITS}
-    values = {s: metrics.summary(logits[s], labels[s], teacher.logits[s] if teacher else None) for s in SPLITS}
+    values: dict[str, Any] = {split: teachers.summary(logits[split], labels[split], teacher, split) for split in SPLITS}
     return Run(config, logits, labels, values, history)
 
 
-def check_inputs(configs: list[RunConfig], data: TaskData, teacher: Run | None) -> None:
+def check_inputs(configs: list[RunConfig], data: TaskData, teacher: Teacher | None) -> None:
     """Raise ValueError unless the configs lie on one training, and data and teacher belong to it."""
     config = configs[-1]
     if len({config.training() for config in configs}) > 1:
@@ -146,9 +149,9 @@ def check_inputs(configs: list[RunConfig], data: TaskData, teacher: Run | None) 
         return
     if teacher is None or teacher.run_id != config.teacher_run:
         raise ValueError(f"teacher run {config.teacher_run} is needed, got {teacher.run_id if teacher else 'none'}")
-    if teacher.config.data != config.data:
+    if teacher.data != config.data:
         raise ValueError(
-            f"teacher {teacher.run_id} was trained on {teacher.config.task} (data {teacher.config.data}), the student "
+            f"teacher {teacher.run_id} was trained on {teacher.task} (data {teacher.data}), the student "
             f"on {config.task} (data {config.data}): task, rows and label order must be the same"
         )
 

@@ -3,9 +3,7 @@
 It opens with no network: pictures are inline, formulas are MathML, there is no script.
 """
 
-import base64
 import html
-import io
 import json
 import re
 from dataclasses import asdict
@@ -23,6 +21,7 @@ from kdnb.catalog import PROFILES, TASKS
 from kdnb.errors import nearest
 from kdnb.experiment import tables
 from kdnb.report import notebooks as runner
+from kdnb.report import own
 from kdnb.studies import registry
 from kdnb.studies.label_smoothing import paper
 from kdnb.studies.two_effects import cells
@@ -39,16 +38,18 @@ def write(profile: str) -> Path:
     """
     if profile not in PROFILES:
         raise ValueError(f"unknown profile {profile!r}{nearest(profile, PROFILES)}")
-    sections = [_section(study) for study in _studies(profile)]
+    on_own_data = own.stored(profile)
+    sections = [_section(study) for study in _studies(profile, bool(on_own_data))]
     tables_of = {section["task"]: section["table"] for section in sections}
     page = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True).get_template("report.html")
-    runs = {run_id: run for section in sections for run_id, run in section["runs"].items()}
+    runs = {run_id: run for section in [*on_own_data, *sections] for run_id, run in section["runs"].items()}
     notebooks = [_notebook(step) for step in runner.study_steps(profile) if step.output.exists()]
     text = page.render(
         version=__version__,
         profile=profile,
         lead=_lead(profile, tables_of),
         between=[_of_tasks(row) for row in over_tasks(tables_of).itertuples()] if len(tables_of) > 1 else [],
+        own=on_own_data,
         studies=sections,
         notebooks=notebooks,
         drawn=drawn(),
@@ -59,15 +60,15 @@ def write(profile: str) -> Path:
     return paths.REPORT
 
 
-def _studies(profile: str) -> list[tables.Study]:
-    """Every task's comparison that the store holds at this profile; those with all arms first."""
+def _studies(profile: str, none_will_do: bool) -> list[tables.Study]:
+    """Every named task's comparison that the store holds at this profile; those with all arms first."""
     found = []
     for task in TASKS:
         try:
             found.append(tables.study(task, profile))
         except tables.NoRuns:
             continue
-    if not found:
+    if not found and not none_will_do:
         raise tables.NoRuns(f"no runs at profile {profile}: make them with `kdnb study --profile {profile}`")
     return sorted(found, key=lambda study: -study.table.arm.nunique())
 
@@ -119,8 +120,8 @@ def _lead(profile: str, ledgers: dict[str, pd.DataFrame]) -> dict:
         told = [f"{_told(row)} on {task}" for task, row in rows.items() if row.n]
         if told:
             sentences.append(f"{words} {'; '.join(told)}")
-    found = {task: stored.of_grid("softness", task, profile) for task in ledgers}
-    found = {task: study for task, study in found.items() if study and len(cells.two_by_two(study))}
+    softness = {task: stored.of_grid("softness", task, profile) for task in ledgers}
+    found = {task: study for task, study in softness.items() if study and len(cells.two_by_two(study))}
     return {"sentences": sentences, **(_two_effects(dict(list(found.items())[:MOST])) if found else {})}
 
 
@@ -143,7 +144,10 @@ def _two_effects(found: dict[str, tables.Study]) -> dict[str, str]:
     for task, study in found.items():
         effects = cells.effects(cells.two_by_two(study))
         parts.append(f"{task}: " + ", ".join(f"{row.of} {row.effect:+.3f}" for row in effects.itertuples()))
-    return {"picture": _png(figure), "alt": f"Test entropy of students by target, effects in nats. {'; '.join(parts)}"}
+    return {
+        "picture": figures.png(figure),
+        "alt": f"Test entropy of students by target, effects in nats. {'; '.join(parts)}",
+    }
 
 
 def _picture(study: tables.Study) -> str:
@@ -155,17 +159,7 @@ def _picture(study: tables.Study) -> str:
     figures.seed_dots(study.table, "entropy", ax, paper.printed_as(study.table, study.task, "entropy"))
     figures.entropy_axis(ax, study.num_classes)
     ax.set_title("Does distillation move confidence the way label smoothing does?")
-    return _png(figure)
-
-
-def _png(figure) -> str:
-    """A figure as the text of a PNG, for an image that stands in the page; the figure is closed."""
-    import matplotlib.pyplot as plt
-
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=130, bbox_inches="tight")
-    plt.close(figure)
-    return base64.b64encode(buffer.getvalue()).decode()
+    return figures.png(figure)
 
 
 def _alt(study: tables.Study) -> str:

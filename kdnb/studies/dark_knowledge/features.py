@@ -24,6 +24,7 @@ from kdnb.core.batches import Inputs, sorted_batches
 from kdnb.core.device import autocast, device, on_device, precision
 from kdnb.core.predict import MAX_TOKENS
 from kdnb.data.splits import TaskData
+from kdnb.experiment import teachers
 from kdnb.experiment.obtain import lock
 from kdnb.models.text import Classifier, Pretrained
 from kdnb.models.vision import ImageClassifier
@@ -174,9 +175,11 @@ def teacher_states(run_id: str, data: TaskData) -> dict[Depth, Tensor]:
 def _trained_again(run_id: str, data: TaskData) -> dict[Depth, Tensor]:
     from kdnb.experiment.training import train  # it brings the models, and asks methods for what trains beside them
 
+    if kind_of := store.kind_of(run_id):
+        raise ValueError(f"teacher {run_id} ({kind_of}) is no model: it has no hidden states to learn from")
     run, states = store.load(run_id), {}
     kind = precision(run.config.precision)
-    own_teacher = store.load(run.config.teacher_run) if run.config.teacher_run else None
+    own_teacher = teachers.load(run.config.teacher_run) if run.config.teacher_run else None
     again = train(
         run.config,
         data,

@@ -1,0 +1,473 @@
+"""The report of a comparison on a user's own data: one HTML file that says what to do, why, and how sure that is."""
+
+import hashlib
+import importlib.resources
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment
+
+from kdnb import __version__, files, paths
+from kdnb.analysis import figures, statistics
+from kdnb.core import metrics, store
+from kdnb.core.config import RunConfig, slug
+from kdnb.core.store import Run
+from kdnb.data.splits import TaskData
+from kdnb.experiment import tables
+from kdnb.experiment.arms import ALL, NAMES, WRITTEN
+
+METRICS = {  # as a table has them: name -> (title, unit, factor, digits)
+    "entropy": ("entropy", "nats", 1, 3),
+    "accuracy": ("accuracy", "points", 100, 1),
+    "nll": ("NLL", "nats", 1, 3),
+    "ece": ("calibration error", "points", 100, 1),
+}
+BINS = 10  # of the reliability diagram
+RESAMPLES = 1000  # of one run's test rows, where one seed leaves no other interval
+MOST_TEXTS, LONGEST = 10, 400  # shown, and characters of each
+MOST_CLASSES = 4  # of a posterior that are told
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """A finished comparison.
+
+    Attributes:
+        data: its splits.
+        profile: a key of PROFILES.
+        runs: run_id -> run, those of the teachers among them.
+        arms: run_id -> arm, a key of `arms.NAMES`.
+        command: that asked for it.
+    """
+
+    data: TaskData
+    profile: str
+    runs: dict[str, Run]
+    arms: dict[str, str]
+    command: str = ""
+
+    @cached_property
+    def of(self) -> "Arms":
+        """Its runs by arm and seed."""
+        return Arms(list(self.runs.values()), self.arms)
+
+
+class Arms:
+    """The runs of a comparison by arm and seed, and what is computed of them."""
+
+    def __init__(self, runs: list[Run], arms: dict[str, str]):
+        """Order them.
+
+        Args:
+            runs: of one data set.
+            arms: run_id -> arm.
+        """
+        self.runs: dict[str, dict[int, Run]] = {}
+        for run in sorted(runs, key=lambda run: (list(NAMES).index(arms[run.run_id]), run.config.seed)):
+            self.runs.setdefault(arms[run.run_id], {})[run.config.seed] = run
+
+    @property
+    def size(self) -> str:
+        """The student that is answered about: the one with more arms, small where both have as many."""
+        sizes = [ALL[arm].student for arm in self.runs if arm in ALL]
+        return max(("small", "large"), key=sizes.count)
+
+    @property
+    def plain(self) -> str:
+        """The arm that is trained on the labels alone."""
+        return f"erm_{self.size}"
+
+    @property
+    def students(self) -> list[str]:
+        """The arms of the student that is answered about."""
+        return [arm for arm in self.runs if arm in ALL and ALL[arm].student == self.size]
+
+    @property
+    def smoothed(self) -> str:
+        """The arm of label smoothing; "" for none."""
+        return f"ls_{self.size}" if f"ls_{self.size}" in self.runs else ""
+
+    @property
+    def distilled(self) -> str:
+        """The arm of distillation that is answered about: by a written teacher, else by the other size; "" for none."""
+        taught = [arm for arm in self.students if ALL[arm].method in ("kd", "transformed")]
+        return min(taught, key=lambda arm: (arm not in WRITTEN, list(ALL).index(arm)), default="")
+
+    def seeds(self, *arms: str) -> list[int]:
+        """Seeds that all these arms have."""
+        return sorted(set.intersection(*(set(self.runs[arm]) for arm in arms)))
+
+    def degenerate(self, arm: str) -> int:
+        """How many runs of an arm have learnt nothing."""
+        return sum(metrics.is_degenerate(run.logits["test"], run.labels["test"]) for run in self.runs[arm].values())
+
+    def posterior(self, arm: str) -> np.ndarray:
+        """The mean posterior (N, K) of an arm's seeds on the test split."""
+        return np.mean([metrics.posterior(run.logits["test"]) for run in self.runs[arm].values()], axis=0)
+
+    def change(self, metric: str, arm: str, than: str = "", split: str = "test") -> "Change":
+        """A metric of an arm, or its difference to another, paired by seed: over seeds, or test rows of a single one.
+
+        Args:
+            metric: a key of METRICS.
+            arm: whose.
+            than: is subtracted; "" for nothing.
+            split: whose rows.
+        """
+        pair = (arm, than) if than else (arm,)
+        seeds = self.seeds(*pair)
+        if not seeds:
+            return Change(metric, float("nan"), float("-inf"), float("inf"), 0)
+        both = [[self.runs[one][seed] for one in pair] for seed in seeds]
+        values = [[run.metrics[split][metric] for run in runs] for runs in both]
+        differences = [value[0] - sum(value[1:]) for value in values]
+        if len(seeds) > 1:
+            mean, low, high, n = statistics.interval(differences)
+            return Change(metric, mean, low, high, n)
+        low, high = _over_rows(metric, both[0], split)
+        return Change(metric, differences[0], low, high, 1)
+
+
+@dataclass(frozen=True)
+class Change:
+    """A metric or a difference with its 95 % interval: over n seeds, or over test rows where there is one seed."""
+
+    metric: str
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 where the interval leaves out 0; 0 where it does not."""
+        return int(self.low > 0) - int(self.high < 0)
+
+    def text(self, signed: bool = True) -> str:
+        """As printed, with its interval; differences with their sign."""
+        _, unit, factor, digits = METRICS[self.metric]
+        low, high = self.low, self.high
+        if not signed:  # an interval over few seeds may be wider than what there is
+            low, high = max(low, 0), min(high, 1) if unit == "points" else high
+            unit = "%" if unit == "points" else unit
+        form = f"{'+' * signed}.{digits}f"  # one test row has no interval
+        shown = [f"{factor * value:{form}}" if np.isfinite(value) else "–" for value in (self.mean, low, high)]
+        return f"{shown[0]} {unit} [{shown[1]}, {shown[2]}]"
+
+
+def _over_rows(metric: str, runs: list[Run], split: str) -> tuple[float, float]:
+    """95 % interval of one run's metric, or of the difference of two, over the rows of a split, drawn anew."""
+    if metric != "ece":
+        values = [metrics.per_example(metric, run.logits[split], run.labels[split]) for run in runs]
+        than = values[1] if len(values) > 1 else np.zeros_like(values[0])
+        interval = statistics.paired_bootstrap(values[0], than, RESAMPLES)
+        return interval.low, interval.high
+    rng, drawn = np.random.default_rng(0), []
+    sure = [metrics.posterior(run.logits[split]).max(axis=1).clip(0, 1) for run in runs]
+    right = [run.logits[split].argmax(axis=1) == run.labels[split] for run in runs]
+    for _ in range(RESAMPLES):
+        rows = rng.integers(len(right[0]), size=len(right[0]))
+        errors = [metrics.ece(p[rows], correct[rows]) for p, correct in zip(sure, right, strict=True)]
+        drawn.append(errors[0] - sum(errors[1:]))
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def write(compared: Compared) -> Path:
+    """Write outputs/reports/<data>-<profile>-<hash>.html, and beside it, as JSON, of which runs it is; its path."""
+    name = _name(compared)
+    page = _template().render(
+        version=__version__,
+        profile=compared.profile,
+        **section(compared.of, compared.data.task.name, compared.profile),
+        facts=_facts(compared),
+        counts=_counts(compared.data),
+        **_reliability(compared.of),
+        texts=_texts(compared),
+        commands=_commands(compared),
+        named=[
+            {"id": run_id, "arm": NAMES[arm]}
+            for run_id, arm in sorted(compared.arms.items(), key=lambda item: list(NAMES).index(item[1]))
+        ],
+    )
+    path = paths.inside(paths.REPORTS, f"{name}.html")
+    files.write_atomically(path, page.encode())
+    of = {"task": compared.data.task.name, "profile": compared.profile, "command": compared.command}
+    files.write_json(paths.inside(paths.REPORTS, f"{name}.json"), {**of, "arms": compared.arms})
+    return path
+
+
+def stored(profile: str) -> list[dict[str, Any]]:
+    """A `section` for each stored comparison on own data at a profile, the newest first, with its file.
+
+    Comparisons whose runs are gone are left out. Where nothing says what was compared, the runs at the profile's
+    fixed hyper-parameters are taken, without a file.
+    """
+    found = list(paths.REPORTS.glob("*.json")) if paths.REPORTS.is_dir() else []
+    sections, tasks = [], set()
+    for path in sorted(found, key=lambda path: -path.stat().st_mtime):
+        of = files.read_json(path)
+        task, arms = str(of.get("task")), of.get("arms")
+        if of.get("profile") != profile or not isinstance(arms, dict) or not set(arms.values()) <= set(NAMES):
+            continue
+        runs = [run for run in tables.load_runs(f"{slug(task)}-", _of(task, profile)) if run.run_id in arms]
+        if runs:
+            tasks.add(task)
+            link = f"reports/{path.stem}.html" if path.with_suffix(".html").exists() else ""
+            sections.append({**section(Arms(runs, arms), task, profile), "link": link})
+    for task in sorted(_own_tasks(profile) - tasks):
+        try:
+            study = tables.study(task, profile)
+        except tables.NoRuns:
+            continue
+        arms = dict(zip(study.table.run_id, study.table.arm, strict=True))
+        sections.append({**section(Arms(list(study.runs.values()), arms), task, profile), "link": ""})
+    return sections
+
+
+def _of(task: str, profile: str) -> Callable[[RunConfig], bool]:
+    return lambda config: (config.task, config.profile) == (task, profile)
+
+
+def _own_tasks(profile: str) -> set[str]:
+    """The user's own tasks of which runs are stored at a profile."""
+    configs = [store.config_of(run_id) for run_id in store.stored_ids() if run_id.startswith("own-")]
+    return {one.task for one in configs if one and one.profile == profile and one.task.startswith("own:")}
+
+
+def section(arms: Arms, task: str, profile: str) -> dict[str, Any]:
+    """What a comparison found, as text: title, caption, the verdict's sentences, the table, the recommendation."""
+    first = next(iter(next(iter(arms.runs.values())).values()))
+    n = max(len(seeds) for seeds in arms.runs.values())
+    rows = ", ".join(f"{len(labels):,} {split}" for split, labels in first.labels.items())
+    return {
+        "task": task,
+        "title": task.removeprefix("own:"),
+        "caption": f"profile {profile}: {rows} rows, {n} seed{'s' * (n > 1)}",
+        "toy": profile == "toy",
+        "over": "seeds (t)" if n > 1 else "test rows of one seed (bootstrap): other trainings may differ by more",
+        "verdict": verdict(arms),
+        "warning": _warning(arms),
+        "table": [_row(arms, arm) for arm in arms.runs],
+        "heads": [f"{title} [{'%' if unit == 'points' else unit}]" for title, unit, *_ in METRICS.values()],
+        "recommendation": recommendation(arms),
+        "runs": {run.run_id: run for seeds in arms.runs.values() for run in seeds.values()},
+    }
+
+
+def _row(arms: Arms, arm: str) -> dict[str, Any]:
+    """An arm in the table."""
+    cells = [arms.change(metric, arm).text(signed=False).rsplit(" ", 3) for metric in METRICS]
+    nothing, n = arms.degenerate(arm), len(arms.runs[arm])
+    return {
+        "name": NAMES[arm],
+        "n": f"{n} ({nothing} learnt nothing)" if nothing else n,
+        "cells": [{"mean": mean, "span": f"{low} {high}"} for mean, _, low, high in cells],
+    }
+
+
+def _warning(arms: Arms) -> str:
+    """How many runs have learnt nothing, which are part of every number; "" where all have learnt something."""
+    nothing, runs = (
+        sum(count(arm) for arm in arms.runs) for count in (arms.degenerate, lambda arm: len(arms.runs[arm]))
+    )
+    why = "one class predicted, or accuracy no better than always naming the most frequent one"
+    return f"{nothing} of {runs} runs learnt nothing ({why}); they are part of every number." if nothing else ""
+
+
+def verdict(arms: Arms) -> list[str]:
+    """Three sentences: what smoothing did, what distillation did, and whether that was the same."""
+    return [
+        _effect(arms, arms.smoothed, "Label smoothing"),
+        _effect(arms, arms.distilled, "Distillation"),
+        _between(arms),
+    ]
+
+
+WORDS = {  # metric -> what a sign means
+    "entropy": {1: "less sure", -1: "surer", 0: "not measurably surer or less sure"},
+    "accuracy": {1: "more often right", -1: "less often right", 0: "not measurably more or less often right"},
+    "nll": {
+        1: "fits the labels worse",
+        -1: "fits the labels better",
+        0: "does not measurably fit the labels differently",
+    },
+    "ece": {1: "is calibrated worse", -1: "is calibrated better", 0: "is not measurably calibrated differently"},
+}
+
+
+def _effect(arms: Arms, arm: str, title: str) -> str:
+    """What an arm did to the plain training of its student, in a sentence."""
+    if not arm or arms.plain not in arms.runs:
+        missing = (arm and arms.plain) or {"Label smoothing": f"ls_{arms.size}"}.get(title, "kd_standard")
+        return f"{title} was not compared: the arm {missing} is not among the runs."
+    told = []
+    for metric, words in WORDS.items():
+        change = arms.change(metric, arm, arms.plain)
+        told.append(f"{words[change.sign]} ({METRICS[metric][0]} {change.text()})")
+    return f"{title} ({NAMES[arm]}) made the {arms.size} model {told[0]} and {told[1]}; it {told[2]} and {told[3]}."
+
+
+def _between(arms: Arms) -> str:
+    """Whether smoothing and distillation did the same, in a sentence."""
+    if not (arms.smoothed and arms.distilled):
+        return "Whether distillation is label smoothing here cannot be said: both arms are needed."
+    changes = {metric: arms.change(metric, arms.distilled, arms.smoothed) for metric in ("entropy", "accuracy", "nll")}
+    apart = [metric for metric, change in changes.items() if change.sign]
+    told = "; ".join(f"{METRICS[metric][0]} {change.text()}" for metric, change in changes.items())
+    if not apart:
+        return (
+            "The two cannot be told apart by these runs, which does not show them to be the same: "
+            f"distillation minus smoothing, {told}."
+        )
+    named = " and ".join(METRICS[metric][0] for metric in apart)
+    return f"Distillation is not label smoothing here, they differ in {named}: distillation minus smoothing, {told}."
+
+
+def recommendation(arms: Arms) -> dict[str, str]:
+    """What to train, why, and what that does not show; chosen on the validation split alone."""
+    learnt = [arm for arm in arms.students if not arms.degenerate(arm)]
+    if arms.plain not in arms.runs or not learnt:
+        why = f"The arm {arms.plain} was not trained" if learnt else "Every model learnt nothing"
+        return {"what": "None yet", "reason": f"{why}.", "limit": "Give more rows, more epochs, or all arms."}
+    losses = {arm: arms.change("nll", arm, split="validation").mean for arm in learnt}
+    best = min(losses, key=lambda arm: losses[arm])
+    seeds = len(arms.seeds(*{best, arms.plain}))
+    first = next(iter(arms.runs[arms.plain].values()))
+    rows = f"{len(first.labels['validation']):,} validation rows"
+    limit = (
+        f"Chosen among {len(learnt)} arms by the mean NLL of {seeds} seed{'s' * (seeds != 1)} on {rows}, the interval "
+        "not corrected for that; hyper-parameters are the profile's and were not searched; other data may differ."
+    )
+    if seeds < 2:
+        limit = f"One seed decides little: add --seeds 0,1,2. {limit}"
+    if best == arms.plain:
+        reason = f"Its NLL on validation, {losses[best]:.3f} nats, is the lowest of all arms"
+        return {"what": NAMES[best], "reason": f"{reason}: nothing else is needed.", "limit": limit}
+    if arms.plain not in learnt:
+        reason = f"{NAMES[arms.plain]} learnt nothing in {arms.degenerate(arms.plain)} of its runs; of the others"
+        return {"what": NAMES[best], "reason": f"{reason} it has the lowest NLL on validation.", "limit": limit}
+    gain = arms.change("nll", best, arms.plain, "validation")
+    if gain.sign >= 0:
+        reason = (
+            f"{NAMES[best]} has the lowest NLL on validation, but not measurably lower than that of plain training: "
+            f"{gain.text()}"
+        )
+        return {"what": NAMES[arms.plain], "reason": f"{reason}. The simplest one stays.", "limit": limit}
+    reason = f"Its NLL on validation is the lowest, and lower than that of plain training: {gain.text()}"
+    right = arms.change("accuracy", best, arms.plain, "validation")
+    reason += f"; accuracy there {right.text()}"
+    if ALL[best].teacher:
+        limit = f"It needs a teacher, {NAMES[ALL[best].teacher]}, to be trained first. {limit}"
+    return {"what": NAMES[best], "reason": f"{reason}.", "limit": limit}
+
+
+def _facts(compared: Compared) -> list[tuple[str, str]]:
+    """What was compared, as pairs of words."""
+    config = next(iter(compared.runs.values())).config
+    task, facts = compared.data.task, []
+    facts.append(("Question", f"{task.question} K = {task.num_classes}"))
+    facts.append(("Data", f"{task.title}, fingerprint {compared.data.fingerprint}"))
+    if len(compared.data.splits["train"]) < compared.data.available:
+        facts.append(("Train rows", f"{len(compared.data.splits['train']):,} of {compared.data.available:,}"))
+    facts.append(("Arms", ", ".join(NAMES[arm] for arm in compared.of.runs)))
+    facts.append(("Seeds", ", ".join(str(seed) for seed in sorted({r.config.seed for r in compared.runs.values()}))))
+    epochs = f"{config.epochs} epoch{'s' * (config.epochs > 1)}"
+    facts.append(("Training", f"{epochs}, learning rate {config.lr:g}, batches of {config.batch_size}"))
+    for arm, seeds in compared.of.runs.items():
+        one = next(iter(seeds.values())).config
+        if one.teacher_run and arm in WRITTEN:
+            told = store.read_metrics(one.teacher_run)[0]["train"]
+            words = f"taught by {one.teacher_run}, alpha {one.alpha:g}, tau {one.tau:g}: {told['known']:,} train rows, "
+            words += f"entropy {told['entropy']:.3f} nats, accuracy {100 * told['accuracy']:.1f} %; the label elsewhere"
+            facts.append((NAMES[arm], words))
+    return facts
+
+
+def _counts(data: TaskData) -> list[dict[str, Any]]:
+    """Rows of each class in each split."""
+    counts = {name: np.bincount(split.labels, minlength=data.task.num_classes) for name, split in data.splits.items()}
+    return [
+        {"name": label, "rows": [f"{count[number]:,}" for count in counts.values()]}
+        for number, label in enumerate(data.task.labels)
+    ]
+
+
+def _reliability(arms: Arms) -> dict[str, str]:
+    """The reliability diagram of the student's arms, an inline PNG, and the same in words."""
+    import matplotlib.pyplot as plt
+
+    figures.theme()
+    figure, ax = plt.subplots(figsize=(6, 5))
+    ax.axline((0, 0), slope=1, color="0.4", linestyle="--", linewidth=1)
+    told = []
+    for arm in arms.students:
+        runs = arms.runs[arm].values()
+        sure = np.concatenate([metrics.posterior(run.logits["test"]).max(axis=1).clip(0, 1) for run in runs])
+        right = np.concatenate([run.logits["test"].argmax(axis=1) == run.labels["test"] for run in runs])
+        count, confidence, accuracy = metrics.reliability(sure, right, BINS)
+        seen = count > 0
+        dashed = {} if arm in figures.ARMS else {"linestyle": ":"}
+        ax.plot(confidence[seen], accuracy[seen], label=NAMES[arm], markersize=6, **figures.style(arm), **dashed)
+        told.append(f"{NAMES[arm]}: confidence {100 * sure.mean():.1f} %, accuracy {100 * right.mean():.1f} %")
+    ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="confidence", ylabel="accuracy")
+    ax.set_title("Is a model right as often as it says?")
+    ax.legend(frameon=False, fontsize=9)
+    alt = f"Reliability diagram: accuracy against confidence in {BINS} bins, the diagonal dashed. {'; '.join(told)}."
+    return {"picture": figures.png(figure), "alt": alt}
+
+
+def _texts(compared: Compared) -> dict[str, Any]:
+    """The test texts whose entropy differs most between smoothing and distillation, with each arm's posterior."""
+    arms, split, names = compared.of, compared.data.splits["test"], compared.data.task.labels
+    if not (arms.smoothed and arms.distilled):
+        return {"rows": []}
+    seeds = arms.seeds(arms.smoothed, arms.distilled)
+    entropies = {
+        arm: np.mean([metrics.entropies(arms.runs[arm][seed].logits["test"]) for seed in seeds], axis=0)
+        for arm in (arms.smoothed, arms.distilled)
+    }
+    change = entropies[arms.distilled] - entropies[arms.smoothed]
+    posteriors = {arm: arms.posterior(arm) for arm in arms.students}
+    rows = []
+    for row in np.argsort(-np.abs(change), kind="stable")[:MOST_TEXTS]:
+        both = " / ".join([split.text[row], *([split.text2[row]] if split.text2 else [])])
+        told = [_posterior(posteriors[arm][row], names) for arm in arms.students]
+        rows.append({
+            "text": both if len(both) <= LONGEST else f"{both[:LONGEST]}…",
+            "label": names[split.labels[row]],
+            "change": f"{change[row]:+.3f}",
+            "arms": told,
+        })  # fmt: skip
+    heads = [NAMES[arm] for arm in arms.students]
+    return {"rows": rows, "heads": heads, "of": f"{NAMES[arms.distilled]} minus {NAMES[arms.smoothed]}"}
+
+
+def _posterior(posterior: np.ndarray, names: Sequence[str]) -> str:
+    """A posterior (K,) as printed: the likeliest classes."""
+    order = np.argsort(-posterior, kind="stable") if len(names) > MOST_CLASSES else range(len(names))
+    told = [f"{names[k]} {posterior[k]:.2f}" for k in list(order)[:MOST_CLASSES]]
+    return ", ".join(told) + (", …" if len(names) > MOST_CLASSES else "")
+
+
+def _commands(compared: Compared) -> list[str]:
+    """What repeats the comparison, and what looks at its runs."""
+    first = next(iter(compared.runs))
+    again = [compared.command] if compared.command else []
+    return [*again, f"kdnb report --profile {compared.profile}", f"kdnb runs show {first}"]
+
+
+def _name(compared: Compared) -> str:
+    """The name of a comparison's files: what it is of, and a hash of its runs."""
+    digest = hashlib.sha256(json.dumps(sorted(compared.runs)).encode()).hexdigest()[:8]
+    return f"{slug(compared.data.task.name)[:80]}-{compared.profile}-{digest}"
+
+
+def _template():
+    text = importlib.resources.files("kdnb.report").joinpath("own.html").read_text(encoding="utf-8")
+    return Environment(autoescape=True).from_string(text)
