@@ -96,6 +96,11 @@ def one_line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
+def printable(text: str) -> str:
+    """A file's own words for the terminal: in one line, control characters spelled out."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The end of an error message: the known name closest to a wrong one, then all of them."""
     known = list(known)

@@ -16,7 +16,9 @@ from kdnb.cli.options import (
     TaskName,
     TeacherForm,
     TeacherTable,
+    TestRows,
     TrainRows,
+    ValidationRows,
     add_options,
     finish,
     integers,
@@ -24,7 +26,7 @@ from kdnb.cli.options import (
     words,
 )
 from kdnb.core.methods import METHODS, all_settings
-from kdnb.errors import KdnbError
+from kdnb.errors import KdnbError, printable
 from kdnb.experiment.arms import ARMS, BY_NAME, SHARPNESS
 from kdnb.studies import registry
 
@@ -33,11 +35,11 @@ MORE_ARMS = f"also {', '.join(BY_NAME)}"
 _OPTIMIZER = ("optimizer", "momentum", "weight_decay", "augment")
 TRAIN_OPTIONS = [
     *(setting_option(name) for name in all_settings() if name != "teacher_run"),
-    *(setting_option(name, PROFILES_OWN) for name in ("lr", "epochs")),
+    *(setting_option(name, PROFILES_OWN) for name in ("lr", "epochs", "max_length")),
     *(setting_option(name) for name in ("batch_size", "schedule", "dropout", "precision", *_OPTIMIZER)),
     setting_option("order_seed", "--seed"),
 ]
-COMPARE_OPTIONS = [setting_option(name, PROFILES_OWN) for name in ("lr", "epochs")]
+COMPARE_OPTIONS = [setting_option(name, PROFILES_OWN) for name in ("lr", "epochs", "max_length")]
 
 app = typer.Typer(
     help="Is knowledge distillation just label smoothing? Train, compare, read. Entropies are in nats.",
@@ -111,10 +113,12 @@ def train(
     seed: Annotated[int, typer.Option(help="Head initialisation and dropout, >= 0.")] = 0,
     profile: ProfileName = "demo",
     train_rows: TrainRows = None,
+    validation_rows: ValidationRows = None,
+    test_rows: TestRows = None,
     as_json: Json = False,
 ) -> None:
     """Fine-tune one model, or load it if it was trained before."""
-    from kdnb.cli.train import Training
+    from kdnb.cli.train import Rows, Training
     from kdnb.cli.train import train as run_training
 
     asked = Training(
@@ -126,7 +130,7 @@ def train(
         teacher_form=teacher_form,
         seed=seed,
         profile=profile,
-        train_rows=train_rows,
+        rows=Rows(train=train_rows, validation=validation_rows, test=test_rows),
         changes=changes,
     )
     finish(as_json, run_training(asked))
@@ -137,12 +141,13 @@ def train(
 def compare(
     changes: dict[str, Any],
     task: Annotated[str, typer.Argument(help=f"One of {', '.join(TASKS)}; leave out with --data.")] = "",
-    data: Annotated[str, typer.Option(help="Your own CSV, TSV or Parquet file.")] = "",
+    data: Annotated[str, typer.Option(help="Your own file: CSV, TSV, JSON lines, Parquet, also gzipped.")] = "",
     text: Annotated[str, typer.Option(help="Its text column.")] = "",
     text2: Annotated[str, typer.Option(help="Its second text column, for pairs.")] = "",
-    label: Annotated[str, typer.Option(help="Its label column: names, or integers 0..K-1.")] = "",
-    valid: Annotated[str, typer.Option(help="Validation file. [default: 15 % of --data]")] = "",
-    test: Annotated[str, typer.Option(help="Test file. [default: 15 % of --data]")] = "",
+    label: Annotated[str, typer.Option(help="Its label column; names or numbers, a class each.")] = "",
+    columns: Annotated[str, typer.Option(help="All its columns, where it has no header: text,label")] = "",
+    valid: Annotated[str, typer.Option(help="Validation file, taken whole. [default: 15 % of --data]")] = "",
+    test: Annotated[str, typer.Option(help="Test file, taken whole. [default: 15 % of --data]")] = "",
     seeds: Annotated[str, typer.Option(help="Comma-separated. [default: the profile's]")] = "",
     arms: Annotated[str, typer.Option(help=f"Comma-separated: {', '.join(ARMS)} [default: these]; {MORE_ARMS}.")] = "",
     ls_alpha: Annotated[float | None, typer.Option(help="LS: weight of the uniform part, 0..1.")] = None,
@@ -155,16 +160,26 @@ def compare(
     teacher_form: TeacherForm = "",
     profile: ProfileName = "demo",
     train_rows: TrainRows = None,
+    validation_rows: ValidationRows = None,
+    test_rows: TestRows = None,
     workers: Annotated[int, typer.Option(help="Trainings at a time, each with its share of the cores.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Compare ERM, LS and KD (standard, self, reverse, teacher-free) on a task or on your own data."""
-    from kdnb.cli.train import Comparison, OwnData, soft_changes
+    from kdnb.cli.train import Comparison, OwnData, Rows, soft_changes
     from kdnb.cli.train import compare as run_comparison
 
     asked = Comparison(
         task=task,
-        own=OwnData(path=data, text=text, text2=text2, label=label, validation=valid, test=test),
+        own=OwnData(
+            path=data,
+            text=text,
+            text2=text2,
+            label=label,
+            columns=tuple(name.strip() for name in columns.split(",")) if columns else (),
+            validation=valid,
+            test=test,
+        ),
         profile=profile,
         seeds=tuple(integers("seeds", seeds)),
         arms=tuple(words(arms)),
@@ -172,7 +187,7 @@ def compare(
         arm_changes=soft_changes(ls_alpha, kd_alpha, tau, sharpness),
         teacher_table=teacher_table,
         teacher_form=teacher_form,
-        train_rows=train_rows,
+        rows=Rows(train=train_rows, validation=validation_rows, test=test_rows),
         workers=workers,
         command=shlex.join(["kdnb", *sys.argv[1:]]),
     )
@@ -241,5 +256,5 @@ def run_command() -> None:
 
 
 def _fail(message: str, code: int = 2) -> None:
-    print("kdnb: " + " ".join(message.split()), file=sys.stderr)
+    print("kdnb: " + printable(" ".join(message.split())), file=sys.stderr)
     sys.exit(code)

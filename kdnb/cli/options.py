@@ -34,7 +34,9 @@ TeacherTable = Annotated[
 TeacherForm = Annotated[
     str, typer.Option(help="Its numbers: probabilities, logits or votes. [default: told by the file]")
 ]
-TrainRows = Annotated[int | None, typer.Option(help="Train rows, 0 = all. [default: the profile's]")]
+TrainRows = Annotated[int | None, typer.Option(help="Train rows at most, 0 = all. [default: the profile's]")]
+ValidationRows = Annotated[int | None, typer.Option(help="Validation rows at most, 0 = all. [default: the profile's]")]
+TestRows = Annotated[int | None, typer.Option(help="Test rows at most, 0 = all. [default: the profile's]")]
 
 
 def finish(as_json: bool, result: dict[str, Any]) -> None:

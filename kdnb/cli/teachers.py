@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kdnb.cli.options import Json, ProfileName, TrainRows, finish, show
+from kdnb.cli.options import Json, ProfileName, TestRows, TrainRows, ValidationRows, finish, show
 
 if TYPE_CHECKING:
     from kdnb.data.splits import TaskData
@@ -78,19 +78,23 @@ def rows(
     text: Annotated[str, typer.Option(help="Its text column.")] = "",
     text2: Annotated[str, typer.Option(help="Its second text column, for pairs.")] = "",
     label: Annotated[str, typer.Option(help="Its label column.")] = "",
+    columns: Annotated[str, typer.Option(help="All its columns, where it has no header.")] = "",
     valid: Annotated[str, typer.Option(help="Validation file. [default: cut from --data]")] = "",
     test: Annotated[str, typer.Option(help="Test file. [default: cut from --data]")] = "",
     profile: ProfileName = "demo",
     train_rows: TrainRows = None,
+    validation_rows: ValidationRows = None,
+    test_rows: TestRows = None,
     as_json: Json = False,
 ) -> None:
     """Write ids, texts and labels of all rows: what an ensemble, annotators or a language model are to answer."""
     from kdnb import files
-    from kdnb.cli.train import OwnData, task_data
+    from kdnb.cli.train import OwnData, Rows, task_data
     from kdnb.data.teacher_table import row_ids
 
-    own = OwnData(path=data, text=text, text2=text2, label=label, validation=valid, test=test)
-    read = task_data(task, profile, train_rows, own)
+    named = tuple(name.strip() for name in columns.split(",")) if columns else ()
+    own = OwnData(path=data, text=text, text2=text2, label=label, columns=named, validation=valid, test=test)
+    read = task_data(task, profile, Rows(train=train_rows, validation=validation_rows, test=test_rows), own)
     table = row_ids(read)
     files.write_atomically(file, table.to_csv(index=False).encode())
     print(

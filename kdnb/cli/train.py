@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdnb.analysis import statistics
 from kdnb.catalog import PROFILES, SOURCES, model_of
+from kdnb.cli import telling
 from kdnb.cli.options import show
 from kdnb.cli.teachers import Written, written
 from kdnb.core import store
@@ -13,7 +14,7 @@ from kdnb.core.config import SIZES
 from kdnb.core.methods import METHODS, Method, all_settings
 from kdnb.core.store import Run
 from kdnb.data.own import OwnData
-from kdnb.data.splits import TaskData, load, make
+from kdnb.data.splits import AS_PROFILE, Rows, TaskData, load
 from kdnb.errors import nearest
 from kdnb.experiment import obtain, tables, teachers
 from kdnb.experiment.arms import ALL, ARMS, WRITTEN, arm_config
@@ -37,7 +38,7 @@ class Training:
     teacher_form: str = ""  # of the file's numbers; "" to read it off
     seed: int = 0
     profile: str = "demo"
-    train_rows: int | None = None  # None for the profile's
+    rows: Rows = AS_PROFILE
     changes: dict[str, Any] = field(default_factory=dict)  # RunConfig fields that differ from the profile's
 
 
@@ -52,20 +53,20 @@ class Comparison:
     arms: tuple[str, ...] = ()  # () for all
     changes: dict[str, Any] = field(default_factory=dict)  # RunConfig fields of all arms
     arm_changes: dict[str, dict[str, Any]] = field(default_factory=dict)  # of one arm, on top
-    train_rows: int | None = None  # None for the profile's
+    rows: Rows = AS_PROFILE
     workers: int = 1  # trainings at a time
     teacher_table: str = ""  # a file, or a stored table or ensemble; "" for none
     teacher_form: str = ""  # of the file's numbers; "" to read it off
     command: str = ""  # that asked for it, for the report of own data
 
 
-def task_data(task: str, profile: str, train_rows: int | None = None, own: OwnData | None = None) -> TaskData:
+def task_data(task: str, profile: str, rows: Rows = AS_PROFILE, own: OwnData | None = None) -> TaskData:
     """The splits of a named task or of the user's files.
 
     Args:
         task: a key of TASKS, "" for the user's files.
         profile: a key of PROFILES.
-        train_rows: train rows to keep instead of the profile's, 0 for all.
+        rows: to keep instead of the profile's.
         own: the user's files.
     Raises:
         ValueError: an unknown name, both or neither of task and files, or files without named columns.
@@ -75,15 +76,14 @@ def task_data(task: str, profile: str, train_rows: int | None = None, own: OwnDa
     if own is None or not own.path:
         if not task:
             raise ValueError("name a task, or give your own file with --data, --text and --label")
-        return load(task, profile, train_rows)
+        return load(task, profile, rows)
     if task:
         raise ValueError(f"either a task ({task}) or --data ({own.path}), not both")
     if not (own.text and own.label):
         raise ValueError(f"--data {own.path} needs --text and --label, the names of its columns")
-    from kdnb.data.own import read
+    from kdnb.data.own import load as load_own
 
-    own_task, table = read(own)
-    return make(own_task, table, profile, train_rows)
+    return load_own(own, profile, rows)
 
 
 def train(asked: Training) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def train(asked: Training) -> dict[str, Any]:
     methods = (asked.method, asked.changes.get("before"), asked.changes.get("after"))
     taught = any(METHODS[name].needs_teacher for name in methods if name in METHODS)
     _check_teacher(asked, taught)
-    data = task_data(asked.task, asked.profile, asked.train_rows)
+    data = task_data(asked.task, asked.profile, asked.rows)
     table = written(asked.teacher_table, data, asked.teacher_form)
     basis = next((name for name in ("kd", "tfkd", "ls") if name in methods), "erm")
     arm = next(name for name, arm in ARMS.items() if arm.method == basis)
@@ -117,6 +117,7 @@ def train(asked: Training) -> dict[str, Any]:
         model_of(asked.profile, asked.teacher, data.task.name)  # refuses a teacher that cannot read the task
     if asked.teacher:
         config = config.changed(teacher_run=_teacher(asked, data, changes))
+    print(*telling.of_data(data), sep="\n")
     table.store()
     runs = obtain.run_points([Point(tables.arm_of(config), config)], data)
     return facts(runs[config.run_id()])
@@ -180,12 +181,8 @@ def soft_changes(
 
 def compare(asked: Comparison) -> dict[str, Any]:
     """The whole comparison of one task; prints the table, returns it."""
-    data = task_data(asked.task, asked.profile, asked.train_rows, asked.own)
-    rows = {split: len(part) for split, part in data.splits.items()}
-    listed = ", ".join(f"{n:,} {split}" for split, n in rows.items())
-    print(f"{data.task.caption}: {data.task.question} K = {data.task.num_classes}; {listed}")
-    if rows["train"] < data.available:
-        print(f"  of {data.available:,} train rows; --train-rows 0 takes all")
+    data = task_data(asked.task, asked.profile, asked.rows, asked.own)
+    print(*telling.of_data(data), sep="\n")
     table = written(asked.teacher_table, data, asked.teacher_form, (asked.own.text, asked.own.text2))
     arms, arm_changes = _with_table(asked, table)
     points = compare_points(
@@ -197,10 +194,13 @@ def compare(asked: Comparison) -> dict[str, Any]:
         asked.changes,
         arm_changes,
     )
+    if asked.own.path:
+        print(*telling.of_texts(data, [point.config for point in points]), sep="\n")
     table.store()
     runs = run_points(points, data, asked.workers)
     of_arm = {point.config.run_id(): point.arm for point in points}
     _print_table(tables.tidy(list(runs.values()), of_arm))
+    rows = {split: len(part) for split, part in data.splits.items()}
     result: dict[str, Any] = {"task": data.task.name, "profile": asked.profile, "rows": rows}
     result["arms"] = [facts(run, of_arm[run_id]) for run_id, run in runs.items()]
     if data.task.source == "own":

@@ -100,12 +100,12 @@ def _from_files(task: Task, folder: Path) -> dict[str, pd.DataFrame]:
 
 
 def _read_tsv(path: Path, skip_short: bool = False) -> pd.DataFrame:
-    """Tabs separate, quotes are text; "null" and the like are words, not gaps. A row with too few fields is an error,
-    or is left out (skip_short)."""
+    """Tabs separate, quotes are text; "null" and the like are words, not gaps; blank lines are none. A row with too
+    few fields is an error, or is left out (skip_short)."""
     try:
         # Lines are cut by hand: some of GLUE's rows carry more fields than the header names.
         with open(path, encoding="utf-8-sig", newline="\n") as file:
-            rows = [line.rstrip("\r\n").split("\t") for line in file]
+            rows = [line.rstrip("\r\n").split("\t") for line in file if line.strip()]
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file, expected GLUE's own layout") from None
     except UnicodeDecodeError:

@@ -1,18 +1,29 @@
-"""Your own data: a CSV, TSV or Parquet file with text and label columns becomes a task."""
+"""Your own data: files of texts and labels become a task, its examples are cut and what was done is told."""
 
-import csv
-from dataclasses import dataclass
+import ast
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
-from kdnb.catalog import Task
-from kdnb.errors import nearest
+from kdnb.catalog import PROFILES, Task, defaults
+from kdnb.core.config import SPLITS
+from kdnb.data.splits import Rows, TaskData, make
+from kdnb.data.table_files import TextTable, missing, open_table
+from kdnb.errors import printable
 
 HOLDOUT_SEED = 42
 HOLDOUT_SHARE = 0.15  # of the rows, for each of validation and test, where no file is given
+SUBSET_SEED = 42
+Key = Decimal | str  # what all spellings of a class have in common
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d{1,4})?|[+-]?\.\d+([eE][+-]?\d{1,4})?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,119 +36,319 @@ class OwnData:
     label: str = ""
     validation: str = ""  # "" cuts it from path
     test: str = ""
+    columns: tuple[str, ...] = ()  # names of all columns, where the files have no header
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Split -> its file, of those that are given."""
+        files = {"train": self.path, "validation": self.validation, "test": self.test}
+        return {split: path for split, path in files.items() if path}
 
 
-def read(own: OwnData) -> tuple[Task, pd.DataFrame]:
-    """The task and its examples (columns split, text, text2, label) from the user's files.
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """A task made of the user's files.
+
+    task: its labels in order: numbers by size, names by letters.
+    table: columns split, text, text2, label (0..K-1) and row, the data row of the split's own file, from 1.
+    notes: what there is to tell of the files, a line each.
+    """
+
+    task: Task
+    table: pd.DataFrame
+    notes: tuple[str, ...]
+
+
+def load(own: OwnData, profile: str, rows: Rows | None = None) -> TaskData:
+    """The splits of the user's files at a profile's size; files given for validation or test are taken whole.
+
+    Args:
+        own: the files.
+        profile: a key of PROFILES.
+        rows: at most so many, instead of the profile's; every class keeps a row of them.
+    Raises:
+        ValueError: as `read`, and for fewer train rows than classes.
+    """
+    examples, rows, size = read(own), rows or Rows(), PROFILES[profile]
+    caps = {
+        "train": defaults(profile).train_rows,
+        "validation": 0 if own.validation else size.validation_rows,
+        "test": 0 if own.test else size.test_rows,
+    }
+    caps |= {split: count for split, count in vars(rows).items() if count is not None}
+    whole = {split: examples.table[examples.table.split == split] for split in SPLITS}
+    if 0 < caps["train"] < examples.task.num_classes:
+        raise ValueError(
+            f"{own.path}: {caps['train']} train rows are fewer than its {examples.task.num_classes} classes"
+        )
+    table = pd.concat([capped(part, caps[split]) for split, part in whole.items()], ignore_index=True)
+    data = make(examples.task, table, profile, Rows(train=0, validation=0, test=0))
+    available = {split: len(part) for split, part in whole.items()}
+    return replace(data, available=available, notes=examples.notes)
+
+
+def read(own: OwnData) -> Examples:
+    """The task and its examples from the user's files.
 
     Raises:
         ValueError: one line naming file, column or row, and what was expected.
     """
-    path, text, text2, label, validation, test = own.path, own.text, own.text2, own.label, own.validation, own.test
-    parts = {
-        "train": read_table(path),
-        "validation": validation and read_table(validation),
-        "test": test and read_table(test),
-    }
-    parts = {
-        split: _columns(table, where, text, text2, label)
-        for (split, table), where in zip(parts.items(), (path, validation, test), strict=True)
-        if isinstance(table, pd.DataFrame)
-    }
-    labels = _label_names(parts["train"].label, path, label)
-    for split, where in {"train": path, "validation": validation, "test": test}.items():
-        if split in parts:
-            parts[split]["label"] = _numbers(parts[split].label, labels, where, label)
-    _cut(parts, path)
+    if own.label in (own.text, own.text2):
+        raise ValueError(f"{own.path}: column {own.label!r} cannot be both text and label")
+    notes, parts = [], {}
+    wanted = tuple(filter(None, (own.text, own.text2, own.label)))
+    for split, path in own.files.items():
+        table = open_table(path, wanted, own.label, own.columns)
+        parts[split] = _columns(table, own)
+        notes.append(f"{printable(Path(path).name)}: {table.form}, {table.rows:,} rows")
+    classes, merged = _classes(parts["train"].label, own)
+    for split, path in own.files.items():
+        parts[split]["label"] = _numbers(parts[split].label, classes, path, own.label)
+    notes += [*merged, *_repeated(parts["train"], own), *_shared(parts)]
+    notes += _cut(parts, classes, own.path)
     task = Task(
-        name=f"own:{Path(path).stem}",
-        title=Path(path).stem,
-        question=f"Which {label}?",
-        labels=labels,
+        name=f"own:{Path(own.path).stem}",
+        title=Path(own.path).stem,
+        question=f"Which {own.label}?",
+        labels=tuple(classes.values()),
         source="own",
-        pair=bool(text2),
+        pair=bool(own.text2),
     )
-    return task, pd.concat([part.assign(split=split) for split, part in parts.items()], ignore_index=True)
+    table = pd.concat([parts[split].assign(split=split) for split in SPLITS]).drop(columns="alike")
+    return Examples(task, table.reset_index(drop=True), tuple(notes))
 
 
-def read_table(path: str) -> pd.DataFrame:
-    """A file as strings; quoted fields in CSV, plain tabs in TSV."""
-    kind = Path(path).suffix.lower()
-    if kind not in (".csv", ".tsv", ".parquet"):
-        raise ValueError(f"{path}: expected a .csv, .tsv or .parquet file")
-    form = {"sep": "\t", "quoting": csv.QUOTE_NONE} if kind == ".tsv" else {"sep": ","}
+def capped(part: pd.DataFrame, most: int) -> pd.DataFrame:
+    """At most so many rows of a split, at random, always the same ones, the classes' shares as they were.
+
+    Args:
+        part: with a column label.
+        most: rows, 0 for all.
+    """
+    if not 0 < most < len(part):
+        return part
+    rng, of_class = np.random.default_rng(SUBSET_SEED), [*part.groupby("label").indices.values()]
+    shares = _allotted(np.array([*map(len, of_class)]), most, least=int(most >= len(of_class)))
+    chosen = [rng.permutation(rows)[:share] for rows, share in zip(of_class, shares, strict=True)]
+    return part.iloc[np.sort(np.concatenate(chosen))]
+
+
+def _columns(table: TextTable, own: OwnData) -> pd.DataFrame:
+    """Columns text, text2, label, alike and row of a file, each text and label checked; alike as `_alike`."""
+    if not table.rows:
+        raise ValueError(f"{table.path}: no rows")
+    columns = {"text": _texts(table, own.text)}
+    columns["text2"] = _texts(table, own.text2) if own.text2 else [""] * table.rows
+    columns["label"] = [_label(table, own.label, *one) for one in enumerate(table.column(own.label), 1)]
+    columns["alike"] = list(map(_alike, columns["text"], columns["text2"]))
+    return pd.DataFrame({**columns, "row": np.arange(1, table.rows + 1)})
+
+
+def _texts(table: TextTable, column: str) -> list[str]:
+    values = table.column(column)
+    empty = [row for row, value in enumerate(values, 1) if missing(value)]
+    if empty:
+        raise ValueError(f"{table.path}: {len(empty)} rows with empty text, the first is data row {empty[0]}")
+    for row, value in enumerate(values, 1):
+        if problem := _nested(value) or _unencodable(str(value)):
+            raise ValueError(f"{table.path}: column {column!r}, data row {row}: expected one text a row, got {problem}")
+    return [str(value) for value in values]
+
+
+def _unencodable(text: str) -> str:
+    """What a text holds that UTF-8 cannot, in words: JSON can escape half a sign."""
     try:
-        if kind == ".parquet":
-            return pd.read_parquet(path)
-        table = pd.read_csv(path, **form, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path}: not readable as {kind[1:].upper()} ({str(error).splitlines()[0]})") from None
-    if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus fields for an index
-        raise ValueError(f"{path}: rows have more fields than the header; quote texts that hold a comma")
-    return table
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return "half a surrogate pair"
+    return ""
 
 
-def _columns(table: pd.DataFrame, where: str, text: str, text2: str, label: str) -> pd.DataFrame:
-    for column in filter(None, (text, text2, label)):
-        if column not in table:
-            raise ValueError(f"{where}: no column {column!r}{nearest(column, map(str, table.columns))}")
-    if table.empty:
-        raise ValueError(f"{where}: no rows")
-    tidy = pd.DataFrame({"text": table[text], "text2": table[text2] if text2 else "", "label": table[label]})
-    for column in ("text", "text2") if text2 else ("text",):
-        empty = tidy[column].isna() | (tidy[column].astype(str).str.strip() == "")
-        if empty.any():
-            raise ValueError(f"{where}: {int(empty.sum())} rows with empty text, the first is data row {_first(empty)}")
-        tidy[column] = tidy[column].astype(str)
-    missing = tidy.label.isna() | (tidy.label.astype(str).str.strip() == "")
-    if missing.any():
-        raise ValueError(f"{where}: no label in data row {_first(missing)}")
-    tidy["label"] = tidy.label.astype(str).str.strip()
-    return tidy
+def _nested(value: Any) -> str:
+    """What a value is that is not one but several, in words."""
+    kinds = {list: "a list", tuple: "a list", set: "a list", np.ndarray: "a list", dict: "an object"}
+    what = next((word for kind, word in kinds.items() if isinstance(value, kind)), "")
+    return f"{what} ({printable(str(value))[:60]})" if what else ""
 
 
-def _label_names(labels: pd.Series, where: str, column: str) -> tuple[str, ...]:
-    """Names in label order: sorted, or 0..K-1 where all are integers."""
-    names = sorted(set(labels))
-    if len(names) < 2:
-        raise ValueError(f"{where}: column {column!r} has one class only ({names[0]!r}), expected two or more")
-    if len(names) > len(labels) / 2:
-        raise ValueError(f"{where}: column {column!r} has {len(names)} classes in {len(labels)} rows; is it the label?")
+def _label(table: TextTable, column: str, row: int, value: Any) -> str:
+    if what := _nested(value):
+        raise ValueError(f"{table.path}: column {column!r}, data row {row}: expected one label a row, got {what}")
+    if missing(value):
+        raise ValueError(f"{table.path}: no label in data row {row}")
+    return str(value)
+
+
+def _key(label: str) -> Key:
+    """What two spellings of one class have in common: the number; else the letters, not their case or blanks."""
+    seen = "".join(sign for sign in label if sign.isprintable() or sign.isspace()).strip()
+    if _NUMBER.fullmatch(seen):
+        return Decimal(seen)
+    return " ".join(unicodedata.normalize("NFKC", seen).casefold().split())
+
+
+def _classes(labels: pd.Series, own: OwnData) -> tuple[dict[Key, str], list[str]]:
+    """Key -> name of each class, in label order, and a line for each that has several spellings.
+
+    A class is called as most of its rows spell it.
+    """
+    spellings: dict[Key, Counter[str]] = {}
+    for label, count in Counter(labels).items():
+        spellings.setdefault(_key(label), Counter())[label] += count
+    where = f"{own.path}: column {own.label!r}"
+    if len(spellings) < 2:
+        raise ValueError(f"{where} has one class only ({labels.iloc[0].strip()!r}), expected two or more")
+    if len(spellings) > len(labels) / 2:
+        raise ValueError(f"{where} has {len(spellings)} classes in {len(labels)} rows; is it the label?")
+    if all(_is_list(label) for label in set(labels)):
+        raise ValueError(f"{where}, data row 1: expected one label a row, got a list ({labels.iloc[0]})")
+    names = {key: counts.most_common(1)[0][0].strip() for key, counts in spellings.items()}
+    if all(isinstance(key, Decimal) for key in names):
+        order = sorted(names, key=lambda key: Decimal(key))
+    else:
+        order = sorted(names, key=names.__getitem__)
+    merged = [
+        f"one class, {names[key]!r}: "
+        + ", ".join(f"{label!r} in {count:,} rows" for label, count in counts.most_common())
+        for key, counts in spellings.items()
+        if len(counts) > 1
+    ]
+    return {key: names[key] for key in order}, merged
+
+
+def _is_list(label: str) -> bool:
+    """Whether a label is a list written as text, as in "['joy', 'anger']"."""
+    if not label.strip().startswith("["):
+        return False
     try:
-        numbers = sorted(int(name) for name in names)
-    except ValueError:
-        return tuple(names)
-    if numbers != list(range(len(numbers))):
-        raise ValueError(f"{where}: integer labels must be 0..K-1, got {', '.join(map(str, numbers[:6]))}")
-    return tuple(map(str, numbers))
+        return isinstance(ast.literal_eval(label.strip()), list)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return False
 
 
-def _numbers(labels: pd.Series, names: tuple[str, ...], where: str, column: str) -> pd.Series:
-    numbers = labels.map({name: i for i, name in enumerate(names)})
-    if numbers.isna().any():
-        row = _first(numbers.isna())
+def _numbers(labels: pd.Series, classes: dict[Key, str], where: str, column: str) -> pd.Series:
+    """0..K-1 of each label, whatever its spelling."""
+    places = {key: place for place, key in enumerate(classes)}
+    by_label = {label: places.get(_key(label), -1) for label in set(labels)}
+    numbers = labels.map(by_label)
+    if (numbers < 0).any():
+        row = int((numbers < 0).to_numpy().argmax())
+        known = ", ".join([*classes.values()][:20]) + (" ..." if len(classes) > 20 else "")
         raise ValueError(
-            f"{where}: column {column!r}, data row {row}: label {labels.iloc[row - 1]!r} is none of {', '.join(names)}"
+            f"{where}: column {column!r}, data row {row + 1}: label {labels.iloc[row]!r} is none of the train rows' "
+            f"({printable(known)})"
         )
     return numbers.astype(int)
 
 
-def _cut(parts: dict[str, pd.DataFrame], where: str) -> None:
-    """Take the splits that no file gives out of the train rows, at random, always the same ones."""
-    held = max(1, int(HOLDOUT_SHARE * len(parts["train"])))
+def _alike(text: str, text2: str) -> str:
+    """What equal texts, or pairs of texts, have in common: all but case and blanks."""
+    return "\0".join(" ".join(one.casefold().split()) for one in (text, text2))
+
+
+def _repeated(part: pd.DataFrame, own: OwnData) -> list[str]:
+    """What to tell of equal texts in the file that is cut."""
+    labels = part.label.groupby(part.alike)
+    different, lines = labels.ngroups, []
+    if different < len(part):
+        kept = "" if own.validation and own.test else "; equal texts stay in one split"
+        lines.append(f"{len(part) - different:,} of {len(part):,} rows repeat an earlier row's text{kept}")
+    if torn := int((labels.nunique() > 1).sum()):
+        lines.append(f"{torn:,} different texts have more than one label")
+    return lines
+
+
+def _shared(parts: dict[str, pd.DataFrame]) -> list[str]:
+    """What to tell of texts of a validation or test file that are in train as well."""
+    lines, train = [], set(parts["train"].alike)
     for split in ("validation", "test"):
-        if split not in parts:
-            order = np.random.default_rng(HOLDOUT_SEED).permutation(len(parts["train"]))
-            parts[split] = parts["train"].iloc[np.sort(order[:held])]
-            parts["train"] = parts["train"].iloc[np.sort(order[held:])]
-    if parts["train"].label.nunique() < 2:
-        raise ValueError(f"{where}: fewer than two classes are left to train on after the cut; give more rows")
+        if split in parts and (count := int(parts[split].alike.isin(train).sum())):
+            lines.append(f"{count:,} of {len(parts[split]):,} {split} texts are in train as well")
+    return lines
 
 
-def _first(mask: pd.Series) -> int:
-    """Number of the first True row, counted from 1 as a person would."""
-    return int(np.flatnonzero(mask.to_numpy())[0]) + 1
+def _cut(parts: dict[str, pd.DataFrame], classes: dict[Key, str], where: str) -> list[str]:
+    """Take the splits that no file gives out of the train rows, at random, always the same ones; what to tell of it.
+
+    Every class that has enough different texts is in each split, in its share of the rows; the others train alone.
+    """
+    lacking = [split for split in ("validation", "test") if split not in parts]
+    if not lacking:
+        return []
+    whole, rng = parts["train"], np.random.default_rng(HOLDOUT_SEED)
+    groups = _groups(whole, len(classes), rng)
+    enough = [place for place, texts in enumerate(groups) if len(texts) > len(lacking)]
+    small = [place for place in range(len(groups)) if place not in enough]
+    if not enough:
+        raise ValueError(
+            f"{where}: no class has {len(lacking) + 1} different texts, so that none can be held out for "
+            f"{' and '.join(lacking)}; give more rows"
+        )
+    counts = np.array([sum(map(len, groups[place])) for place in enough])
+    wanted = _allotted(counts, max(len(enough), int(HOLDOUT_SHARE * len(whole))), least=1)
+    held: dict[str, list[np.ndarray]] = {split: [] for split in lacking}
+    for place, rows in zip(enough, wanted, strict=True):
+        left = groups[place]
+        for later, split in enumerate(reversed(lacking)):
+            chosen = _chosen(left, rows, spare=len(lacking) - later)
+            held[split] += [left[i] for i in chosen]
+            left = [texts for i, texts in enumerate(left) if i not in chosen]
+    for split in lacking:
+        parts[split] = whole.iloc[np.sort(np.concatenate(held[split]))]
+    taken = np.concatenate([rows for split in lacking for rows in held[split]])
+    parts["train"] = whole.iloc[np.setdiff1d(np.arange(len(whole)), taken)]
+    if not small:
+        return []
+    names = [*classes.values()]
+    listed = ", ".join(f"{printable(names[place])} ({sum(map(len, groups[place]))} rows)" for place in small[:20])
+    more = f" and {len(small) - 20} more" if len(small) > 20 else ""
+    return [f"in train alone, for want of {len(lacking) + 1} different texts: {listed}{more}"]
+
+
+def _groups(part: pd.DataFrame, num_classes: int, rng: np.random.Generator) -> list[list[np.ndarray]]:
+    """For each class the row numbers of each of its different texts, in random order.
+
+    A text with several labels counts for the one most of its rows have.
+    """
+    of_class: list[list[np.ndarray]] = [[] for _ in range(num_classes)]
+    labels = part.label.to_numpy()
+    codes = pd.factorize(part.alike)[0]
+    order = np.argsort(codes, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
+        of_class[int(np.bincount(labels[rows]).argmax())].append(rows)
+    return [[texts[i] for i in rng.permutation(len(texts))] for texts in of_class]
+
+
+def _chosen(texts: Sequence[np.ndarray], rows: int, spare: int) -> set[int]:
+    """Which texts of a class to hold out.
+
+    Args:
+        texts: the rows of each.
+        rows: how many to hold out, at most, but one text in any case.
+        spare: texts to leave.
+    """
+    chosen: set[int] = set()
+    taken = 0
+    for place, of_text in enumerate(texts):
+        if len(texts) - len(chosen) > spare and taken + len(of_text) <= rows:
+            chosen.add(place)
+            taken += len(of_text)
+    return chosen or {min(range(len(texts)), key=lambda place: len(texts[place]))}
+
+
+def _allotted(counts: np.ndarray, total: int, least: int) -> np.ndarray:
+    """A total in shares of some counts, in whole numbers: largest remainders, `least` of each at any rate.
+
+    Args:
+        counts: (K,), > 0.
+        total: to be shared out, at least K least and at most the sum of the counts.
+        least: of each.
+    """
+    exact = total * counts / counts.sum()
+    shares = np.maximum(np.floor(exact).astype(int), least)
+    while shares.sum() != total:
+        if shares.sum() < total:
+            shares[np.argmax(np.where(shares < counts, exact - shares, -np.inf))] += 1
+        else:
+            shares[np.argmax(np.where(shares > least, shares - exact, -np.inf))] -= 1
+    return shares

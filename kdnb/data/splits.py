@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -40,22 +40,47 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class TaskData:
-    """A task's three splits, the fingerprint that names them, and how many train rows there were to choose from."""
+    """A task's three splits, and the fingerprint that names them.
+
+    available: split -> how many rows there were to choose from.
+    notes: what there is to tell of the files they come from, a line each.
+    """
 
     task: Task
     splits: dict[str, Split]
     fingerprint: str
-    available: int = 0
+    available: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """How many rows of each split are kept at most: None for the profile's number, 0 for all.
+
+    Raises ValueError for a number below 0.
+    """
+
+    train: int | None = None
+    validation: int | None = None
+    test: int | None = None
+
+    def __post_init__(self):
+        for split, count in vars(self).items():
+            if count is not None and count < 0:
+                raise ValueError(f"--{split}-rows must be >= 0 (0 takes all), got {count}")
+
+
+AS_PROFILE = Rows()
 
 
 @functools.lru_cache(maxsize=16)
-def load(task: str, profile: str, train_rows: int | None = None) -> TaskData:
+def load(task: str, profile: str, rows: Rows = AS_PROFILE) -> TaskData:
     """The splits of a task at a profile's size.
 
     Args:
         task: a key of TASKS, with "@0.2" behind it for label noise.
         profile: a key of PROFILES; "toy" generates its examples.
-        train_rows: train rows to keep instead of the profile's, 0 = all.
+        rows: to keep instead of the profile's.
     Raises:
         ValueError: unknown task, a broken file, a hidden label (-1) or an empty split.
         MissingAsset: the examples come in a package, which is neither on this machine nor to be fetched.
@@ -63,12 +88,12 @@ def load(task: str, profile: str, train_rows: int | None = None) -> TaskData:
     """
     what, clean = task_named(task), task_named(task.partition("@")[0])
     splits = TOYS[what.modality](what) if profile == "toy" else READERS[what.modality, what.source](clean)
-    return checked(what, splits, profile, train_rows)
+    return checked(what, splits, profile, rows)
 
 
-def make(task: Task, table: pd.DataFrame, profile: str, train_rows: int | None = None) -> TaskData:
+def make(task: Task, table: pd.DataFrame, profile: str, rows: Rows = AS_PROFILE) -> TaskData:
     """TaskData from a table with columns split, text, text2, label; otherwise as `checked`."""
-    return checked(task, of_texts(task, table), profile, train_rows)
+    return checked(task, of_texts(task, table), profile, rows)
 
 
 def of_texts(task: Task, table: pd.DataFrame) -> dict[str, Split]:
@@ -86,7 +111,7 @@ def of_images(parts: images.Parts) -> dict[str, Split]:
     return {name: Split([], None, labels, pixels) for name, (pixels, labels) in parts.items()}
 
 
-def checked(task: Task, splits: dict[str, Split], profile: str, train_rows: int | None = None) -> TaskData:
+def checked(task: Task, splits: dict[str, Split], profile: str, rows: Rows = AS_PROFILE) -> TaskData:
     """TaskData from all examples of a task: each split checked and capped, label noise in train, a fingerprint.
 
     Rows beyond a cap are dropped at random, always the same ones.
@@ -95,13 +120,17 @@ def checked(task: Task, splits: dict[str, Split], profile: str, train_rows: int 
         task: whose labels they are.
         splits: train, validation and test, in this order.
         profile: decides the caps.
-        train_rows: train rows to keep instead of the profile's, 0 = all.
+        rows: to keep instead of the profile's.
     Raises:
         ValueError: an empty split, or a label that is not in 0..K-1.
     """
-    size, available, capped = PROFILES[profile], len(splits["train"]), dict(splits)
-    rows = defaults(profile, task.name).train_rows if train_rows is None else train_rows
-    caps = {"train": rows, "validation": size.validation_rows, "test": size.test_rows}
+    size, capped = PROFILES[profile], dict(splits)
+    caps = {
+        "train": defaults(profile, task.name).train_rows,
+        "validation": size.validation_rows,
+        "test": size.test_rows,
+    }
+    caps |= {name: count for name, count in vars(rows).items() if count is not None}
     for name, split in splits.items():
         if not len(split):
             raise ValueError(f"{task.name}: the {name} split is empty")
@@ -115,6 +144,7 @@ def checked(task: Task, splits: dict[str, Split], profile: str, train_rows: int 
             capped[name] = split.take(np.sort(chosen))
     if task.label_noise:
         capped["train"] = _noisy(capped["train"], task)
+    available = {name: len(split) for name, split in splits.items()}
     return TaskData(task, capped, _fingerprint(task, capped), available)
 
 

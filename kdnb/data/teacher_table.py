@@ -4,7 +4,6 @@ It may come from an ensemble, a pool of annotators or a language model. Each row
 its id or by the text itself; classes are known by their names, never by their order.
 """
 
-import gzip
 import json
 import re
 import unicodedata
@@ -19,8 +18,8 @@ import pandas as pd
 
 from kdnb.core import metrics
 from kdnb.core.config import SPLITS
-from kdnb.data.own import read_table
 from kdnb.data.splits import Split, TaskData
+from kdnb.data.table_files import read_table
 from kdnb.errors import nearest
 
 FORMS = ("probabilities", "logits", "votes")
@@ -187,7 +186,7 @@ def _of_npz(path: str, data: TaskData, _texts: Sequence[str]) -> _Answers:
 
 def _of_table(path: str, data: TaskData, texts: Sequence[str]) -> _Answers:
     """The rows of a table."""
-    table = _frame(path)
+    table = read_table(path)
     table.columns = [str(name).strip() for name in table.columns]
     if twice := sorted({name for name in table.columns if list(table.columns).count(name) > 1}):
         raise ValueError(f"{path}: two columns are called {twice[0]!r}")
@@ -200,26 +199,6 @@ def _of_table(path: str, data: TaskData, texts: Sequence[str]) -> _Answers:
     rest = [name for name in table.columns if name not in set(names.values())]
     values, form, used = _class_values(table[rest], data, path)
     return _Answers(keys=keyed, values=values, form=form, ignored=[name for name in rest if name not in used])
-
-
-def _frame(path: str) -> pd.DataFrame:
-    """A table's cells as the file has them."""
-    plain = path.lower().removesuffix(".gz")
-    if not plain.endswith((".jsonl", ".ndjson", ".json")):
-        return read_table(path)
-    rows = []
-    try:
-        with (gzip.open if plain != path.lower() else open)(path, "rt", encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    rows.append(json.loads(line))
-                    if not isinstance(rows[-1], dict):
-                        raise ValueError(f"{path}: line {number}: expected one JSON object a line")
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: line {number}: not one JSON object ({error.msg})") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
-    return pd.DataFrame(rows)
 
 
 def _text(value: Any) -> str:

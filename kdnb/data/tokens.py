@@ -23,12 +23,16 @@ class Tokens:
     starts: (N + 1,) where each example begins.
     second: (N,) position, within the example, of the second text's first token; its length where there is none.
     pad_id: what pads a batch.
+    unknown_id: what stands for words that the model does not know; -1 for none.
+    cut: (N,) bool, whose text was longer; None where that is not known.
     """
 
     ids: np.ndarray
     starts: np.ndarray
     second: np.ndarray
     pad_id: int = 0
+    unknown_id: int = -1
+    cut: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.second)
@@ -43,7 +47,9 @@ class Tokens:
         lengths, starts = self.lengths[rows], self.starts[rows]
         ends = np.cumsum(lengths)
         places = np.arange(lengths.sum()) + np.repeat(starts - (ends - lengths), lengths)
-        return Tokens(self.ids[places], np.concatenate([[0], ends]), self.second[rows], self.pad_id)
+        cut = None if self.cut is None else self.cut[rows]
+        starts = np.concatenate([[0], ends])
+        return Tokens(self.ids[places], starts, self.second[rows], self.pad_id, self.unknown_id, cut)
 
     def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
         """The model's inputs for some rows, padded to the longest of them; each (B, L) int64."""
@@ -60,19 +66,25 @@ class Tokens:
 def tokenize(split: Split, tokenizer: "PreTrainedTokenizerFast", max_length: int) -> Tokens:
     """Token ids of a split, [CLS] text [SEP] (text2 [SEP]), cut to max_length.
 
+    What a text holds is text: a "[SEP]" in it is the five signs, never the token.
+
     Args:
         split: N examples.
         tokenizer: a fast one.
         max_length: of a text or pair [tokens], >= 8.
     """
-    ids, lengths, second = [], [], []
+    ids, lengths, second, cut = [], [], [], []
+    options = {"truncation": True, "max_length": max_length, "return_token_type_ids": True}
     for start in range(0, len(split), CHUNK):
         rows = slice(start, start + CHUNK)
         pair = split.text2[rows] if split.text2 is not None else None
-        encoded = tokenizer(split.text[rows], pair, truncation=True, max_length=max_length, return_token_type_ids=True)
+        encoded = tokenizer(split.text[rows], pair, split_special_tokens=True, **options)
+        cut += [bool(example.overflowing) for example in encoded.encodings]
         for example, types in zip(encoded["input_ids"], encoded["token_type_ids"], strict=True):
             ids.append(np.asarray(example, dtype=np.int32))
             lengths.append(len(example))
             second.append(types.index(1) if 1 in types else len(example))
     starts = np.concatenate([[0], np.cumsum(lengths)])
-    return Tokens(np.concatenate(ids), starts, np.asarray(second), tokenizer.pad_token_id)
+    unknown = -1 if tokenizer.unk_token_id is None else tokenizer.unk_token_id
+    flat = np.concatenate(ids)
+    return Tokens(flat, starts, np.asarray(second), tokenizer.pad_token_id, unknown, np.asarray(cut))

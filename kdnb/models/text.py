@@ -25,6 +25,7 @@ from kdnb.models.encoder import Encoder
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast  # seconds to import
 
+TINY_POSITIONS = 64
 FAST = ("bert", "distilbert", "roberta")  # kinds that `kdnb.models.encoder` computes
 
 
@@ -116,9 +117,30 @@ def build(config: RunConfig, data: TaskData) -> "Classifier | Pretrained":
 
 
 def encode(name: str, data: TaskData, max_length: int) -> dict[str, Inputs]:
-    """Token ids of all splits for a model, a key of SOURCES; ModelUnavailable if its tokenizer cannot be had."""
+    """Token ids of all splits for a model, a key of SOURCES.
+
+    Raises:
+        ModelUnavailable: its tokenizer cannot be had.
+        ValueError: a text, cut to max_length, is longer than what the model reads.
+    """
     tokenizer = load_tokenizer(name, data)
-    return {split: tokenize(part, tokenizer, max_length) for split, part in data.splits.items()}
+    tokens = {split: tokenize(part, tokenizer, max_length) for split, part in data.splits.items()}
+    longest, most = max(int(part.lengths.max()) for part in tokens.values()), positions(name)
+    if longest > most:
+        raise ValueError(f"{name} reads at most {most} tokens of a text, one has {longest}: lower --max-length")
+    return dict(tokens)
+
+
+def positions(name: str) -> int:
+    """How many tokens of a text a model can read."""
+    from transformers import AutoConfig
+
+    if SOURCES[name].kind == "tiny":
+        return TINY_POSITIONS
+    where, pin = location(name)
+    config = AutoConfig.from_pretrained(where, **pin)
+    behind = config.model_type in ("roberta", "mpnet")  # positions are counted from the padding token's on
+    return config.max_position_embeddings - (config.pad_token_id + 1) * behind
 
 
 @functools.lru_cache(maxsize=8)
@@ -134,7 +156,7 @@ def _pretrained(name: str) -> tuple[nn.Module, nn.Linear]:
             num_hidden_layers=len(source.layers),
             num_attention_heads=2,
             intermediate_size=64,
-            max_position_embeddings=64,
+            max_position_embeddings=TINY_POSITIONS,
         )
         encoder = BertModel(config, add_pooling_layer=True)
     else:

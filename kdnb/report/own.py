@@ -373,8 +373,10 @@ def _facts(compared: Compared) -> list[tuple[str, str]]:
     task, facts = compared.data.task, []
     facts.append(("Question", f"{task.question} K = {task.num_classes}"))
     facts.append(("Data", f"{task.title}, fingerprint {compared.data.fingerprint}"))
-    if len(compared.data.splits["train"]) < compared.data.available:
-        facts.append(("Train rows", f"{len(compared.data.splits['train']):,} of {compared.data.available:,}"))
+    for split, part in compared.data.splits.items():
+        if len(part) < (whole := compared.data.available.get(split, 0)):
+            facts.append((f"{split.capitalize()} rows", f"{len(part):,} of {whole:,}"))
+    facts.append(("Files", "; ".join(compared.data.notes)))
     facts.append(("Arms", ", ".join(NAMES[arm] for arm in compared.of.runs)))
     facts.append(("Seeds", ", ".join(str(seed) for seed in sorted({r.config.seed for r in compared.runs.values()}))))
     epochs = f"{config.epochs} epoch{'s' * (config.epochs > 1)}"

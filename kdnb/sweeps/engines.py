@@ -16,7 +16,7 @@ from filelock import Timeout
 from kdnb.core import store
 from kdnb.core.config import RunConfig, axes, flat
 from kdnb.core.methods import Switch
-from kdnb.data.splits import TaskData, load
+from kdnb.data.splits import Rows, TaskData, load
 from kdnb.errors import Unfinished, nearest, one_line, retry_of
 from kdnb.experiment import obtain
 from kdnb.experiment.obtain import Bar
@@ -93,7 +93,7 @@ def run(sweep: Sweep, how: How, say: Say = print) -> Record:
         ValueError: a name or value makes no sense.
         Unfinished: some points failed or could not be reached.
     """
-    data = {task: load(task, sweep.profile, sweep.train_rows) for task in sweep.tasks}
+    data = {task: load(task, sweep.profile, Rows(train=sweep.train_rows)) for task in sweep.tasks}
     how = _shared_out(sweep, how, say)
     record = begin(sweep, data, how.threads)
     progress.clear_dead()

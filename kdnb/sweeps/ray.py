@@ -18,7 +18,7 @@ import psutil
 from kdnb import paths
 from kdnb.core import store
 from kdnb.core.config import RunConfig
-from kdnb.data.splits import load
+from kdnb.data.splits import Rows, load
 from kdnb.errors import Passing, Unfinished, one_line, retry_of
 from kdnb.experiment import obtain
 from kdnb.sweeps import engines, progress
@@ -117,7 +117,7 @@ def train_one(job: dict, fields: list[dict]) -> dict:
     """
     configs = [RunConfig.of(values) for values in fields]
     try:
-        data = load(configs[0].task, job["profile"], job["train_rows"])
+        data = load(configs[0].task, job["profile"], Rows(train=job["train_rows"]))
         return {"trained": engines.train(configs, data, job["threads"])}
     except Exception as error:
         retry = retry_of(error)

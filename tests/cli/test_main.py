@@ -144,7 +144,7 @@ def csv(path, rows, header="text,label"):
     ("rows", "told"),
     [
         (["a,x"] * 8, "one class only"),
-        ([f"a{i},{i % 2 - 1}" for i in range(8)], "integer labels must be 0..K-1, got -1, 0"),
+        ([f'"a{i},x' if i in (2, 5) else f"a{i},x" for i in range(8)], "data row 3 (line 4): a quote opens there"),
         (["é,x", "b,y"] * 4, "not UTF-8"),
         (["a,x", ",y"] * 4, "4 rows with empty text, the first is data row 2"),
         ([], "no rows"),

@@ -205,6 +205,14 @@ def test_a_broken_glue_file_is_named(small_cut, old, new, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["mrpc", "qqp"])
+def test_blank_lines_of_a_glue_file_are_none(small_cut, name):
+    generated(small_cut, name)
+    before, path = glue.read(TASKS[name]), small_cut / TASKS[name].glue_folder / "train.tsv"
+    path.write_bytes(path.read_bytes() + b"\n \n\r\n")
+    pd.testing.assert_frame_equal(glue.read(TASKS[name]), before)
+
+
 def test_an_empty_or_missing_glue_file_is_named(small_cut):
     generated(small_cut, "sst2")
     path = small_cut / "SST-2" / "dev.tsv"
@@ -385,13 +393,13 @@ def test_an_empty_split_is_refused(split):
 
 def test_caps_keep_the_same_rows_in_file_order_every_time():
     table = table_of(TASKS["rt"], rows=(400, 4, 4))
-    first, second = (data.make(TASKS["rt"], table, "demo", 100).splits["train"].text for _ in range(2))
+    first, second = (data.make(TASKS["rt"], table, "demo", data.Rows(train=100)).splits["train"].text for _ in range(2))
     assert first == second
     assert len(set(first)) == 100
     numbers = [int(text.split()[-1]) for text in first]
     assert numbers == sorted(numbers)
     assert max(numbers) > 200  # from everywhere, not the head of the file
-    assert len(data.make(TASKS["rt"], table, "demo", 0).splits["train"]) == 400
+    assert len(data.make(TASKS["rt"], table, "demo", data.Rows(train=0)).splits["train"]) == 400
 
 
 def test_the_fingerprint_names_what_a_model_sees():

@@ -23,7 +23,7 @@ def task_data(source="glue", pair=False):
     for name, rows in {"train": 6, "validation": 2, "test": 2}.items():
         texts = [f"{name} text {row}" for row in range(rows)]
         made[name] = Split(texts, [f"second {row}" for row in range(rows)] if pair else None, np.arange(rows) % 3)
-    return TaskData(task, made, "f" * 16, 6)
+    return TaskData(task, made, "f" * 16)
 
 
 @pytest.fixture
@@ -252,8 +252,8 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path, data, arrays, told):
         ("gone.jsonl", None, "no such file"),
         ("gone.npz", None, "no such file"),
         ("gone.csv", None, "no such file"),
-        ("t.jsonl", "{}\nnot json\n", "line 2: not one JSON object"),
-        ("t.jsonl", "[1]\n", "line 1: expected one JSON object a line"),
+        ("t.jsonl", "{}\nnot json\n", "not readable as JSON in line 2"),
+        ("t.jsonl", "[1]\n", "expected JSON lines, an object in each"),
         ("t.jsonl", "", "no"),
         ("t.npz", "not an npz", "not readable as npz"),
     ],

@@ -106,6 +106,27 @@ def test_tokens_are_the_tokenizers_own(task, max_length):
     assert len(tokens) == len(split)
 
 
+@pytest.mark.parametrize("pair", [False, True])
+def test_what_a_text_holds_is_text(pair):
+    what = splits.load("mrpc" if pair else "rt", "toy")
+    tokenizer, split = text.load_tokenizer("tiny-small", what), what.splits["test"]
+    odd = splits.Split(["[CLS] a [SEP] b [MASK] [PAD] [UNK] </s> <s>"], ["[SEP] [SEP]"] if pair else None, split.labels)
+    ids = tokenize(odd, tokenizer, 64).ids.tolist()
+    assert ids.count(tokenizer.cls_token_id) == 1
+    assert ids.count(tokenizer.sep_token_id) == 1 + pair
+    assert not {tokenizer.mask_token_id, tokenizer.pad_token_id} & set(ids)
+
+
+def test_texts_that_are_cut_are_known_and_so_are_unknown_words():
+    what = splits.load("rt", "toy")
+    tokenizer, known = text.load_tokenizer("tiny-small", what), what.splits["train"].text[0].split()[0]
+    texts = [" ".join([known] * count) for count in (1, 6, 7, 20)] + [f"{known} zebra"]
+    tokens = tokenize(splits.Split(texts, None, np.zeros(5, dtype=int)), tokenizer, 8)
+    assert tokens.cut.tolist() == [False, False, True, True, False]
+    assert (tokens.ids == tokens.unknown_id).sum() == 1
+    assert tokens.take(np.array([3, 0])).cut.tolist() == [True, False]
+
+
 def test_chunks_leave_no_seam(monkeypatch):
     from kdnb.data import tokens as module
 

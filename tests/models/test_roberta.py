@@ -110,3 +110,12 @@ def test_berts_ladder_has_no_roberta():
     pinned = [source for name, source in SOURCES.items() if "roberta" in name]
     assert all(len(source.revision) == 40 for source in pinned)
     assert len(pinned) == 4
+
+
+def test_a_model_reads_as_many_tokens_as_it_has_positions(roberta, monkeypatch):
+    """Two of RoBERTa's positions are the padding token's and the one before."""
+    what = splits.load("mrpc", "paper")
+    assert text.positions("distilroberta-base") == 512
+    monkeypatch.setattr(text, "positions", lambda _name: 10)
+    with pytest.raises(ValueError, match="distilroberta-base reads at most 10 tokens of a text, one has 11"):
+        text.encode("distilroberta-base", what, 11)

@@ -109,7 +109,7 @@ def test_splits_are_always_the_same_and_caps_take_the_same_rows():
     for split in SPLITS:
         np.testing.assert_array_equal(whole.splits[split].images, again[split][0])
     assert len(capped.splits["train"]) == 300
-    assert capped.available == 1000
+    assert capped.available["train"] == 1000
     everything = {image.tobytes() for image in whole.splits["train"].images}
     assert {image.tobytes() for image in capped.splits["train"].images} < everything
 

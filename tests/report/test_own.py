@@ -34,7 +34,7 @@ def table(rows=60):
 @pytest.fixture(scope="module")
 def data():
     task = Task(name="own:mine", title="mine", question="Which label?", labels=LABELS, source="own")
-    return splits.make(task, table(), "demo", 0)
+    return splits.make(task, table(), "demo", splits.Rows(train=0))
 
 
 def compared(data, sharpness=ARMS, seeds=(0, 1, 2), right=0.8, command="kdnb compare --data mine.csv"):

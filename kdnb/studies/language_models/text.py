@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kdnb.data.own import read_table
+from kdnb.data.table_files import missing, open_table
 from kdnb.errors import nearest
 
 SPLIT_SEED = 42
@@ -90,7 +90,7 @@ def documents(source: str, column: str = "text") -> list[str]:
 
     Args:
         source: "bbc" or "sotu", or a file or folder: .txt and .md are a document each; .jsonl, .json, .csv, .tsv and
-            .parquet have one a row.
+            .parquet, also gzipped, have one a row.
         column: of a table, the one with the text.
     Raises:
         ValueError: no such source, file or column, or no text in it; one line that says what was expected.
@@ -135,9 +135,9 @@ def _from_path(path: Path, column: str) -> list[str]:
     kind = path.suffix.lower()
     if kind in TEXT_FILES:
         return [_read(path)]
-    if kind not in TABLES:
+    if (path.with_suffix("").suffix.lower() if kind == ".gz" else kind) not in TABLES:
         raise ValueError(f"{path}: expected {', '.join((*TEXT_FILES, *TABLES))} or a folder of texts")
-    return _rows(path, kind, column)
+    return _rows(path, column)
 
 
 def _read(path: Path) -> str:
@@ -147,22 +147,11 @@ def _read(path: Path) -> str:
         raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
 
 
-def _rows(path: Path, kind: str, column: str) -> list[str]:
+def _rows(path: Path, column: str) -> list[str]:
     """The texts of a table's column."""
-    if kind in (".json", ".jsonl"):
-        import pandas as pd
-
-        try:
-            table = pd.read_json(path, lines=kind == ".jsonl", dtype=False)
-        except (ValueError, OSError) as error:
-            raise ValueError(f"{path}: not readable as {kind[1:].upper()} ({str(error).splitlines()[0]})") from None
-    else:
-        table = read_table(str(path))
-    if column not in table:
-        raise ValueError(f"{path}: no column {column!r}{nearest(column, map(str, table.columns))}")
-    texts = table[column]
-    if missing := int(texts.isna().sum()):
-        raise ValueError(f"{path}: {missing} rows without text in column {column!r}")
+    texts = open_table(str(path), (column,)).column(column)
+    if absent := sum(missing(text) for text in texts if not isinstance(text, str)):
+        raise ValueError(f"{path}: {absent} rows without text in column {column!r}")
     return [str(text) for text in texts]
 
 

@@ -1,0 +1,67 @@
+"""What is told of a task's examples before anything is trained on them."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kdnb.catalog import model_of
+from kdnb.data.splits import TaskData
+from kdnb.errors import printable
+
+if TYPE_CHECKING:
+    from kdnb.core.config import RunConfig
+    from kdnb.data.tokens import Tokens
+
+UNKNOWN = 0.05  # share of tokens that are [UNK] from which on it is told
+
+
+def of_data(data: TaskData) -> Iterator[str]:
+    """Lines: the task, how many rows each split has and what was left out, the classes, what the files brought."""
+    rows = {split: len(part) for split, part in data.splits.items()}
+    listed = ", ".join(f"{count:,} {split}" for split, count in rows.items())
+    yield f"{printable(data.task.caption)}: {printable(data.task.question)} K = {data.task.num_classes}; {listed}"
+    yield from (f"  {note}" for note in data.notes)
+    for split, count in rows.items():
+        if count < (whole := data.available.get(split, count)):
+            yield f"  {split}: {count:,} of {whole:,} rows; --{split}-rows 0 takes all"
+    counts = [np.bincount(part.labels, minlength=data.task.num_classes) for part in data.splits.values()]
+    classes = [
+        f"{printable(name)[:60]} ({' + '.join(f'{count:,}' for count in of_class)})"
+        for name, *of_class in zip(data.task.labels, *counts, strict=True)
+    ]
+    yield f"  classes, rows in {' + '.join(rows)}: {', '.join(classes)}"
+
+
+def of_texts(data: TaskData, configs: "list[RunConfig]") -> Iterator[str]:
+    """Lines: what the models of some configs do not see of the texts, or do not know.
+
+    Args:
+        data: of texts.
+        configs: what is to be trained on it.
+    Raises:
+        ModelUnavailable: a tokenizer cannot be had.
+    """
+    from kdnb.data.tokens import Tokens
+    from kdnb.experiment.training import encode  # they bring torch
+
+    read = dict.fromkeys((model_of(one.profile, one.student, one.task), one.max_length) for one in configs)
+    for model, length in read:
+        splits = [part for part in encode(model, data, length).values() if isinstance(part, Tokens)]
+        yield from (f"  {model}: {line}" for line in of_tokens(splits, length))
+
+
+def of_tokens(splits: "list[Tokens]", length: int) -> Iterator[str]:
+    """Lines: how many texts are cut, and the share of unknown tokens from `UNKNOWN` on.
+
+    Args:
+        splits: what a model reads of each.
+        length: tokens to which texts are cut.
+    """
+    texts = sum(map(len, splits))
+    if cut := sum(int(tokens.cut.sum()) for tokens in splits if tokens.cut is not None):
+        yield f"{cut:,} of {texts:,} texts are cut to {length} tokens (--max-length)"
+    unknown = sum(int((tokens.ids == tokens.unknown_id).sum()) for tokens in splits)
+    read = sum(len(tokens.ids) for tokens in splits) - 2 * texts  # but for the special ones around each
+    if unknown > UNKNOWN * read:
+        yield f"{100 * unknown / read:.0f} % of the tokens are [UNK]: signs or words that it does not know"

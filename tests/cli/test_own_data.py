@@ -1,0 +1,123 @@
+"""`kdnb compare --data`: what is told of a user's file before anything is trained, and what is refused."""
+
+import gzip
+
+import pytest
+from command import last_json
+
+from kdnb import paths
+
+TRAIN = ["--profile", "toy", "--seeds", "0", "--epochs", "1", "--arms", "erm_small"]
+
+
+def csv(path, rows, header="text,label"):
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+def moods(count, first=0):
+    return [
+        f"the plot feels {'dull' if i % 2 else 'bright'} to viewer {i},{i % 2}" for i in range(first, first + count)
+    ]
+
+
+@pytest.fixture
+def compare(kdnb):
+    """(exit code, output, error) of a comparison on a file."""
+
+    def run(path, *words, text="text", label="label"):
+        return kdnb("compare", "--data", path, "--text", text, "--label", label, *TRAIN, *words)
+
+    return run
+
+
+@pytest.mark.slow
+def test_a_comparison_tells_of_its_texts_before_it_trains(compare, tmp_path):
+    rows = [*moods(60), *moods(60), *("word " * 200 + f"{i},2" for i in range(12)), "seldom,3", "seldom at all,3"]
+    path = tmp_path / "mine.txt"
+    path.write_bytes(gzip.compress("\n".join(["text;label", *(row.replace(",", ";") for row in rows)]).encode()))
+    code, out, err = compare(path, "--train-rows", "50", "--json")
+    assert (code, err) == (0, "")
+    told, trained = out.split("[1/1]")
+    for line in (
+        "mine.txt: text with semicolons, gzipped, 134 rows",
+        "60 of 134 rows repeat an earlier row's text; equal texts stay in one split",
+        "in train alone, for want of 3 different texts: 3 (2 rows)",
+        "train: 50 of ",
+        "tiny-small: 8 of ",
+        " texts are cut to 32 tokens (--max-length)",
+        "classes, rows in train + validation + test: 0 (",
+    ):
+        assert line in told, line
+    assert "ERM small" in trained
+    assert last_json(out)["rows"]["train"] == 50
+
+
+@pytest.mark.slow
+def test_a_test_file_is_read_to_its_last_row_and_longer_texts_if_asked(compare, tmp_path):
+    path, test = csv(tmp_path / "train.csv", moods(40)), csv(tmp_path / "test.csv", moods(50, 100))
+    code, out, _ = compare(path, "--test", test, "--max-length", "60", "--json")
+    assert code == 0
+    assert last_json(out)["rows"]["test"] == 50  # the profile's are 32
+    assert "are cut" not in out
+    code, out, _ = compare(path, "--test", test, "--test-rows", "10")
+    assert "test: 10 of 50 rows; --test-rows 0 takes all" in out
+
+
+@pytest.mark.slow
+def test_texts_of_unknown_signs_say_so(compare, tmp_path):
+    path = csv(tmp_path / "scripts.csv", [f"{'यह फिल्म' if i % 2 else '这部电影'} {i},{i % 2}" for i in range(40)])
+    code, out, _ = compare(path)
+    assert code == 0
+    assert " % of the tokens are [UNK]" in out
+
+
+@pytest.mark.slow
+def test_a_file_without_a_header(compare, tmp_path):
+    path = csv(tmp_path / "news.csv", [f"{1 + i % 4},headline {i},the lead of {i}" for i in range(40)], "1,a,b")
+    code, out, _ = compare(path, "--columns", "label, title, text")
+    assert code == 0
+    assert "K = 4" in out
+    code, _, err = compare(path)
+    assert code == 2
+    assert "no header? use --columns text,label" in err
+
+
+REFUSED = {
+    "rows below 0": (["--train-rows", "-5"], "--train-rows must be >= 0 (0 takes all), got -5"),
+    "test rows below 0": (["--test-rows", "-1"], "--test-rows must be >= 0 (0 takes all), got -1"),
+    "rows fewer than classes": (["--train-rows", "1"], "1 train rows are fewer than its 2 classes"),
+    "a folder elsewhere": (["--valid", "s3://bucket/x.csv"], "s3://bucket/x.csv: expected a file on this machine"),
+    "columns of another count": (["--columns", "text,title,label"], "its first row has 2 fields between commas"),
+    "texts too short": (["--max-length", "4"], "max_length must be in 8..512 tokens, got 4"),
+}
+
+
+@pytest.mark.parametrize(("words", "told"), REFUSED.values(), ids=REFUSED)
+def test_a_mistake_is_one_line_and_nothing_is_written(compare, tmp_path, words, told):
+    code, _, err = compare(csv(tmp_path / "mine.csv", moods(40)), *words)
+    assert (code, len(err.splitlines())) == (2, 1), err
+    assert told in err
+    assert not paths.RUNS.exists() or [p.name for p in paths.RUNS.iterdir() if not p.name.startswith(".locks")] == []
+
+
+def test_texts_longer_than_the_model_reads(compare, tmp_path):
+    path = csv(tmp_path / "mine.csv", [*moods(40), *("word " * 70 + f"{i},{i % 2}" for i in range(20))])
+    code, _, err = compare(path, "--max-length", "100")
+    assert code == 2
+    assert err.startswith("kdnb: tiny-small reads at most 64 tokens of a text, one has 7")
+    assert compare(path, "--max-length", "64")[0] == 0
+
+
+def test_rows_below_0_are_refused_of_a_named_task_too(kdnb):
+    for command in ("train", "compare"):
+        code, _, err = kdnb(command, "rt", "--profile", "toy", "--train-rows", "-5")
+        assert (code, err) == (2, "kdnb: --train-rows must be >= 0 (0 takes all), got -5\n")
+
+
+def test_a_files_own_words_reach_no_terminal_raw(compare, tmp_path):
+    path = csv(tmp_path / "mine.csv", moods(20), "text,\x1b]0;pwned\x07")
+    code, out, err = compare(path)
+    assert code == 2
+    assert "\x1b" not in out + err
+    assert "\\x1b]0;pwned" in err
