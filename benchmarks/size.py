@@ -21,7 +21,7 @@ def repeated(count: int):
     from kdnb.data.splits import Split, TaskData
 
     task = "mrpc" if (paths.GLUE / "MRPC").is_dir() else "headline"
-    whole = data.load(task, "cpu", 0)
+    whole = data.load(task, "cpu", data.Rows(train=0))
     source = whole.splits["train"]
     rows = np.resize(np.arange(len(source)), count)
     split = Split([source.text[i] for i in rows], [source.text2[i] for i in rows], source.labels[rows])

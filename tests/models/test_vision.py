@@ -104,7 +104,7 @@ def test_mnist5k_has_500_upright_images_of_each_digit():
 
 
 def test_splits_are_always_the_same_and_caps_take_the_same_rows():
-    whole, capped = data.load("digits", "paper"), data.load("digits", "paper", 300)
+    whole, capped = data.load("digits", "paper"), data.load("digits", "paper", data.Rows(train=300))
     again = images.read(TASKS["digits"])
     for split in SPLITS:
         np.testing.assert_array_equal(whole.splits[split].images, again[split][0])
