@@ -1,6 +1,8 @@
 """What exists by name, as data: modalities, tasks, models, and the profiles at which both are used."""
 
+import re
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from kdnb.errors import nearest
 
@@ -19,7 +21,7 @@ class Modality:
 
 
 MODALITIES = {
-    "text": Modality(examples="texts", field="language", kinds=("asset", "hub", "tiny")),
+    "text": Modality(examples="texts", field="language", kinds=("asset", "hub", "folder", "tiny")),
     "image": Modality(examples="images", field="vision", kinds=("image",)),
 }
 
@@ -196,13 +198,14 @@ def modality_of(task: str) -> str:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model comes from: a packaged asset, the hub at a commit, or a config."""
+    """Where a model comes from: a packaged asset, the hub at a commit, a folder of the user's, or a config."""
 
-    kind: str  # "asset", "hub", "tiny" or "image"
-    where: str = ""  # asset name, hub repository, or a key of kdnb.models.vision.BODIES
-    revision: str = ""  # 40-hex commit, hub only
+    kind: str  # "asset", "hub", "folder", "tiny" or "image"
+    where: str = ""  # asset name, hub repository, name of a folder, or a key of kdnb.models.vision.BODIES
+    revision: str = ""  # 40-hex commit of the hub; 16-hex fingerprint of a folder
     layers: tuple[int, ...] = ()  # encoder layers kept, () = all; of an image model, its size
     pooled: bool = True  # whether a BERT comes with a pretrained dense layer on its first token
+    as_it_is: bool = False  # a finished classifier that is asked and never trained
 
     @property
     def modality(self) -> str:
@@ -247,6 +250,29 @@ SOURCES = {
     "mobilenetv2": Source("image", "mobilenetv2", layers=(35,)),  # percent of its channels
     "vit": Source("image", "vit", layers=(4, 64)),  # layers, width
 }
+
+
+AS_IT_IS = "as-it-is:"  # stands before the name of a finished classifier
+_HUB_NAME, _FOLDER_NAME = re.compile(r"([\w.-]+/[\w.-]+)@([0-9a-f]{40})"), re.compile(r"([\w.-]+)@([0-9a-f]{16})")
+
+
+def source_of(name: str) -> Source:
+    """Where a model of a name comes from.
+
+    Args:
+        name: a key of SOURCES, id@commit of the hub, or name@fingerprint of a folder; AS_IT_IS before the last two
+            for a finished classifier.
+    Raises:
+        ValueError: it is none of these.
+    """
+    if name in SOURCES:
+        return SOURCES[name]
+    bare, finished = name.removeprefix(AS_IT_IS), name.startswith(AS_IT_IS)
+    if named := _HUB_NAME.fullmatch(bare):
+        return Source("hub", named[1], named[2], as_it_is=finished)
+    if named := _FOLDER_NAME.fullmatch(bare):
+        return Source("folder", named[1], named[2], as_it_is=finished)
+    raise ValueError(f"unknown model {name!r}{nearest(name, SOURCES)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -331,18 +357,18 @@ def defaults(profile: str, task: str = "") -> Defaults:
 
 
 def model_of(profile: str, size: str, task: str = "") -> str:
-    """The key of SOURCES behind a student or teacher of a task; of any task of texts for "".
+    """The model behind a student or teacher of a task, a name as `source_of` reads it; of any task of texts for "".
 
     Args:
         profile: a key of PROFILES.
-        size: "large", "small", or a key of SOURCES itself.
+        size: "large", "small", or a name that `source_of` knows.
         task: what it is to read.
     Raises:
-        ValueError: it does not read what the task is made of.
+        ValueError: it does not read what the task is made of, or there is no such model.
     """
     modality, own = modality_of(task), defaults(profile, task)
     name = {"large": own.large, "small": own.small}.get(size, size)
-    reads = SOURCES[name].modality
+    reads = source_of(name).modality
     if reads != modality:
         fit = ", ".join(key for key, source in SOURCES.items() if source.modality == modality)
         raise ValueError(
@@ -350,3 +376,8 @@ def model_of(profile: str, size: str, task: str = "") -> str:
             f"{MODALITIES[modality].examples}: expected large, small, {fit}"
         )
     return name
+
+
+def model_behind(config: Any) -> str:
+    """The model that a run's config names, as `source_of` reads it; raises as `model_of`."""
+    return model_of(config.profile, config.model or config.student, config.task)

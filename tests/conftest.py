@@ -74,6 +74,9 @@ def store(tmp_path, monkeypatch):
         "RUNNING": "running",
         "FAILED": "failed",
         "EXECUTED": "executed",
+        "WEIGHTS": "weights",
+        "MODELS": "models",
+        "ORIGINS": "origins",
         "REPORTS": "reports",
     }.items():
         monkeypatch.setattr(paths, name, tmp_path / "outputs" / folder)

@@ -9,9 +9,11 @@ import typer
 
 from kdnb import __version__
 from kdnb.catalog import TASKS
-from kdnb.cli import lm, runs, sweeps, teachers
+from kdnb.cli import lm, runs, sweeps, take_home, teachers
 from kdnb.cli.options import (
+    ANY_MODEL,
     Json,
+    KeepWeights,
     ProfileName,
     TaskName,
     TeacherForm,
@@ -51,8 +53,8 @@ app = typer.Typer(
 app.add_typer(runs.app, name="runs")
 app.add_typer(lm.app, name="lm")
 app.add_typer(teachers.app, name="teachers")
-for grid_command in (sweeps.plan, sweeps.select, sweeps.sweep, sweeps.status):
-    app.command()(grid_command)
+for command in (sweeps.plan, sweeps.select, sweeps.sweep, sweeps.status, take_home.export, take_home.predict):
+    app.command()(command)
 
 
 def _show_version(wanted: bool) -> None:
@@ -85,7 +87,8 @@ def fetch(
     profile: ProfileName = "demo",
     tasks: Annotated[str, typer.Option(help=f"Comma-separated: {', '.join(TASKS)}. [default: the profile's]")] = "",
     models: Annotated[
-        str, typer.Option(help="Comma-separated, beside the profile's two: roberta-base, bert-4, ...")
+        str,
+        typer.Option(help="Comma-separated, beside the profile's two: bert-4, id@commit of the hub, ..."),
     ] = "",
     as_json: Json = False,
 ) -> None:
@@ -106,8 +109,14 @@ def train(
     changes: dict[str, Any],
     task: TaskName,
     method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "erm",
-    student: Annotated[str, typer.Option(help="large or small, as the profile has them, or a model.")] = "small",
-    teacher: Annotated[str, typer.Option(help="kd: large or small or a model (ERM, same seed), or a run_id.")] = "",
+    student: Annotated[str, typer.Option(help=f"large or small, as the profile has them, or {ANY_MODEL}.")] = "small",
+    teacher: Annotated[
+        str,
+        typer.Option(
+            help=f"kd: large or small, or {ANY_MODEL} (trained on the labels, same seed; a finished classifier is used "
+            "as it is), or a run_id."
+        ),
+    ] = "",
     teacher_table: TeacherTable = "",
     teacher_form: TeacherForm = "",
     seed: Annotated[int, typer.Option(help="Head initialisation and dropout, >= 0.")] = 0,
@@ -115,6 +124,7 @@ def train(
     train_rows: TrainRows = None,
     validation_rows: ValidationRows = None,
     test_rows: TestRows = None,
+    keep_weights: KeepWeights = False,
     as_json: Json = False,
 ) -> None:
     """Fine-tune one model, or load it if it was trained before."""
@@ -132,6 +142,7 @@ def train(
         profile=profile,
         rows=Rows(train=train_rows, validation=validation_rows, test=test_rows),
         changes=changes,
+        keep_weights=keep_weights,
     )
     finish(as_json, run_training(asked))
 
@@ -163,6 +174,12 @@ def compare(
     validation_rows: ValidationRows = None,
     test_rows: TestRows = None,
     workers: Annotated[int, typer.Option(help="Trainings at a time, each with its share of the cores.")] = 1,
+    student: Annotated[str, typer.Option(help=f"Instead of the profile's small model: {ANY_MODEL}.")] = "",
+    teacher: Annotated[
+        str,
+        typer.Option(help=f"Instead of the large one: {ANY_MODEL}; a finished classifier teaches as it is."),
+    ] = "",
+    keep_weights: KeepWeights = False,
     as_json: Json = False,
 ) -> None:
     """Compare ERM, LS and KD (standard, self, reverse, teacher-free) on a task or on your own data."""
@@ -189,6 +206,9 @@ def compare(
         teacher_form=teacher_form,
         rows=Rows(train=train_rows, validation=validation_rows, test=test_rows),
         workers=workers,
+        student=student,
+        teacher=teacher,
+        keep_weights=keep_weights,
         command=shlex.join(["kdnb", *sys.argv[1:]]),
     )
     finish(as_json, run_comparison(asked))

@@ -8,6 +8,8 @@ COMMANDS = {  # name -> the first sentence of its own --help; a test holds the t
     "fetch": "Bring a profile's texts and models into data_cache, pinned and checked; later no network is needed.",
     "train": "Fine-tune one model, or load it if it was trained before.",
     "compare": "Compare ERM, LS and KD (standard, self, reverse, teacher-free) on a task or on your own data.",
+    "export": "Export a run's model as a folder that transformers loads without kdnb, trained again if not kept.",
+    "predict": "Classify new texts: a posterior and its entropy [nats] for each row, in the file's order.",
     "study": "Execute the notebooks of a profile (demo: all but the 50s) and write the report; what is current stays.",
     "run": "Execute one notebook with papermill into outputs/executed/.",
     "report": "Write the report of the stored runs: one HTML file that needs no network.",

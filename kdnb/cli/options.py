@@ -38,6 +38,11 @@ TrainRows = Annotated[int | None, typer.Option(help="Train rows at most, 0 = all
 ValidationRows = Annotated[int | None, typer.Option(help="Validation rows at most, 0 = all. [default: the profile's]")]
 TestRows = Annotated[int | None, typer.Option(help="Test rows at most, 0 = all. [default: the profile's]")]
 
+ANY_MODEL = "a model of the catalog, a folder with a transformers model, or id@commit of the hub"
+KeepWeights = Annotated[
+    bool, typer.Option("--keep-weights", help="Keep the models' weights in outputs/weights/, for kdnb export.")
+]
+
 
 def finish(as_json: bool, result: dict[str, Any]) -> None:
     """End a command: its result as one line of JSON, if that was asked for."""

@@ -9,7 +9,6 @@ from kdnb.cli.options import Json, finish, show
 
 if TYPE_CHECKING:
     from kdnb.core.config import RunConfig
-    from kdnb.data.splits import TaskData
 
 app = typer.Typer(help="The run store: list, show, verify, migrate.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -104,6 +103,7 @@ def verify_runs(redo: bool) -> dict[str, Any]:
     Returns:
         How many were checked, and the run_ids of the damaged and the redone ones.
     """
+    from kdnb.cli import origins
     from kdnb.core import store
     from kdnb.errors import DamagedRun, OldRun
     from kdnb.experiment import obtain, tables
@@ -124,22 +124,10 @@ def verify_runs(redo: bool) -> dict[str, Any]:
             print(f"damaged: {error}; set aside in {store.set_aside(run_id)}")
     if redo:
         for run_id, config in sorted(damaged.items(), key=lambda item: bool(item[1] and item[1].teacher_run)):
-            if config is None or config.task.startswith("own:"):
+            if config is None:
                 print(f"{run_id}: cannot be redone from here; run the command that made it again")
                 continue
-            obtain.run_points([Point(tables.arm_of(config), config)], data_of(config))
+            obtain.run_points([Point(tables.arm_of(config), config)], origins.data_of(config))
             redone.append(run_id)
     print(f"{len(ids)} runs checked, {len(damaged)} damaged, {len(redone)} redone")
     return {"checked": len(ids), "damaged": list(damaged), "redone": redone}
-
-
-def data_of(config: "RunConfig") -> "TaskData":
-    """The data a stored config was made for, at the profile's rows; ValueError if that is another cut."""
-    from kdnb.data.splits import load
-
-    data = load(config.task, config.profile)
-    if data.fingerprint != config.data:
-        raise ValueError(
-            f"run {config.run_id()} used another cut of {config.task} (--train-rows?); run its command again"
-        )
-    return data

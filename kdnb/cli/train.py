@@ -5,20 +5,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kdnb.analysis import statistics
-from kdnb.catalog import PROFILES, SOURCES, model_of
-from kdnb.cli import telling
+from kdnb.catalog import AS_IT_IS, PROFILES, SOURCES, model_behind, model_of
+from kdnb.cli import origins, telling
 from kdnb.cli.options import show
 from kdnb.cli.teachers import Written, written
 from kdnb.core import store
 from kdnb.core.config import SIZES
 from kdnb.core.methods import METHODS, Method, all_settings
 from kdnb.core.store import Run
+from kdnb.data import checkpoints
 from kdnb.data.own import OwnData
 from kdnb.data.splits import AS_PROFILE, Rows, TaskData, load
 from kdnb.errors import nearest
-from kdnb.experiment import obtain, tables, teachers
+from kdnb.experiment import obtain, tables, teachers, weights
 from kdnb.experiment.arms import ALL, ARMS, WRITTEN, arm_config
-from kdnb.experiment.points import Point, compare_points
+from kdnb.experiment.points import Point, compare_points, with_teachers
 from kdnb.experiment.workers import run_points
 from kdnb.studies import registry
 
@@ -40,6 +41,7 @@ class Training:
     profile: str = "demo"
     rows: Rows = AS_PROFILE
     changes: dict[str, Any] = field(default_factory=dict)  # RunConfig fields that differ from the profile's
+    keep_weights: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,9 @@ class Comparison:
     arm_changes: dict[str, dict[str, Any]] = field(default_factory=dict)  # of one arm, on top
     rows: Rows = AS_PROFILE
     workers: int = 1  # trainings at a time
+    student: str = ""  # a model that stands for small, "" for the profile's
+    teacher: str = ""  # a model that stands for large
+    keep_weights: bool = False
     teacher_table: str = ""  # a file, or a stored table or ensemble; "" for none
     teacher_form: str = ""  # of the file's numbers; "" to read it off
     command: str = ""  # that asked for it, for the report of own data
@@ -91,19 +96,23 @@ def train(asked: Training) -> dict[str, Any]:
     registry.methods()
     if asked.method not in METHODS:
         raise ValueError(f"unknown method {asked.method!r}{nearest(asked.method, METHODS)}")
-    if asked.student not in SIZES:
+    if asked.student not in SIZES and not checkpoints.is_spec(asked.student):
         raise ValueError(
             f"student must be large, small or a model, got {asked.student!r}{nearest(asked.student, SIZES)}"
         )
     methods = (asked.method, asked.changes.get("before"), asked.changes.get("after"))
     taught = any(METHODS[name].needs_teacher for name in methods if name in METHODS)
     _check_teacher(asked, taught)
-    data = task_data(asked.task, asked.profile, asked.rows)
+    student = {"student": asked.student}
+    if asked.student not in SIZES:
+        student = {"student": "small", "model": checkpoints.name_of(asked.student)}
+    wanted: dict[str, Any] = {"task": asked.task, "profile": asked.profile, "rows": asked.rows}
+    data = task_data(**wanted)
     table = written(asked.teacher_table, data, asked.teacher_form)
     basis = next((name for name in ("kd", "tfkd", "ls") if name in methods), "erm")
     arm = next(name for name, arm in ARMS.items() if arm.method == basis)
     own = {} if asked.method in (basis, "switch") else _defaults(asked.method)
-    changes = {**own, "order_seed": asked.seed, "student": asked.student, **asked.changes, "method": asked.method}
+    changes = {**own, "order_seed": asked.seed, **student, **asked.changes, "method": asked.method}
     config = arm_config(  # refuses bad values before any training
         arm,
         task=data.task.name,
@@ -113,13 +122,17 @@ def train(asked: Training) -> dict[str, Any]:
         teacher_run=asked.teacher or table.run_id,
         **changes,
     )
+    checkpoints.check(model_behind(config), config.max_length)
     if asked.teacher in SIZES:
         model_of(asked.profile, asked.teacher, data.task.name)  # refuses a teacher that cannot read the task
+    if asked.keep_weights:
+        weights.check_exportable(config)
+    origins.note(data, wanted)
     if asked.teacher:
         config = config.changed(teacher_run=_teacher(asked, data, changes))
     print(*telling.of_data(data), sep="\n")
     table.store()
-    runs = obtain.run_points([Point(tables.arm_of(config), config)], data)
+    runs = obtain.run_points([Point(tables.arm_of(config), config)], data, keep=asked.keep_weights)
     return facts(runs[config.run_id()])
 
 
@@ -142,9 +155,13 @@ def _defaults(method: str) -> dict[str, Any]:
 
 
 def _teacher(asked: Training, data: TaskData, changes: dict[str, Any]) -> str:
-    """run_id of the teacher: the ERM model of a size or name, trained if need be, or a stored run, checked."""
+    """run_id of the teacher: the ERM model of a size or name, trained if need be, or a stored run, checked.
+
+    A finished classifier is asked as it is.
+    """
     teacher = asked.teacher
-    if teacher not in SIZES:
+    model = checkpoints.is_spec(teacher) and teacher not in store.stored_ids()
+    if teacher not in SIZES and not model:
         try:
             stored = teachers.load(teacher)
         except FileNotFoundError:
@@ -156,13 +173,17 @@ def _teacher(asked: Training, data: TaskData, changes: dict[str, Any]) -> str:
                 f"{data.task.name} (data {data.fingerprint}): task, rows and label order must be the same"
             )
         return teacher
-    soft = {*all_settings(), "student", "method"}  # a student's alone
+    soft = {*all_settings(), "student", "model", "method"}  # a student's alone
     shared = {name: value for name, value in changes.items() if name not in soft}
     arm = f"erm_{teacher}" if f"erm_{teacher}" in ARMS else "erm_small"
     if teacher in SOURCES:
         shared["student"] = teacher
+    elif model:
+        arm, shared["model"] = "erm_large", checkpoints.name_of(teacher, teacher=True)
     points = compare_points(data.task.name, asked.profile, data.fingerprint, [asked.seed], [arm], shared)
-    obtain.run_points([Point(tables.arm_of(point.config), point.config) for point in points], data)
+    checkpoints.check(model_behind(points[0].config), points[0].config.max_length)
+    point = Point(tables.arm_of(points[0].config), points[0].config)
+    obtain.run_points([point], data, keep=asked.keep_weights)
     return points[0].config.run_id()
 
 
@@ -181,7 +202,10 @@ def soft_changes(
 
 def compare(asked: Comparison) -> dict[str, Any]:
     """The whole comparison of one task; prints the table, returns it."""
-    data = task_data(asked.task, asked.profile, asked.rows, asked.own)
+    wanted: dict[str, Any] = {"task": asked.task, "profile": asked.profile, "rows": asked.rows}
+    wanted |= {"own": asked.own} if asked.own.path else {}
+    data = task_data(**wanted)
+    asked = _with_models(asked, data)
     print(*telling.of_data(data), sep="\n")
     table = written(asked.teacher_table, data, asked.teacher_form, (asked.own.text, asked.own.text2))
     arms, arm_changes = _with_table(asked, table)
@@ -194,10 +218,15 @@ def compare(asked: Comparison) -> dict[str, Any]:
         asked.changes,
         arm_changes,
     )
+    for point in points:
+        checkpoints.check(model_behind(point.config), point.config.max_length)
+        if asked.keep_weights and not point.config.model.startswith(AS_IT_IS):
+            weights.check_exportable(point.config)
     if asked.own.path:
         print(*telling.of_texts(data, [point.config for point in points]), sep="\n")
+    origins.note(data, wanted)
     table.store()
-    runs = run_points(points, data, asked.workers)
+    runs = run_points(points, data, asked.workers, keep=asked.keep_weights)
     of_arm = {point.config.run_id(): point.arm for point in points}
     _print_table(tables.tidy(list(runs.values()), of_arm))
     rows = {split: len(part) for split, part in data.splits.items()}
@@ -222,6 +251,28 @@ def _with_table(asked: Comparison, table: Written) -> tuple[tuple[str, ...], dic
     return arms, changes
 
 
+def _with_models(asked: Comparison, data: TaskData) -> Comparison:
+    """A comparison with other models than the profile's in its arms.
+
+    Raises:
+        ValueError: there is no such model, it does not read the task, or an arm would train a finished classifier.
+    """
+    models = {}
+    for size, spec in (("small", asked.student), ("large", asked.teacher)):
+        name = checkpoints.name_of(spec, teacher=size == "large") if spec else ""
+        own = model_of(asked.profile, size, data.task.name)
+        if name and model_of(asked.profile, name, data.task.name) != own:
+            models[size] = {"model": name}
+    changes = {arm: {**asked.arm_changes.get(arm, {}), **models.get(ALL[arm].student, {})} for arm in ALL}
+    arms = asked.arms
+    if models.get("large", {}).get("model", "").startswith(AS_IT_IS):
+        trained = [arm for arm in ALL if ALL[arm].student == "large" and arm != "erm_large"]
+        arms = arms or tuple(arm for arm in ARMS if arm not in trained)
+        if again := [arm for arm in with_teachers(arms) if arm in trained]:
+            raise ValueError(f"--teacher {asked.teacher} is a finished classifier, arm {again[0]} would train it again")
+    return dataclasses.replace(asked, arms=arms, arm_changes=changes)
+
+
 def facts(run: Run, arm: str = "") -> dict[str, Any]:
     """A run in plain data: what it is, test entropy [nats] and accuracy.
 
@@ -234,6 +285,7 @@ def facts(run: Run, arm: str = "") -> dict[str, Any]:
         "arm": arm or tables.arm_of(config),
         "method": config.method,
         "student": config.student,
+        "model": model_behind(config),
         "teacher": config.teacher_run,
         "seed": config.seed,
         "alpha": config.alpha,

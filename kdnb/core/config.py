@@ -86,6 +86,7 @@ class RunConfig(Identity):
     optimizer: str = setting("adamw", choices=OPTIMIZERS, later=True, help="AdamW, or SGD with momentum")
     momentum: float = setting(0.9, low=0, high=1, without_high=True, unit="-", later=True, help="of SGD")
     augment: str = setting("none", choices=AUGMENTS, later=True, help="of train images: mirrored, shifted, or neither")
+    model: str = setting("", later=True, help="the model that stands for large or small; empty: the profile's")
     extra: tuple[tuple[str, Any], ...] = ()  # settings of methods outside the core: (field, value), sorted
 
     def __post_init__(self):

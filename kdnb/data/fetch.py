@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from filelock import FileLock
 
 from kdnb import paths
-from kdnb.catalog import PROFILES, SOURCES, Task, defaults, task_named
+from kdnb.catalog import PROFILES, SOURCES, Task, defaults, source_of, task_named
 from kdnb.data import assets, embedded, glue, hub, hub_sets
 from kdnb.data.hub import Listed, Part
 from kdnb.errors import HubUnreachable, nearest
@@ -22,7 +22,7 @@ def fetch(
     Args:
         profile: a key of PROFILES.
         tasks: keys of TASKS, () for the profile's.
-        models: keys of SOURCES, beside the profile's two.
+        models: keys of SOURCES, or id@commit of the hub, beside the profile's two.
         say: hears a line per repository.
     Returns:
         {"profile", "tasks", "data_cache", "files": {name: {"bytes", "sha256", "fetched"}}, "fetched", "kept"}.
@@ -34,8 +34,8 @@ def fetch(
     if profile not in PROFILES:
         raise ValueError(f"unknown profile {profile!r}{nearest(profile, PROFILES)}")
     for model in models:
-        if model not in SOURCES:
-            raise ValueError(f"unknown model {model!r}{nearest(model, SOURCES)}")
+        if source_of(model).kind == "folder":
+            raise ValueError(f"model {model} is a folder of yours: expected a model of the catalog, or id@commit")
     names = tuple(tasks) or PROFILES[profile].tasks
     packaged, parts = needs(profile, [task_named(name) for name in names], models)
     for name in names:
@@ -62,7 +62,7 @@ def needs(profile: str, tasks: Iterable[Task], models: Iterable[str] = ()) -> tu
     tasks = [task_named(task.name.partition("@")[0]) for task in tasks if profile != "toy"]  # noise is made here
     own = [defaults(profile, task.name) for task in tasks]
     sources = [SOURCES[name] for size in own for name in (size.large, size.small)]
-    sources += [SOURCES[name] for name in models]
+    sources += [source_of(name) for name in models]
     packaged = [embedded.text_of(task.name) for task in tasks if task.source == "embedded"]
     packaged += [task.name for task in tasks if task.name in assets.PACKAGED]  # mnist5k is called as its task
     packaged += [source.where for source in sources if source.kind == "asset"]

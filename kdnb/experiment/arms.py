@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from kdnb.catalog import PROFILES, defaults, model_of
+from kdnb.catalog import PROFILES, defaults, model_behind, source_of
 from kdnb.core.config import RunConfig
 
 
@@ -36,6 +36,7 @@ TAUGHT = {  # KD by teachers that were not trained on plain labels: arms of no c
     for teacher, student in product(("large", "small"), repeat=2)
 }
 TAUGHT |= {f"kd_{size}_from_unknown": f"KD from a teacher that is not stored ({size})" for size in ("large", "small")}
+GIVEN = "Classifier as given"  # the large model's arm as printed, where it is a finished one that nobody trained
 TAUGHT |= {
     f"kd_{size}_from_{origin}": f"KD from {words} ({size})"
     for origin, words in {TABLE: "a table", AVERAGE: "an ensemble"}.items()
@@ -84,7 +85,8 @@ def arm_config(arm: str, *, task: str, profile: str, data: str, seed: int, **cha
         seed: of weights, dropout and order alike.
         changes: any other RunConfig fields, teacher_run among them for the KD arms.
     Raises:
-        ValueError: a changed value is out of range, or the student does not read what the task is made of.
+        ValueError: a changed value is out of range, the student does not read what the task is made of, or there is
+            no such model.
         TypeError: an unknown field.
     """
     size, own, what = PROFILES[profile], defaults(profile, task), ALL[arm]
@@ -109,5 +111,11 @@ def arm_config(arm: str, *, task: str, profile: str, data: str, seed: int, **cha
     if what.method == "transformed":
         fields |= {"transform": "scale", "sharpness": SHARPNESS}
     config = RunConfig.of({**fields, **changes})
-    model_of(profile, config.student, task)  # which it reads
-    return config
+    finished = source_of(model_behind(config)).as_it_is  # raises for what it cannot read
+    return as_it_is(config) if finished else config
+
+
+def as_it_is(config: RunConfig) -> RunConfig:
+    """The config of a finished classifier: nothing that only a training reads is in it, not even a seed."""
+    read = ("task", "profile", "data", "student", "model", "max_length", "precision")
+    return RunConfig(method="erm", **{name: getattr(config, name) for name in read})

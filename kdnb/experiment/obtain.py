@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from kdnb import paths
+from kdnb.catalog import model_behind, source_of
 from kdnb.core import store
 from kdnb.core.config import RunConfig
 from kdnb.core.store import Run
 from kdnb.errors import DamagedRun
+from kdnb.experiment import weights
 from kdnb.experiment.points import Point, trainings
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ def ensure(config: RunConfig, data: "TaskData", on_step: Callable | None = None)
 
 
 def ensure_all(
-    configs: list[RunConfig], data: "TaskData", on_step: Callable | None = None
+    configs: list[RunConfig], data: "TaskData", on_step: Callable | None = None, keep: bool = False
 ) -> dict[str, tuple[Run, bool]]:
     """Runs that one training gives: run_id -> (run, whether it was trained now), in the order of the configs.
 
@@ -35,13 +37,15 @@ def ensure_all(
         configs: with one `RunConfig.training()`.
         data: their splits.
         on_step: as `kdnb.experiment.training.train`.
+        keep: whether weights are kept, of stored runs too, which are trained once more for that.
     Raises:
         ValueError: data or teacher do not belong to the configs.
         FileNotFoundError: the teacher has no run.
         StoreError: the outputs folder cannot be written.
     """
+    keep = keep and not source_of(model_behind(configs[0])).as_it_is  # whose weights are where they came from
     runs: dict[str, tuple[Any, bool]] = {config.run_id(): (whole(config), False) for config in configs}
-    if all(run for run, _ in runs.values()):
+    if all(run for run, _ in runs.values()) and not keep:
         return runs
     store.check_writable()
     with lock(configs[0].training()):
@@ -49,12 +53,22 @@ def ensure_all(
         missing = [config for config in configs if not runs[config.run_id()][0]]
         if missing:
             from kdnb.experiment import teachers
-            from kdnb.experiment.training import train_epochs  # torch is not needed to load
 
             teacher = teachers.load(missing[0].teacher_run) if missing[0].teacher_run else None
-            trained = train_epochs(missing, data, teacher, on_step, store.save)
-            runs |= {run.run_id: (run, True) for run in trained}
+            runs |= {run.run_id: (run, True) for run in _train(missing, data, teacher, on_step, keep)}
+        if keep:
+            for run, _ in runs.values():
+                weights.ensure(run, data, on_step)
     return runs
+
+
+def _train(configs: list[RunConfig], data: "TaskData", teacher: Any, on_step: Callable | None, keep: bool) -> list[Run]:
+    """Train and store, weights too if they are kept."""
+    if keep:
+        return weights.train(configs, data, teacher, on_step)
+    from kdnb.experiment.training import train_epochs  # torch is not needed to load
+
+    return train_epochs(configs, data, teacher, on_step, store.save)
 
 
 def lock(training: str) -> FileLock:
@@ -73,12 +87,21 @@ def whole(config: RunConfig) -> Run | None:
         return None
 
 
-def run_points(points: list[Point], data: "TaskData", say: Callable[[str], None] = print) -> dict[str, Run]:
-    """All runs of a list: run_id -> Run, in its order. A line per run, a bar over the steps on a terminal."""
+def run_points(
+    points: list[Point], data: "TaskData", say: Callable[[str], None] = print, keep: bool = False
+) -> dict[str, Run]:
+    """All runs of a list: run_id -> Run, in its order. A line per run, a bar over the steps on a terminal.
+
+    Args:
+        points: what to load or train.
+        data: their splits.
+        say: hears a line per run.
+        keep: whether weights are kept, see `kdnb.experiment.weights`.
+    """
     done = {}
     for group in trainings(points):
         with Bar(f"{group[0].title} seed {group[0].config.seed}") as bar:
-            runs = ensure_all([point.config for point in group], data, bar.step)
+            runs = ensure_all([point.config for point in group], data, bar.step, keep)
         for point, (run, trained) in zip(group, runs.values(), strict=True):
             done[run.run_id] = run
             say(f"[{len(done)}/{len(points)}] {run_line(point, run, trained)}")

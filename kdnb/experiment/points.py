@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from kdnb.catalog import AS_IT_IS
 from kdnb.core.config import RunConfig
 from kdnb.errors import nearest
-from kdnb.experiment.arms import ALL, ARMS, NAMES, WRITTEN, arm_config
+from kdnb.experiment.arms import ALL, ARMS, GIVEN, NAMES, WRITTEN, arm_config
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Point:
         """As printed."""
         if self.config.method == "switch":
             return f"{self.config.before.upper()} to {self.config.after.upper()} at {self.config.switch_at:g}"
+        if self.config.model.startswith(AS_IT_IS):
+            return GIVEN
         if self.arm:
             return NAMES[self.arm]
         changed = "".join(f" {value}" for _, value in self.config.extra)  # of a method outside the core
@@ -62,7 +65,7 @@ def compare_points(  # noqa: PLR0913 - a comparison and what it changes
             except TypeError as error:
                 raise ValueError(str(error)) from None
         points += [Point(arm, config) for arm, config in of_arm.items()]
-    return points
+    return list(dict.fromkeys(points))  # a finished classifier has no seed: it is asked once
 
 
 def with_teachers(arms: Iterable[str]) -> list[str]:

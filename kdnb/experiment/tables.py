@@ -10,13 +10,13 @@ from weakref import WeakValueDictionary
 import numpy as np
 import pandas as pd
 
-from kdnb.catalog import MODALITIES, PROFILES, TASKS, check_name, modality_of, task_named
+from kdnb.catalog import AS_IT_IS, MODALITIES, PROFILES, TASKS, check_name, modality_of, task_named
 from kdnb.core import metrics, store
 from kdnb.core.config import RunConfig, axes, flat, slug
 from kdnb.core.store import Run
 from kdnb.errors import DamagedRun, NoRuns
 from kdnb.experiment import teachers
-from kdnb.experiment.arms import ALL, ARMS, NAMES, TAUGHT, arm_config
+from kdnb.experiment.arms import ALL, ARMS, GIVEN, NAMES, TAUGHT, arm_config
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,8 @@ def tidy(runs: list[Run], arms: Mapping[str, str] | None = None) -> pd.DataFrame
     for run in runs:
         config, test = run.config, run.metrics["test"]
         arm = (arms or {}).get(run.run_id) or arm_of(config)
-        row: dict[str, Any] = {"run_id": run.run_id, "arm": arm, "name": NAMES.get(arm, run.run_id)}
+        name = GIVEN if config.model.startswith(AS_IT_IS) else NAMES.get(arm, run.run_id)
+        row: dict[str, Any] = {"run_id": run.run_id, "arm": arm, "name": name}
         row |= {name: value for name, value in flat(config).items() if name in keep}
         row |= {"teacher": config.teacher_run, "n_train": len(run.labels["train"]), "n_test": len(run.labels["test"])}
         row |= test | {"overconfidence": test["confidence"] - test["accuracy"]}

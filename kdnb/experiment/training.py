@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from kdnb.catalog import model_of
+from kdnb.catalog import model_behind, source_of
 from kdnb.core import device
 from kdnb.core.batches import Inputs
 from kdnb.core.config import SPLITS, RunConfig
@@ -49,7 +49,7 @@ def train(
     Raises:
         ValueError: data or teacher do not belong to the config.
     """
-    (run,) = _checked([config], data, teacher, on_step, lambda _run, *trained: on_model and on_model(*trained))
+    (run,) = train_each([config], data, teacher, on_step, lambda _run, *trained: on_model and on_model(*trained))
     return run
 
 
@@ -73,11 +73,14 @@ def train_epochs(
     Raises:
         ValueError: as `train`, and if the configs do not lie on one training.
     """
-    return _checked(configs, data, teacher, on_step, lambda run, *_: on_run and on_run(run))
+    return train_each(configs, data, teacher, on_step, lambda run, *_: on_run and on_run(run))
 
 
-def _checked(configs: list[RunConfig], data: TaskData, taught_by: Run | Teacher | None, *hearers: Any) -> list[Run]:
-    """`_train`, once its arguments are checked; memory is handed back when its model is gone."""
+def train_each(configs: list[RunConfig], data: TaskData, taught_by: Run | Teacher | None, *hearers: Any) -> list[Run]:
+    """As `train_epochs`, and each run is handed over with its model and inputs, which are not stored.
+
+    Memory is handed back when the model is gone.
+    """
     configs = sorted(configs, key=lambda config: config.epochs)
     teacher = teachers.of_run(taught_by) if isinstance(taught_by, Run) else taught_by
     check_inputs(configs, data, teacher)
@@ -115,6 +118,9 @@ def _train(
             runs.append(run)
             on_trained(run, model, inputs)
 
+        if source_of(model_behind(longest)).as_it_is:
+            finish(longest, [], 0.0)
+            return runs
         soft_targets = (lambda: method.taught(teacher.logits["train"], labels, longest.seed)) if teacher else None
         read = dict(inputs)  # what the loop reads; logits are always of images as they are
         if longest.augment != "none" and isinstance(inputs["train"], Pixels):
@@ -158,7 +164,7 @@ def check_inputs(configs: list[RunConfig], data: TaskData, teacher: Teacher | No
 
 def encoded(config: RunConfig, data: TaskData) -> dict[str, Inputs]:
     """What the model of a config reads of each split."""
-    return encode(model_of(config.profile, config.student, config.task), data, config.max_length)
+    return encode(model_behind(config), data, config.max_length)
 
 
 @functools.lru_cache(maxsize=8)

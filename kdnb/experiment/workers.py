@@ -29,7 +29,7 @@ def cores() -> int:
 
 
 def run_points(
-    points: list[Point], data: "TaskData", workers: int, say: Callable[[str], None] = print
+    points: list[Point], data: "TaskData", workers: int, say: Callable[[str], None] = print, keep: bool = False
 ) -> dict[str, Run]:
     """`kdnb.experiment.obtain.run_points` by several processes, each with its share of the cores;
     teachers before students.
@@ -41,6 +41,7 @@ def run_points(
         data: their splits.
         workers: processes, >= 1; 1 trains in this one.
         say: hears a line per run.
+        keep: whether weights are kept.
     Raises:
         WorkerDied: a process was killed.
         ValueError: workers < 1, and as `kdnb.experiment.obtain.ensure_all`.
@@ -48,12 +49,14 @@ def run_points(
     if workers < 1:
         raise ValueError(f"workers must be >= 1, got {workers}")
     if workers == 1:
-        return obtain.run_points(points, data, say)
+        return obtain.run_points(points, data, say, keep)
     left, done = trainings(points), {}
     running: dict[Future, list[Point]] = {}
     spawn = multiprocessing.get_context("spawn")
     threads = max(1, cores() // workers)
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_Worker.begin, initargs=(data, threads)) as pool:
+    with ProcessPoolExecutor(
+        workers, mp_context=spawn, initializer=_Worker.begin, initargs=(data, threads, keep)
+    ) as pool:
         try:
             while left or running:
                 for group in _ready(left, running)[: workers - len(running)]:
@@ -81,17 +84,18 @@ class _Worker:
     """What a process of the pool keeps from its start: the data, which all of its trainings share."""
 
     data: "TaskData"
+    keep: bool
 
     @classmethod
-    def begin(cls, data: "TaskData", threads: int) -> None:
-        """Take the data and the share of the cores."""
+    def begin(cls, data: "TaskData", threads: int, keep: bool) -> None:
+        """Take the data, the share of the cores, and whether weights are kept."""
         import torch
 
-        cls.data = data
+        cls.data, cls.keep = data, keep
         torch.set_num_threads(threads)
 
     @classmethod
     def train(cls, configs: list[dict]) -> set[str]:
         """One training, of configs by their fields; run_ids of what was not in the store."""
-        runs = obtain.ensure_all([RunConfig.of(fields) for fields in configs], cls.data)
+        runs = obtain.ensure_all([RunConfig.of(fields) for fields in configs], cls.data, keep=cls.keep)
         return {run_id for run_id, (_, trained) in runs.items() if trained}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from kdnb.catalog import SOURCES, model_of
+from kdnb.catalog import model_behind, source_of
 from kdnb.core.batches import Inputs
 from kdnb.core.config import RunConfig
 from kdnb.data.splits import TaskData
@@ -17,7 +17,7 @@ class Parts:
     """What one modality is trained with.
 
     build: the untrained classifier of a run on some data.
-    encode: split -> what a model of that name, a key of SOURCES, reads of it; at most so many tokens.
+    encode: split -> what a model of that name, a name of `source_of`, reads of it; at most so many tokens.
     """
 
     build: Callable[[RunConfig, TaskData], nn.Module]
@@ -35,18 +35,18 @@ def build(config: RunConfig, data: TaskData) -> nn.Module:
         MissingAsset: its weights come in a package, which is neither on this machine nor to be fetched.
         ModelUnavailable: the same of weights from the hub.
     """
-    name = model_of(config.profile, config.student, config.task)
-    return PARTS[SOURCES[name].modality].build(config, data)
+    name = model_behind(config)
+    return PARTS[source_of(name).modality].build(config, data)
 
 
 def encode(model: str, data: TaskData, max_length: int) -> dict[str, Inputs]:
     """What a model reads of each split.
 
     Args:
-        model: a key of SOURCES.
+        model: a name of `source_of`.
         data: the splits.
         max_length: of a text [tokens].
     Raises:
         ModelUnavailable: its tokenizer cannot be had.
     """
-    return PARTS[SOURCES[model].modality].encode(model, data, max_length)
+    return PARTS[source_of(model).modality].encode(model, data, max_length)

@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from kdnb.core.optimizer import FastPath
 from kdnb.models.dropout import Dropout
 
+ROBERTAS = ("roberta", "xlm-roberta", "camembert")  # positions begin behind the padding token's, two texts are one type
+PARTS = ("out", "norm1", "up", "down", "norm2")  # of a layer, beside queries, keys and values
+
 
 class Encoder(nn.Module):
     """A pretrained encoder's own weights behind a faster forward pass; the same function up to rounding.
@@ -28,14 +31,14 @@ class Encoder(nn.Module):
             ValueError: its activation is not gelu.
         """
         super().__init__()
-        names = _DISTILBERT if pretrained.config.model_type == "distilbert" else _BERT
+        self.names = names = _DISTILBERT if pretrained.config.model_type == "distilbert" else _BERT
         embeddings, config = pretrained.embeddings, pretrained.config
         if getattr(config, names["activation"]) != "gelu":
             raise ValueError(f"activation must be gelu, got {getattr(config, names['activation'])!r}")
         self.width, self.dropout = config.hidden_size, dropout
         self.words = nn.Parameter(embeddings.word_embeddings.weight.detach().clone())
         self.positions = nn.Parameter(embeddings.position_embeddings.weight.detach().clone())
-        self.first = config.pad_token_id + 1 if config.model_type == "roberta" else 0  # position of the first token
+        self.first = config.pad_token_id + 1 if config.model_type in ROBERTAS else 0  # position of the first token
         self.types = None  # DistilBERT does not tell the two texts apart
         if hasattr(embeddings, "token_type_embeddings"):
             self.types = nn.Parameter(embeddings.token_type_embeddings.weight.detach().clone())
@@ -62,6 +65,19 @@ class Encoder(nn.Module):
             forget_word_gradient=self.forget_word_gradient,
             compiled=list(self.layers[:-1]),
         )
+
+    def pretrained_state(self) -> dict[str, Tensor]:
+        """All weights, float32, by the names and in the order of words that transformers' own encoder has."""
+        words = self.words if self.table is None or self.row is None else self.table[self.row]
+        state = {"word_embeddings.weight": words, "position_embeddings.weight": self.positions}
+        if self.types is not None:
+            state["token_type_embeddings.weight"] = self.types
+        state |= {f"LayerNorm.{name}": value for name, value in self.norm.state_dict().items()}
+        state = {f"embeddings.{name}": value for name, value in state.items()}
+        for i, layer in enumerate(self.layers):
+            for name, value in layer.pretrained_state(self.names).items():
+                state[f"{self.names['layers']}.{i}.{name}"] = value
+        return {name: value.detach().float().cpu().clone() for name, value in state.items()}
 
     def restrict(self, vocabulary: Tensor) -> None:
         """Make only the words of a vocabulary trainable, the others constants.
@@ -123,7 +139,7 @@ class Layer(nn.Module):
 
     def __init__(self, layer: nn.Module, names: dict[str, Any], heads: int, dropout: Dropout):
         super().__init__()
-        parts = {name: layer.get_submodule(names[name]) for name in ("out", "norm1", "up", "down", "norm2")}
+        parts = {name: layer.get_submodule(names[name]) for name in PARTS}
         for name, part in parts.items():
             setattr(self, name, copy.deepcopy(part))
         qkv = [layer.get_submodule(names[name]) for name in ("query", "key", "value")]
@@ -132,6 +148,17 @@ class Layer(nn.Module):
         self.qkv.bias = nn.Parameter(torch.cat([part.bias.detach() for part in qkv]))
         self.heads, self.dropout, self.attention_output_dropout = heads, dropout, names["attention_output_dropout"]
         self.scale = (qkv[0].out_features // heads) ** -0.5
+
+    def pretrained_state(self, names: dict[str, Any]) -> dict[str, Tensor]:
+        """Its weights by transformers' names; queries, keys and values apart again."""
+        state = {}
+        for part in PARTS:
+            for name, value in getattr(self, part).state_dict().items():
+                state[f"{names[part]}.{name}"] = value
+        for name, value in self.qkv.state_dict().items():
+            for part, own in zip(("query", "key", "value"), value.chunk(3), strict=True):
+                state[f"{names[part]}.{name}"] = own
+        return state
 
     def forward(self, hidden: Tensor, bias: Tensor) -> Tensor:
         """All tokens: hidden (N, L, width) to the same shape; bias (N, L), 0 or -inf for padding."""

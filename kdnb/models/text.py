@@ -3,30 +3,33 @@
 import copy
 import functools
 import inspect
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdnb.catalog import SOURCES, model_of
+from kdnb.catalog import AS_IT_IS, SOURCES, Source, Task, model_behind, source_of
 from kdnb.core.batches import Inputs
 from kdnb.core.config import RunConfig
 from kdnb.core.optimizer import FastPath
-from kdnb.data import hub
+from kdnb.data import checkpoints, hub
 from kdnb.data.assets import asset
 from kdnb.data.onnx_weights import bert_folder
 from kdnb.data.splits import TaskData
 from kdnb.data.tokens import Tokens, tokenize
 from kdnb.errors import ModelUnavailable
+from kdnb.models import whole
 from kdnb.models.dropout import Dropout
-from kdnb.models.encoder import Encoder
+from kdnb.models.encoder import ROBERTAS, Encoder
+from kdnb.models.whole import Whole, check_whole, quiet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast  # seconds to import
 
 TINY_POSITIONS = 64
-FAST = ("bert", "distilbert", "roberta")  # kinds that `kdnb.models.encoder` computes
+FAST = ("bert", "distilbert", *ROBERTAS)  # kinds that `kdnb.models.encoder` computes
 
 
 class Classifier(nn.Module):
@@ -37,7 +40,7 @@ class Classifier(nn.Module):
 
     def __init__(self, pretrained: nn.Module, dense: nn.Linear, num_classes: int, dropout: float, seed: int):
         super().__init__()
-        self.kind = pretrained.config.model_type
+        self.kind, self.config = pretrained.config.model_type, pretrained.config
         self.dropout = Dropout(dropout, seed)
         self.encoder, self.dense = Encoder(pretrained, self.dropout), dense
         self.classifier = nn.Linear(dense.out_features, num_classes)
@@ -57,7 +60,7 @@ class Classifier(nn.Module):
         """Logits (N, K) float32 from (N, L) token ids, mask and types."""
         hidden = self.encoder(input_ids, attention_mask, token_type_ids)
         with torch.autocast(hidden.device.type, enabled=False):  # bf16 logits would have 8 bits
-            hidden = self.dense(self.dropout(hidden.float()) if self.kind == "roberta" else hidden.float())
+            hidden = self.dense(self.dropout(hidden.float()) if self.kind in ROBERTAS else hidden.float())
             hidden = torch.relu(hidden) if self.kind == "distilbert" else torch.tanh(hidden)
             return self.classifier(self.dropout(hidden))
 
@@ -86,6 +89,14 @@ class Pretrained(nn.Module):
             return self.classifier(self.dropout(torch.tanh(self.dense(hidden.float()))))
 
 
+def tells_texts_apart(name: str, tokenizer: "PreTrainedTokenizerFast") -> bool:
+    """Whether a model's inputs say which text a token is from.
+
+    A model of the user's own is given what its tokenizer gives by itself, as transformers' own pipelines do.
+    """
+    return name in SOURCES or "token_type_ids" in tokenizer.model_input_names
+
+
 def _draw(layers: list[nn.Linear], seed: int) -> None:
     """New weights of a head's layers, one after the other."""
     generator = torch.Generator().manual_seed(seed)
@@ -94,45 +105,56 @@ def _draw(layers: list[nn.Linear], seed: int) -> None:
         nn.init.zeros_(layer.bias)
 
 
-def build(config: RunConfig, data: TaskData) -> "Classifier | Pretrained":
+def build(config: RunConfig, data: TaskData) -> "Classifier | Pretrained | Whole":
     """The untrained text classifier of a run: the encoder pretrained (not in `toy`), the head from the seed.
 
+    A finished classifier, which is asked as it is, keeps its head.
+
     Raises:
-        ValueError: the student does not read texts.
+        ValueError: the student does not read texts, or the classes of a finished classifier are not the task's.
         MissingAsset: the weights come in a package, which is neither on this machine nor to be fetched.
-        ModelUnavailable: the same of weights from the hub.
+        ModelUnavailable: the same of weights from the hub, or of a folder that is gone, changed or unreadable.
     """
-    name = model_of(config.profile, config.student, config.task)
+    name = model_behind(config)
+    source = source_of(name)
+    if source.as_it_is or (name not in SOURCES and not _runs_fast(name)):
+        return _whole(name, config, data.task)
     pretrained, dense = _pretrained(name)
+    if dense is None:  # the checkpoint has none
+        dense = nn.Linear(pretrained.config.hidden_size, pretrained.config.hidden_size)
+        source = replace(source, pooled=False)
     dense = copy.deepcopy(dense)
-    if SOURCES[name].kind == "tiny":
+    if source.kind == "tiny":
         pretrained = copy.deepcopy(pretrained)
         _randomise(pretrained, dense, config.seed)
     if pretrained.config.model_type not in FAST:
         return Pretrained(pretrained, dense, data.task.num_classes, config.dropout, config.seed)
     model = Classifier(pretrained, dense, data.task.num_classes, config.dropout, config.seed)
-    if not SOURCES[name].pooled:
+    if not source.pooled:
         _draw([model.classifier, model.dense], config.seed)
     return model
 
 
 def encode(name: str, data: TaskData, max_length: int) -> dict[str, Inputs]:
-    """Token ids of all splits for a model, a key of SOURCES.
+    """Token ids of all splits for a model, a name of `source_of`.
 
     Raises:
         ModelUnavailable: its tokenizer cannot be had.
-        ValueError: a text, cut to max_length, is longer than what the model reads.
+        ValueError: a text, cut to max_length, is longer than what a model of ours reads.
     """
     tokenizer = load_tokenizer(name, data)
     tokens = {split: tokenize(part, tokenizer, max_length) for split, part in data.splits.items()}
-    longest, most = max(int(part.lengths.max()) for part in tokens.values()), positions(name)
-    if longest > most:
-        raise ValueError(f"{name} reads at most {most} tokens of a text, one has {longest}: lower --max-length")
-    return dict(tokens)
+    if name in SOURCES:
+        longest, most = max(int(part.lengths.max()) for part in tokens.values()), positions(name)
+        if longest > most:
+            raise ValueError(f"{name} reads at most {most} tokens of a text, one has {longest}: lower --max-length")
+    if tells_texts_apart(name, tokenizer):
+        return dict(tokens)
+    return {split: replace(part, second=part.lengths) for split, part in tokens.items()}
 
 
 def positions(name: str) -> int:
-    """How many tokens of a text a model can read."""
+    """How many tokens of a text a model can read, a key of SOURCES."""
     from transformers import AutoConfig
 
     if SOURCES[name].kind == "tiny":
@@ -144,11 +166,11 @@ def positions(name: str) -> int:
 
 
 @functools.lru_cache(maxsize=8)
-def _pretrained(name: str) -> tuple[nn.Module, nn.Linear]:
-    """Encoder and dense layer as the checkpoint has them; callers copy before they train."""
+def _pretrained(name: str) -> tuple[nn.Module, nn.Linear | None]:
+    """Encoder and dense layer as the checkpoint has them, None where it lacks one; callers copy before they train."""
     from transformers import AutoConfig, AutoModel, BertConfig, BertModel
 
-    source = SOURCES[name]
+    source = source_of(name)
     if source.kind == "tiny":
         config = BertConfig(
             vocab_size=256,
@@ -158,32 +180,83 @@ def _pretrained(name: str) -> tuple[nn.Module, nn.Linear]:
             intermediate_size=64,
             max_position_embeddings=TINY_POSITIONS,
         )
-        encoder = BertModel(config, add_pooling_layer=True)
+        encoder, missing = BertModel(config, add_pooling_layer=True), set()
     else:
         where, pin = location(name)
         try:
             config = AutoConfig.from_pretrained(where, **pin)
-            without = config.model_type == "roberta" or not source.pooled  # its checkpoint has none
+            without = config.model_type in ROBERTAS or not source.pooled  # its checkpoint has none
             more = {"add_pooling_layer": False} if without else {}
-            encoder = AutoModel.from_pretrained(where, config=config, use_safetensors=True, **more, **pin)
+            with quiet():
+                encoder, told = AutoModel.from_pretrained(
+                    where, config=config, use_safetensors=True, output_loading_info=True, **more, **pin
+                )
+            missing = set(told["missing_keys"])
         except (OSError, ValueError) as error:
-            reason = f"no weights here and none from the hub ({_first_line(error)})"
-            raise ModelUnavailable(f"{source.where}: {reason}") from None
+            raise _unavailable(source, "weights", error) from None
+    if name not in SOURCES:
+        check_whole(name, missing - {"pooler.dense.weight", "pooler.dense.bias"})
     if source.layers and source.kind != "tiny":
         encoder.encoder.layer = nn.ModuleList([encoder.encoder.layer[i] for i in source.layers])
         encoder.config.num_hidden_layers = len(source.layers)
-    if encoder.config.model_type in ("distilbert", "roberta") or not source.pooled:
+    if encoder.config.model_type in ("distilbert", *ROBERTAS) or not source.pooled:
         return encoder, nn.Linear(encoder.config.hidden_size, encoder.config.hidden_size)
     dense, encoder.pooler = encoder.pooler.dense, None
-    return encoder, dense
+    return encoder, None if name not in SOURCES and "pooler.dense.weight" in missing else dense
+
+
+def _runs_fast(name: str) -> bool:
+    """Whether `kdnb.models.encoder` computes a model of the user's own."""
+    own = _own_config(name)
+    activation = getattr(own, "activation" if own.model_type == "distilbert" else "hidden_act", "")
+    plain = getattr(own, "position_embedding_type", "absolute") in ("absolute", None)
+    return own.model_type in FAST and activation == "gelu" and plain and not getattr(own, "is_decoder", False)
+
+
+def _own_config(name: str) -> Any:
+    """transformers' configuration of a model of the user's own; nothing of its own code is run.
+
+    Raises:
+        ModelUnavailable: it cannot be read, or the model needs code of its own.
+    """
+    from transformers import AutoConfig, PretrainedConfig
+
+    source, (where, pin) = source_of(name), location(name)
+    try:
+        with quiet():
+            values, _ = PretrainedConfig.get_config_dict(where, **pin)
+            checkpoints.check_kind(name, values)
+            return AutoConfig.from_pretrained(where, **pin)
+    except (OSError, ValueError, KeyError) as error:
+        raise _unavailable(source, "configuration", error) from None
+
+
+def _whole(name: str, config: RunConfig, task: Task) -> Whole:
+    """A model of the user's own in transformers' own classifier: finished as it is, or with a head from the seed."""
+    source, own, (where, pin) = source_of(name), _own_config(name), location(name)
+    if getattr(own, "pad_token_id", None) is None:
+        own.pad_token_id = load_tokenizer(name, None).pad_token_id
+    checkpoint = whole.Checkpoint(name.removeprefix(AS_IT_IS), where, pin, own)
+    try:
+        if source.as_it_is:
+            order = checkpoints.class_order(name.removeprefix(AS_IT_IS), own.id2label, task)
+            return whole.finished(checkpoint, order)
+        return whole.with_new_head(checkpoint, task.num_classes, config)
+    except (OSError, KeyError, RuntimeError) as error:
+        raise _unavailable(source, "classifier", error) from None
 
 
 def location(name: str) -> tuple[str, dict[str, str | bool]]:
     """Where from_pretrained finds a model, and what else to pass it: fetched, else mirrored, else the hub.
 
     Of the hub, the pinned commit; where it does not answer, its own cache alone, without a minute of retries.
+
+    Raises:
+        ModelUnavailable: a folder of the user's is gone, or its content is not what it was.
     """
-    source = SOURCES[name]
+    source = source_of(name)
+    if source.kind == "folder":
+        return str(checkpoints.folder_of(name.removeprefix(AS_IT_IS))), {}
     if source.kind == "asset":
         packaged = asset(source.where)
         graphs = sorted(packaged.glob("*.onnx"))
@@ -193,21 +266,51 @@ def location(name: str) -> tuple[str, dict[str, str | bool]]:
     return source.where, {"revision": source.revision, "local_files_only": hub.state() != "reachable"}
 
 
-def load_tokenizer(name: str, data: TaskData) -> "PreTrainedTokenizerFast":
-    """The fast tokenizer of a model; `tiny` models get one whose words are the train split's."""
+def load_tokenizer(name: str, data: TaskData | None) -> "PreTrainedTokenizerFast":
+    """The fast tokenizer of a model; `tiny` models get one whose words are the train split's.
+
+    Raises:
+        ModelUnavailable: it cannot be had.
+        ValueError: it is none that kdnb can pad and tell the texts of a pair apart with.
+    """
     from transformers import AutoTokenizer, BertTokenizerFast
 
-    if SOURCES[name].kind == "tiny":
+    source = source_of(name)
+    if source.kind == "tiny":
+        assert data is not None, "a tiny model's words are its data's"
         texts = data.splits["train"].text + (data.splits["train"].text2 or [])
         words = sorted({word for text in texts for word in text.lower().split()})[:250]
         special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
         return BertTokenizerFast(vocab={word: i for i, word in enumerate(special + words)})
+    if name not in SOURCES:
+        _own_config(name)  # raises for what is not to be opened
     where, pin = location(name)
     try:
-        return AutoTokenizer.from_pretrained(where, **pin)
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(where, **pin)
     except (OSError, ValueError) as error:
-        reason = f"no tokenizer here and none from the hub ({_first_line(error)})"
-        raise ModelUnavailable(f"{SOURCES[name].where}: {reason}") from None
+        raise _unavailable(source, "tokenizer", error) from None
+    if name not in SOURCES:
+        check_tokenizer(name, tokenizer)
+    return tokenizer
+
+
+def check_tokenizer(name: str, tokenizer: Any) -> None:
+    """Raise ValueError for a tokenizer whose ids kdnb cannot make batches of."""
+    if not tokenizer.is_fast:
+        raise ValueError(f"{name}: expected a fast tokenizer (tokenizer.json), got {type(tokenizer).__name__}")
+    if tokenizer.pad_token_id is None:
+        raise ValueError(f"{name}: its tokenizer has no padding token, which batches need")
+    if "token_type_ids" in tokenizer.model_input_names:
+        types = tokenizer("a", "b")["token_type_ids"]
+        second = types.index(1) if 1 in types else len(types)
+        if types != [int(i >= second) for i in range(len(types))]:
+            raise ValueError(f"{name}: token types must be 0 and then 1, got {types} for a pair of texts")
+
+
+def _unavailable(source: Source, what: str, error: Exception) -> ModelUnavailable:
+    origin = f"no {what} here and none from the hub" if source.kind == "hub" else f"no {what} that can be loaded"
+    return ModelUnavailable(f"{source.where}: {origin} ({_first_line(error)})")
 
 
 def _randomise(encoder: nn.Module, dense: nn.Linear, seed: int) -> None:
@@ -219,4 +322,4 @@ def _randomise(encoder: nn.Module, dense: nn.Linear, seed: int) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from kdnb.catalog import SOURCES, Source, model_of
+from kdnb.catalog import SOURCES, Source, model_behind
 from kdnb.core.batches import Inputs
 from kdnb.core.config import RunConfig
 from kdnb.data.pixels import normalized
@@ -59,7 +59,7 @@ class Features(nn.Module):
 
 def build(config: RunConfig, data: TaskData) -> ImageClassifier:
     """The untrained image classifier of a run, all of it from the seed; ValueError if the student reads no images."""
-    source = SOURCES[model_of(config.profile, config.student, config.task)]
+    source = SOURCES[model_behind(config)]
     images = data.splits["train"].images
     assert images is not None, "a model of images for a task of texts"  # model_of refuses it
     shape = images.shape[1:]

@@ -1,0 +1,69 @@
+"""Where the data of runs came from: noted when they are trained on, so that a run's data can be made again."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdnb import files, paths
+from kdnb.core import store
+from kdnb.data.own import OwnData
+from kdnb.data.splits import AS_PROFILE, Rows
+
+if TYPE_CHECKING:
+    from kdnb.core.config import RunConfig
+    from kdnb.data.splits import TaskData
+
+
+def note(data: "TaskData", asked: dict[str, Any]) -> None:
+    """Remember what data were made of, by their fingerprint, where their task and profile do not say it.
+
+    Args:
+        data: the splits.
+        asked: the arguments of `kdnb.cli.train.task_data`; files are noted with their whole path.
+    """
+    if not asked.get("own") and asked["rows"] == AS_PROFILE:
+        return  # the name of its task is enough
+    store.check_writable()
+    plain = {**asked, "rows": dataclasses.asdict(asked["rows"])}
+    if own := plain.get("own"):
+        content = dataclasses.asdict(own)
+        for name in ("path", "validation", "test"):
+            content[name] = str(Path(content[name]).resolve()) if content[name] else ""
+        plain["own"] = content
+    path = paths.inside(paths.ORIGINS, f"{data.fingerprint}.json")
+    if not path.exists():
+        files.write_json(path, plain)
+
+
+def data_of(config: "RunConfig", own: OwnData | None = None, rows: Rows = AS_PROFILE) -> "TaskData":
+    """The data that a run was trained on, made again.
+
+    Args:
+        config: of the run.
+        own: the user's files, for a run of texts of their own; without a path, those that were noted.
+        rows: kept of each split; AS_PROFILE for as many as were noted.
+    Raises:
+        ValueError: it is not known where they came from, or they are not the same any more.
+    """
+    from kdnb.cli.train import task_data
+
+    asked = files.read_json(paths.inside(paths.ORIGINS, f"{config.data}.json"))
+    asked["rows"] = rows if rows != AS_PROFILE else Rows(**asked.get("rows", {}))
+    if own and own.path:
+        asked = {**asked, "task": "", "profile": config.profile, "own": own}
+    elif asked.get("own"):
+        noted = asked["own"]
+        asked["own"] = OwnData(**{**noted, "columns": tuple(noted.get("columns", ()))})
+    elif "own" not in asked and config.task.startswith("own:"):
+        raise ValueError(f"run {config.run_id()}: where its texts are is not known here; give --data, --text, --label")
+    data = task_data(**{"task": config.task, "profile": config.profile, **asked})
+    if data.fingerprint != config.data:
+        if config.task.startswith("own:"):
+            raise ValueError(
+                f"run {config.run_id()}: these texts (data {data.fingerprint}) are not those that it was trained on "
+                f"(data {config.data}); other files, columns or numbers of rows?"
+            )
+        raise ValueError(
+            f"run {config.run_id()} used another cut of {config.task} (--train-rows?); run its command again"
+        )
+    return data

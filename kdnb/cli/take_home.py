@@ -1,0 +1,146 @@
+"""`kdnb export` and `kdnb predict`: a student as a folder of its own, and what such a folder says of new texts."""
+
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kdnb.cli.options import Json, TestRows, TrainRows, ValidationRows, finish
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+FORMATS = (".csv", ".jsonl")
+
+
+def export(
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="Name of a stored run.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.", show_default=False)],
+    data: Annotated[str, typer.Option(help="The run's own file of texts, where it was moved to.")] = "",
+    text: Annotated[str, typer.Option(help="Its text column.")] = "",
+    text2: Annotated[str, typer.Option(help="Its second text column, for pairs.")] = "",
+    label: Annotated[str, typer.Option(help="Its label column.")] = "",
+    columns: Annotated[str, typer.Option(help="All its columns, where it has no header.")] = "",
+    valid: Annotated[str, typer.Option(help="Its validation file.")] = "",
+    test: Annotated[str, typer.Option(help="Its test file.")] = "",
+    train_rows: TrainRows = None,
+    validation_rows: ValidationRows = None,
+    test_rows: TestRows = None,
+    as_json: Json = False,
+) -> None:
+    """Export a run's model as a folder that transformers loads without kdnb, trained again if not kept."""
+    from kdnb.cli import origins
+    from kdnb.core import store
+    from kdnb.data.own import OwnData
+    from kdnb.data.splits import Rows
+    from kdnb.errors import nearest
+    from kdnb.experiment import export as exports
+    from kdnb.experiment import weights
+    from kdnb.experiment.obtain import Bar
+
+    exports.check_folder(folder)
+    if run_id not in store.stored_ids():
+        raise ValueError(f"no run {run_id!r}{nearest(run_id, store.stored_ids()[:2000])}")
+    if store.kind_of(run_id):
+        raise ValueError(f"{run_id} is no classification run: kdnb lm export has the students of language models")
+    run = store.load(run_id)
+    weights.check_exportable(run.config)
+    kept = weights.kept(run_id)
+    if kept is None:
+        named = tuple(name.strip() for name in columns.split(",")) if columns else ()
+        own = OwnData(path=data, text=text, text2=text2, label=label, columns=named, validation=valid, test=test)
+        rows = Rows(train=train_rows, validation=validation_rows, test=test_rows)
+        splits = origins.data_of(run.config, own, rows)
+        print(f"{run_id}: its weights were not kept, it is trained again")
+        with Bar(run_id) as bar:
+            kept = weights.ensure(run, splits, bar.step)
+    exports.export(run, kept, folder)
+    for line in exports.told(kept):
+        print(line)
+    print(f"model: {folder}")
+    result = {"run_id": run_id, "folder": str(folder), "difference": kept.difference, "written": kept.written}
+    finish(as_json, {**result, "labels": list(kept.labels)})
+
+
+def predict(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Of kdnb export, or any classifier of transformers.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="New texts: a table as --data reads it.")],
+    text: Annotated[str, typer.Option(help="Its text column. [default: text, or the only column]")] = "",
+    text2: Annotated[str, typer.Option(help="Its second text column, for pairs.")] = "",
+    out: Annotated[str, typer.Option(help="A .csv or .jsonl file to write. [default: CSV on stdout]")] = "",
+    max_length: Annotated[int, typer.Option(help="Longer texts are cut, tokens; 0 for what DIR says.")] = 0,
+) -> None:
+    """Classify new texts: a posterior and its entropy [nats] for each row, in the file's order."""
+    if out and Path(out).suffix.lower() not in FORMATS:
+        raise ValueError(f"--out {out}: expected a name that ends in {' or '.join(FORMATS)}")
+    if max_length and not 8 <= max_length <= 512:
+        raise ValueError(f"--max-length must be in 8..512 tokens, got {max_length}")
+    texts, seconds = _texts(file, text, text2)
+    from kdnb.core import metrics
+    from kdnb.models import finished
+
+    classifier = finished.read(folder, max_length)
+    logits = classifier.logits(texts, seconds)
+    posteriors, entropies = metrics.posterior(logits), metrics.entropies(logits)
+    rows = []
+    for i, (posterior, entropy) in enumerate(zip(posteriors, entropies, strict=True)):
+        shown = {"text": texts[i], **({"text2": seconds[i]} if seconds else {})}
+        row = {"row": i + 1, **shown, "prediction": classifier.labels[int(posterior.argmax())]}
+        by_class = dict(zip(classifier.labels, posterior.tolist(), strict=True))
+        rows.append({**row, "entropy": float(entropy), "posterior": by_class})
+    content = _json_lines(rows) if out.lower().endswith(".jsonl") else _csv(rows)
+    if not out:
+        sys.stdout.write(content)
+        return
+    from kdnb import files
+
+    files.write_atomically(Path(out), content.encode())
+    print(f"{len(rows):,} rows, mean entropy {entropies.mean():.3f} nats: {out}")
+
+
+def _texts(file: str, text: str, text2: str) -> tuple[list[str], list[str] | None]:
+    """The texts of a file, and the second ones of pairs."""
+    from kdnb.data.table_files import read_table
+    from kdnb.errors import nearest
+
+    table: DataFrame = read_table(file)
+    names = [str(name) for name in table.columns]
+    table.columns = names  # type: ignore[assignment]
+    text = text or ("text" if "text" in names else names[0] if len(names) == 1 else "")
+    if not text:
+        raise ValueError(f"{file}: which column has the texts? --text{nearest('text', names)}")
+    if table.empty:
+        raise ValueError(f"{file}: no rows")
+    columns = []
+    for column in filter(None, (text, text2)):
+        if column not in names:
+            raise ValueError(f"{file}: no column {column!r}{nearest(column, names)}")
+        values = table[column]
+        empty = values.isna() | (values.astype(str).str.strip() == "")
+        if empty.any():
+            first = int(empty.to_numpy().argmax()) + 1
+            raise ValueError(f"{file}: {int(empty.sum())} rows with empty text, the first is data row {first}")
+        columns.append(values.astype(str).tolist())
+    return columns[0], columns[1] if text2 else None
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    """Rows as CSV, a column p(class) for each class."""
+    written = io.StringIO()
+    flat = [
+        {**{name: value for name, value in row.items() if name != "posterior"}}
+        | {f"p({label})": p for label, p in row["posterior"].items()}
+        for row in rows
+    ]
+    writer = csv.DictWriter(written, list(flat[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    return written.getvalue()
+
+
+def _json_lines(rows: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

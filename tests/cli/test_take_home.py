@@ -1,0 +1,170 @@
+"""`kdnb export` and `kdnb predict`: a student that transformers loads alone, and what it says of new texts."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+
+import numpy as np
+import own_models
+import pytest
+from command import last_json
+
+from kdnb import paths
+from kdnb.core import store as runs
+from kdnb.core.store import Run
+from kdnb.data.splits import load
+
+pytestmark = pytest.mark.slow
+TOY = ["--profile", "toy", "--epochs", "1", "--precision", "fp32"]
+
+
+def logits_of(folder, texts, seconds=None):
+    """What transformers alone computes, text by text."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    rows = []
+    for i, text in enumerate(texts):
+        given = tokenizer(text, seconds[i] if seconds else None, truncation=True, return_tensors="pt")
+        with torch.inference_mode():
+            rows.append(model(**given).logits[0].numpy())
+    return np.array(rows), model.config
+
+
+def test_an_exported_student_is_the_run(kdnb, tmp_path):
+    run_id = last_json(kdnb("train", "mrpc", *TOY, "--keep-weights", "--json")[1])["run_id"]
+    code, out, err = kdnb("export", run_id, tmp_path / "model", "--json")
+    assert (code, err) == (0, "")
+    assert "bit for bit" in out
+    assert "trained again" not in out
+    assert {path.name for path in (tmp_path / "model").iterdir()} >= {"README.md", "config.json", "model.safetensors"}
+    test = load("mrpc", "toy").splits["test"]
+    found, config = logits_of(tmp_path / "model", test.text, test.text2)
+    np.testing.assert_allclose(found, runs.load(run_id).logits["test"], rtol=0, atol=1e-5)
+    assert config.id2label == {0: "not_equivalent", 1: "equivalent"}
+    card = (tmp_path / "model" / "README.md").read_text()
+    stored = runs.load(run_id)
+    for part in (stored.config.data, "mean entropy [nats]", "ECE", f"{stored.metrics['test']['nll']:.4f}", "MRPC"):
+        assert part in card
+
+
+def test_weights_that_were_not_kept_are_trained_again_bit_for_bit(kdnb, tmp_path):
+    words = ["train", "rt", *TOY, "--method", "kd", "--teacher", "large", "--json"]
+    run_id = last_json(kdnb(*words)[1])["run_id"]
+    before = runs.stored_ids()
+    code, out, _ = kdnb("export", run_id, tmp_path / "model")
+    assert code == 0
+    assert "it is trained again" in out
+    assert "bit for bit" in out
+    assert runs.stored_ids() == before
+    test = load("rt", "toy").splits["test"]
+    np.testing.assert_allclose(
+        logits_of(tmp_path / "model", test.text)[0], runs.load(run_id).logits["test"], rtol=0, atol=1e-5
+    )
+
+
+def test_other_logits_are_said_on_the_terminal_and_on_the_card(kdnb, tmp_path):
+    """A stored run whose logits another machine gave."""
+    run_id = last_json(kdnb("train", "rt", *TOY, "--json")[1])["run_id"]
+    run = runs.load(run_id)
+    moved = {split: logits + np.float32(0.25) for split, logits in run.logits.items()}
+    runs.set_aside(run_id)
+    runs.save(Run(run.config, moved, run.labels, run.metrics, run.history))
+    code, out, _ = kdnb("export", run_id, tmp_path / "model")
+    assert code == 0
+    for told in (out, (tmp_path / "model" / "README.md").read_text()):
+        assert "NOT the very weights of the stored run" in told
+        assert "0.25" in told
+        assert "bit for bit" not in told
+
+
+def test_keep_weights_keeps_those_of_a_stored_run_too(kdnb, tmp_path):
+    words = ["compare", "rt", "--profile", "toy", "--epochs", "1", "--seeds", "0", "--arms", "kd_self", "--json"]
+    ids = [entry["run_id"] for entry in last_json(kdnb(*words)[1])["arms"]]
+    assert not paths.WEIGHTS.exists()
+    kdnb(*words, "--keep-weights")
+    assert sorted(path.name for path in paths.WEIGHTS.iterdir()) == sorted(ids)
+    (paths.WEIGHTS / ids[0] / "model.safetensors").write_bytes(b"\0" * 9)
+    code, out, err = kdnb("export", ids[0], tmp_path / "model")
+    assert code == 0
+    assert "is not what was written" in err
+    assert "trained again" in out
+
+
+def test_a_student_on_ones_own_texts_goes_home_and_reads_new_ones(kdnb, tmp_path):
+    """From the file to a pipeline in a process that never imports kdnb."""
+    rows = [(f"{'bad' if i % 2 else 'good'} word{i % 7}", "no, thanks" if i % 2 else "<yes>") for i in range(60)]
+    data, new = tmp_path / "mine.csv", tmp_path / "new.csv"
+    for path, part in ((data, rows), (new, rows[:5])):
+        with open(path, "w", newline="") as file:
+            csv.writer(file).writerows([("review", "verdict"), *part])
+    words = ["compare", "--data", data, "--text", "review", "--label", "verdict", "--profile", "toy", "--seeds", "0"]
+    arms = last_json(kdnb(*words, "--arms", "ls_small", "--epochs", "1", "--json")[1])["arms"]
+    run_id = arms[0]["run_id"]
+    code, out, err = kdnb("export", run_id, tmp_path / "model")
+    assert (code, err) == (0, "")
+    assert "bit for bit" in out
+    assert "&lt;yes>" in (tmp_path / "model" / "README.md").read_text()
+    code = (
+        "import json, sys\nfrom transformers import pipeline\n"
+        f"classify = pipeline('text-classification', model={str(tmp_path / 'model')!r}, truncation=True, top_k=None)\n"
+        f"found = classify({[text for text, _ in rows[:5]]!r})\n"
+        "assert 'kdnb' not in sys.modules\nprint(json.dumps(found))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    pipelined = [{one["label"]: one["score"] for one in row} for row in json.loads(done.stdout.splitlines()[-1])]
+    code, out, err = kdnb("predict", tmp_path / "model", new, "--text", "review")
+    assert (code, err) == (0, "")
+    predicted = list(csv.DictReader(io.StringIO(out)))
+    assert [row["text"] for row in predicted] == [text for text, _ in rows[:5]]
+    for row, scores in zip(predicted, pipelined, strict=True):
+        p = {label: float(row[f"p({label})"]) for label in ("<yes>", "no, thanks")}
+        assert p == pytest.approx(scores, abs=1e-5)
+        assert row["prediction"] == max(p, key=p.get)
+        assert float(row["entropy"]) == pytest.approx(-sum(x * np.log(x) for x in p.values()), abs=1e-9)
+    code, out, _ = kdnb("predict", tmp_path / "model", new, "--text", "review", "--out", tmp_path / "new.jsonl")
+    assert code == 0
+    lines = [json.loads(line) for line in (tmp_path / "new.jsonl").read_text().splitlines()]
+    assert [line["posterior"]["<yes>"] for line in lines] == [float(row["p(<yes>)"]) for row in predicted]
+    data.write_text(data.read_text().replace("good word0", "fine word0", 1))
+    code, _, err = kdnb("export", run_id, tmp_path / "again")
+    assert code == 0, "its weights are kept by now"
+    for path in (paths.WEIGHTS / run_id).iterdir():
+        path.unlink()
+    code, _, err = kdnb("export", run_id, tmp_path / "third")
+    assert code == 2
+    assert "are not those that it was trained on" in err
+    assert not (tmp_path / "third").exists()
+
+
+def test_bad_input_is_one_line_and_leaves_nothing(kdnb, tmp_path):
+    run_id = last_json(kdnb("train", "rt", *TOY, "--json")[1])["run_id"]
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("")
+    (tmp_path / "new.csv").write_text("a,b\nx,\ny,z\n")
+    own_models.save(tmp_path / "encoder", "bert")
+    own_models.save(tmp_path / "finished", "bert", labels=("x", "y"))
+    before = sorted(tmp_path.rglob("*"))
+    for words, told in (
+        (["export", run_id, tmp_path / "full"], "expected a new or an empty folder"),
+        (["export", "rt-erm", tmp_path / "x"], "no run 'rt-erm'"),
+        (["predict", tmp_path / "nothing", tmp_path / "new.csv", "--text", "a"], "no such folder"),
+        (["predict", tmp_path / "full", tmp_path / "new.csv", "--text", "a"], "no config.json"),
+        (["predict", tmp_path / "encoder", tmp_path / "new.csv", "--text", "a"], "expected a finished classifier"),
+        (["predict", tmp_path / "finished", tmp_path / "new.csv"], "which column has the texts?"),
+        (["predict", tmp_path / "finished", tmp_path / "new.csv", "--text", "c"], "no column 'c'"),
+        (["predict", tmp_path / "finished", tmp_path / "new.csv", "--text", "b"], "the first is data row 1"),
+        (["predict", tmp_path / "finished", tmp_path / "new.csv", "--text", "a", "--out", "x.txt"], "ends in .csv or"),
+        (["predict", tmp_path / "finished", tmp_path / "new.csv", "--text", "a", "--max-length", "200"], "at most 64"),
+        (["export", run_id, tmp_path / "x", "--train-rows", "5"], "used another cut"),
+    ):
+        code, out, err = kdnb(*words)
+        assert code == 2, (words, out)
+        assert len(err.splitlines()) == 1
+        assert told in err, words
+    assert sorted(tmp_path.rglob("*")) == before
