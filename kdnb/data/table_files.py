@@ -367,7 +367,7 @@ class _Delimited:
         else:
             why = str(error)
         escapes = ' (it holds \\", a quote in CSV is doubled: "")' if '\\"' in self.text else ""
-        return f'{why}; quote texts that hold a quote, as in "said ""no""{escapes}'
+        return f'{why}; quote texts that hold a quote, as in "said ""no"""{escapes}'
 
     def _checked(self, records: Iterator[tuple[int, list[str]]]) -> list[list[str]]:
         """The records, of one width."""
