@@ -396,6 +396,6 @@ def _print_selection(rows: list[dict[str, Any]], metric: str) -> None:
         settings = [f"{row[name]:g}" for name in ("lr", "epochs", "alpha", "tau")]
         of = str(row["of"]) if row["stored"] == row["of"] else f"{row['stored']} of {row['of']}"
         table.add_row(row["task"], row["name"], str(row["seed"]), *settings, value, of, *test, matched)
-    show(table)
+    show(table, keys=3)
     if any(row["stored"] < row["of"] for row in rows):
         print("some candidates have no run yet: the selection may change when they have")

@@ -75,13 +75,14 @@ def whole(config: RunConfig) -> Run | None:
 
 def run_points(points: list[Point], data: "TaskData", say: Callable[[str], None] = print) -> dict[str, Run]:
     """All runs of a list: run_id -> Run, in its order. A line per run, a bar over the steps on a terminal."""
-    done = {}
-    for group in trainings(points):
+    done, groups = {}, trainings(points)
+    total = sum(map(len, groups))
+    for group in groups:
         with Bar(f"{group[0].title} seed {group[0].config.seed}") as bar:
             runs = ensure_all([point.config for point in group], data, bar.step)
         for point, (run, trained) in zip(group, runs.values(), strict=True):
             done[run.run_id] = run
-            say(f"[{len(done)}/{len(points)}] {run_line(point, run, trained)}")
+            say(f"[{len(done)}/{total}] {run_line(point, run, trained)}")
     return {point.config.run_id(): done[point.config.run_id()] for point in points}
 
 

@@ -50,6 +50,7 @@ def run_points(
     if workers == 1:
         return obtain.run_points(points, data, say)
     left, done = trainings(points), {}
+    total = sum(map(len, left))
     running: dict[Future, list[Point]] = {}
     spawn = multiprocessing.get_context("spawn")
     threads = max(1, cores() // workers)
@@ -63,7 +64,7 @@ def run_points(
                     trained = future.result()
                     for point in running.pop(future):
                         run = done[point.config.run_id()] = store.load(point.config.run_id())
-                        say(f"[{len(done)}/{len(points)}] {obtain.run_line(point, run, run.run_id in trained)}")
+                        say(f"[{len(done)}/{total}] {obtain.run_line(point, run, run.run_id in trained)}")
         except BrokenProcessPool:
             raise WorkerDied("a worker died, often for lack of memory; start again with fewer --workers") from None
         finally:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kdnb import plain
 from kdnb.catalog import SOURCES, model_of
 from kdnb.core.batches import Inputs
 from kdnb.core.config import RunConfig
@@ -126,6 +127,7 @@ def _pretrained(name: str) -> tuple[nn.Module, nn.Linear]:
     """Encoder and dense layer as the checkpoint has them; callers copy before they train."""
     from transformers import AutoConfig, AutoModel, BertConfig, BertModel
 
+    plain.no_bars("transformers")
     source = SOURCES[name]
     if source.kind == "tiny":
         config = BertConfig(

@@ -199,7 +199,7 @@ def stages(  # noqa: PLR0913 - the fields of a Sweep, which notebooks and tests 
     """
     part, selected, made = checked(only or {}), teachers or {}, Stages()
     grid_cells = cells(grid, task, profile, tuple(arms))
-    for seed in tuple(seeds) or seeds_of(grid, profile):
+    for seed in dict.fromkeys(tuple(seeds) or seeds_of(grid, profile)):
         fixed = {"task": task, "profile": profile, "data": data, "seed": seed}
         fixed["schedule"] = schedule or grid_named(grid).schedule
         fields_of = {cell: _fields(cell, fixed) for cell in grid_cells}
