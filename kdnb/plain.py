@@ -33,6 +33,16 @@ def reconfigure(stream: Any) -> None:
         stream.reconfigure(errors=_HANDLER)
 
 
+def version_of(package: str) -> str:
+    """The version of an installed package, "not installed" for another."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
 def no_bars(library: str) -> None:
     """Turn off the bars of a library that loads or fetches, a key of BARS, where nobody watches: call it before."""
     if not sys.stderr.isatty():

@@ -30,6 +30,7 @@ from kdnb.studies import registry
 
 PROFILES_OWN = "the profile's"
 MORE_ARMS = f"also {', '.join(BY_NAME)}"
+_HEAVY = ("torch", "transformers", "datasets", "safetensors", "tokenizers")  # what reading runs does without
 _OPTIMIZER = ("optimizer", "momentum", "weight_decay", "augment")
 TRAIN_OPTIONS = [
     *(setting_option(name) for name in all_settings() if name != "teacher_run"),
@@ -235,6 +236,9 @@ def run_command() -> None:
             sys.exit(2)
         if usage:
             _fail(usage())
+        if getattr(error, "name", "") in _HEAVY and isinstance(error, ModuleNotFoundError):
+            needed = f"training needs `pip install {error.name}`"
+            _fail(f"{error.name} is not installed here: stored runs can be read, {needed}")
         if os.environ.get("KDNB_DEBUG") or not isinstance(error, KdnbError | ValueError | OSError):
             raise
         _fail(str(error), getattr(error, "exit_code", 2))

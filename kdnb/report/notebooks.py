@@ -72,7 +72,8 @@ def run_notebook(path: Path, output: Path, parameters: dict, timeout: int = TIME
     started = time.perf_counter()
     facts = {}
     with tempfile.TemporaryDirectory(prefix="kdnb-") as scratch:
-        executed = Path(scratch, output.name)
+        executed = Path(scratch, "executed.ipynb")
+        sockets = {"transport": "ipc", "ip": str(Path(scratch, "kernel"))}  # files in no other place: ports clash
         try:
             papermill.execute_notebook(
                 str(path),
@@ -86,7 +87,7 @@ def run_notebook(path: Path, output: Path, parameters: dict, timeout: int = TIME
                 cwd=str(paths.NOTEBOOKS),
                 stdout_file=_Progress(),
                 shutdown_kernel="immediate",
-                config=Config(KernelManager={"transport": "ipc"}),  # files for sockets: ports clash
+                config=Config(KernelManager=sockets),
                 kernel_manager_class=_own_python(),
                 request_save_on_cell_execute=False,
             )
@@ -128,7 +129,7 @@ def signature(path: Path, parameters: dict) -> str:
     """Hash of everything an executed notebook depends on: its source, kdnb's code, parameters, the stored runs."""
     digest = hashlib.sha256(path.read_bytes())
     for source in sorted((paths.ROOT / "kdnb").rglob("*")):
-        if source.suffix in (".py", ".json", ".html"):
+        if source.suffix in (".py", ".json", ".html") and paths.SHIPPED not in source.parents:
             digest.update(source.read_bytes())
     digest.update(json.dumps(parameters, sort_keys=True).encode())
     own = f"{slug(parameters['task'])}-" if path.stem.startswith("2") and "task" in parameters else ""  # 20s: one task

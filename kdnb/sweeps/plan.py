@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from kdnb.core.config import RunConfig
 from kdnb.experiment.arms import arm_config
 from kdnb.experiment.points import Point
 from kdnb.experiment.workers import cores
+from kdnb.plain import version_of
 from kdnb.sweeps.grids import Stages
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def machine() -> dict:
         "processor": model.group(1) if model else platform.machine(),
         "cores": cores(),
         "gpus": len(list(Path("/proc/driver/nvidia/gpus").glob("*"))),
-        "torch": version("torch"),
+        "torch": version_of("torch"),
         **{name: os.environ.get(name, "") for name in settings},
     }
 
