@@ -103,7 +103,11 @@ def _given(**values: Any) -> dict[str, Any]:
 @add_options(TRAIN_OPTIONS, _given, first=False)
 def train(
     changes: dict[str, Any],
-    task: TaskName,
+    context: typer.Context,
+    task: TaskName = "",
+    config: Annotated[
+        str, typer.Option(help="config.json of a run, or its folder: the same run, but for options of its settings.")
+    ] = "",
     method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "erm",
     student: Annotated[str, typer.Option(help="large or small, as the profile has them, or a model.")] = "small",
     teacher: Annotated[str, typer.Option(help="kd: large or small or a model (ERM, same seed), or a run_id.")] = "",
@@ -118,6 +122,12 @@ def train(
     from kdnb.cli.train import Training
     from kdnb.cli.train import train as run_training
 
+    if config:
+        from kdnb.cli import again
+
+        given = [name for name in context.params if context.get_parameter_source(name).name == "COMMANDLINE"]
+        finish(as_json, again.train(config, changes, given, train_rows))
+        return
     asked = Training(
         task=task,
         method=method,
