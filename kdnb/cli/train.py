@@ -8,7 +8,7 @@ from kdnb.analysis import statistics
 from kdnb.catalog import PROFILES, SOURCES, model_of
 from kdnb.cli.options import show
 from kdnb.cli.teachers import Written, written
-from kdnb.core import store
+from kdnb.core import metrics, store
 from kdnb.core.config import SIZES
 from kdnb.core.methods import METHODS, Method, all_settings
 from kdnb.core.store import Run
@@ -240,6 +240,7 @@ def facts(run: Run, arm: str = "") -> dict[str, Any]:
         "tau": config.tau,
         "entropy": test["entropy"],
         "accuracy": test["accuracy"],
+        "degenerate": metrics.is_degenerate(run.logits["test"], run.labels["test"]),
         "run_id": run.run_id,
     }
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from kdnb import paths
-from kdnb.core import store
+from kdnb.core import metrics, store
 from kdnb.core.config import RunConfig
 from kdnb.core.store import Run
 from kdnb.errors import DamagedRun
@@ -93,6 +93,11 @@ def run_line(point: Point, run: Run, trained: bool) -> str:
         f"{point.title:<16} seed {point.config.seed}  "
         f"entropy {test['entropy']:.3f} nats  accuracy {100 * test['accuracy']:.1f} %  "
         + (f"trained in {seconds:.0f} s" if trained else "loaded")
+        + (
+            "; degenerate: it has learnt nothing"
+            if metrics.is_degenerate(run.logits["test"], run.labels["test"])
+            else ""
+        )
     )
 
 
