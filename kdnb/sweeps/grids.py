@@ -65,7 +65,11 @@ def register(name: str, grid: Grid) -> None:
 
 
 def grid_named(name: str) -> Grid:
-    """The grid of a name; ValueError with the nearest name otherwise."""
+    """The grid of a name, one that a sweep has kept from a file among them; ValueError with the nearest otherwise."""
+    if name not in GRIDS:
+        from kdnb.sweeps import grid_files  # which makes Grids
+
+        grid_files.restore(name)
     if name not in GRIDS:
         hint = nearest(name, GRIDS) if GRIDS else ": no grid is registered, call kdnb.studies.registry.grids() first"
         raise ValueError(f"unknown grid {name!r}{hint}")
