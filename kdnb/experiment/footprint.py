@@ -84,9 +84,10 @@ def rows(
         data: their splits, to measure what is not stored; without them such students are left out.
         arms: run_id -> arm, where that is not read off the run, as `tables.tidy`.
     """
-    runs = list(runs)
-    found = []
-    spread = tables.spread(tables.tidy(runs, arms), "accuracy") if runs else ()
+    runs, found = list(runs), []
+    if not runs:
+        return []
+    spread = tables.spread(tables.tidy(runs, arms), "accuracy")
     for student in dict.fromkeys(run.config.student for run in runs):
         of_student = [run for run in runs if run.config.student == student]
         size = of(of_student[0].config, data) if data else stored(of_student[0].config)
