@@ -19,6 +19,10 @@ class DamagedRun(KdnbError, ValueError):
     """A stored run is not what was written."""
 
 
+class Diverged(KdnbError, ValueError):
+    """A training ended with logits that are no numbers; nothing of it is stored."""
+
+
 class OldRun(KdnbError, ValueError):
     """A stored run was written by an earlier version and has to be converted; the message says how."""
 

@@ -8,18 +8,22 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+SHIPPED = ROOT / "kdnb" / "shipped"  # what a wheel brings of the repository: notebooks and committed runs
+INSTALLED = SHIPPED.is_dir()  # by a wheel: the code lies where nothing may be written
+_OURS = SHIPPED if INSTALLED else ROOT
+_USERS = Path("~", "kdnb").expanduser() if INSTALLED else ROOT
 
 
-def _folder(variable: str, default: str) -> Path:
-    """The folder named by an environment variable, else one under the repository root."""
-    return Path(os.environ.get(variable) or ROOT / default).expanduser().resolve()
+def _folder(variable: str, default: Path) -> Path:
+    """The folder named by an environment variable, else the default."""
+    return Path(os.environ.get(variable) or default).expanduser().resolve()
 
 
-DATA_CACHE = _folder("KDNB_DATA_CACHE", "data_cache")
-OUTPUTS = _folder("KDNB_OUTPUTS", "outputs")
-NOTEBOOKS = ROOT / "notebooks"
+DATA_CACHE = _folder("KDNB_DATA_CACHE", _USERS / "data_cache")
+OUTPUTS = _folder("KDNB_OUTPUTS", _USERS / "outputs")
+NOTEBOOKS = _OURS / "notebooks"
 RUNS = OUTPUTS / "runs"
-REFERENCE = _folder("KDNB_REFERENCE", "outputs/reference/runs")  # committed runs, read only
+REFERENCE = _folder("KDNB_REFERENCE", _OURS / "outputs" / "reference" / "runs")  # committed runs, read only
 SIMULATIONS = OUTPUTS / "simulations"  # effects of what is drawn anew: toys, small networks
 SIMULATIONS_REFERENCE = REFERENCE.parent / "simulations"  # committed ones, read only
 DAMAGED = OUTPUTS / "damaged"

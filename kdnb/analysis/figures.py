@@ -4,7 +4,6 @@ import base64
 import io
 import platform
 import re
-from importlib.metadata import version
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,9 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from kdnb import files, paths
+from kdnb import __version__, files, paths
 from kdnb.analysis import table_html
 from kdnb.experiment.arms import ALL, ARMS
+from kdnb.plain import version_of
 
 METHOD_COLORS = {
     "ERM": "#0173B2",
@@ -40,7 +40,8 @@ def start(profile: str) -> None:
     """First line of every notebook: theme, tables, and one line with versions, profile and where runs lie."""
     theme()
     table_html.escape_in_cells()
-    packages = " · ".join(f"{name} {version(name)}" for name in ("kdnb", "torch", "transformers", "pandas"))
+    named = {"kdnb": __version__, **{name: version_of(name) for name in ("torch", "transformers", "pandas")}}
+    packages = " · ".join(f"{name} {told}" for name, told in named.items())
     print(f"{packages} · Python {platform.python_version()} · profile {profile} · runs in {paths.RUNS}")
 
 

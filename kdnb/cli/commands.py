@@ -34,6 +34,7 @@ from kdnb.studies import registry
 
 PROFILES_OWN = "the profile's"
 MORE_ARMS = f"also {', '.join(BY_NAME)}"
+_HEAVY = ("torch", "transformers", "datasets", "safetensors", "tokenizers")  # what reading runs does without
 _OPTIMIZER = ("optimizer", "momentum", "weight_decay", "augment")
 TRAIN_OPTIONS = [
     *(setting_option(name) for name in all_settings() if name != "teacher_run"),
@@ -107,7 +108,11 @@ def _given(**values: Any) -> dict[str, Any]:
 @add_options(TRAIN_OPTIONS, _given, first=False)
 def train(
     changes: dict[str, Any],
-    task: TaskName,
+    context: typer.Context,
+    task: TaskName = "",
+    config: Annotated[
+        str, typer.Option(help="config.json of a run, or its folder: the same run, but for options of its settings.")
+    ] = "",
     method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "erm",
     student: Annotated[str, typer.Option(help=f"large or small, as the profile has them, or {ANY_MODEL}.")] = "small",
     teacher: Annotated[
@@ -131,6 +136,12 @@ def train(
     from kdnb.cli.train import Rows, Training
     from kdnb.cli.train import train as run_training
 
+    if config:
+        from kdnb.cli import again
+
+        given = [name for name in context.params if context.get_parameter_source(name).name == "COMMANDLINE"]
+        finish(as_json, again.train(config, changes, given, train_rows))
+        return
     asked = Training(
         task=task,
         method=method,
@@ -270,6 +281,9 @@ def run_command() -> None:
             sys.exit(2)
         if usage:
             _fail(usage())
+        if getattr(error, "name", "") in _HEAVY and isinstance(error, ModuleNotFoundError):
+            needed = f"training needs `pip install {error.name}`"
+            _fail(f"{error.name} is not installed here: stored runs can be read, {needed}")
         if os.environ.get("KDNB_DEBUG") or not isinstance(error, KdnbError | ValueError | OSError):
             raise
         _fail(str(error), getattr(error, "exit_code", 2))

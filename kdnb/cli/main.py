@@ -1,5 +1,6 @@
 """The command `kdnb`: its overview at once, everything else by `kdnb.cli.commands`, which takes its time to import."""
 
+import os
 import sys
 
 ABOUT = "Is knowledge distillation just label smoothing? Train, compare, read. Entropies are in nats."
@@ -43,8 +44,23 @@ def overview() -> str:
     )
 
 
+def plainly() -> None:
+    """Have what is printed come out whatever the streams can hold, and nothing drawn over and over into a log.
+
+    A character that a stream's encoding lacks is written as a plain one. Where nobody watches, bars of other
+    libraries are off, here and in the processes that are started: tqdm reads its variable when it is imported.
+    """
+    from kdnb import plain
+
+    for stream in (sys.stdout, sys.stderr):
+        plain.reconfigure(stream)
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")
+
+
 def main() -> None:
     """Entry point."""
+    plainly()
     words = sys.argv[1:]
     if words in ([], ["--help"]):
         print(overview())

@@ -5,17 +5,19 @@ import inspect
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kdnb import plain
 from kdnb.catalog import PROFILES, TASKS
 from kdnb.core.config import declared
 from kdnb.core.methods import METHODS, setting_of
 from kdnb.studies import registry
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 registry.methods()  # options and help texts name every study's methods
@@ -50,11 +52,56 @@ def finish(as_json: bool, result: dict[str, Any]) -> None:
         print(json.dumps(result))
 
 
-def show(table: "Table") -> None:
-    """Print a table; as wide as it likes where it is read by a program."""
+def show(table: "Table", keys: int = 1) -> None:
+    """Print a table, numbers and words whole; as wide as it likes where it is read by a program.
+
+    On a terminal that is too narrow for it, its columns are shown in several tables, one below the other.
+
+    Args:
+        table: what is shown.
+        keys: how many of its first columns say what a row is; they are repeated in each part.
+    """
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else 250).print(table)
+    encoding = getattr(sys.stdout, "encoding", "") or "utf-8"
+
+    class Plain(Console):
+        """A console whose cells have only what the stream can hold, before their widths are measured."""
+
+        def render_str(self, text: str, **options: Any) -> Any:
+            return super().render_str(plain.text(text, encoding), **options)
+
+    console = Plain(width=None if sys.stdout.isatty() else 250)
+    for part in _parts(table, console, keys):
+        console.print(part)
+
+
+def _parts(table: "Table", console: "Console", keys: int) -> "Iterator[Table]":
+    """A table in as many parts as it takes for each to fit the console with no word cut."""
+    from rich.measure import measure_renderables
+    from rich.table import Table
+
+    widths = {}  # of each column: its longest word, its longest line, with the blanks and the line around it
+    for column in table.columns:
+        span = measure_renderables(console, console.options, [column.header, *column.cells])
+        widths[id(column)] = span.minimum + 3, span.maximum + 3
+    groups: list[list] = [[]]
+    for column in table.columns:
+        group = groups[-1]
+        if len(group) > keys and sum(widths[id(one)][0] for one in [*group, column]) >= console.width:
+            groups.append(table.columns[:keys])
+        groups[-1] = [*groups[-1], column]
+    for group in groups:
+        part = Table(show_header=table.show_header, box=table.box)
+        left = console.width - 1 - sum(widths[id(column)][0] for column in group)
+        for column in group:
+            least, most = widths[id(column)]
+            more = max(0, min(left, most - least))
+            left -= more
+            part.add_column(column.header, justify=column.justify, width=least + more - 3)
+        for cells in zip(*(column.cells for column in group), strict=True):
+            part.add_row(*cells)
+        yield part
 
 
 def words(text: str) -> list[str]:
@@ -63,9 +110,9 @@ def words(text: str) -> list[str]:
 
 
 def integers(name: str, text: str) -> list[int]:
-    """The integers of a comma-separated list, an option's value; ValueError, with its name, otherwise."""
+    """The integers of a comma-separated list, an option's value, each once; ValueError, with its name, otherwise."""
     try:
-        return [int(word) for word in words(text)]
+        return list(dict.fromkeys(int(word) for word in words(text)))
     except ValueError:
         raise ValueError(f"{name} must be comma-separated integers, got {text!r}") from None
 

@@ -3,6 +3,7 @@
 import inspect
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ from kdnb.core.config import SCHEDULES, RunConfig, axes, flat
 from kdnb.errors import HubUnreachable, MissingAsset, Unfinished, nearest
 from kdnb.experiment.arms import ARMS
 from kdnb.studies import registry
+from kdnb.sweeps import grid_files
 from kdnb.sweeps.grids import grid_named, seeds_of
 from kdnb.sweeps.only import known_fields, parse, spelled
 
@@ -27,7 +29,10 @@ UNKNOWN = "unknown"  # the data's name in points that are only counted
 
 
 def grid_options(
-    grid: Annotated[str, typer.Argument(help=f"One of {', '.join(registry.grids())}.", show_default=False)] = "",
+    grid: Annotated[
+        str,
+        typer.Argument(help=f"One of {', '.join(registry.grids())}; or a .toml or .json file.", show_default=False),
+    ] = "",
     hparams: Annotated[
         str, typer.Option(help="published (the points of Table 7) or published12, instead of a grid.")
     ] = "",
@@ -57,6 +62,8 @@ def grid_options(
         grid = published[hparams]
     if not grid:
         raise ValueError("name a grid, or give --hparams published")
+    if grid.endswith(grid_files.SUFFIXES):
+        grid = grid_files.named(Path(grid))
     if profile not in PROFILES:
         raise ValueError(f"unknown profile {profile!r}{nearest(profile, PROFILES)}")
     tasks = tuple(words(task)) or PROFILES[profile].tasks
@@ -396,6 +403,6 @@ def _print_selection(rows: list[dict[str, Any]], metric: str) -> None:
         settings = [f"{row[name]:g}" for name in ("lr", "epochs", "alpha", "tau")]
         of = str(row["of"]) if row["stored"] == row["of"] else f"{row['stored']} of {row['of']}"
         table.add_row(row["task"], row["name"], str(row["seed"]), *settings, value, of, *test, matched)
-    show(table)
+    show(table, keys=3)
     if any(row["stored"] < row["of"] for row in rows):
         print("some candidates have no run yet: the selection may change when they have")

@@ -9,15 +9,15 @@ from kdnb.catalog import AS_IT_IS, PROFILES, SOURCES, model_behind, model_of
 from kdnb.cli import origins, telling
 from kdnb.cli.options import show
 from kdnb.cli.teachers import Written, written
-from kdnb.core import store
+from kdnb.core import metrics, store
 from kdnb.core.config import SIZES
 from kdnb.core.methods import METHODS, Method, all_settings
 from kdnb.core.store import Run
 from kdnb.data import checkpoints
 from kdnb.data.own import OwnData
 from kdnb.data.splits import AS_PROFILE, Rows, TaskData, load
-from kdnb.errors import nearest
-from kdnb.experiment import obtain, tables, teachers, weights
+from kdnb.errors import KdnbError, nearest
+from kdnb.experiment import footprint, obtain, tables, teachers, weights
 from kdnb.experiment.arms import ALL, ARMS, WRITTEN, arm_config
 from kdnb.experiment.points import Point, compare_points, with_teachers
 from kdnb.experiment.workers import run_points
@@ -230,8 +230,10 @@ def compare(asked: Comparison) -> dict[str, Any]:
     of_arm = {point.config.run_id(): point.arm for point in points}
     _print_table(tables.tidy(list(runs.values()), of_arm))
     rows = {split: len(part) for split, part in data.splits.items()}
+    sizes = show_sizes(list(runs.values()), data, of_arm)
     result: dict[str, Any] = {"task": data.task.name, "profile": asked.profile, "rows": rows}
     result["arms"] = [facts(run, of_arm[run_id]) for run_id, run in runs.items()]
+    result["models"] = sizes
     if data.task.source == "own":
         from kdnb.report import own
 
@@ -239,6 +241,30 @@ def compare(asked: Comparison) -> dict[str, Any]:
         print(f"report: {path}")
         result["report"] = str(path)
     return result
+
+
+def show_sizes(runs: list[Run], data: TaskData, arms: dict[str, str]) -> list[dict[str, Any]]:
+    """Print how large and how fast each student is, its teacher among them, beside its accuracy; the same as data.
+
+    Args:
+        runs: of one comparison.
+        data: their splits.
+        arms: run_id -> arm, as the comparison has them.
+    """
+    from rich.table import Table
+
+    try:
+        rows = footprint.rows(runs, data, arms)
+    except (KdnbError, OSError, ImportError) as error:  # runs that are stored can be compared without their models
+        print(f"sizes and times are left out: {' '.join(str(error).split())}")
+        return []
+    told = [footprint.told(row) for row in rows]
+    table = Table(*told[0])
+    for row in told:
+        table.add_row(*row.values())
+    show(table)
+    print(f"ms per example: logits of up to {footprint.ROWS} test examples, {rows[0]['device']}")
+    return rows
 
 
 def _with_table(asked: Comparison, table: Written) -> tuple[tuple[str, ...], dict[str, dict[str, Any]]]:
@@ -292,6 +318,7 @@ def facts(run: Run, arm: str = "") -> dict[str, Any]:
         "tau": config.tau,
         "entropy": test["entropy"],
         "accuracy": test["accuracy"],
+        "degenerate": metrics.is_degenerate(run.logits["test"], run.labels["test"]),
         "run_id": run.run_id,
     }
 

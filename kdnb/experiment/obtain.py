@@ -8,7 +8,7 @@ from filelock import FileLock
 
 from kdnb import paths
 from kdnb.catalog import model_behind, source_of
-from kdnb.core import store
+from kdnb.core import metrics, store
 from kdnb.core.config import RunConfig
 from kdnb.core.store import Run
 from kdnb.errors import DamagedRun
@@ -98,13 +98,14 @@ def run_points(
         say: hears a line per run.
         keep: whether weights are kept, see `kdnb.experiment.weights`.
     """
-    done = {}
-    for group in trainings(points):
+    done, groups = {}, trainings(points)
+    total = sum(map(len, groups))
+    for group in groups:
         with Bar(f"{group[0].title} seed {group[0].config.seed}") as bar:
             runs = ensure_all([point.config for point in group], data, bar.step, keep)
         for point, (run, trained) in zip(group, runs.values(), strict=True):
             done[run.run_id] = run
-            say(f"[{len(done)}/{len(points)}] {run_line(point, run, trained)}")
+            say(f"[{len(done)}/{total}] {run_line(point, run, trained)}")
     return {point.config.run_id(): done[point.config.run_id()] for point in points}
 
 
@@ -115,6 +116,11 @@ def run_line(point: Point, run: Run, trained: bool) -> str:
         f"{point.title:<16} seed {point.config.seed}  "
         f"entropy {test['entropy']:.3f} nats  accuracy {100 * test['accuracy']:.1f} %  "
         + (f"trained in {seconds:.0f} s" if trained else "loaded")
+        + (
+            "; degenerate: it has learnt nothing"
+            if metrics.is_degenerate(run.logits["test"], run.labels["test"])
+            else ""
+        )
     )
 
 

@@ -44,7 +44,7 @@ def compare_points(  # noqa: PLR0913 - a comparison and what it changes
         task: a key of TASKS.
         profile: a key of PROFILES.
         data: the splits' fingerprint.
-        seeds: of initialisation and order.
+        seeds: of initialisation and order; one that is repeated is taken once.
         arms: keys of ALL; their teachers are added.
         changes: RunConfig fields for all arms.
         arm_changes: arm -> fields, on top.
@@ -53,7 +53,7 @@ def compare_points(  # noqa: PLR0913 - a comparison and what it changes
     """
     wanted = with_teachers(arms)
     points = []
-    for seed in seeds:
+    for seed in dict.fromkeys(seeds):
         of_arm: dict[str, RunConfig] = {}
         for arm in wanted:
             teacher = of_arm[ALL[arm].teacher].run_id() if ALL[arm].teacher else ""
@@ -84,8 +84,8 @@ def with_teachers(arms: Iterable[str]) -> list[str]:
 
 
 def trainings(points: Iterable[Point]) -> list[list[Point]]:
-    """The points grouped by the training that gives them, each group where its first point stands."""
+    """The points grouped by the training that gives them, each group where its first point stands, each run once."""
     groups: dict[str, list[Point]] = {}
-    for point in points:
+    for point in {point.config.run_id(): point for point in points}.values():
         groups.setdefault(point.config.training(), []).append(point)
     return list(groups.values())

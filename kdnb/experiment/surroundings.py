@@ -43,9 +43,15 @@ def _peak_memory() -> int:
 @functools.cache
 def _software() -> dict:
     versions = {"python": sys.version.split()[0], **{p: version(p) for p in ("torch", "transformers", "numpy")}}
+    return {"versions": {**versions, "kdnb": __version__}, "revision": _revision()}
+
+
+def _revision() -> str:
+    """Of the code, as git calls it; of a wheel, its version: a repository around that is another project's."""
+    if paths.INSTALLED:
+        return f"wheel {__version__}"
     git = ["git", "-C", str(paths.ROOT), "describe", "--always", "--dirty", "--exclude=*"]
     try:
-        revision = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        revision = "unknown"
-    return {"versions": {**versions, "kdnb": __version__}, "revision": revision}
+        return "unknown"

@@ -21,6 +21,7 @@ from kdnb.core.predict import predict
 from kdnb.core.store import Run
 from kdnb.data.pixels import Pixels, augmented
 from kdnb.data.splits import TaskData
+from kdnb.errors import Diverged
 from kdnb.experiment import teachers
 from kdnb.experiment.surroundings import surroundings
 from kdnb.experiment.teachers import Teacher
@@ -137,6 +138,11 @@ def _read_off(
     config: RunConfig, data: TaskData, teacher: Teacher | None, logits: dict[str, np.ndarray], history: list[Sample]
 ) -> Run:
     """The run of a finished training: its logits with their metrics; the cost is still to come."""
+    if not all(np.isfinite(part).all() for part in logits.values()):
+        raise Diverged(
+            f"{config.prefix()} diverged: its logits are no numbers after {config.epochs} epochs with learning rate "
+            f"{config.lr:g}, alpha {config.alpha:g}, tau {config.tau:g}; nothing is stored"
+        )
     labels = {split: data.splits[split].labels for split in SPLITS}
     values: dict[str, Any] = {split: teachers.summary(logits[split], labels[split], teacher, split) for split in SPLITS}
     return Run(config, logits, labels, values, history)

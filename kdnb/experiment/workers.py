@@ -2,9 +2,12 @@
 
 import multiprocessing
 import os
+import platform
+import re
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdnb.core import store
@@ -13,6 +16,7 @@ from kdnb.core.store import Run
 from kdnb.errors import WorkerDied
 from kdnb.experiment import obtain
 from kdnb.experiment.points import Point, trainings
+from kdnb.plain import version_of
 
 if TYPE_CHECKING:
     from kdnb.data.splits import TaskData
@@ -26,6 +30,20 @@ def cores() -> int:
 
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(allowed, psutil.cpu_count(logical=False) or allowed)
+
+
+def machine() -> dict:
+    """What a measurement depends on, told without importing torch."""
+    info = Path("/proc/cpuinfo")
+    model = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
+    settings = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+    return {
+        "processor": model.group(1) if model else platform.machine(),
+        "cores": cores(),
+        "gpus": len(list(Path("/proc/driver/nvidia/gpus").glob("*"))),
+        "torch": version_of("torch"),
+        **{name: os.environ.get(name, "") for name in settings},
+    }
 
 
 def run_points(
@@ -51,6 +69,7 @@ def run_points(
     if workers == 1:
         return obtain.run_points(points, data, say, keep)
     left, done = trainings(points), {}
+    total = sum(map(len, left))
     running: dict[Future, list[Point]] = {}
     spawn = multiprocessing.get_context("spawn")
     threads = max(1, cores() // workers)
@@ -66,7 +85,7 @@ def run_points(
                     trained = future.result()
                     for point in running.pop(future):
                         run = done[point.config.run_id()] = store.load(point.config.run_id())
-                        say(f"[{len(done)}/{len(points)}] {obtain.run_line(point, run, run.run_id in trained)}")
+                        say(f"[{len(done)}/{total}] {obtain.run_line(point, run, run.run_id in trained)}")
         except BrokenProcessPool:
             raise WorkerDied("a worker died, often for lack of memory; start again with fewer --workers") from None
         finally:

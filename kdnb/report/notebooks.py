@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kdnb import files, paths
-from kdnb.catalog import PROFILES, check_name
+from kdnb.catalog import PROFILES
 from kdnb.core import store
 from kdnb.core.config import slug
 from kdnb.errors import NotebookFailed, nearest
+from kdnb.report import parameters as parameters_of
 from kdnb.studies import registry
 
 TIMEOUT = 3600  # seconds that one cell may take before its kernel is ended
@@ -33,9 +34,8 @@ class Step:
 
     @property
     def output(self) -> Path:
-        """outputs/executed/<notebook>__<parameters>.ipynb."""
-        words = "-".join(re.sub(r"[^A-Za-z0-9.]+", "", str(v)) for v in self.parameters.values()) or "default"
-        return paths.inside(paths.EXECUTED, f"{self.notebook}__{words}.ipynb")
+        """outputs/executed/<notebook>__<parameters>.ipynb, of these parameters alone."""
+        return paths.inside(paths.EXECUTED, f"{self.notebook}__{parameters_of.label(self.parameters)}.ipynb")
 
 
 def study_steps(profile: str) -> list[Step]:
@@ -52,22 +52,6 @@ def notebook_path(name: str) -> Path:
     return known[stem]
 
 
-def check_parameters(path: Path, parameters: dict) -> None:
-    """Raise ValueError for a name the parameters cell does not have, no plain literal, no task or no profile."""
-    import papermill
-
-    known = list(papermill.inspect_notebook(str(path)))
-    for name, value in parameters.items():
-        if name not in known:
-            raise ValueError(f"{path.stem}: unknown parameter {name!r}{nearest(str(name), known)}")
-        if not isinstance(value, str | int | float | bool | list | None):
-            raise ValueError(f"{path.stem}: parameter {name} must be a plain value, got {type(value).__name__}")
-        if name in ("task", "dark_task"):
-            check_name(str(value))
-        if name in ("profile", "stored") and str(value) not in PROFILES:
-            raise ValueError(f"{path.stem}: unknown profile {value!r}{nearest(str(value), PROFILES)}")
-
-
 def run_notebook(path: Path, output: Path, parameters: dict, timeout: int = TIMEOUT) -> Path:
     """Execute one notebook in a fresh kernel and write the executed copy.
 
@@ -77,18 +61,19 @@ def run_notebook(path: Path, output: Path, parameters: dict, timeout: int = TIME
         parameters: names of its parameters cell -> plain values.
         timeout: seconds per cell.
     Raises:
-        ValueError: an unknown parameter.
+        ValueError: an unknown parameter, or a value of another type than the parameters cell declares.
         NotebookFailed: a cell failed or ran out of time.
     """
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from traitlets.config import Config
 
-    check_parameters(path, parameters)
+    parameters_of.check(path, parameters)
     started = time.perf_counter()
     facts = {}
     with tempfile.TemporaryDirectory(prefix="kdnb-") as scratch:
-        executed = Path(scratch, output.name)
+        executed = Path(scratch, "executed.ipynb")
+        sockets = {"transport": "ipc", "ip": str(Path(scratch, "kernel"))}  # files in no other place: ports clash
         try:
             papermill.execute_notebook(
                 str(path),
@@ -102,7 +87,8 @@ def run_notebook(path: Path, output: Path, parameters: dict, timeout: int = TIME
                 cwd=str(paths.NOTEBOOKS),
                 stdout_file=_Progress(),
                 shutdown_kernel="immediate",
-                config=Config(KernelManager={"transport": "ipc"}),  # files for sockets: ports clash
+                config=Config(KernelManager=sockets),
+                kernel_manager_class=_own_python(),
                 request_save_on_cell_execute=False,
             )
             facts = {"seconds": round(time.perf_counter() - started, 1), "signature": signature(path, parameters)}
@@ -143,7 +129,7 @@ def signature(path: Path, parameters: dict) -> str:
     """Hash of everything an executed notebook depends on: its source, kdnb's code, parameters, the stored runs."""
     digest = hashlib.sha256(path.read_bytes())
     for source in sorted((paths.ROOT / "kdnb").rglob("*")):
-        if source.suffix in (".py", ".json", ".html"):
+        if source.suffix in (".py", ".json", ".html") and paths.SHIPPED not in source.parents:
             digest.update(source.read_bytes())
     digest.update(json.dumps(parameters, sort_keys=True).encode())
     own = f"{slug(parameters['task'])}-" if path.stem.startswith("2") and "task" in parameters else ""  # 20s: one task
@@ -151,6 +137,23 @@ def signature(path: Path, parameters: dict) -> str:
         for run in sorted(folder.glob(f"{own}*/metrics.json")):
             digest.update(f"{run.parent.name} {run.stat().st_mtime_ns}".encode())
     return digest.hexdigest()
+
+
+def _own_python() -> type:
+    """A kernel manager whose kernel is the Python that runs kdnb, whatever specs the user's folders hold.
+
+    A spec "python3" that an environment since removed has left there would be taken first.
+    """
+    from ipykernel.kernelspec import RESOURCES, get_kernel_dict
+    from jupyter_client import AsyncKernelManager
+    from jupyter_client.kernelspec import KernelSpec
+
+    class OwnPython(AsyncKernelManager):
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            return KernelSpec(resource_dir=RESOURCES, **get_kernel_dict())
+
+    return OwnPython
 
 
 class _Progress:
@@ -204,17 +207,9 @@ def study(profile: str) -> dict:
 
 
 def run(notebook: str, parameters: list[str]) -> dict:
-    """One notebook with name=value parameters; values are JSON where they read as JSON, else text."""
-    given = {}
-    for parameter in parameters:
-        name, equals, value = parameter.partition("=")
-        if not equals:
-            raise ValueError(f"parameter {parameter!r} must be name=value")
-        try:
-            given[name] = json.loads(value)
-        except json.JSONDecodeError:
-            given[name] = value
+    """One notebook with name=value parameters, read by the types of its parameters cell."""
     path = notebook_path(notebook)
+    given = parameters_of.given(path, parameters)
     output = run_notebook(path, Step(path.stem, given).output, given)
     print(f"executed: {output}")
     return {"notebook": path.stem, "output": str(output)}

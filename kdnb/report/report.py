@@ -19,7 +19,7 @@ from kdnb.analysis import figures
 from kdnb.analysis.ledger import as_printed, over_tasks
 from kdnb.catalog import PROFILES, TASKS
 from kdnb.errors import nearest
-from kdnb.experiment import tables
+from kdnb.experiment import footprint, tables
 from kdnb.report import notebooks as runner
 from kdnb.report import own
 from kdnb.studies import registry
@@ -97,6 +97,7 @@ def _section(study: tables.Study) -> dict:
         "runs": runs,
         "degenerate": study.table[study.table.degenerate].run_id.tolist(),
         "count": len(study.table),
+        "sizes": [footprint.told(row) for row in footprint.rows(study.runs.values())],
         "tables": [
             {"metric": metric, "unit": unit, "rows": rows(study, metric, scale, digits)}
             for metric, unit, scale, digits in (("entropy", "nats", 1, 3), ("accuracy", "%", 100, 1))

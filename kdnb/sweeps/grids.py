@@ -65,7 +65,11 @@ def register(name: str, grid: Grid) -> None:
 
 
 def grid_named(name: str) -> Grid:
-    """The grid of a name; ValueError with the nearest name otherwise."""
+    """The grid of a name, one that a sweep has kept from a file among them; ValueError with the nearest otherwise."""
+    if name not in GRIDS:
+        from kdnb.sweeps import grid_files  # which makes Grids
+
+        grid_files.restore(name)
     if name not in GRIDS:
         hint = nearest(name, GRIDS) if GRIDS else ": no grid is registered, call kdnb.studies.registry.grids() first"
         raise ValueError(f"unknown grid {name!r}{hint}")
@@ -199,7 +203,7 @@ def stages(  # noqa: PLR0913 - the fields of a Sweep, which notebooks and tests 
     """
     part, selected, made = checked(only or {}), teachers or {}, Stages()
     grid_cells = cells(grid, task, profile, tuple(arms))
-    for seed in tuple(seeds) or seeds_of(grid, profile):
+    for seed in dict.fromkeys(tuple(seeds) or seeds_of(grid, profile)):
         fixed = {"task": task, "profile": profile, "data": data, "seed": seed}
         fixed["schedule"] = schedule or grid_named(grid).schedule
         fields_of = {cell: _fields(cell, fixed) for cell in grid_cells}

@@ -1,13 +1,9 @@
 """What a grid asks for and what it would take: runs, epochs, what is done, time and memory as measured here once."""
 
 import math
-import os
-import platform
-import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +12,7 @@ from kdnb.catalog import PROFILES
 from kdnb.core.config import RunConfig
 from kdnb.experiment.arms import arm_config
 from kdnb.experiment.points import Point
-from kdnb.experiment.workers import cores
+from kdnb.experiment.workers import machine
 from kdnb.sweeps.grids import Stages
 
 if TYPE_CHECKING:
@@ -190,20 +186,6 @@ def estimate(part: Part, probe: Probe | None, sizes: tuple[int, ...]) -> Part:
         return part
     steps = part.left_epochs * math.ceil(sizes[0] / RunConfig.batch_size)
     return replace(part, seconds=probe.seconds(part.left_trainings, steps, (part.runs - part.done) * sum(sizes)))
-
-
-def machine() -> dict:
-    """What a measurement depends on, told without importing torch."""
-    info = Path("/proc/cpuinfo")
-    model = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
-    settings = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
-    return {
-        "processor": model.group(1) if model else platform.machine(),
-        "cores": cores(),
-        "gpus": len(list(Path("/proc/driver/nvidia/gpus").glob("*"))),
-        "torch": version("torch"),
-        **{name: os.environ.get(name, "") for name in settings},
-    }
 
 
 def stored_probe(task: str, profile: str, student: str) -> Probe | None:

@@ -12,7 +12,7 @@ from filelock import FileLock
 from kdnb import files, paths
 from kdnb.core import store
 from kdnb.experiment.points import Point
-from kdnb.sweeps import grids, select
+from kdnb.sweeps import grid_files, grids, select
 from kdnb.sweeps.grids import Stages
 from kdnb.sweeps.only import Only, checked
 
@@ -123,6 +123,7 @@ def begin(sweep: Sweep, data: "dict[str, TaskData]", threads: int) -> Record:
     record.points("erm")  # refuses what makes no sense before anything is written
     store.check_writable()
     paths.SWEEPS.mkdir(parents=True, exist_ok=True)
+    grid_files.keep(sweep.grid)
     with FileLock(paths.inside(paths.SWEEPS, f".{sweep.name}.lock")):
         if old := read(sweep.name):
             teachers = old.teachers if old.data == fingerprints else {}

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdnb.core import theory
+from kdnb.core.entropy import posterior_entropy
 from kdnb.core.losses import (
     check_alpha_tau,
     erm_loss,
@@ -364,3 +365,21 @@ def test_a_teacher_with_other_classes_or_rows_is_refused():
     for teacher_logits in (torch.zeros(len(logits), 2), torch.zeros(len(logits) - 1, 3)):
         with pytest.raises(ValueError, match="must have one shape"):
             kd_loss(logits, labels, teacher_logits, 0.5)
+
+
+def test_a_logit_of_minus_infinity_costs_nothing_where_nothing_is_expected_of_it():
+    """A class that is ruled out: torch's own loss and gradient, no nan."""
+    logits = torch.tensor([[1.0, 0.0, -math.inf]], dtype=torch.float64, requires_grad=True)
+    labels = torch.tensor([0])
+    wanted = F.cross_entropy(logits, labels)
+    (gradient,) = torch.autograd.grad(wanted, logits)
+    assert wanted.item() == pytest.approx(0.3133, abs=1e-4)
+    for loss in (erm_loss(logits, labels), ls_loss(logits, labels, 0.0)):
+        torch.testing.assert_close(loss, wanted)
+        torch.testing.assert_close(torch.autograd.grad(loss, logits)[0], gradient)
+    taught = kd_loss(logits, labels, logits.detach(), 1.0)
+    torch.testing.assert_close(taught, posterior_entropy(logits).sum())
+    torch.testing.assert_close(torch.autograd.grad(taught, logits)[0], torch.zeros_like(logits))
+    assert (
+        ls_loss(logits, labels, 0.1).item() == F.cross_entropy(logits, labels, label_smoothing=0.1).item() == math.inf
+    )

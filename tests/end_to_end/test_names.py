@@ -11,7 +11,7 @@ import pytest
 from kdnb import paths
 from kdnb.analysis import figures
 from kdnb.experiment import tables
-from kdnb.report import notebooks
+from kdnb.report import notebooks, parameters
 from kdnb.report.notebooks import run
 from kdnb.sweeps import progress, record
 
@@ -113,7 +113,7 @@ def test_the_command_line_says_so_in_one_line_with_exit_code_2(tmp_path):
 
 def test_your_own_task_is_no_unknown_task():
     path = notebooks.notebook_path("30_kd_vs_ls")
-    notebooks.check_parameters(path, {"task": "own:my reviews"})
+    parameters.check(path, {"task": "own:my reviews"})
     with pytest.raises(tables.NoRuns):
         tables.study("own:my reviews", "toy")
 

@@ -10,8 +10,8 @@ from skeleton import read
 from kdnb import paths
 from kdnb.core import store
 from kdnb.errors import NotebookFailed
-from kdnb.report import notebooks
-from kdnb.report.notebooks import Step, check_parameters, run_notebook, study_steps
+from kdnb.report import notebooks, parameters
+from kdnb.report.notebooks import Step, run_notebook, study_steps
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 STUDY = study_steps("toy")
@@ -57,7 +57,7 @@ def test_an_unknown_parameter_is_refused_with_the_nearest_name(path, tmp_path):
 @each
 def test_a_parameter_that_is_no_plain_value_is_refused(path):
     with pytest.raises(ValueError, match="profile must be a plain value, got dict"):
-        check_parameters(path, {"profile": {"a": 1}})
+        parameters.check(path, {"profile": {"a": 1}})
 
 
 def test_an_unknown_notebook_gets_the_nearest_name():
@@ -72,7 +72,7 @@ def test_an_unknown_notebook_gets_the_nearest_name():
 def test_executed_copies_lie_in_outputs_whatever_the_parameters():
     output = Step("20_finetune", {"task": "../../x; rm -rf", "profile": "toy"}).output
     assert output.parent == paths.EXECUTED
-    assert output.name == "20_finetune__....xrmrf-toy.ipynb"
+    assert re.fullmatch(r"20_finetune__\.\.\.\.xrmrf-toy-[0-9a-f]{8}\.ipynb", output.name)
 
 
 # Execution

@@ -16,6 +16,8 @@ from dataclasses import dataclass, fields
 
 import pandas as pd
 
+from kdnb.studies.language_models import sizes
+
 ERM, ONLINE, SPARSE, HIDDEN, ON_POLICY = "ERM", "online", "cache, sparse", "cache, hidden states", "on-policy"
 STATES = "hidden states, float16"
 FORWARD, BACKWARD = 2, 4  # FLOPs for a token and a weight
@@ -219,15 +221,13 @@ def bytes_per_token(vocabulary: int, width: int, kept: int = 64, draws: int = 12
         kept: k.
         draws: of a sampled law; 17-bit ids and 7-bit weights are what Anshumann et al. 2025 (2503.16870) count.
     """
-    from kdnb.studies.language_models import sparse  # it brings torch
-
     return {
         "whole law, float16": 2 * vocabulary,
         STATES: 2 * width,
         f"top-{kept}, float16 and int32": 6 * kept,
-        f"top-{kept}, kdnb": sparse.bytes_per_token(kept, vocabulary),
+        f"top-{kept}, kdnb": sizes.bytes_per_token(kept, vocabulary),
         **{f"DistillKit, {name}": _distillkit(vocabulary, *how) for name, how in DISTILLKIT.items()},
-        f"{draws} draws, kdnb": sparse.bytes_per_token(draws, vocabulary, sampled=True),
+        f"{draws} draws, kdnb": sizes.bytes_per_token(draws, vocabulary, sampled=True),
         f"{draws} draws, 17 + 7 bits": 3 * draws,
     }
 

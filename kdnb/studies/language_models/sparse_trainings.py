@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kdnb.core.device import device
 from kdnb.experiment.records import Made
-from kdnb.studies.language_models import evaluation, losses, sparse, target_cache, training
+from kdnb.studies.language_models import evaluation, losses, sizes, sparse, target_cache, training
 from kdnb.studies.language_models.divergences import log_law
 from kdnb.studies.language_models.losses import Objective
 from kdnb.studies.language_models.models import Language, weights_hash
@@ -103,7 +103,7 @@ def gradient(
     lost = math.inf  # what was never drawn has no mass
     if variant != "sampled":
         lost = float(target_cache.reconstruction(taught, target).mean())
-    stored = sparse.bytes_per_token(kept, one.vocabulary, sampled=variant == "sampled")
+    stored = sizes.bytes_per_token(kept, one.vocabulary, sampled=variant == "sampled")
     mass = float(taught.softmax(-1).gather(-1, target.ids).where(target.weights > 0, 0.0).sum(-1).mean())
     values = (float(off.clamp(min=0).sqrt() / size), float(variance.sqrt() / size), lost, float(stored), mass)
     return dict(zip(GRADIENT, values, strict=True))

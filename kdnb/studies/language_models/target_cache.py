@@ -26,7 +26,7 @@ from torch import Tensor
 from kdnb import files, paths
 from kdnb.core.config import Identity
 from kdnb.errors import KdnbError
-from kdnb.studies.language_models import sparse
+from kdnb.studies.language_models import sizes, sparse
 from kdnb.studies.language_models.divergences import log_law
 from kdnb.studies.language_models.sparse import Sparse
 from kdnb.studies.language_models.text import Blocks
@@ -109,7 +109,7 @@ def bytes_per_token(storage: str, kept: int, vocabulary: int) -> int:
     """Of the targets on disk; kept is the k or the draws, of hidden states their width."""
     if storage == "hidden":
         return 2 * kept
-    return sparse.bytes_per_token(kept, vocabulary, sampled=storage == "sampled")
+    return sizes.bytes_per_token(kept, vocabulary, sampled=storage == "sampled")
 
 
 @dataclass(frozen=True)

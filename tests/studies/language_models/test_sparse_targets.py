@@ -5,14 +5,14 @@ import math
 import pytest
 import torch
 
-from kdnb.studies.language_models import claims_sparse, sparse, sparse_targets, sparse_trainings, target_cache
+from kdnb.studies.language_models import claims_sparse, sizes, sparse, sparse_targets, sparse_trainings, target_cache
 from kdnb.studies.language_models.sparse_targets import ERM, WHOLE
 
 
 def test_bytes_of_a_token():
-    assert sparse.bytes_per_token(64, 32_000) == 64 * 4 + 4  # with ids of two bytes
-    assert sparse.bytes_per_token(64, 151_936) == 64 * 5 + 4
-    assert sparse.bytes_per_token(12, 32_000, sampled=True) == 12 * 4 + 2
+    assert sizes.bytes_per_token(64, 32_000) == 64 * 4 + 4  # with ids of two bytes
+    assert sizes.bytes_per_token(64, 151_936) == 64 * 5 + 4
+    assert sizes.bytes_per_token(12, 32_000, sampled=True) == 12 * 4 + 2
 
 
 def test_reconstruction_is_nothing_where_all_is_kept_and_grows_with_what_is_left_out():

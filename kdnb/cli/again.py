@@ -1,0 +1,64 @@
+"""A run from the config of one: what `kdnb train --config` does."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from kdnb.cli.train import facts, task_data
+from kdnb.core import store
+from kdnb.core.config import RunConfig
+from kdnb.experiment import obtain, tables
+from kdnb.experiment.points import Point
+from kdnb.studies import registry
+
+NAMED = ("task", "method", "student", "teacher", "seed", "profile")  # by the config alone
+
+
+def train(path: str, changes: dict[str, Any], given: Iterable[str], train_rows: int | None = None) -> dict[str, Any]:
+    """The run of a stored run's config.json: loaded, else trained; returns its facts.
+
+    Args:
+        path: the file, or the run's folder.
+        changes: fields that are to differ.
+        given: the options of `kdnb train` that were given.
+        train_rows: train rows to keep instead of the profile's, 0 for all, as the run was made with.
+    Raises:
+        ValueError: it is no run's config, an option contradicts it, the data here are others, or its teacher is not
+            stored.
+    """
+    if named := [name for name in NAMED if name in given]:
+        raise ValueError(f"--config {path} says all of {', '.join(NAMED)}: leave out {', '.join(named)}")
+    config = read(Path(path)).changed(**changes)
+    if config.task.startswith("own:"):
+        raise ValueError(f"{path} is of your own file {config.task.removeprefix('own:')!r}: see kdnb compare --data")
+    data = task_data(config.task, config.profile, train_rows)
+    if data.fingerprint != config.data:
+        raise ValueError(
+            f"{path} is for data {config.data}, {config.task} at profile {config.profile} is {data.fingerprint} here: "
+            "give --train-rows as it was given then"
+        )
+    if config.teacher_run and not store.exists(config.teacher_run):
+        raise ValueError(f"{path}: its teacher {config.teacher_run} is not stored, train it first by its own config")
+    runs = obtain.run_points([Point(tables.arm_of(config), config)], data)
+    return facts(runs[config.run_id()])
+
+
+def read(path: Path) -> RunConfig:
+    """The config that a file holds, or the one in a run's folder; ValueError if it is none."""
+    registry.methods()
+    path = path / "config.json" if path.is_dir() else path
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: no JSON can be read from it ({error})") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected an object, as config.json of a run, got {type(values).__name__}")
+    if kind := values.get("kind"):
+        raise ValueError(f"{path}: expected the config of a classification run, got one of kind {kind!r}")
+    try:
+        return RunConfig.from_dict(values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None

@@ -1,0 +1,61 @@
+"""Plain output: characters that a stream lacks are written as plain ones, and no library draws bars into a log."""
+
+import codecs
+import importlib
+import sys
+from typing import Any
+
+PLAIN = {
+    "–": "-", "—": "-", "−": "-", "…": "...", "±": "+/-", "·": "|", "×": "x", "→": "->", "≤": "<=", "≥": ">=", "≈": "~",
+    "²": "^2", "τ": "tau", "α": "alpha", "β": "beta", "“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "✓": "yes",
+    "█": "#", "░": ".", "Ø": "mean",
+}  # fmt: skip
+BARS = {  # who draws bars, and what turns them off
+    "transformers": ("transformers.utils.logging", "disable_progress_bar"),
+    "datasets": ("datasets.utils.logging", "disable_progress_bar"),
+    "huggingface_hub": ("huggingface_hub.utils", "disable_progress_bars"),
+}
+_HANDLER = "kdnb.plain"
+
+
+def text(text: str, encoding: str) -> str:
+    """A text with only what an encoding has; the text itself where it has all of it."""
+    try:
+        return text.encode(encoding, _HANDLER).decode(encoding)
+    except LookupError:
+        return text.encode("ascii", _HANDLER).decode("ascii")
+
+
+def reconfigure(stream: Any) -> None:
+    """Have a text stream write plain characters instead of raising; one in UTF-8, or of another kind, is left alone."""
+    encoding = (getattr(stream, "encoding", "") or "utf-8").lower().replace("-", "").replace("_", "")
+    if not encoding.startswith("utf") and hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors=_HANDLER)
+
+
+def version_of(package: str) -> str:
+    """The version of an installed package, "not installed" for another."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def no_bars(library: str) -> None:
+    """Turn off the bars of a library that loads or fetches, a key of BARS, where nobody watches: call it before."""
+    if not sys.stderr.isatty():
+        module, function = BARS[library]
+        getattr(importlib.import_module(module), function)()
+
+
+def _instead(error: UnicodeError) -> tuple[str, int]:
+    """What stands for the characters that cannot be encoded: ours, or their escapes."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    bad = error.object[error.start : error.end]
+    return "".join(PLAIN.get(c) or c.encode("ascii", "backslashreplace").decode() for c in bad), error.end
+
+
+codecs.register_error(_HANDLER, _instead)

@@ -1,0 +1,34 @@
+"""A training that goes wrong says so: it diverged, or it has learnt nothing."""
+
+import pytest
+from command import last_json
+
+from kdnb import paths
+
+TRAIN = ["train", "rt", "--profile", "toy", "--epochs", "1"]
+
+
+def runs_there():
+    return [path.name for path in paths.RUNS.iterdir() if path.name[0] != "."]
+
+
+@pytest.mark.slow
+def test_a_training_that_diverges_is_one_line_and_leaves_nothing(kdnb):
+    teacher = last_json(kdnb(*TRAIN, "--json")[1])["run_id"]
+    words = ["--method", "kd", "--teacher", teacher, "--tau", "1e20", "--alpha", "1"]
+    code, _, err = kdnb(*TRAIN, *words)
+    assert code == 2
+    assert err.startswith("kdnb: rt-kd-small-s0 diverged: its logits are no numbers after 1 epochs with learning rate ")
+    assert "tau 1e+20; nothing is stored" in err
+    assert len(err.splitlines()) == 1
+    assert runs_there() == [teacher]
+
+
+@pytest.mark.slow
+def test_a_run_that_has_learnt_nothing_is_called_degenerate(kdnb):
+    for words, nothing in (([*TRAIN, "--lr", "0.99"], True), (TRAIN[:-2], False)):
+        code, out, _ = kdnb(*words, "--json")
+        assert code == 0
+        assert last_json(out)["degenerate"] is nothing
+        assert ("degenerate: it has learnt nothing" in out.splitlines()[0]) is nothing
+        assert ("degenerate: it has learnt nothing" in kdnb(*words)[1]) is nothing  # loaded as well

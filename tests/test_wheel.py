@@ -1,0 +1,108 @@
+"""A wheel works alone: notebooks and runs come with it, and what is made goes to the user's folder."""
+
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+import tomllib
+
+import pytest
+from command import KDNB
+
+from kdnb import paths
+
+SETUP = runpy.run_path(str(paths.ROOT / "setup.py"), run_name="read")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A folder of packages with kdnb in it as a wheel leaves it, of a repository with two notebooks and a few runs."""
+    folder = tmp_path_factory.mktemp("site")
+    root = tmp_path_factory.mktemp("repository")
+    for name in SETUP["SHIPPED"]:
+        (root / name).mkdir(parents=True)
+    for name in ("10_entropy_of_targets", "34_calibration"):
+        shutil.copy(paths.ROOT / "notebooks" / f"{name}.ipynb", root / "notebooks")
+    reference = paths.ROOT / "outputs" / "reference"
+    for run in (reference / "runs").glob("mrpc-*"):
+        shutil.copytree(run, root / "outputs" / "reference" / "runs" / run.name)
+    shutil.copytree(reference / "labels", root / "outputs" / "reference" / "labels", dirs_exist_ok=True)
+    shutil.copytree(paths.ROOT / "kdnb", folder / "kdnb", ignore=shutil.ignore_patterns("__pycache__", "shipped"))
+    SETUP["ship"](root, folder / "kdnb" / "shipped")
+    return folder
+
+
+@pytest.fixture
+def wheel(site, tmp_path):
+    """wheel(*words): the installed command, from any folder, with a home and no variable of ours."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("KDNB_")}
+    search = os.pathsep.join([str(site), *os.environ["PYTHONPATH"].split(os.pathsep)[:1]])
+    environment = {**kept, "HOME": str(tmp_path / "home"), "PYTHONPATH": search, "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def call(*words):
+        return subprocess.run(
+            [*KDNB, *words], cwd=elsewhere, env=environment, capture_output=True, text=True, check=False
+        )
+
+    call.home, call.elsewhere = tmp_path / "home", elsewhere
+    return call
+
+
+def lying(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+@pytest.mark.slow
+def test_the_command_runs_a_notebook_from_any_folder(wheel, site):
+    before = lying(site)
+    done = wheel("run", "10_entropy_of_targets", "-p", "tau=2")
+    assert done.returncode == 0, done.stderr
+    (executed,) = (wheel.home / "kdnb" / "outputs" / "executed").iterdir()
+    assert executed.name.startswith("10_entropy_of_targets__2")
+    assert done.stdout.endswith(f"executed: {executed}\n")
+    assert lying(site) == before
+    assert list(wheel.elsewhere.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_committed_runs_come_along_and_are_whole(wheel, site):
+    runs = list((site / "kdnb" / "shipped" / "outputs" / "reference" / "runs").iterdir())
+    done = wheel("runs", "verify", "--json")
+    assert done.returncode == 0, done.stderr
+    assert f'"checked": {len(runs)}' in done.stdout
+    done = wheel("run", "34_calibration", "-p", "task=mrpc")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_an_unknown_notebook_names_those_that_came_along(wheel):
+    done = wheel("run", "10_entropy")
+    assert done.returncode == 2
+    assert "known: 10_entropy_of_targets, 34_calibration" in done.stderr
+
+
+def test_what_a_wheel_takes_along_is_committed_and_its_data_are_named():
+    for folder in SETUP["SHIPPED"]:
+        assert any((paths.ROOT / folder).iterdir()), folder
+    data = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"][
+        "package-data"
+    ]
+    for path in (paths.ROOT / "kdnb").rglob("*"):
+        if path.is_file() and path.suffix not in (".py", ".pyc") and paths.SHIPPED not in path.parents:
+            package = ".".join(path.parent.relative_to(paths.ROOT).parts)
+            assert any(path.match(pattern) for pattern in data[package]), path
+    assert not paths.INSTALLED  # these tests read the repository itself
+
+
+def test_a_wheels_shipped_runs_are_where_the_store_looks(site):
+    code = "from kdnb import paths; print(paths.NOTEBOOKS, paths.REFERENCE, paths.SIMULATIONS_REFERENCE)"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("KDNB_")}
+    environment = {**kept, "PYTHONPATH": str(site)}
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, cwd=site, env=environment, capture_output=True, text=True, check=True)
+    shipped = site / "kdnb" / "shipped"
+    reference = shipped / "outputs" / "reference"
+    assert done.stdout.split() == [str(shipped / "notebooks"), str(reference / "runs"), str(reference / "simulations")]
