@@ -8,6 +8,7 @@ from typing import Any
 from kdnb.cli.train import facts, task_data
 from kdnb.core import store
 from kdnb.core.config import RunConfig
+from kdnb.data.splits import AS_PROFILE, Rows
 from kdnb.experiment import obtain, tables
 from kdnb.experiment.points import Point
 from kdnb.studies import registry
@@ -15,14 +16,17 @@ from kdnb.studies import registry
 NAMED = ("task", "method", "student", "teacher", "seed", "profile")  # by the config alone
 
 
-def train(path: str, changes: dict[str, Any], given: Iterable[str], train_rows: int | None = None) -> dict[str, Any]:
+def train(
+    path: str, changes: dict[str, Any], given: Iterable[str], rows: Rows = AS_PROFILE, keep: bool = False
+) -> dict[str, Any]:
     """The run of a stored run's config.json: loaded, else trained; returns its facts.
 
     Args:
         path: the file, or the run's folder.
         changes: fields that are to differ.
         given: the options of `kdnb train` that were given.
-        train_rows: train rows to keep instead of the profile's, 0 for all, as the run was made with.
+        rows: to keep of each split instead of the profile's, as the run was made with.
+        keep: whether its weights are kept.
     Raises:
         ValueError: it is no run's config, an option contradicts it, the data here are others, or its teacher is not
             stored.
@@ -32,7 +36,7 @@ def train(path: str, changes: dict[str, Any], given: Iterable[str], train_rows: 
     config = read(Path(path)).changed(**changes)
     if config.task.startswith("own:"):
         raise ValueError(f"{path} is of your own file {config.task.removeprefix('own:')!r}: see kdnb compare --data")
-    data = task_data(config.task, config.profile, train_rows)
+    data = task_data(config.task, config.profile, rows)
     if data.fingerprint != config.data:
         raise ValueError(
             f"{path} is for data {config.data}, {config.task} at profile {config.profile} is {data.fingerprint} here: "
@@ -40,7 +44,7 @@ def train(path: str, changes: dict[str, Any], given: Iterable[str], train_rows: 
         )
     if config.teacher_run and not store.exists(config.teacher_run):
         raise ValueError(f"{path}: its teacher {config.teacher_run} is not stored, train it first by its own config")
-    runs = obtain.run_points([Point(tables.arm_of(config), config)], data)
+    runs = obtain.run_points([Point(tables.arm_of(config), config)], data, keep=keep)
     return facts(runs[config.run_id()])
 
 

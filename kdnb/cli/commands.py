@@ -136,11 +136,12 @@ def train(
     from kdnb.cli.train import Rows, Training
     from kdnb.cli.train import train as run_training
 
+    rows = Rows(train=train_rows, validation=validation_rows, test=test_rows)
     if config:
         from kdnb.cli import again
 
         given = [name for name in context.params if context.get_parameter_source(name).name == "COMMANDLINE"]
-        finish(as_json, again.train(config, changes, given, train_rows))
+        finish(as_json, again.train(config, changes, given, rows, keep_weights))
         return
     asked = Training(
         task=task,
@@ -151,7 +152,7 @@ def train(
         teacher_form=teacher_form,
         seed=seed,
         profile=profile,
-        rows=Rows(train=train_rows, validation=validation_rows, test=test_rows),
+        rows=rows,
         changes=changes,
         keep_weights=keep_weights,
     )

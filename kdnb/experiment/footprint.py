@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdnb import files, paths
-from kdnb.catalog import model_of
+from kdnb.catalog import model_behind
 from kdnb.core.config import RunConfig
 from kdnb.core.store import Run
 from kdnb.experiment import tables
@@ -130,7 +130,7 @@ def measure(config: RunConfig, data: "TaskData") -> Footprint:
     threads = torch.get_num_threads()
     where = torch.cuda.get_device_name() if gpu else f"{threads} CPU thread{'s' if threads > 1 else ''}"
     return Footprint(
-        model=model_of(config.profile, config.student, config.task),
+        model=model_behind(config),
         parameters=count,
         megabytes=round(4 * count / 1e6, 3),
         milliseconds=round(1000 * min(seconds) / len(inputs), 5),
@@ -140,7 +140,7 @@ def measure(config: RunConfig, data: "TaskData") -> Footprint:
 
 def _key(config: RunConfig) -> str:
     """What a measurement depends on: the model, the texts and how long they are."""
-    model = model_of(config.profile, config.student, config.task)
+    model = model_behind(config)
     return json.dumps([model, config.task, config.data, config.max_length, config.precision])
 
 
