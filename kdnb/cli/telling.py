@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kdnb.catalog import model_of
+from kdnb.catalog import model_behind
 from kdnb.data.splits import TaskData
 from kdnb.errors import printable
 
@@ -45,7 +45,7 @@ def of_texts(data: TaskData, configs: "list[RunConfig]") -> Iterator[str]:
     from kdnb.data.tokens import Tokens
     from kdnb.experiment.training import encode  # they bring torch
 
-    read = dict.fromkeys((model_of(one.profile, one.student, one.task), one.max_length) for one in configs)
+    read = dict.fromkeys((model_behind(one), one.max_length) for one in configs)
     for model, length in read:
         splits = [part for part in encode(model, data, length).values() if isinstance(part, Tokens)]
         yield from (f"  {model}: {line}" for line in of_tokens(splits, length))

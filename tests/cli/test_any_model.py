@@ -29,6 +29,17 @@ def test_a_comparison_of_ones_own_models(kdnb, tmp_path):
     assert not {entry["run_id"] for entry in plain} & {entry["run_id"] for entry in arms.values()}
 
 
+def test_what_ones_own_model_does_not_know_of_ones_own_texts_is_told(kdnb, tmp_path):
+    own_models.save(tmp_path / "little", "bert")
+    lines = [f"{'foreign ' * 9}word{i} sign{i % 2},{'ab'[i % 2]}" for i in range(40)]
+    (tmp_path / "mine.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    words = ["compare", "--data", tmp_path / "mine.csv", "--text", "text", "--label", "label", *TOY, "--seeds", "0"]
+    code, out, err = kdnb(*words, "--arms", "erm_small", "--student", tmp_path / "little")
+    assert (code, err) == (0, "")
+    (told,) = (line for line in out.splitlines() if "[UNK]" in line)
+    assert told.startswith("  little@")
+
+
 def test_the_profiles_own_models_by_name_are_the_same_runs(kdnb):
     words = ["compare", "rt", *TOY, "--seeds", "0", "--arms", "kd_standard", "--json"]
     named = last_json(kdnb(*words, "--student", "tiny-small", "--teacher", "tiny-large")[1])["arms"]
