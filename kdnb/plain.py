@@ -11,7 +11,6 @@ PLAIN = {
     "█": "#", "░": ".", "Ø": "mean",
 }  # fmt: skip
 BARS = {  # who draws bars, and what turns them off
-    "transformers": ("transformers.utils.logging", "disable_progress_bar"),
     "datasets": ("datasets.utils.logging", "disable_progress_bar"),
     "huggingface_hub": ("huggingface_hub.utils", "disable_progress_bars"),
 }

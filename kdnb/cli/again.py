@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from kdnb.cli.train import facts, task_data
+from kdnb.cli import origins
+from kdnb.cli.train import facts
 from kdnb.core import store
 from kdnb.core.config import RunConfig
 from kdnb.data.splits import AS_PROFILE, Rows
@@ -13,7 +14,16 @@ from kdnb.experiment import obtain, tables
 from kdnb.experiment.points import Point
 from kdnb.studies import registry
 
-NAMED = ("task", "method", "student", "teacher", "seed", "profile")  # by the config alone
+NAMED = (
+    "task",
+    "method",
+    "student",
+    "teacher",
+    "teacher_table",
+    "teacher_form",
+    "seed",
+    "profile",
+)  # by the config alone
 
 
 def train(
@@ -25,23 +35,17 @@ def train(
         path: the file, or the run's folder.
         changes: fields that are to differ.
         given: the options of `kdnb train` that were given.
-        rows: to keep of each split instead of the profile's, as the run was made with.
-        keep: whether its weights are kept.
+        rows: to keep of each split; AS_PROFILE for as many as the run was made with, where that was noted.
+        keep: whether weights are kept.
     Raises:
         ValueError: it is no run's config, an option contradicts it, the data here are others, or its teacher is not
             stored.
     """
     if named := [name for name in NAMED if name in given]:
         raise ValueError(f"--config {path} says all of {', '.join(NAMED)}: leave out {', '.join(named)}")
-    config = read(Path(path)).changed(**changes)
-    if config.task.startswith("own:"):
-        raise ValueError(f"{path} is of your own file {config.task.removeprefix('own:')!r}: see kdnb compare --data")
-    data = task_data(config.task, config.profile, rows)
-    if data.fingerprint != config.data:
-        raise ValueError(
-            f"{path} is for data {config.data}, {config.task} at profile {config.profile} is {data.fingerprint} here: "
-            "give --train-rows as it was given then"
-        )
+    config = read(Path(path))
+    data = origins.data_of(config, rows=rows)
+    config = config.changed(**changes)
     if config.teacher_run and not store.exists(config.teacher_run):
         raise ValueError(f"{path}: its teacher {config.teacher_run} is not stored, train it first by its own config")
     runs = obtain.run_points([Point(tables.arm_of(config), config)], data, keep=keep)

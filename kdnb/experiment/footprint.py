@@ -77,7 +77,7 @@ def stored(config: RunConfig) -> Footprint | None:
 def rows(
     runs: Iterable[Run], data: "TaskData | None" = None, arms: dict[str, str] | None = None
 ) -> list[dict[str, Any]]:
-    """A row per student: student, model, parameters, megabytes, milliseconds, device, accuracy of each of its arms.
+    """A row per model: student, model, parameters, megabytes, milliseconds, device, accuracy of each of its arms.
 
     Args:
         runs: of one task; a teacher is one of them, as the student of its own run.
@@ -88,13 +88,14 @@ def rows(
     if not runs:
         return []
     spread = tables.spread(tables.tidy(runs, arms), "accuracy")
-    for student in dict.fromkeys(run.config.student for run in runs):
-        of_student = [run for run in runs if run.config.student == student]
-        size = of(of_student[0].config, data) if data else stored(of_student[0].config)
-        if size:
-            ids = {run.run_id for run in of_student}
+    models: dict[str, list[Run]] = {}
+    for run in runs:
+        models.setdefault(model_behind(run.config), []).append(run)
+    for of_model in models.values():
+        config, ids = of_model[0].config, {run.run_id for run in of_model}
+        if size := of(config, data) if data else stored(config):
             accuracy = {row.name: row.mean for row in spread.itertuples() if ids & set(row.run_ids)}
-            found.append({"student": student, **asdict(size), "accuracy": accuracy})
+            found.append({"student": config.student, **asdict(size), "accuracy": accuracy})
     return sorted(found, key=lambda row: -row["parameters"])
 
 

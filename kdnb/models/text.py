@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdnb import plain
 from kdnb.catalog import AS_IT_IS, SOURCES, Source, Task, model_behind, source_of
 from kdnb.core.batches import Inputs
 from kdnb.core.config import RunConfig
@@ -171,7 +170,6 @@ def _pretrained(name: str) -> tuple[nn.Module, nn.Linear | None]:
     """Encoder and dense layer as the checkpoint has them, None where it lacks one; callers copy before they train."""
     from transformers import AutoConfig, AutoModel, BertConfig, BertModel
 
-    plain.no_bars("transformers")
     source = source_of(name)
     if source.kind == "tiny":
         config = BertConfig(

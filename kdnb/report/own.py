@@ -18,7 +18,7 @@ from kdnb.core import metrics, store
 from kdnb.core.config import RunConfig, slug
 from kdnb.core.store import Run
 from kdnb.data.splits import TaskData
-from kdnb.experiment import tables
+from kdnb.experiment import footprint, tables
 from kdnb.experiment.arms import ALL, NAMES, WRITTEN
 
 METRICS = {  # as a table has them: name -> (title, unit, factor, digits)
@@ -244,6 +244,8 @@ def section(arms: Arms, task: str, profile: str) -> dict[str, Any]:
     """What a comparison found, as text: title, caption, the verdict's sentences, the table, the recommendation."""
     first = next(iter(next(iter(arms.runs.values())).values()))
     n = max(len(seeds) for seeds in arms.runs.values())
+    runs = {run.run_id: run for seeds in arms.runs.values() for run in seeds.values()}
+    arm_of = {run.run_id: arm for arm, seeds in arms.runs.items() for run in seeds.values()}
     rows = ", ".join(f"{len(labels):,} {split}" for split, labels in first.labels.items())
     return {
         "task": task,
@@ -256,7 +258,8 @@ def section(arms: Arms, task: str, profile: str) -> dict[str, Any]:
         "table": [_row(arms, arm) for arm in arms.runs],
         "heads": [f"{title} [{'%' if unit == 'points' else unit}]" for title, unit, *_ in METRICS.values()],
         "recommendation": recommendation(arms),
-        "runs": {run.run_id: run for seeds in arms.runs.values() for run in seeds.values()},
+        "sizes": [footprint.told(row) for row in footprint.rows(runs.values(), arms=arm_of)],
+        "runs": runs,
     }
 
 

@@ -44,11 +44,11 @@ def config(quick):
         ({}, ["rt"], "leave out task"),
         ({}, ["--seed", "0"], "leave out seed"),
         ({}, ["--method", "erm", "--profile", "toy"], "leave out method, profile"),
-        ({"data": "0123456789abcdef"}, [], "is for data 0123456789abcdef, rt at profile toy is "),
+        ({"data": "0123456789abcdef"}, [], "used another cut of rt (--train-rows?)"),
         ({"alphq": 1}, [], "unknown config field 'alphq'"),
         ({"alpha": 0.5}, [], "alpha must be 0.0 for erm"),
         ({}, ["--epochs", "0"], "epochs must be >= 1"),
-        ({"task": "own:mine"}, [], "is of your own file 'mine'"),
+        ({"task": "own:mine"}, [], "where its texts are is not known here"),
         ({"kind": "lm"}, [], "got one of kind 'lm'"),
         (
             {"method": "kd", "alpha": 0.5, "teacher_run": "rt-erm-small-s0-000000000000"},

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from command import last_json
@@ -70,3 +71,17 @@ def test_compare_tells_teacher_and_student_beside_their_accuracy(kdnb, monkeypat
     assert code == 0
     assert "sizes and times are left out: no room" in out
     assert last_json(out)["models"] == []
+
+
+@pytest.mark.slow
+def test_the_page_of_your_own_data_tells_them_too(kdnb, tmp_path):
+    path = tmp_path / "mine.csv"
+    rows = [f"{'bad' if i % 2 else 'good'} word{i % 7} n{i},{'no' if i % 2 else 'yes'}\n" for i in range(60)]
+    path.write_text("text,label\n" + "".join(rows))
+    words = ["--data", path, "--text", "text", "--label", "label", "--profile", "toy", "--seeds", "0", "--epochs", "1"]
+    code, out, err = kdnb("compare", *words, "--arms", "erm_small,kd_standard", "--json")
+    assert (code, err) == (0, "")
+    found = last_json(out)
+    page = Path(found["report"]).read_text(encoding="utf-8")
+    assert "How large and how fast" in page
+    assert all(f"{model['parameters']:,}" in page for model in found["models"])
