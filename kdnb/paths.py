@@ -28,6 +28,7 @@ SIMULATIONS = OUTPUTS / "simulations"  # effects of what is drawn anew: toys, sm
 SIMULATIONS_REFERENCE = REFERENCE.parent / "simulations"  # committed ones, read only
 DAMAGED = OUTPUTS / "damaged"
 SWEEPS = OUTPUTS / "sweeps"  # what each `kdnb sweep` was asked for
+GRIDS = SWEEPS / "grids"  # grids from files, as they were asked for
 RUNNING = OUTPUTS / "running"  # heartbeats of the trainings under way
 FAILED = OUTPUTS / "failed"  # points that keep failing
 WEIGHTS = OUTPUTS / "weights"  # what `--keep-weights` keeps of runs

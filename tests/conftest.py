@@ -71,6 +71,7 @@ def store(tmp_path, monkeypatch):
         "REFERENCE": "reference",
         "DAMAGED": "damaged",
         "SWEEPS": "sweeps",
+        "GRIDS": "sweeps/grids",
         "RUNNING": "running",
         "FAILED": "failed",
         "EXECUTED": "executed",

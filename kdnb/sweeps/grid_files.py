@@ -73,7 +73,7 @@ def restore(name: str) -> None:
 
 
 def _kept(name: str) -> Path:
-    return paths.inside(paths.SWEEPS / "grids", f"{name}.json")
+    return paths.inside(paths.GRIDS, f"{name}.json")
 
 
 def _grid(content: Any) -> Grid:

@@ -121,7 +121,7 @@ def test_the_objects_have_the_losses_of_the_functions(num_classes):
 def test_every_field_of_a_method_is_a_field_of_a_config_and_has_a_help_text():
     assert set(METHOD_FIELDS) <= {field.name for field in fields(RunConfig)}
     assert all(one.help for one in methods.all_settings().values())
-    assert set(LATER) - set(METHOD_FIELDS) == {"optimizer", "momentum", "augment"}
+    assert set(LATER) - set(METHOD_FIELDS) == {"optimizer", "momentum", "augment", "model"}
     assert {"alpha", "tau", "lr", "epochs"} <= set(axes())
 
 

@@ -16,7 +16,7 @@ from kdnb.report.notebooks import run
 from kdnb.sweeps import progress, record
 
 ELSEWHERE = "x/../../../../../../../../elsewhere/z"
-NAMED_FOLDERS = "FIGURES|EXECUTED|SWEEPS|RUNNING|FAILED|SIMULATIONS|SIMULATIONS_REFERENCE"
+NAMED_FOLDERS = "FIGURES|EXECUTED|SWEEPS|GRIDS|RUNNING|FAILED|SIMULATIONS|SIMULATIONS_REFERENCE"
 
 
 @pytest.mark.parametrize(

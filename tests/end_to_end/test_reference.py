@@ -42,6 +42,7 @@ AGAINST = {  # a claim of the paper's that fails -> what then is the case
     "H3.6a": "it is so on average over training, on test",
     "H3.6e": "and on train",
     "H3.3": "self-KD is less sure than ERM",
+    "H3.7b": "a student of a surer teacher is less sure than ERM",
     "H5.1b": "with tau searched self-KD is less sure than ERM",
     "H3.5b": "self-KD is less accurate than ERM",
     "H3.5d": "standard KD is less accurate than LS",

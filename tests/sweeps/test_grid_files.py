@@ -69,7 +69,7 @@ def test_a_sweep_of_a_file_goes_on_without_it(kdnb, path):
     assert code == 0, err
     path.unlink()
     (name,) = (file.stem for file in paths.SWEEPS.glob("*.json"))
-    (kept,) = (paths.SWEEPS / "grids").iterdir()
+    (kept,) = paths.GRIDS.iterdir()
     grids.GRIDS.pop(kept.stem)
     found = last_json(kdnb("status", name, "--json")[1])
     assert (found["done"], found["left"]) == (6, 0)
