@@ -127,6 +127,7 @@ def test_every_room_has_its_place():
     assert {room(name) for name in MODULES} <= set(ROOMS), "a new room: put it into ROOMS, below what it imports"
 
 
+@pytest.mark.slow
 @in_each_room
 def test_a_module_imports_only_from_rooms_above_it(path):
     name = dotted(path)
@@ -182,6 +183,7 @@ def test_lines_of_several_arguments_are_seen(docstring, lines):
     assert len(crowded(function)) == lines
 
 
+@pytest.mark.slow
 @in_each_room
 def test_a_docstring_tells_of_one_argument_a_line(path):
     for node in ast.walk(tree(path)):
@@ -189,6 +191,7 @@ def test_a_docstring_tells_of_one_argument_a_line(path):
             assert not crowded(node), f"{dotted(path)}.{node.name}"
 
 
+@pytest.mark.slow
 @in_each_room
 def test_nothing_that_runs_code_from_files_is_used(path):
     for node in ast.walk(tree(path)):
@@ -294,6 +297,7 @@ def test_conda_and_pip_ask_for_the_same_packages():
     assert set(project["dependencies"]) <= wanted <= set(project["dependencies"]) | extras
 
 
+@pytest.mark.slow
 def test_every_package_imported_is_declared():
     """What kdnb imports at all is a dependency by name, and torch and ray come in no other way."""
     project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -27,6 +27,7 @@ def test_one_seed_decides_nothing():
     assert math.isnan(statistics.t_p_value([0.4]))
 
 
+@pytest.mark.slow
 @given(differences)
 def test_the_t_interval_is_its_formula(values):
     """mean ± t_.975 sd / sqrt(n), and p from the same statistic."""
@@ -91,6 +92,7 @@ def test_values_that_agree_to_the_last_bits_make_narrow_intervals_and_no_warning
     assert not recwarn.list
 
 
+@pytest.mark.slow
 @given(differences)
 def test_p_is_below_5_percent_exactly_where_the_interval_excludes_0(values):
     mean, half = statistics.t_interval(values)

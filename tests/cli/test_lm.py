@@ -74,6 +74,7 @@ def lm(kdnb, monkeypatch, tmp_path):
     return lambda *words: kdnb("lm", *words)
 
 
+@pytest.mark.slow
 def test_a_pair_that_fits(lm, teacher, text, tmp_path):
     student = folder(tmp_path / "student", rows=40, seed=1)
     code, out, err = lm("check", teacher, student, "--data", text, "--length", 16, "--json")
@@ -115,6 +116,7 @@ def test_capped_logits_are_refused(teacher):
 TRAIN = ("--student", "cut-1", "--length", "16", "--tokens", "1200", "--batch-size", "4", "--kept", "8")
 
 
+@pytest.mark.slow
 def test_train_export_and_load(lm, teacher, text, tmp_path):
     words = ("train", "--teacher", teacher, "--data", text, *TRAIN, "--alpha", "0.9", "--targets", "cache", "--json")
     code, out, err = lm(*words)
@@ -141,6 +143,7 @@ def test_train_export_and_load(lm, teacher, text, tmp_path):
     assert "expected a new or an empty folder" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [(), ("--alpha", "0.1", "--divergence", "uniform")], ids=["erm", "ls"])
 def test_students_without_a_teachers_law(lm, teacher, text, more):
     result = last_json(lm("train", "--teacher", teacher, "--data", text, *TRAIN, *more, "--json")[1])
@@ -151,6 +154,7 @@ def make(lm, teacher, text, *more):
     return lm("cache", "make", "--teacher", teacher, "--data", text, "--length", "16", "--kept", "8", *more, "--json")
 
 
+@pytest.mark.slow
 def test_the_cache_of_a_command(lm, teacher, text, tmp_path):
     code, out, err = make(lm, teacher, text, "--shard-rows", "32")
     assert code == 0, err

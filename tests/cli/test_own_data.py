@@ -101,6 +101,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(compare, tmp_path, words, 
     assert not paths.RUNS.exists() or [p.name for p in paths.RUNS.iterdir() if not p.name.startswith(".locks")] == []
 
 
+@pytest.mark.slow
 def test_texts_longer_than_the_model_reads(compare, tmp_path):
     path = csv(tmp_path / "mine.csv", [*moods(40), *("word " * 70 + f"{i},{i % 2}" for i in range(20))])
     code, _, err = compare(path, "--max-length", "100")

@@ -48,6 +48,7 @@ def test_cross_entropy_and_kl_equal_torch():
     torch.testing.assert_close(kl_divergence(targets, logits, tau=3.0), kl)
 
 
+@pytest.mark.slow
 @given(logits_batches(), TAUS)
 def test_entropy_lies_between_0_and_log_k(logits, tau):
     values = posterior_entropy(logits, tau)

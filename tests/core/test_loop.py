@@ -42,6 +42,7 @@ def erm(toy, quick):
     return fit(quick("erm_small", epochs=10, lr=1e-2, history_points=10, history_rows=64), toy)
 
 
+@pytest.mark.slow
 def test_the_loss_falls_and_the_labels_are_learnt(erm, toy):
     first, last = erm.history[1]["loss"], erm.history[-1]["loss"]
     assert last < 0.8 * first
@@ -217,6 +218,7 @@ def test_reverse_kd_is_the_same_call_with_the_models_exchanged(toy, quick, teach
         assert student.metrics["test"]["agreement"] == pytest.approx(same.mean())
 
 
+@pytest.mark.slow
 def test_a_missing_or_wrong_teacher_is_refused(toy, quick, teacher):
     config = quick("kd_self", teacher_run=teacher.run_id)
     with pytest.raises(ValueError, match=f"teacher run {teacher.run_id} is needed, got none"):
@@ -329,6 +331,7 @@ def test_epoch_counts_of_a_decaying_learning_rate_share_no_training(toy, quick):
         training.train_epochs([quick(epochs=1), quick(epochs=2)], toy)
 
 
+@pytest.mark.slow
 def test_the_step_callback_counts_every_step(toy, quick):
     steps = []
     fit(quick(epochs=2, batch_size=24), toy, on_step=lambda step, total, loss: steps.append((step, total, float(loss))))

@@ -169,6 +169,7 @@ def test_gradcheck(tau):
     assert torch.autograd.gradcheck(lambda z: kd_loss(z, labels, teacher_logits, 0.6, tau), leaf)
 
 
+@pytest.mark.slow
 @given(logits_batches(most_rows=5, size=15), st.floats(0, 1), st.floats(0.5, 20))
 def test_a_batch_has_the_mean_of_its_examples_losses(logits, alpha, tau):
     labels = torch.arange(len(logits)) % logits.shape[1]

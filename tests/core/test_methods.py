@@ -35,6 +35,7 @@ def focal():
     del METHODS["focal"]
 
 
+@pytest.mark.slow
 def test_a_new_method_is_one_class(focal, toy):
     """Checked, named, read back and trained, with no edit anywhere else."""
     config = RunConfig.of({**flat(ERM), "data": toy.fingerprint, "method": "focal", "gamma": 1.0, "epochs": 1})

@@ -193,6 +193,7 @@ def test_a_run_is_degenerate_that_predicts_one_class_or_is_no_better_than_that()
     assert metrics.is_degenerate(one_wrong, labels)
 
 
+@pytest.mark.slow
 def test_smoothing_at_alpha_point_9_is_under_confident():
     """H15.1's arithmetic: the LS optimum's confidence .55 at K = 2 against MRPC's accuracy .803 (Table 3)."""
     rng = np.random.default_rng(0)

@@ -76,6 +76,7 @@ def test_the_first_half_is_the_pure_methods_first_half(toy, teacher, switched):
     assert equal == [True] * (STEPS // 2) + [False] * (STEPS // 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [("erm", "kd"), ("kd", "erm")])
 def test_weights_before_within_and_after_the_ramp(switched, before, after):
     """T7.2: 0, a half and 1 at s - 1, s + ramp / 2 and s + ramp."""

@@ -88,6 +88,7 @@ def test_no_way_at_all_is_one_line(packaged, without_pip, monkeypatch):
     assert not packaged.exists()
 
 
+@pytest.mark.slow
 def test_the_pip_that_python_ships_runs_as_it_is():
     if not (wheel := assets._bundled_pip()):
         pytest.skip("this Python ships no pip for new environments")

@@ -557,6 +557,7 @@ def test_a_packaged_asset_is_checked_and_mended(tmp_path, monkeypatch):
         assert lying(tmp_path / "assets" / "text") == {"one.txt", "b/two.txt"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", assets.PACKAGED)
 def test_the_packaged_assets_are_those_pinned(name):
     if not (paths.ASSETS / name).is_dir():
@@ -653,6 +654,7 @@ def test_the_cut_is_kept_only_where_the_cache_can_be_written(mirror, official, m
     assert not (paths.DATA_CACHE / "built").exists()
 
 
+@pytest.mark.slow
 def test_real_sst2_is_cut_at_the_kept_rows():
     if not (paths.GLUE / "SST-2").is_dir():
         pytest.skip(f"GLUE's SST-2 files are not in {paths.GLUE}")

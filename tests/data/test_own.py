@@ -225,6 +225,7 @@ def sizes(table):
     return table.groupby(["split", "label"]).size().to_dict()
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 40), min_size=2, max_size=6), st.integers(1, 3))
 def test_a_class_of_three_texts_is_in_every_split_and_a_smaller_one_in_train(counts, copies):
     """Every row is in one split, and equal texts together, however often each stands there."""

@@ -296,6 +296,7 @@ def test_hidden_labels_of_the_hub_are_refused(hub):
         data.load("mrpc", "paper")
 
 
+@pytest.mark.slow
 def test_no_files_and_no_hub_say_what_to_do(hub):
     with pytest.raises(HubUnreachable, match=r"MRPC: no folder .*no-glue.*embedded task such as rt"):
         data.load("mrpc", "paper")

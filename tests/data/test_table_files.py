@@ -81,6 +81,7 @@ def test_parquet_too(tmp_path, name):
 CELLS = st.text(st.characters(exclude_categories=("Cs", "Cc")) | st.sampled_from('",;\t|\n\\'), min_size=1, max_size=9)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(CELLS.filter(str.strip), st.sampled_from(["x1", "x2"])), min_size=3, max_size=12))
 def test_what_pandas_writes_as_csv_is_read_back(rows):
     """Or refused, where quoted lines read like rows: never read as something else."""

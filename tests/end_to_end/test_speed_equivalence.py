@@ -262,6 +262,7 @@ def test_alpha_zero_is_erm_to_the_bit(precision):
         np.testing.assert_array_equal(logits, kd.logits[split])
 
 
+@pytest.mark.slow
 def test_nothing_is_compiled_on_a_cpu_and_the_run_says_why():
     config, splits = toy(epochs=1)
     if torch.cuda.is_available():

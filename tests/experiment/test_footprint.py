@@ -45,6 +45,7 @@ def test_a_file_that_cannot_be_read_is_no_measurement(store, quick, content):
     assert footprint.stored(quick("erm_small")) is None
 
 
+@pytest.mark.slow
 def test_what_is_stored_is_read_without_torch():
     code = "import sys; from kdnb.experiment import footprint; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

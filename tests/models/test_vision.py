@@ -228,6 +228,7 @@ def test_resnet_18_has_its_layers():
     assert len([part for part in weights if getattr(part, "kernel_size", None) != (1, 1)]) == 18
 
 
+@pytest.mark.slow
 def test_resnet_50_has_its_layers_and_size():
     """He et al. 2016: 25,557,032 weights with a head of 1,000 classes and a stem of 7 by 7, which here is 3 by 3."""
     model = vision.untrained(SOURCES["resnet-50"], (3, 64, 64), 1000, 0.0, 0)

@@ -67,6 +67,7 @@ def page(store, data):
     return path.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_nothing_is_fetched_and_nothing_of_the_data_is_markup(page):
     assert not re.findall(r'(?:src|srcset|poster|action)="(?!data:)', page)
     assert "<script" not in page
@@ -81,6 +82,7 @@ def text_of(markup):
     return re.sub(r"<[^>]*>", "", markup)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("metric", "place", "scale", "digits"), [("entropy", 0, 1, 3), ("accuracy", 1, 100, 1), ("nll", 2, 1, 3)]
 )
@@ -139,6 +141,7 @@ def test_one_seed_has_intervals_over_test_rows(data):
     assert arms.change("nll", "ls_small").high - values.mean() == pytest.approx(half, rel=0.35)
 
 
+@pytest.mark.slow
 def test_the_texts_are_those_whose_entropy_changed_most(page, data):
     arms = compared(data).of
     entropy = {
@@ -194,6 +197,7 @@ def test_models_that_learnt_nothing_are_not_recommended(store, data):
     assert "12 of 12 runs learnt nothing" in own.write(made).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_commands_to_repeat_it_stand_in_the_page(page):
     assert "<pre>kdnb compare --data mine.csv\nkdnb report --profile demo\nkdnb runs show own-mine-" in page
 

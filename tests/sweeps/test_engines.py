@@ -251,6 +251,7 @@ def swept(say=lambda line: None, **how):
     return engines.run(TOY, How(threads=1, **how), say)
 
 
+@pytest.mark.slow
 def test_a_sweep_started_again_trains_nothing(fit):
     record, told = swept(), []
     assert len(fit.asked) == 16
@@ -273,6 +274,7 @@ def test_a_damaged_run_is_trained_again_and_no_other(fit, store, capsys):
     runs.load(spoiled.name)
 
 
+@pytest.mark.slow
 def test_a_damaged_run_is_trained_with_the_threads_of_its_sweep(fit, store):
     import torch
 
@@ -423,6 +425,7 @@ def test_students_wait_for_a_teacher_whose_candidates_failed(fit):
     assert len(runs.stored_ids()) == 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 2, 3, 8, 20])
 def test_shards_share_the_points_out(fit, n, store, monkeypatch):
     monkeypatch.setattr(engines, "work", lambda groups, *rest: asked.append(groups))
@@ -451,6 +454,7 @@ def test_a_shard_counts_the_teachers_it_helps_with(fit):
     assert len(fit.asked) == 12
 
 
+@pytest.mark.slow
 def test_a_held_training_is_waited_for_and_told(fit, toy):
     groups, told = trainings(sweeps.begin(TOY, {"rt": toy}, 1).points("erm")), []
     with obtain.lock(groups[0][0].config.training()), pytest.raises(Unfinished, match="no heartbeat"):
@@ -512,6 +516,7 @@ def test_processes_of_ray_compile_no_grammar(tmp_path):
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -537,6 +542,7 @@ def test_a_mistake_is_one_line(store, monkeypatch, capsys, options, words):
     assert words in told
 
 
+@pytest.mark.slow
 def test_another_number_of_threads_is_told(fit):
     swept()
     told = []

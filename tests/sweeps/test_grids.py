@@ -268,6 +268,7 @@ def test_a_filter_holds_for_both_stages():
     assert {key: len(points) for key, points in stages.candidates.items()} == {("large", 0): 6, ("small", 0): 6}
 
 
+@pytest.mark.slow
 def test_a_field_that_a_method_lacks_excludes_nothing():
     stages = made("a3", only={"tau": 4, "alpha": "0.51..1"})
     assert len(of(stages, "kd_standard")) == 70 * 2

@@ -162,6 +162,7 @@ def test_no_teacher_is_selected_before_all_candidates_are_there(store):
     assert all(grids.is_placeholder(p.config) for p in search(teachers=select.teachers(stages)).soft)
 
 
+@pytest.mark.slow
 def test_the_matched_erm_run_has_the_same_training_and_lies_in_the_grid():
     stages = grids.stages("table1", "rt", "cpu", "0" * 16, arms=(*PAPER_ARMS, "tfkd_small"))
     names = {point.config.run_id() for point in stages.erm}

@@ -226,6 +226,7 @@ def test_a_teacher_without_batch_norm_cannot_be_inverted(mlp):
         synthesis.distil(mlp, INVERSION, QUICK, 0)
 
 
+@pytest.mark.slow
 def test_inversion_lowers_its_own_loss(convolutional):
     def surprise(steps):
         made = synthesis.invert(convolutional, replace(QUICK, pool_steps=steps), torch.Generator().manual_seed(0))

@@ -90,6 +90,7 @@ def test_a_students_rows_are_among_its_teachers_and_nest():
         little_trainings._rows(few, 40)
 
 
+@pytest.mark.slow
 def test_committed_records_are_whole_small_and_decide_the_claims(elsewhere, monkeypatch):
     reference = paths.ROOT / "outputs" / "reference" / "runs"
     monkeypatch.setattr(paths, "REFERENCE", reference)

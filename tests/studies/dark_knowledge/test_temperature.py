@@ -132,6 +132,7 @@ def test_loss_and_gradient_are_finite(num_classes, tau, scale, dtype):
 # The best temperature
 
 
+@pytest.mark.slow
 def test_students_are_made_once_and_the_best_is_chosen_on_validation(store, monkeypatch):
     table = temperature.study("toy")
     taus, teachers, seeds = temperature.TAUS["toy"], temperature.TEACHER_EPOCHS["toy"], temperature.SEEDS["toy"]

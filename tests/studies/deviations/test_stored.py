@@ -54,6 +54,7 @@ def test_no_runs_no_study(store):
     assert all(effect(rows).empty for effect in stored.EFFECTS.values())
 
 
+@pytest.mark.slow
 def test_every_student_stands_beside_its_control(kept):
     found = kept()
     rows = stored.table(found)
@@ -126,6 +127,7 @@ def test_runs_outside_the_grid_are_not_read(kept, quick):
     assert set(stored.study("rt", "toy").runs) == set(found.runs)
 
 
+@pytest.mark.slow
 def test_the_ledger_gives_them_their_verdicts(kept):
     """Self-KD lies .8 - .2 below its teacher's low end, the control nowhere; standard KD .1 below its control."""
     found = registry.ledger(None, ("H6",), {"deviations": kept()}).set_index("id")
@@ -137,6 +139,7 @@ def test_the_ledger_gives_them_their_verdicts(kept):
     assert found.verdict["H6.3"] == "no runs"  # nobody gains anything here: there is nothing to correlate
 
 
+@pytest.mark.slow
 def test_a_mean_r_has_no_interval_beyond_what_an_r_can_be(kept):
     gains = {("kd_standard", 1.0): 0.0, ("kd_standard", 4.0): 0.2, ("kd_self", 1.0): 0.1, ("kd_self", 4.0): 0.3}
 

@@ -54,6 +54,7 @@ def grid(store):
     return ids
 
 
+@pytest.mark.slow
 def test_the_temperature_grid_is_the_runs_of_its_setting(grid):
     store_run(config("erm_small", lr=1e-4))  # another learning rate
     store_run(config("kd_standard", epochs=1))  # other epochs, and no other tau there
@@ -65,6 +66,7 @@ def test_the_temperature_grid_is_the_runs_of_its_setting(grid):
     assert set(found.table.tau) == {1, 4}
 
 
+@pytest.mark.slow
 def test_a_searched_learning_rate_belongs_to_the_grid(grid):
     more = [config("kd_standard", lr=2e-3, tau=8.0), config("erm_small", lr=2e-3)]
     ids = {store_run(made).run_id for made in more}
@@ -72,6 +74,7 @@ def test_a_searched_learning_rate_belongs_to_the_grid(grid):
     assert set(found.table.run_id) == grid | ids
 
 
+@pytest.mark.slow
 def test_an_arm_or_a_seed_with_one_tau_was_not_searched(grid):
     for arm in ("erm_large", "erm_small", "ls_small", "kd_standard"):
         store_run(config(arm, seed=2))  # a seed without any other tau
@@ -80,6 +83,7 @@ def test_an_arm_or_a_seed_with_one_tau_was_not_searched(grid):
     assert set(found.table.run_id) == grid
 
 
+@pytest.mark.slow
 def test_a_teacher_from_another_setting_comes_along(grid):
     teacher = store_run(config("erm_large", lr=3e-3), gap=5.0)
     student = store_run(config("kd_standard", teacher=teacher.config, tau=2.0))
@@ -89,6 +93,7 @@ def test_a_teacher_from_another_setting_comes_along(grid):
     assert cells.teacher_entropy[student.run_id] == pytest.approx(teacher.metrics["test"]["entropy"])
 
 
+@pytest.mark.slow
 def test_without_a_second_tau_there_is_no_temperature_evidence(store):
     store_run(config("erm_small"))
     study = tables.study("rt", "toy")
@@ -100,6 +105,7 @@ def test_without_a_second_tau_there_is_no_temperature_evidence(store):
     assert "H5.1a" not in set(registry.ledger(study).id)
 
 
+@pytest.mark.slow
 def test_large_alpha_is_the_smoothing_evidence(grid):
     study = tables.study("rt", "toy")
     found = registry.evidence(study)["smoothing"]

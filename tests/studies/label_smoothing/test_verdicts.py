@@ -66,6 +66,7 @@ def test_every_claim_holds_where_all_signs_are_the_papers():
     assert list(found.index) == [name for name, claim in CLAIMS.items() if claim.evidence == "study"]
 
 
+@pytest.mark.slow
 def test_every_claim_fails_where_all_signs_are_turned():
     turned = {arm: (1 - entropy, 1 - accuracy) for arm, (entropy, accuracy) in AS_PUBLISHED.items()}
     found = ledger(turned).drop(["H4.6", "H15.1a", *NO_SIDES])
@@ -78,12 +79,14 @@ def test_one_seed_decides_nothing():
     assert set(found.n) == {1}
 
 
+@pytest.mark.slow
 def test_equal_arms_decide_nothing():
     found = ledger(dict.fromkeys(ARMS, (0.3, 0.8)))
     assert set(found.drop(["H4.6", "H15.1a", *NO_SIDES]).verdict) == {"undecided"}
     assert found.verdict["H4.6"] != "holds"
 
 
+@pytest.mark.slow
 def test_the_effect_is_the_paired_difference_and_its_t_interval():
     row = ledger().loc["H3.1"]
     each = [(0.60 + NOISE[(s + 2) % 3]) - (0.20 + NOISE[(s + 1) % 3]) for s in range(3)]
@@ -103,6 +106,7 @@ def test_a_missing_arm_is_a_gap_and_never_a_zero():
     assert rest.effect.isna().all()
 
 
+@pytest.mark.slow
 def test_seeds_that_one_side_lacks_are_left_out():
     whole = study()
     table = whole.table[~((whole.table.arm == "ls_small") & (whole.table.seed == 2))]
@@ -110,6 +114,7 @@ def test_seeds_that_one_side_lacks_are_left_out():
     assert row.n == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("entropy", "word"), [(0.15, "holds"), (0.25, "fails"), (0.05, "fails")])
 def test_the_bracket_has_two_ends(entropy, word):
     """ERM large .10, its teacher ERM small .20: reverse KD lies between, above, below."""
@@ -129,6 +134,7 @@ def test_inheritance_is_the_correlation_over_all_kd_runs():
     assert row.effect == pytest.approx(np.corrcoef(cells.teacher_entropy, cells.student_entropy)[0, 1])
 
 
+@pytest.mark.slow
 def test_the_sides_of_inheritance_stand_apart():
     """Standard KD's teacher is surer than ERM small, reverse KD's less sure than ERM large; self-KD is on neither."""
     follows = {**AS_PUBLISHED, "kd_standard": (0.13, 0.84), "kd_reverse": (0.16, 0.88), "kd_self": (0.7, 0.8)}
@@ -142,6 +148,7 @@ def test_the_sides_of_inheritance_stand_apart():
     assert against["H3.7c"] == "fails"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("only", [("H3.7",), ("H3.1", "H4"), ("H3",)])
 def test_what_is_shown_of_a_section_does_not_change_its_correction(only):
     whole, part = ledger(), registry.ledger(study(), only).set_index("id")
@@ -159,6 +166,7 @@ def ids(section):
     return [name for name in registry.claims() if name.startswith(section)]
 
 
+@pytest.mark.slow
 def test_the_task_is_a_unit():
     """LS minus ERM of the small student on three tasks: .4, .5 and .3; a fourth learnt nothing."""
     at = {"one": 0.6, "two": 0.7, "three": 0.5, "four": 5.0}

@@ -145,6 +145,7 @@ def minimum(variant, target, size=5, steps=400):
     return z.detach().softmax(-1)[0]
 
 
+@pytest.mark.slow
 def test_optima_of_the_variants():
     """T14.2."""
     target = kept(T, 2)
