@@ -41,6 +41,7 @@ def test_every_id_has_one_row():
     assert all(ID.fullmatch(name) for name in ids)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", files(), ids=lambda path: path.relative_to(paths.ROOT).as_posix())
 def test_what_a_file_cites_is_on_the_page(path):
     assert cited(path) - NONE_SUCH <= set(ROWS)

@@ -149,6 +149,7 @@ def test_a_room_opens_without_an_import(name):
     assert [type(node) for node in tree(MODULES[name]).body] == [ast.Expr], f"{name}: a docstring and nothing else"
 
 
+@pytest.mark.slow
 @in_each_room
 def test_every_module_and_public_function_says_what_it_does(path):
     assert ast.get_docstring(tree(path))

@@ -38,6 +38,7 @@ def config(quick):
     return json.loads(quick("erm_small").to_json())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "words", "told"),
     [

@@ -85,6 +85,7 @@ def test_a_pair_that_fits(lm, teacher, text, tmp_path):
     assert all(one["fits"] is not False for one in found.values())
 
 
+@pytest.mark.slow
 def test_another_tokenizer_is_refused_with_its_reason(lm, teacher, tmp_path):
     other = folder(tmp_path / "other", rows=32, words=WORDS[::-1])
     code, out, err = lm("check", teacher, other)
@@ -214,6 +215,7 @@ MISTAKES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_one_line(lm, teacher, text, name):
     more, words = MISTAKES[name]

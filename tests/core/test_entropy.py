@@ -61,6 +61,7 @@ def test_adding_a_constant_to_the_logits_changes_nothing(logits, constant):
     torch.testing.assert_close(posterior_entropy(logits + constant), posterior_entropy(logits), atol=1e-9, rtol=0)
 
 
+@pytest.mark.slow
 @given(logits_batches(), st.randoms(use_true_random=False))
 def test_the_order_of_the_classes_changes_nothing(logits, random):
     order = list(range(logits.shape[1]))
@@ -73,6 +74,7 @@ def test_a_larger_tau_never_lowers_entropy(logits, tau, factor):
     assert (posterior_entropy(logits, tau * factor) >= posterior_entropy(logits, tau) - 1e-9).all()
 
 
+@pytest.mark.slow
 @given(logits_batches(), TAUS, st.integers(0, 99))
 def test_cross_entropy_is_entropy_plus_kl(logits, tau, seed):
     targets = torch.softmax(torch.randn(logits.shape, generator=torch.Generator().manual_seed(seed)).double(), dim=1)
@@ -81,6 +83,7 @@ def test_cross_entropy_is_entropy_plus_kl(logits, tau, seed):
     assert (kl_divergence(targets, logits, tau) >= -1e-12).all()
 
 
+@pytest.mark.slow
 @given(logits_batches(size=10), TAUS)
 def test_kl_of_a_posterior_to_itself_is_0(logits, tau):
     assert kl_divergence(posterior(logits, tau), logits, tau).abs().max() < 1e-10

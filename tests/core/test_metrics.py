@@ -52,6 +52,7 @@ def test_f1_of_a_class_never_met_or_predicted_is_0():
     assert metrics.f1(logits, labels) == pytest.approx(wanted) == pytest.approx(2 / 3)
 
 
+@pytest.mark.slow
 @given(logits_batches())
 def test_entropies_are_those_of_the_torch_side(logits):
     np.testing.assert_allclose(metrics.entropies(logits.numpy()), entropy.posterior_entropy(logits), atol=1e-12)

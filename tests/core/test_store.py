@@ -71,6 +71,7 @@ def test_a_run_without_history_survives(store):
     assert runs.load(CONFIG.run_id()).history == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY_FILE)
 def test_any_flipped_byte_is_found(saved, name):
     path, rng = saved / name, np.random.default_rng(0)

@@ -87,6 +87,7 @@ def test_the_logit_gap_needs_some_smoothing(alpha):
         theory.ls_logit_gap(alpha, 2)
 
 
+@pytest.mark.slow
 @given(logits_batches(size=8), SHARES)
 def test_smoothing_any_truth_has_at_least_the_entropy_of_the_smoothed_label(logits, alpha):
     """(1 - alpha) eta + alpha u is majorised by q_ls, so LS's population optimum cannot lie below H(q_ls)."""
@@ -95,6 +96,7 @@ def test_smoothing_any_truth_has_at_least_the_entropy_of_the_smoothed_label(logi
     assert (entropy(optimum) >= theory.ls_optimum_entropy(alpha, num_classes) - 1e-9).all()
 
 
+@pytest.mark.slow
 @given(logits_batches(size=8), SHARES)
 def test_the_kd_optimum_keeps_at_least_its_share_of_the_teachers_entropy(teacher_logits, alpha):
     labels = torch.zeros(len(teacher_logits), dtype=torch.long)
@@ -135,6 +137,7 @@ def test_entropy_slope_of_the_worked_example_and_of_finite_differences():
     torch.testing.assert_close(theory.entropy_slope(z, 2.0), slope, atol=1e-8, rtol=0)
 
 
+@pytest.mark.slow
 @given(logits_batches(size=20), st.floats(0.2, 20))
 def test_the_entropy_slope_is_never_negative(logits, tau):
     assert (theory.entropy_slope(logits, tau) >= 0).all()

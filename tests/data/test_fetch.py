@@ -154,6 +154,7 @@ def test_every_pattern_must_find_a_file(patterns, names, chosen):
 # From a local mirror
 
 
+@pytest.mark.slow
 def test_a_fetch_brings_what_is_needed_and_nothing_else(mirror):
     found = bring()
     assert set(found["files"]) == brought(found) == lying(paths.HUB) == WANTED

@@ -63,6 +63,7 @@ def test_a_set_of_pairs_is_read_by_both_columns(mirror, monkeypatch):
         hub_sets.read(task)
 
 
+@pytest.mark.slow
 def test_the_official_sizes_give_the_tasks_sizes(mirror, monkeypatch):
     """Zhang, Zhao and LeCun 2015, Table 3: 120,000 train and 7,600 test articles; every one is used once."""
     monkeypatch.setattr(hub_sets, "HUB_SETS", OFFICIAL)
@@ -120,6 +121,7 @@ def test_a_broken_file_is_one_clear_line(mirror, harm, told):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_without_the_hub_the_way_out_is_told(mirror, monkeypatch):
     monkeypatch.delenv("KDNB_HUB")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

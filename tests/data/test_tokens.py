@@ -21,6 +21,7 @@ def tokens_of(examples, second=None, pad_id=0):
     return Tokens(ids, np.concatenate([[0], np.cumsum(lengths)]), np.array(second or lengths), pad_id)
 
 
+@pytest.mark.slow
 @given(LENGTHS, st.integers(1, 40), st.integers(0, 99))
 def test_an_epoch_has_every_row_once(lengths, batch_size, seed):
     batches = plan_batches(lengths, batch_size, np.random.default_rng(seed))

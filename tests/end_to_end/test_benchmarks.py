@@ -29,6 +29,7 @@ def imported(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted((paths.ROOT / "kdnb").rglob("*.py")), ids=str)
 def test_kdnb_imports_no_contestant(path):
     for name in imported(path):

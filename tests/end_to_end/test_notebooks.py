@@ -41,6 +41,7 @@ def test_every_notebook_of_the_study_is_there():
     assert len({step.output for step in STUDY}) == len(STUDY)
 
 
+@pytest.mark.slow
 @each
 @pytest.mark.parametrize("check", skeleton.CHECKS, ids=lambda check: check.__name__)
 def test_a_notebook(path, check):

@@ -76,6 +76,7 @@ def run(source, tmp_path, reference=REFERENCE / "runs"):
     return subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_notebooks_that_read_runs_import_no_torch():
     assert len(NOTEBOOKS) == len(READING)
     for path in NOTEBOOKS:

@@ -90,6 +90,7 @@ def test_the_digits_are_scikit_learns_each_once():
     assert all(by_image[row.tobytes()] == label for row, label in zip(rows, labels, strict=True))
 
 
+@pytest.mark.slow
 def test_mnist5k_has_500_upright_images_of_each_digit():
     what = data.load("mnist5k", "paper")
     assert tuple(map(len, what.splits.values())) == what.task.sizes == (3500, 500, 1000)
@@ -222,6 +223,7 @@ def test_resnets_have_the_size_of_their_paper(name, millions):
     )
 
 
+@pytest.mark.slow
 def test_resnet_18_has_its_layers():
     model = vision.untrained(SOURCES["resnet-18"], (3, 64, 64), 200, 0.0, 0)
     weights = [part for part in model.modules() if isinstance(part, nn.Conv2d | nn.Linear)]

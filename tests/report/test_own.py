@@ -191,6 +191,7 @@ def test_what_is_not_measurably_better_is_not_recommended(data):
     assert own.recommendation(made.of)["what"] == "ERM small"
 
 
+@pytest.mark.slow
 def test_models_that_learnt_nothing_are_not_recommended(store, data):
     made = compared(data, right=0.3)
     assert own.recommendation(made.of)["what"] == "None yet"

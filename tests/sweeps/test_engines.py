@@ -263,6 +263,7 @@ def test_a_sweep_started_again_trains_nothing(fit):
     assert [point.config.teacher_run for point in again.points("soft")] == [again.teachers["rt"][0][2]] * 8
 
 
+@pytest.mark.slow
 def test_a_damaged_run_is_trained_again_and_no_other(fit, store, capsys):
     swept()
     spoiled = next(path for path in sorted(store.glob("rt-kd-*")))
@@ -291,6 +292,7 @@ def test_a_damaged_run_is_trained_with_the_threads_of_its_sweep(fit, store):
     assert threads == [1] * 9
 
 
+@pytest.mark.slow
 def test_a_lasting_error_is_recorded_once_and_the_sweep_goes_on(fit):
     def meet(config):
         if config.method == "kd" and config.alpha == 0.9:
@@ -411,6 +413,7 @@ def test_what_every_point_would_meet_ends_the_sweep(fit):
     assert progress.failed_ids() == set()
 
 
+@pytest.mark.slow
 def test_students_wait_for_a_teacher_whose_candidates_failed(fit):
     def meet(config):
         if config.student == "large" and config.lr == 0.01:
@@ -444,6 +447,7 @@ def test_shards_share_the_points_out(fit, n, store, monkeypatch):
     assert len(names) == len(set(names)) == 8
 
 
+@pytest.mark.slow
 def test_a_shard_counts_the_teachers_it_helps_with(fit):
     told = []
     swept(told.append, engine="shard", shard=(1, 2))

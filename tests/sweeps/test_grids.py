@@ -228,6 +228,7 @@ def test_a_constant_schedule_shares_trainings():
         made("table1", schedule="cosine")
 
 
+@pytest.mark.slow
 def test_soft_points_stand_with_a_placeholder_until_their_teachers_are_selected():
     before = made("table1", "rt")
     waiting = [p for p in before.soft if grids.is_placeholder(p.config)]

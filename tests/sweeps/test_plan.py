@@ -35,6 +35,7 @@ def test_table_1_counted():
     assert found.total("runs", True) == 0
 
 
+@pytest.mark.slow
 def test_a_constant_schedule_trains_each_setting_once_to_its_largest_number_of_epochs():
     found = counted("table1", schedule="constant")
     assert found.total("runs") == 3290

@@ -286,6 +286,7 @@ def test_validation_is_all_that_a_selection_is_given(store):
     assert used == {"load_validation", "stored_ids"}
 
 
+@pytest.mark.slow
 def test_test_is_read_only_when_every_choice_is_made(store, monkeypatch):
     task_data = {task: splits.load(task, "toy") for task in ("rt", "section")}
     for task, what in task_data.items():

@@ -213,6 +213,7 @@ def hand_made(seed):
     return Family(seed, runs)
 
 
+@pytest.mark.slow
 def test_the_nll_of_an_ensemble_is_at_most_its_members():  # T11.3
     families = [hand_made(seed) for seed in range(3)]
     made = born_again.ensembles(families)
@@ -223,6 +224,7 @@ def test_the_nll_of_an_ensemble_is_at_most_its_members():  # T11.3
     np.testing.assert_allclose(metrics.posterior(born_again.ensemble(runs)), by_hand, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_an_ensemble_of_one_is_its_member_and_equal_flops_has_one_member_more():
     made = born_again.ensembles([hand_made(0)])
     alone = made[(made.kind == "BAN") & (made["size"] == 1)].iloc[0]

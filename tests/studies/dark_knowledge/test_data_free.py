@@ -270,6 +270,7 @@ def toys():
     return one, synthesis.make(one)
 
 
+@pytest.mark.slow
 def test_record_of_an_experiment(toys, store):
     one, made = toys
     assert made.metrics["teacher_before"] == made.metrics["teacher_after"]

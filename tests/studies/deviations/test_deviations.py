@@ -115,6 +115,7 @@ def test_the_bootstrap_is_the_slow_one_of_the_same_draws():
     assert found.slope.student.value == pytest.approx(whole.slope)
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_mean_has_the_width_of_theory():
     """A student that is all noise beside a control on the line: half-width 1.96 sd / sqrt(n of the end)."""
     rng = np.random.default_rng(1)

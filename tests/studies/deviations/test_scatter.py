@@ -40,6 +40,7 @@ def test_log_odds_of_a_half_and_of_nine_tenths():
     assert x[1] == pytest.approx(2.197225, abs=1e-6)
 
 
+@pytest.mark.slow
 @given(logits_batches(size=6), st.integers(0, 99))
 def test_the_logit_form_equals_the_probability_form(teacher, seed):
     student = torch.randn(teacher.shape, generator=torch.Generator().manual_seed(seed)).double()

@@ -69,6 +69,7 @@ def test_the_gap_is_the_teachers_lead():
     assert spectral.exaggeration_gap(a, b, r) == pytest.approx(lead, abs=1e-15)
 
 
+@pytest.mark.slow
 def test_eulers_steps_reach_the_closed_form():
     x, y = regression()
     exact = spectral.gradient_flow(x, y, 2.0)

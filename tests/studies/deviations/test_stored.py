@@ -69,6 +69,7 @@ def test_every_student_stands_beside_its_control(kept):
         assert case.control.run_id != case.teacher.run_id
 
 
+@pytest.mark.slow
 def test_gaps_are_those_built_in(kept):
     rows = stored.table(kept())
     for row in rows[rows.arm == "kd_standard"].itertuples():
@@ -81,12 +82,14 @@ def test_gaps_are_those_built_in(kept):
         assert row.low_beyond == pytest.approx(SHIFTS[row.arm, row.tau] - CONTROL, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_claims_have_their_effects(kept):
     rows = stored.table(kept())
     assert stored.underfit(rows).to_dict() == pytest.approx(dict.fromkeys(SEEDS, -0.6), abs=1e-6)
     assert stored.underfit_across(rows).to_dict() == pytest.approx(dict.fromkeys(SEEDS, -0.1 + 0.6), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_underfit_needs_both_the_line_and_the_control(kept):
     rows = stored.table(kept())
     for gap, beyond in ((0.3, -0.2), (-0.2, 0.3)):
@@ -94,6 +97,7 @@ def test_underfit_needs_both_the_line_and_the_control(kept):
         assert (effect == 0.3).all()
 
 
+@pytest.mark.slow
 def test_the_correlation_is_within_a_seed(kept):
     """Accuracies by seed: one where depth pays, one where it costs, one where nothing differs."""
 
@@ -118,6 +122,7 @@ def test_a_student_without_its_control_is_left_out(kept):
     assert stored.table(kept(arms=("erm_large", "kd_standard"))).empty
 
 
+@pytest.mark.slow
 def test_runs_outside_the_grid_are_not_read(kept, quick):
     found = kept()
     (point,) = grids.stages("deviations", "rt", "toy", "data", (0,), ("erm_small",)).points

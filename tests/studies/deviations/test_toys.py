@@ -111,6 +111,7 @@ def test_toy_a_has_the_noise_it_is_drawn_with():
 # TOY-B
 
 
+@pytest.mark.slow
 def test_toy_b_is_what_it_says():
     toy = toys.toy_b(3, rows=20_000, test_rows=10)
     clean = toys.toy_b(3, rows=20_000, test_rows=10, label_noise=0)

@@ -209,6 +209,7 @@ def test_entropy_falls_with_tau_in_this_grid(grid):
     assert found.n["H5.6"] == 4  # one selected run per arm and seed
 
 
+@pytest.mark.slow
 def test_reading_configs_loads_no_logits(grid, monkeypatch):
     monkeypatch.setattr(runs, "load", lambda run_id: pytest.fail(f"loaded {run_id}"))
     assert set(tables.stored_configs("rt", "toy")) == grid

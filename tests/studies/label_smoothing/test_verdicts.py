@@ -60,6 +60,7 @@ def test_a_verdict_is_where_the_interval_lies(low, high, sign, word):
     assert verdict(low, high, sign) == word
 
 
+@pytest.mark.slow
 def test_every_claim_holds_where_all_signs_are_the_papers():
     found = ledger()
     assert set(found.verdict.drop("H3.7")) == {"holds"}
@@ -73,6 +74,7 @@ def test_every_claim_fails_where_all_signs_are_turned():
     assert set(found.verdict) == {"fails"}
 
 
+@pytest.mark.slow
 def test_one_seed_decides_nothing():
     found = ledger(seeds=(0,)).drop(NO_SIDES)
     assert set(found.verdict) == {"undecided"}
@@ -97,6 +99,7 @@ def test_the_effect_is_the_paired_difference_and_its_t_interval():
     assert row.n == 3
 
 
+@pytest.mark.slow
 def test_a_missing_arm_is_a_gap_and_never_a_zero():
     found = ledger(arms=("erm_small", "ls_small"))
     assert found.verdict["H3.1"] == "holds"
@@ -121,6 +124,7 @@ def test_the_bracket_has_two_ends(entropy, word):
     assert ledger({**AS_PUBLISHED, "kd_reverse": (entropy, 0.9)}).verdict["H4.6"] == word
 
 
+@pytest.mark.slow
 def test_inheritance_is_the_correlation_over_all_kd_runs():
     some = study()
     cells = claims.inheritance(some)

@@ -201,6 +201,7 @@ def toy():
     return one, cost_measured.clock(one)
 
 
+@pytest.mark.slow
 def test_a_clock_times_every_way_and_is_stored_once(toy, store, monkeypatch):
     one, made = toy
     assert made.arrays["seconds"].shape == (len(cost_records.WAYS), one.rounds * (one.steps - 1))

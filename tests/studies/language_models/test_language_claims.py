@@ -35,6 +35,7 @@ def test_every_claim_is_listed_once():
     assert sorted(id for subject in SUBJECTS for id in subject.CLAIMS) == sorted(IDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IDS)
 def test_a_claim_has_a_value_for_each_of_three_seeds(name):
     row = ledger().loc[name]

@@ -209,6 +209,7 @@ def material(objective, n=37, d=6, v=23):
     return hidden, weight, bias, labels, teacher, target
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [1, 8, 64])
 @pytest.mark.parametrize("form", ["whole", "sparse"])
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=str)

@@ -176,6 +176,7 @@ def test_training_lowers_its_loss_and_is_the_same_twice(train, teacher, changes)
     assert history[-1]["loss"] < history[0]["loss"]
 
 
+@pytest.mark.slow
 def test_from_a_cache_of_hidden_states_it_is_the_online_student(train, held, teacher, outputs):
     material = Material(train, held, teacher)
     base = {"tokens": 600, "lr": 1e-2, "alpha": 1.0, "precision": "fp32"}
@@ -200,6 +201,7 @@ def test_a_run_is_loaded_the_second_time(train, held, outputs, monkeypatch):
     assert judged.nll == pytest.approx(first[1].metrics["nll"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_on_policy_learns_on_its_own_words_up_to_the_end(train, teacher):
     setting = config(train, alpha=1.0, targets="on_policy", divergence="reverse_kl", prompt=4, teacher_weights="x")
     one = student()
@@ -259,6 +261,7 @@ def test_killed_at_random_ten_times_it_ends_with_the_same_weights(tmp_path):
     assert last[-1] == undisturbed[-1]
 
 
+@pytest.mark.slow
 def test_a_student_with_dropout_resumes_exactly_and_leaves_torchs_draws_alone(train, tmp_path):
     def gpt2():
         values = {"model_type": "gpt2", "n_layer": 1, "n_embd": 32, "n_head": 2, "resid_pdrop": 0.5}

@@ -256,6 +256,7 @@ def test_softness_and_labels_are_judged_each_by_its_own_effect():
     assert rows.verdict["H18.3"] == "no runs"  # its teachers are wrong on a tenth of the train rows
 
 
+@pytest.mark.slow
 def test_labels_of_a_teacher_that_knows_its_own_are_another_claim():
     same = WHOLE | {"hard": WHOLE["ERM"], "swap": WHOLE["kd"]}
     rows = ledger_of("softness", study_of([run for seed in (10, 11, 12) for run in one_seed(seed, same, wrong=0)]))

@@ -19,6 +19,7 @@ def rows(tells, tasks=("a", "b", "c"), count=60):
     return table.assign(task=np.repeat(tasks, count), change=table[tells])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tells", "knows", "does_not"), [("train_entropy", law.LAW, law.RIVAL), (*law.RIVAL, law.RIVAL, law.LAW)]
 )
