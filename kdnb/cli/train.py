@@ -223,7 +223,8 @@ def compare(asked: Comparison) -> dict[str, Any]:
         if asked.keep_weights and not point.config.model.startswith(AS_IT_IS):
             weights.check_exportable(point.config)
     if asked.own.path:
-        print(*telling.of_texts(data, [point.config for point in points]), sep="\n")
+        for line in telling.of_texts(data, [point.config for point in points]):
+            print(line)
     origins.note(data, wanted)
     table.store()
     runs = run_points(points, data, asked.workers, keep=asked.keep_weights)
