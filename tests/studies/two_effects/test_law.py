@@ -64,5 +64,5 @@ def test_the_verdict_is_that_of_the_stored_metrics(monkeypatch):
     assert verdict.p == pytest.approx(stats.ttest_1samp(difference, 0).pvalue)
     assert verdict.n == len(difference)
     readme = " ".join((paths.ROOT / "README.md").read_text(encoding="utf-8").split())
-    assert f"tell the signs on that task no better than its test entropy does (H18.6, {verdict.verdict})" in readme
+    assert f"tell the signs on that task no better than its test entropy does: {verdict.verdict}." in readme
     assert verdict.verdict == "undecided"  # else the sentence is another one
