@@ -205,7 +205,7 @@ def compare(
             text=text,
             text2=text2,
             label=label,
-            columns=tuple(name.strip() for name in columns.split(",")) if columns else (),
+            columns=tuple(words(columns)),
             validation=valid,
             test=test,
         ),

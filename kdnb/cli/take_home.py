@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kdnb.cli.options import Json, TestRows, TrainRows, ValidationRows, finish
+from kdnb.cli.options import Json, TestRows, TrainRows, ValidationRows, finish, words
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -51,8 +51,9 @@ def export(
     weights.check_exportable(run.config)
     kept = weights.kept(run_id)
     if kept is None:
-        named = tuple(name.strip() for name in columns.split(",")) if columns else ()
-        own = OwnData(path=data, text=text, text2=text2, label=label, columns=named, validation=valid, test=test)
+        own = OwnData(
+            path=data, text=text, text2=text2, label=label, columns=tuple(words(columns)), validation=valid, test=test
+        )
         rows = Rows(train=train_rows, validation=validation_rows, test=test_rows)
         splits = origins.data_of(run.config, own, rows)
         print(f"{run_id}: its weights were not kept, it is trained again")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kdnb.cli.options import Json, ProfileName, TestRows, TrainRows, ValidationRows, finish, show
+from kdnb.cli.options import Json, ProfileName, TestRows, TrainRows, ValidationRows, finish, show, words
 
 if TYPE_CHECKING:
     from kdnb.data.splits import TaskData
@@ -92,8 +92,9 @@ def rows(
     from kdnb.cli.train import OwnData, Rows, task_data
     from kdnb.data.teacher_table import row_ids
 
-    named = tuple(name.strip() for name in columns.split(",")) if columns else ()
-    own = OwnData(path=data, text=text, text2=text2, label=label, columns=named, validation=valid, test=test)
+    own = OwnData(
+        path=data, text=text, text2=text2, label=label, columns=tuple(words(columns)), validation=valid, test=test
+    )
     read = task_data(task, profile, Rows(train=train_rows, validation=validation_rows, test=test_rows), own)
     table = row_ids(read)
     files.write_atomically(file, table.to_csv(index=False).encode())

@@ -55,8 +55,8 @@ class Encoder(nn.Module):
         The linear layers may hold bf16 weights while they train. The gradient of the word table is kept from step to
         step, and `word_gradient` has the rows that were written, (n,) distinct row numbers and their (n, width)
         gradient for each batch since `forget_word_gradient`. All layers but the last may be compiled: that one is
-        evaluated at the first token, by a method of its own. On a GPU the word table is a weight as any other: writing
-        all of its gradient takes microseconds there, finding the batch's distinct words would wait for the card.
+        evaluated at the first token, by a method of its own. On a GPU the word table is a weight as any other: finding
+        the batch's distinct words would wait for the card.
         """
         return FastPath(
             halves=[part for part in self.layers.modules() if isinstance(part, nn.Linear)],

@@ -1,7 +1,6 @@
 """The report of a comparison on a user's own data: one HTML file that says what to do, why, and how sure that is."""
 
 import hashlib
-import importlib.resources
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment
+from jinja2 import Environment, FileSystemLoader, Template
 
 from kdnb import __version__, files, paths
 from kdnb.analysis import figures, statistics
@@ -181,7 +180,7 @@ def _over_rows(metric: str, runs: list[Run], split: str) -> tuple[float, float]:
 def write(compared: Compared) -> Path:
     """Write outputs/reports/<data>-<profile>-<hash>.html, and beside it, as JSON, of which runs it is; its path."""
     name = _name(compared)
-    page = _template().render(
+    page = template("own.html").render(
         version=__version__,
         profile=compared.profile,
         **section(compared.of, compared.data.task.name, compared.profile),
@@ -443,12 +442,14 @@ def _texts(compared: Compared) -> dict[str, Any]:
     for row in np.argsort(-np.abs(change), kind="stable")[:MOST_TEXTS]:
         both = " / ".join([split.text[row], *([split.text2[row]] if split.text2 else [])])
         told = [_posterior(posteriors[arm][row], names) for arm in arms.students]
-        rows.append({
-            "text": both if len(both) <= LONGEST else f"{both[:LONGEST]}…",
-            "label": names[split.labels[row]],
-            "change": f"{change[row]:+.3f}",
-            "arms": told,
-        })  # fmt: skip
+        rows.append(
+            {
+                "text": both if len(both) <= LONGEST else f"{both[:LONGEST]}…",
+                "label": names[split.labels[row]],
+                "change": f"{change[row]:+.3f}",
+                "arms": told,
+            }
+        )
     heads = [NAMES[arm] for arm in arms.students]
     return {"rows": rows, "heads": heads, "of": f"{NAMES[arms.distilled]} minus {NAMES[arms.smoothed]}"}
 
@@ -473,6 +474,6 @@ def _name(compared: Compared) -> str:
     return f"{slug(compared.data.task.name)[:80]}-{compared.profile}-{digest}"
 
 
-def _template():
-    text = importlib.resources.files("kdnb.report").joinpath("own.html").read_text(encoding="utf-8")
-    return Environment(autoescape=True).from_string(text)
+def template(name: str) -> Template:
+    """A page of this room by its file's name; what it is given stands there as text."""
+    return Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True).get_template(name)

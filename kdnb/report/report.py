@@ -11,7 +11,6 @@ from pathlib import Path
 
 import nbformat
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from kdnb import __version__, files, paths
@@ -41,7 +40,7 @@ def write(profile: str) -> Path:
     on_own_data = own.stored(profile)
     sections = [_section(study) for study in _studies(profile, bool(on_own_data))]
     tables_of = {section["task"]: section["table"] for section in sections}
-    page = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True).get_template("report.html")
+    page = own.template("report.html")
     runs = {run_id: run for section in [*on_own_data, *sections] for run_id, run in section["runs"].items()}
     notebooks = [_notebook(step) for step in runner.study_steps(profile) if step.output.exists()]
     text = page.render(

@@ -46,12 +46,16 @@ def _follows(id: str, side: int, source: str, **more) -> Claim:
     """
     (teacher, moves, letter), searched = SIDES[side], "With tau searched, a" if more else "A"
     return Claim(
-        id=id + letter, source=source, test="inherited change", unit="nats", side=side,
+        id=id + letter,
+        source=source,
+        test="inherited change",
+        unit="nats",
+        side=side,
         statement=f"{searched} student's entropy {moves} where its teacher is {teacher} than ERM on its model",
         test_words=f"entropy minus ERM's where the teacher's is {'<' if side < 0 else '>'} ERM's, self-KD left out, "
         f"{'<' if side < 0 else '>'} 0",
         **more,
-    )  # fmt: skip
+    )
 
 
 FIGURE = "figure only"
