@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, Template
+from jinja2 import Environment, PackageLoader, Template
 
 from kdnb import __version__, files, paths
 from kdnb.analysis import figures, statistics
@@ -476,4 +476,4 @@ def _name(compared: Compared) -> str:
 
 def template(name: str) -> Template:
     """A page of this room by its file's name; what it is given stands there as text."""
-    return Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True).get_template(name)
+    return Environment(loader=PackageLoader("kdnb", "report"), autoescape=True).get_template(name)
