@@ -9,34 +9,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kdnb.cli.options import Json, TestRows, TrainRows, ValidationRows, finish, words
+from kdnb.cli.options import Json, finish, of_own_files, of_rows
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from kdnb.data.own import OwnData
+    from kdnb.data.splits import Rows
+
 FORMATS = (".csv", ".jsonl")
 
 
+@of_own_files
+@of_rows
 def export(
     run_id: Annotated[str, typer.Argument(metavar="RUN", help="Name of a stored run.", show_default=False)],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.", show_default=False)],
-    data: Annotated[str, typer.Option(help="The run's own file of texts, where it was moved to.")] = "",
-    text: Annotated[str, typer.Option(help="Its text column.")] = "",
-    text2: Annotated[str, typer.Option(help="Its second text column, for pairs.")] = "",
-    label: Annotated[str, typer.Option(help="Its label column.")] = "",
-    columns: Annotated[str, typer.Option(help="All its columns, where it has no header.")] = "",
-    valid: Annotated[str, typer.Option(help="Its validation file.")] = "",
-    test: Annotated[str, typer.Option(help="Its test file.")] = "",
-    train_rows: TrainRows = None,
-    validation_rows: ValidationRows = None,
-    test_rows: TestRows = None,
+    *,
+    own: "OwnData",
+    rows: "Rows",
     as_json: Json = False,
 ) -> None:
-    """Export a run's model as a folder that transformers loads without kdnb, trained again if not kept."""
+    """Export a run's model as a folder that transformers loads without kdnb, trained again if not kept.
+
+    A run on files of your own finds them again by itself; where they were moved to is said with --data and the like.
+    """
     from kdnb.cli import origins
     from kdnb.core import store
-    from kdnb.data.own import OwnData
-    from kdnb.data.splits import Rows
     from kdnb.errors import nearest
     from kdnb.experiment import export as exports
     from kdnb.experiment import weights
@@ -51,10 +50,6 @@ def export(
     weights.check_exportable(run.config)
     kept = weights.kept(run_id)
     if kept is None:
-        own = OwnData(
-            path=data, text=text, text2=text2, label=label, columns=tuple(words(columns)), validation=valid, test=test
-        )
-        rows = Rows(train=train_rows, validation=validation_rows, test=test_rows)
         splits = origins.data_of(run.config, own, rows)
         print(f"{run_id}: its weights were not kept, it is trained again")
         with Bar(run_id) as bar:
