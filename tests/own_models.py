@@ -64,7 +64,7 @@ def save(folder, kind, *, labels=(), seed=0, **fields):
     import torch
     from transformers import AutoModel, AutoModelForSequenceClassification
 
-    from kdnb.models.whole import quiet
+    from kdnb.plain import quiet
 
     more = dict(fields)
     if labels:
@@ -75,7 +75,7 @@ def save(folder, kind, *, labels=(), seed=0, **fields):
     for parameter in model.parameters():  # so that every part shows in the logits
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.3)
-    with quiet():
+    with quiet("transformers"):
         model.save_pretrained(folder)
     tokenizer(kind).save_pretrained(folder)
     return model

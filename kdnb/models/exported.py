@@ -16,7 +16,8 @@ from kdnb.data.splits import Split
 from kdnb.data.tokens import tokenize
 from kdnb.models import finished
 from kdnb.models.text import Classifier, Pretrained, tells_texts_apart
-from kdnb.models.whole import Whole, quiet, takes_types
+from kdnb.models.whole import Whole, takes_types
+from kdnb.plain import quiet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -81,7 +82,7 @@ def save(theirs: "PreTrainedModel", tokenizer: "PreTrainedTokenizerFast", config
     tokenizer.model_input_names = [*names, "token_type_ids"] if types else names
     if tokenizer.model_input_names != list(type(tokenizer).model_input_names):
         tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names
-    with quiet():
+    with quiet("transformers"):
         theirs.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 

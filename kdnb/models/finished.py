@@ -12,7 +12,8 @@ from kdnb.core.predict import predict
 from kdnb.data.splits import Split
 from kdnb.data.tokens import tokenize
 from kdnb.models.text import check_tokenizer
-from kdnb.models.whole import Whole, quiet
+from kdnb.models.whole import Whole
+from kdnb.plain import quiet
 
 _LONGEST = 512  # tokens of a text, where a tokenizer sets no bound
 
@@ -61,7 +62,7 @@ def read(folder: Path, max_length: int = 0) -> Finished:
         raise ValueError(f"{folder}: expected a finished classifier (...ForSequenceClassification in its config.json)")
     checkpoints.check_kind(str(folder), checkpoints.read_config(folder))
     try:
-        with quiet():
+        with quiet("transformers"):
             model = AutoModelForSequenceClassification.from_pretrained(
                 folder, use_safetensors=True, dtype=torch.float32
             )

@@ -23,7 +23,8 @@ from kdnb.errors import ModelUnavailable
 from kdnb.models import whole
 from kdnb.models.dropout import Dropout
 from kdnb.models.encoder import ROBERTAS, Encoder
-from kdnb.models.whole import Whole, check_whole, quiet
+from kdnb.models.whole import Whole, check_whole
+from kdnb.plain import quiet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast  # seconds to import
@@ -187,7 +188,7 @@ def _pretrained(name: str) -> tuple[nn.Module, nn.Linear | None]:
             config = AutoConfig.from_pretrained(where, **pin)
             without = config.model_type in ROBERTAS or not source.pooled  # its checkpoint has none
             more = {"add_pooling_layer": False} if without else {}
-            with quiet():
+            with quiet("transformers"):
                 encoder, told = AutoModel.from_pretrained(
                     where, config=config, use_safetensors=True, output_loading_info=True, **more, **pin
                 )
@@ -223,7 +224,7 @@ def _own_config(name: str) -> Any:
 
     source, (where, pin) = source_of(name), location(name)
     try:
-        with quiet():
+        with quiet("transformers"):
             values, _ = PretrainedConfig.get_config_dict(where, **pin)
             checkpoints.check_kind(name, values)
             return AutoConfig.from_pretrained(where, **pin)
@@ -286,7 +287,7 @@ def load_tokenizer(name: str, data: TaskData | None) -> "PreTrainedTokenizerFast
         _own_config(name)  # raises for what is not to be opened
     where, pin = location(name)
     try:
-        with quiet():
+        with quiet("transformers"):
             tokenizer = AutoTokenizer.from_pretrained(where, **pin)
     except (OSError, ValueError) as error:
         raise _unavailable(source, "tokenizer", error) from None
