@@ -82,6 +82,44 @@ def test_an_unknown_notebook_names_those_that_came_along(wheel):
     assert "known: 10_entropy_of_targets, 34_calibration" in done.stderr
 
 
+@pytest.mark.slow
+def test_the_notebooks_are_copied_into_a_folder_of_ones_own(wheel, site):
+    mine = wheel.elsewhere / "my notebooks"
+    done = wheel("notebooks", "my notebooks")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "2 notebooks in my notebooks; open them with jupyter lab 'my notebooks'\n"
+    shipped = site / "kdnb" / "shipped" / "notebooks"
+    assert {path.name: path.read_bytes() for path in mine.iterdir()} == {
+        path.name: path.read_bytes() for path in shipped.iterdir()
+    }
+    assert not (wheel.home / "kdnb").exists()
+
+
+def test_a_copy_overwrites_nothing_and_one_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    from kdnb.report import notebooks
+
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "30_kd_vs_ls.ipynb").write_text("changed")
+    with pytest.raises(ValueError, match=r"mine: 30_kd_vs_ls\.ipynb would be overwritten; name another folder$"):
+        notebooks.copy(mine)
+    assert [path.read_text() for path in mine.iterdir()] == ["changed"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"file: a file, expected a folder$"):
+        notebooks.copy(tmp_path / "file")
+    write = notebooks.files.write_atomically
+
+    def full(path, content):
+        if path.name.startswith("34"):
+            raise OSError(28, "No space left on device")
+        write(path, content)
+
+    monkeypatch.setattr(notebooks.files, "write_atomically", full)
+    with pytest.raises(OSError, match="No space left"):
+        notebooks.copy(tmp_path / "new")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
 def test_what_a_wheel_takes_along_is_committed_and_its_data_are_named():
     for folder in SETUP["SHIPPED"]:
         assert any((paths.ROOT / folder).iterdir()), folder

@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -245,6 +246,19 @@ def run(
     from kdnb.report import notebooks
 
     finish(as_json, notebooks.run(notebook, parameter or []))
+
+
+@app.command()
+def notebooks(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that has none of them.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Copy the notebooks, from a wheel too, into a folder of yours, to be opened and changed there."""
+    from kdnb.report import notebooks as shipped
+
+    copies = shipped.copy(folder)
+    print(f"{len(copies)} notebooks in {folder}; open them with jupyter lab {shlex.quote(str(folder))}")
+    finish(as_json, {"folder": str(folder), "notebooks": [path.name for path in copies]})
 
 
 @app.command()
