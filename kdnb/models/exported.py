@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor, nn
 
+from kdnb import files
 from kdnb.catalog import model_behind
 from kdnb.core.config import RunConfig
 from kdnb.core.device import precision
 from kdnb.core.predict import predict
 from kdnb.data.splits import Split
-from kdnb.data.tokens import tokenize
+from kdnb.data.tokens import takes_for_tokens, tokenize
 from kdnb.models import finished
 from kdnb.models.text import Classifier, Pretrained, tells_texts_apart
 from kdnb.models.whole import Whole, takes_types
@@ -74,6 +75,8 @@ def save(theirs: "PreTrainedModel", tokenizer: "PreTrainedTokenizerFast", config
         config: of its run; longer texts are cut to its max_length where truncation is asked for.
         folder: it goes to.
     """
+    from transformers import AutoTokenizer
+
     name = model_behind(config)
     types = tells_texts_apart(name, tokenizer) and takes_types(theirs)
     tokenizer.model_max_length = config.max_length
@@ -85,6 +88,10 @@ def save(theirs: "PreTrainedModel", tokenizer: "PreTrainedTokenizerFast", config
     with quiet("transformers"):
         theirs.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        if takes_for_tokens(AutoTokenizer.from_pretrained(folder)):  # its class makes it anew, and not as it was saved
+            path, names = folder / "tokenizer_config.json", tokenizer.model_input_names
+            as_saved = {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": names}
+            files.write_json(path, {**files.read_json(path), **as_saved})
 
 
 def distance(folder: Path, model: nn.Module, split: Split, config: RunConfig) -> float:

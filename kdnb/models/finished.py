@@ -10,8 +10,8 @@ import torch
 from kdnb.core.device import device
 from kdnb.core.predict import predict
 from kdnb.data.splits import Split
-from kdnb.data.tokens import tokenize
-from kdnb.models.text import check_tokenizer
+from kdnb.data.tokens import take_for_text, tokenize
+from kdnb.models.text import check_batches, check_tokenizer
 from kdnb.models.whole import Whole
 from kdnb.plain import quiet
 
@@ -71,9 +71,11 @@ def read(folder: Path, max_length: int = 0) -> Finished:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{folder}: no classifier that can be loaded ({reason})") from None
     check_tokenizer(str(folder), tokenizer)
+    take_for_text(tokenizer)
     labels = tuple(str(model.config.id2label[i]) for i in sorted(model.config.id2label))
     if len(labels) < 2:
         raise ValueError(f"{folder}: expected a classifier of two or more classes, got {len(labels)}")
     longest = max_length or min(tokenizer.model_max_length, _LONGEST)
     checkpoints.check_positions(str(folder), model.config.to_dict(), longest)
+    check_batches(str(folder), model, tokenizer)
     return Finished(model.eval(), tokenizer, labels, longest)
