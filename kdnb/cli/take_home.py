@@ -76,11 +76,15 @@ def predict(
     if max_length and not 8 <= max_length <= 512:
         raise ValueError(f"--max-length must be in 8..512 tokens, got {max_length}")
     texts, seconds = _texts(file, text, text2)
+    from kdnb.cli import telling
     from kdnb.core import metrics
     from kdnb.models import finished
 
     classifier = finished.read(folder, max_length)
-    logits = classifier.logits(texts, seconds)
+    tokens = classifier.tokens(texts, seconds)
+    for line in telling.of_tokens([tokens], classifier.max_length):
+        print(f"{file}: {line}", file=sys.stderr)
+    logits = classifier.logits(tokens)
     posteriors, entropies = metrics.posterior(logits), metrics.entropies(logits)
     rows = []
     for i, (posterior, entropy) in enumerate(zip(posteriors, entropies, strict=True)):

@@ -108,7 +108,7 @@ def distance(folder: Path, model: nn.Module, split: Split, config: RunConfig) ->
     if not tells_texts_apart(name, read.tokenizer):
         tokens = replace(tokens, second=tokens.lengths)
     ours = predict(model, tokens, precision(config.precision)).numpy()
-    return float(np.abs(read.logits(split.text, split.text2) - ours).max())
+    return float(np.abs(read.logits(read.tokens(split.text, split.text2)) - ours).max())
 
 
 def _name(config: Any, labels: tuple[str, ...]) -> None:

@@ -10,7 +10,7 @@ import torch
 from kdnb.core.device import device
 from kdnb.core.predict import predict
 from kdnb.data.splits import Split
-from kdnb.data.tokens import take_for_text, tokenize
+from kdnb.data.tokens import Tokens, take_for_text, tokenize
 from kdnb.models.text import check_batches, check_tokenizer
 from kdnb.models.whole import Whole
 from kdnb.plain import quiet
@@ -33,12 +33,15 @@ class Finished:
     labels: tuple[str, ...]
     max_length: int
 
-    def logits(self, texts: list[str], seconds: list[str] | None = None) -> np.ndarray:
-        """Logits (N, K) float32 of texts, or of pairs with second ones, in transformers' own forward pass."""
-        split = Split(texts, seconds, np.zeros(len(texts), dtype=np.int64))
-        tokens = tokenize(split, self.tokenizer, self.max_length)
-        if "token_type_ids" not in self.tokenizer.model_input_names:
-            tokens = replace(tokens, second=tokens.lengths)
+    def tokens(self, texts: list[str], seconds: list[str] | None = None) -> Tokens:
+        """What it reads of texts, or of pairs with second ones."""
+        tokens = tokenize(Split(texts, seconds, np.zeros(len(texts), dtype=np.int64)), self.tokenizer, self.max_length)
+        if "token_type_ids" in self.tokenizer.model_input_names:
+            return tokens
+        return replace(tokens, second=tokens.lengths)
+
+    def logits(self, tokens: Tokens) -> np.ndarray:
+        """Logits (N, K) float32 of what it reads, in transformers' own forward pass."""
         return predict(Whole(self.model).to(device()), tokens, "fp32").numpy()
 
 
