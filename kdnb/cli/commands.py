@@ -24,6 +24,7 @@ from kdnb.cli.options import (
     integers,
     of_own_files,
     of_rows,
+    on_this_machine,
     setting_option,
     words,
 )
@@ -250,7 +251,9 @@ def run(
 
 @app.command()
 def notebooks(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that has none of them.", show_default=False)],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder that has none of them.", parser=on_this_machine)
+    ],
     as_json: Json = False,
 ) -> None:
     """Copy the notebooks, from a wheel too, into a folder of yours, to be opened and changed there."""

@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -104,17 +105,31 @@ def _parts(table: "Table", console: "Console", keys: int) -> "Iterator[Table]":
         yield part
 
 
+def on_this_machine(text: str) -> Path:
+    """A path that is to be written, of an option or argument; an address, which a path would garble, is refused."""
+    if "://" in text:
+        raise typer.BadParameter(f"{text}: expected a path on this machine, no address")
+    return Path(text)
+
+
 def words(text: str) -> list[str]:
     """The parts of a comma-separated list."""
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def integers(name: str, text: str) -> list[int]:
-    """The integers of a comma-separated list, an option's value, each once; ValueError, with its name, otherwise."""
+    """The integers of a comma-separated list, an option's value, each once.
+
+    Raises:
+        ValueError: with the option's name; one is no integer, or below 0.
+    """
     try:
-        return list(dict.fromkeys(int(word) for word in words(text)))
+        found = list(dict.fromkeys(int(word) for word in words(text)))
     except ValueError:
         raise ValueError(f"{name} must be comma-separated integers, got {text!r}") from None
+    if found and min(found) < 0:
+        raise ValueError(f"{name} must be >= 0, got {min(found)}")
+    return found
 
 
 def setting_option(name: str, default: str = "") -> inspect.Parameter:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kdnb.cli.options import Json, finish, of_own_files, of_rows
+from kdnb.cli.options import Json, finish, of_own_files, of_rows, on_this_machine
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -24,7 +24,7 @@ FORMATS = (".csv", ".jsonl")
 @of_rows
 def export(
     run_id: Annotated[str, typer.Argument(metavar="RUN", help="Name of a stored run.", show_default=False)],
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.", parser=on_this_machine)],
     *,
     own: "OwnData",
     rows: "Rows",
@@ -67,11 +67,16 @@ def predict(
     file: Annotated[str, typer.Argument(metavar="FILE", help="New texts: a table as --data reads it.")],
     text: Annotated[str, typer.Option(help="Its text column. [default: text, or the only column]")] = "",
     text2: Annotated[str, typer.Option(help="Its second text column, for pairs.")] = "",
-    out: Annotated[str, typer.Option(help="A .csv or .jsonl file to write. [default: CSV on stdout]")] = "",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A .csv or .jsonl file to write. [default: CSV on stdout]", parser=on_this_machine
+        ),
+    ] = None,
     max_length: Annotated[int, typer.Option(help="Longer texts are cut, tokens; 0 for what DIR says.")] = 0,
 ) -> None:
     """Classify new texts: a posterior and its entropy [nats] for each row, in the file's order."""
-    if out and Path(out).suffix.lower() not in FORMATS:
+    if out and out.suffix.lower() not in FORMATS:
         raise ValueError(f"--out {out}: expected a name that ends in {' or '.join(FORMATS)}")
     if max_length and not 8 <= max_length <= 512:
         raise ValueError(f"--max-length must be in 8..512 tokens, got {max_length}")
@@ -92,13 +97,13 @@ def predict(
         row = {"row": i + 1, **shown, "prediction": classifier.labels[int(posterior.argmax())]}
         by_class = dict(zip(classifier.labels, posterior.tolist(), strict=True))
         rows.append({**row, "entropy": float(entropy), "posterior": by_class})
-    content = _json_lines(rows) if out.lower().endswith(".jsonl") else _csv(rows)
+    content = _json_lines(rows) if out and out.suffix.lower() == ".jsonl" else _csv(rows)
     if not out:
         sys.stdout.write(content)
         return
     from kdnb import files
 
-    files.write_atomically(Path(out), content.encode())
+    files.write_atomically(out, content.encode())
     print(f"{len(rows):,} rows, mean entropy {entropies.mean():.3f} nats: {out}")
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kdnb.cli.options import Json, ProfileName, finish, of_own_files, of_rows, show
+from kdnb.cli.options import Json, ProfileName, finish, of_own_files, of_rows, on_this_machine, show
 
 if TYPE_CHECKING:
     from kdnb.data.own import OwnData
@@ -75,7 +75,7 @@ def list_teachers(as_json: Json = False) -> None:
 @of_own_files
 @of_rows
 def rows_of(
-    file: Annotated[Path, typer.Argument(help="The CSV to write.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The CSV to write.", parser=on_this_machine)],
     task: Annotated[str, typer.Option(help="A task by name; leave out with --data.")] = "",
     *,
     own: "OwnData",
