@@ -86,6 +86,8 @@ def xlnet(folder, types):
     import torch
     from transformers import PreTrainedTokenizerFast, XLNetConfig, XLNetForSequenceClassification
 
+    from kdnb.plain import quiet
+
     names = ["<unk>", "<cls>", "<sep>", "<pad>"]
     backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate([*names, "a"])}, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -98,6 +100,7 @@ def xlnet(folder, types):
     torch.manual_seed(0)
     config = XLNetConfig(vocab_size=8, d_model=16, n_layer=2, n_head=2, d_inner=32, initializer_range=0.3)
     model = XLNetForSequenceClassification(config).eval()
-    model.save_pretrained(folder)
+    with quiet("transformers"):
+        model.save_pretrained(folder)
     words.save_pretrained(folder)
     return words, model

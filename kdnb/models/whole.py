@@ -48,8 +48,11 @@ def _in_float32(forward: Callable, hidden: Tensor, *more: Any, **named: Any) -> 
 
 
 def takes_types(model: nn.Module) -> bool:
-    """Whether a model of transformers tells the first text's tokens from the second's by their types."""
-    types = getattr(model.config, "type_vocab_size", 2)
+    """Whether a model of transformers tells the first text's tokens from the second's by their types.
+
+    It has a table of them then; GPT-2 and XLM, which take types too, look them up among their words.
+    """
+    types = getattr(model.config, "type_vocab_size", 1)
     return types > 1 and "token_type_ids" in inspect.signature(model.forward).parameters
 
 

@@ -162,6 +162,19 @@ def test_a_classifier_at_the_end_of_a_text_is_refused(types, tmp_path):
             text.check_tokenizer("x", words)
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "xlm"])
+def test_models_without_a_table_of_types_are_given_none(kind):
+    """GPT-2 and XLM would look a type up among their words, and add that word's vector to every token's."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    words = own_models.tokenizer("roberta")
+    sizes = {"gpt2": {"n_embd": 16, "n_layer": 2, "n_head": 2}, "xlm": {"emb_dim": 16, "n_layers": 2, "n_heads": 2}}
+    pads = {"pad_token_id": words.pad_token_id, "pad_index": words.pad_token_id}
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, vocab_size=len(words), **pads, **sizes[kind])
+    text.check_batches(kind, AutoModelForSequenceClassification.from_config(config).eval(), words)
+
+
 def test_an_exported_tokenizer_takes_special_tokens_for_text(own, tmp_path):
     """Also where the tokenizer's class makes it anew from its pieces, as XLM-R's does."""
     from transformers import AutoTokenizer, XLMRobertaTokenizer
