@@ -106,6 +106,12 @@ def train(
         for row in evaluation.by_teacher_entropy(record.arrays):
             where = f"{row['from']:g} to {row['to']:g} nats, {row['share']:.0%} of the tokens"
             print(f"  kl where the teacher has {where}: {row['mean']:.3f} nats")
+    for name in ("length_ratio", "sampled_length_ratio"):
+        if evaluation.alarming(ratio := told.get(name, 1.0)):
+            print(
+                f"ALARM, {name}: the student's texts are {ratio:.2f} times as long as its teacher's, "
+                "expected 0.5 to 2; do the texts it learned from have ends?"
+            )
     print(f"student: {runs.model_folder(config)}")
     finish(as_json, {"run_id": config.run_id(), "model": str(runs.model_folder(config)), **told})
 

@@ -151,6 +151,16 @@ def test_students_without_a_teachers_law(lm, teacher, text, more):
     assert result["run_id"].startswith("lm-ls" if more else "lm-erm")
 
 
+@pytest.mark.slow
+def test_on_its_own_words_its_length_is_told_beside_its_teachers(lm, teacher, text):
+    words = ("--alpha", "1", "--targets", "on_policy", "--prompt", "4", "--divergence", "reverse_kl", "--json")
+    code, out, err = lm("train", "--teacher", teacher, "--data", text, *TRAIN, *words)
+    assert code == 0, err
+    told = last_json(out)
+    for name in ("length_ratio", "sampled_length_ratio"):
+        assert (f"ALARM, {name}" in out) == (not 0.5 <= told[name] <= 2)
+
+
 def make(lm, teacher, text, *more):
     return lm("cache", "make", "--teacher", teacher, "--data", text, "--length", "16", "--kept", "8", *more, "--json")
 
