@@ -16,12 +16,19 @@ if TYPE_CHECKING:
     from kdnb.studies.language_models.models import Language
     from kdnb.studies.language_models.text import Blocks
 
-app = typer.Typer(help="Language models: check, cache, train, export.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Language models: fetch, check, cache, train, export.", no_args_is_help=True, rich_markup_mode=None
+)
 cache = typer.Typer(help="A teacher's targets on disk.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(cache, name="cache")
 
 Teacher = Annotated[str, typer.Option(help="smollm2, a folder with a model, or id@commit of the hub.")]
-Data = Annotated[str, typer.Option(help="bbc, sotu, or a file or folder: .txt, .md, .jsonl, .csv, .tsv, .parquet.")]
+Data = Annotated[
+    str,
+    typer.Option(
+        help="bbc, sotu, a file or folder (.txt, .md, .jsonl, .csv, .tsv, .parquet), or what lm fetch brought."
+    ),
+]
 Column = Annotated[str, typer.Option(help="Of a table: the column with the text.")]
 Length = Annotated[int, typer.Option(help="Tokens of a sequence.")]
 Rows = Annotated[int, typer.Option(help="Sequences at most, 0 for all.")]
@@ -165,6 +172,24 @@ def check(
     finish(as_json, {"findings": [{"what": one.what, "fits": one.fits, "why": one.why} for one in found]})
     if bad := [one for one in found if one.fits is False]:
         raise Refused(f"{teacher} and {student} do not fit: {bad[0].what}: {bad[0].why}")
+
+
+@app.command()
+def fetch(
+    corpus: Annotated[str, typer.Argument(help="id@commit of a data set of the hub, or id@commit:config.")],
+    documents: Annotated[int, typer.Option(help="Documents at least, whole shards of them; 0 for all.")] = 100_000,
+    column: Column = "text",
+    shard: Annotated[int, typer.Option(help="Documents of a shard.")] = 10_000,
+    as_json: Json = False,
+) -> None:
+    """Stream a large corpus into shards that stay as they are, for --data; cut off and started again it goes on."""
+    from kdnb.studies.language_models import corpora
+
+    if (wanted := corpora.named(corpus, column)) is None:
+        raise ValueError(f"{corpus}: expected a data set of the hub with its commit, as in owner/name@<40 digits>")
+    folder = corpora.fetch(wanted, documents, shard=shard)
+    print(f"corpus: {folder}")
+    finish(as_json, {"folder": str(folder)})
 
 
 @cache.command("make")
