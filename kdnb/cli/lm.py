@@ -1,7 +1,8 @@
 """`kdnb lm`: language models of your own; a thin mirror of `kdnb.studies.language_models`."""
 
 import inspect
-from dataclasses import fields
+import math
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -190,6 +191,40 @@ def fetch(
     folder = corpora.fetch(wanted, documents, shard=shard)
     print(f"corpus: {folder}")
     finish(as_json, {"folder": str(folder)})
+
+
+@app.command()
+def plan(
+    teacher: Annotated[float, typer.Option(help="Weights a token is multiplied with: 8e9.")],
+    student: Annotated[float, typer.Option(help="The same of the student.")],
+    tokens: Annotated[float, typer.Option(help="Of the text, read once in an epoch.")],
+    epochs: Annotated[int, typer.Option(help="Over the text.")] = 1,
+    students: Annotated[int, typer.Option(help="That learn from one teacher; costs are those of all.")] = 1,
+    vocabulary: Annotated[int, typer.Option(help="Rows of the heads.")] = 128_256,
+    teacher_width: Annotated[int, typer.Option(help="Of the teacher's hidden states.")] = 4096,
+    student_width: Annotated[int, typer.Option(help="Of the student's.")] = 2048,
+    sequences: Annotated[int, typer.Option(help="Of a forward pass.")] = 8,
+    length: Length = 2048,
+    kept: Kept = 64,
+    device: Annotated[str, typer.Option(help="H100, H200 or A100, by its data sheet.")] = "H100",
+    utilization: Annotated[float, typer.Option(help="Share of its bf16 peak that is reached.")] = 0.4,
+    as_json: Json = False,
+) -> None:
+    """Tell what a distillation costs before it is begun: FLOPs and hours of each way, disk and memory."""
+    from kdnb.studies.language_models import cost
+
+    if device not in cost.DEVICES:
+        raise ValueError(f"device must be one of {', '.join(cost.DEVICES)}, got {device!r}")
+    told = cost.cost(
+        cost.Plan(
+            teacher=teacher, student=student, tokens=tokens, epochs=epochs, students=students, vocabulary=vocabulary,
+            teacher_width=teacher_width, student_width=student_width, sequences=sequences, length=length, kept=kept,
+            device=cost.DEVICES[device], utilization=utilization,
+        )
+    )  # fmt: skip
+    print(told.text(tokens))
+    never = {name: None if math.isinf(passes) else passes for name, passes in told.break_even.items()}
+    finish(as_json, {**asdict(told), "break_even": never})
 
 
 @cache.command("make")

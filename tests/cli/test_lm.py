@@ -210,6 +210,19 @@ def test_what_a_cache_takes(lm):
     assert told["top_k"]["dense_bytes"] == pytest.approx(64e12, rel=1e-2)
 
 
+def test_what_a_distillation_costs(lm):
+    words = ("plan", "--teacher", "70e9", "--student", "7e9", "--tokens", "1e9", "--vocabulary", "32000", "--json")
+    code, out, err = lm(*words)
+    assert code == 0, err
+    told = last_json(out)
+    assert told["flops"]["online"] / told["flops"]["ERM"] == pytest.approx(13 / 3)
+    assert told["disk"]["whole law, float16"] == 64_000
+    assert "64,000.0 GB on disk" in out
+    code, _, err = lm(*words[:-1], "--device", "H10")
+    assert code == 2
+    assert "device must be one of H100, H200, A100, got 'H10'" in err
+
+
 MISTAKES = {
     "no such file": (("--data", "nowhere.txt"), "no such file or folder"),
     "no such column": (("--column", "body"), "no column 'body'"),
