@@ -11,6 +11,7 @@ from command import forked_process, last_json, process
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
+from kdnb.studies.language_models import checks
 from kdnb.studies.language_models import models as language_models
 
 WORDS = [
@@ -97,6 +98,21 @@ def test_another_tokenizer_is_refused_with_its_reason(lm, teacher, tmp_path):
     code, _, err = lm("check", teacher, small)
     assert code == 2
     assert "vocabulary" in err
+
+
+def test_a_teacher_whose_law_lies_in_rows_that_are_cut_off_is_refused():
+    """A head of 40 rows beside one of 32, the rows beyond either dead, as padding is, or likely."""
+    values = {"model_type": "llama", "num_hidden_layers": 1, "hidden_size": 16, "num_attention_heads": 2}
+    student = language_models.from_config(values, 32, 0, tokenizer())
+    for push, fits in ((-50.0, True), (50.0, False)):
+        teacher = language_models.from_config(values, 40, 1, tokenizer())
+        head = torch.nn.Linear(16, 40)
+        head.weight.data.zero_()
+        head.bias.data.copy_(torch.arange(40) // 32 * push)
+        teacher.model.set_output_embeddings(head)
+        found = {one.what: one for one in checks.check(teacher, student)}
+        assert found["mass cut off"].fits is fits
+        assert f"at most {1 / (1 + 4 * torch.tensor(-push).exp()):.1e}" in found["mass cut off"].why
 
 
 def test_capped_logits_are_refused(teacher):
