@@ -4,12 +4,16 @@ What trains is in `kdnb.studies.language_models.runs`; reading the stored runs n
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from kdnb.core import store
+from kdnb.core.config import Identity
 from kdnb.core.store import Record
+from kdnb.studies.language_models import sizes
 from kdnb.studies.language_models.config import LMConfig
 
 if TYPE_CHECKING:
@@ -112,4 +116,63 @@ def table(found: Mapping[tuple[str, int], Record]) -> pd.DataFrame:
         {"arm": name, "seed": seed, **{key: record.metrics[key] for key in names if key in record.metrics}}
         for (name, seed), record in found.items()
     ]
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptLaws(Identity):
+    """What a cache of the teacher's likeliest entries loses on held-out text, by how many are kept."""
+
+    teacher_weights: str
+    data: str
+    vocabulary: int
+    kept: tuple[int, ...] = (8, 64)  # those of STORED
+
+
+def measure_kept() -> Record:
+    """The record of `KeptLaws`, loaded or made: the teacher reads the held-out sequences once, a minute or two.
+
+    Arrays: kl, KL of the law to the one that a cache gives back, its tail spread evenly, and tail, the mass outside;
+    (kept, tokens) float16 [nats, share].
+    """
+    from kdnb.experiment import records
+    from kdnb.studies.language_models import sparse, target_cache
+    from kdnb.studies.language_models.sparse import Sparse
+    from kdnb.studies.language_models.training import Online
+
+    shared = material()
+    teacher, held = shared.teacher, shared.held_out
+    assert teacher is not None
+    one = KeptLaws(teacher_weights=shared.teacher_weights, data=held.fingerprint, vocabulary=teacher.vocabulary)
+
+    def lost(logits: Any, kept: int) -> tuple[Any, Any]:
+        law = sparse.top_k(logits, kept)
+        stored = Sparse(law.ids, law.weights.half().float(), law.tail.half().float(), law.entropy)
+        return target_cache.reconstruction(logits, stored), stored.tail
+
+    def make() -> records.Made:
+        import torch
+
+        online, found = Online(teacher, "fp32", teacher.vocabulary), []
+        for row in range(len(held)):
+            ids = torch.from_numpy(held.ids[row : row + 1].astype(np.int64)).to(teacher.head.weight.device)
+            logits = online(np.array([row]), ids, None)(slice(None))
+            found.append(torch.stack([torch.stack(lost(logits, kept)) for kept in one.kept]).half().cpu().numpy())
+        told = np.concatenate(found, axis=-1)  # (kept, what, tokens)
+        return records.Made(arrays={"kl": told[:, 0], "tail": told[:, 1]}, metrics={"tokens": told.shape[-1]})
+
+    return records.obtain(one, make)
+
+
+def kept_table() -> pd.DataFrame:
+    """A row for each number of entries kept: bytes a token, KL lost [nats], mass outside, and the share of tokens with
+    more than a tenth of it outside; empty where nothing is stored."""
+    rows: list[dict[str, float]] = []
+    for run_id in store.stored_ids():
+        if run_id.startswith("keptlaws-"):
+            record = store.read(run_id)
+            for kept, kl, tail in zip(record.config["kept"], record.arrays["kl"], record.arrays["tail"], strict=True):
+                means = {"KL lost": kl, "mass outside": tail, "over a tenth": tail > 0.1}
+                size = {"kept": kept, "bytes a token": sizes.bytes_per_token(kept, record.config["vocabulary"])}
+                rows.append(size | {name: float(array.mean(dtype=np.float64)) for name, array in means.items()})
     return pd.DataFrame(rows)
