@@ -265,7 +265,7 @@ def cache_make(
 
 @cache.command("verify")
 def cache_verify(folder: Folder, as_json: Json = False) -> None:
-    """Read every byte of a cache; exit code 2 if a shard is missing or not what was written."""
+    """Read every byte of a cache, and tell what mass of the law it leaves out; exit code 2 if a shard is not whole."""
     from kdnb.studies.language_models import target_cache
 
     found = target_cache.verify(folder)
@@ -275,7 +275,10 @@ def cache_verify(folder: Folder, as_json: Json = False) -> None:
     for name in ("missing", "corrupt", "foreign"):
         if values := getattr(found, name):
             print(f"{name}: {', '.join(map(str, values))}")
-    finish(as_json, {"missing": found.missing, "corrupt": found.corrupt, "foreign": found.foreign})
+    told = target_cache.left_out(folder) if found.whole else {}
+    for name, value in told.items():
+        print(f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value:.4f}")
+    finish(as_json, {"missing": found.missing, "corrupt": found.corrupt, "foreign": found.foreign, **told})
     if not found.whole:
         raise target_cache.CacheMismatch(
             f"{folder}: {len(found.missing)} shards missing, {len(found.corrupt)} corrupt; delete the corrupt ones and "

@@ -182,6 +182,7 @@ def smollm2() -> Path:
 
 def _convert(folder: Path) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers.utils import logging
 
     from kdnb.data.assets import asset
     from kdnb.studies.language_models import gguf_tokenizer, gguf_weights
@@ -191,6 +192,7 @@ def _convert(folder: Path) -> None:
     model = LlamaForCausalLM(LlamaConfig(**settings))
     model.load_state_dict(state)
     model.generation_config.pad_token_id = settings["eos_token_id"]
+    logging.disable_progress_bar()
     model.save_pretrained(folder)
     gguf_tokenizer.read(path).save_pretrained(folder)
     files.write_atomically(folder / "whole", b"")
