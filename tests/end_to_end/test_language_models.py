@@ -98,6 +98,17 @@ def statements(ledger, students):
         "teacher": f"teacher's perplexity there is {np.exp(teacher['teacher_nll']):.1f}, its entropy "
         f"{teacher['teacher_entropy']:.3f}",
     }  # fmt: skip
+    (folder,) = REFERENCE.glob("keptlaws-*")
+    kept = json.loads((folder / "config.json").read_text())["kept"]
+    with np.load(folder / "arrays.npz") as arrays:
+        lost = {
+            k: (kl.mean(dtype=float), 100 * tail.mean(dtype=float))
+            for k, kl, tail in zip(kept, arrays["kl"], arrays["tail"], strict=True)
+        }
+    told["top 64"] = (
+        f"top 64 with an even tail are a KL of {lost[64][0]:.3f} from its law, {lost[64][1]:.1f} % of the mass outside"
+    )
+    told["top 8"] = f"top 8 one of {lost[8][0]:.3f}, {lost[8][1]:.1f} % outside"
     for row, seeds in students.items():
         measures = {"perplexity": 1, "entropy": 3, "kl": 3}
         cells = [interval([one[name] for one in seeds], digits) for name, digits in measures.items()]

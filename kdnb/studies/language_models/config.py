@@ -49,7 +49,9 @@ class LMConfig(Identity):
     weight_decay: float = setting(0.0, low=0, help="of AdamW")
     clip: float = setting(1.0, low=0, help="largest gradient norm, 0 turns clipping off")
     precision: str = setting("auto", choices=PRECISIONS, help="auto: bf16 where the hardware multiplies it natively")
-    kernel: str = setting("torch", choices=KERNELS, later=True, help="of the loss; liger needs CUDA and liger-kernel")
+    kernel: str = setting(
+        "torch", choices=KERNELS, later=True, help="of the loss; liger needs CUDA and the extra [liger]"
+    )
     seed: int = setting(0, low=0, help="of new weights and of samples")
     order_seed: int = setting(0, low=0, help="order of the sequences")
 

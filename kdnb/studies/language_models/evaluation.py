@@ -89,7 +89,8 @@ class Summary:
 
     length_ratio: length of the student's texts over its teacher's, from the chance of an end at each held-out token: a
         text that ends with a chance p is 1 / p tokens long. NaN without a separator.
-    end, teacher_end: what either gave to the end of the text where it did end; NaN where it never does.
+    end: what the student gave to the end of the text where it did end; NaN where it never does.
+    teacher_end: what the teacher gave to it there.
     """
 
     tokens: int

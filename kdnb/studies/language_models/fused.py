@@ -23,7 +23,7 @@ _NEAR = 1e-3  # relative difference in loss and gradients above which the kernel
 def missing(device: torch.device) -> str:
     """Why the kernel cannot run on a device; "" if it can."""
     if importlib.util.find_spec("liger_kernel") is None:
-        return "liger-kernel is not installed: pip install liger-kernel"
+        return "liger-kernel is not installed: it is the extra [liger] of kdnb"
     if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         return f"it needs a CUDA device, got {device.type}"
     return ""

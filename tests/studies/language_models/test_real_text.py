@@ -3,11 +3,14 @@
 import gguf
 import numpy as np
 import pytest
+import torch
 from tokenizers import pre_tokenizers
 from transformers import AutoTokenizer
 
 from kdnb import paths
 from kdnb.studies.language_models import gguf_tokenizer, models, real_text
+from kdnb.studies.language_models.runs import Material
+from kdnb.studies.language_models.source import MarkovSource
 
 # What llama.cpp's llama-tokenize (build b8585) gives of a SmolLM2 GGUF, as the tests of OpenTail.Stingray quote it
 LLAMA_CPP = {
@@ -87,3 +90,38 @@ def test_the_committed_students_are_found_whole_and_none_is_trained_again(refere
         nll = record.arrays["nll"].mean(dtype=np.float64)
         assert table.loc[key, "nll"] == pytest.approx(nll, abs=1e-3)
         assert table.loc[key, "perplexity"] == pytest.approx(np.exp(nll), rel=1e-3)
+
+
+def test_what_a_cache_loses_is_stored_and_less_where_more_is_kept(reference):
+    told = real_text.kept_table().set_index("kept")
+    assert list(told.index) == [8, 64]
+    assert list(told["bytes a token"]) == [36, 260]
+    assert (
+        (told.loc[64, ["KL lost", "mass outside", "over a tenth"]] < told.loc[8]).loc[["KL lost", "over a tenth"]].all()
+    )
+    assert (told > 0).all().all()
+
+
+@pytest.mark.slow
+def test_what_a_cache_loses_is_the_kl_to_what_it_gives_back(store, monkeypatch):
+    """Of a small teacher, from its own logits, by numpy: its largest entries and an even tail, in half precision."""
+    teacher = models.from_config(models.CONFIGS["llama-1x32"], 512, seed=1)
+    teacher.model.get_output_embeddings().weight.data *= 20
+    held = MarkovSource().blocks(3, 16, 1)
+    monkeypatch.setattr(real_text, "material", lambda: Material(held, held, teacher))
+    found = real_text.measure_kept()
+    with torch.no_grad():
+        law = (
+            teacher.logits(torch.from_numpy(held.ids.astype(np.int64)))[:, :-1]
+            .double()
+            .softmax(-1)
+            .numpy()
+            .reshape(45, -1)
+        )
+    for kept, kl, tail in zip((8, 64), found.arrays["kl"], found.arrays["tail"], strict=True):
+        largest = np.argsort(-law, axis=1)[:, :kept]
+        inside = np.take_along_axis(law, largest, axis=1)
+        back = np.repeat((1 - inside.sum(axis=1, keepdims=True)) / (512 - kept), 512, axis=1)
+        np.put_along_axis(back, largest, inside, axis=1)
+        np.testing.assert_allclose(kl, (law * np.log(law / back)).sum(axis=1), atol=2e-3)
+        np.testing.assert_allclose(tail, 1 - inside.sum(axis=1), atol=1e-3)
