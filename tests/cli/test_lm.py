@@ -3,14 +3,18 @@
 import dataclasses
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
 import torch
+import typer
 from command import forked_process, last_json, process
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
+from kdnb import paths
+from kdnb.cli import lm as lm_commands
 from kdnb.studies.language_models import checks
 from kdnb.studies.language_models import models as language_models
 
@@ -218,6 +222,25 @@ def test_ray_makes_the_same_cache(teacher, text, tmp_path):
     assert found["inline"] == found["ray"]
 
 
+def test_the_commands_of_the_page_are_commands():
+    """Each word of docs/language_models.md that begins with `kdnb lm` and each option it names is there."""
+    page = (paths.ROOT / "docs" / "language_models.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^    kdnb lm ([^#\n]*)", page, re.MULTILINE)
+    root, seen = typer.main.get_command(lm_commands.app), set()
+    for line in lines:
+        command, words = root, line.split()
+        while hasattr(command, "commands"):
+            command = command.commands[words.pop(0)]
+        options = {name for one in command.params for name in one.opts}
+        assert {word for word in words if word.startswith("--")} <= options, line
+        seen.add(command.name)
+    assert seen == {"fetch", "check", "plan", "make", "verify", "train", "export"}
+    train = {name for one in root.commands["train"].params for name in one.opts}
+    assert set(re.findall(r"`(--[a-z-]+)", page)) <= train | {"--engine"}
+    for other in ("TRL", "NVIDIA Model Optimizer", "speculators", "DistillKit", "lm-evaluation-harness"):
+        assert other in page.split("## What is left out")[1]
+
+
 def test_what_a_cache_takes(lm):
     words = ("--tokens", "1000000000", "--vocabulary", "32000", "--width", "4096", "--length", "1000001")
     told = last_json(lm("cache", "plan", *words, "--json")[1])
@@ -248,6 +271,7 @@ MISTAKES = {
     "variant": (
         ("--alpha", "1", "--targets", "cache", "--divergence", "reverse_kl", "--variant", "renorm"), "tail_bucket",
     ),
+    "kernel": (("--kernel", "liger", "--alpha", "1", "--divergence", "tv"), "kernel liger"),
     "layers": (("--student", "cut-9"), "a cut keeps 1 to 2 layers"),
     "student": (("--student", "cut6"), "no such folder"),
     "teacher": (("--teacher", "org/model"), "named with its commit"),

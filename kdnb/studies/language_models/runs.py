@@ -15,10 +15,18 @@ from torch import Tensor
 
 from kdnb import paths
 from kdnb.core.config import Identity
-from kdnb.core.device import precision
+from kdnb.core.device import device, precision
 from kdnb.core.store import Record
 from kdnb.experiment import records
-from kdnb.studies.language_models import caching, checks, evaluation, models, sampling, training
+from kdnb.studies.language_models import (
+    caching,
+    checks,
+    evaluation,
+    fused,
+    models,
+    sampling,
+    training,
+)
 from kdnb.studies.language_models.caching import Wanted
 from kdnb.studies.language_models.config import LMConfig
 from kdnb.studies.language_models.models import Language
@@ -82,6 +90,8 @@ def prepare(material: Material, arm: Arm) -> tuple[LMConfig, Language, Targets]:
         CacheMismatch: the cache is not what is asked for.
     """
     changes, teacher = dict(arm.changes), material.teacher
+    if changes.get("kernel") == "liger" and (why := fused.missing(device())):
+        raise ValueError(f"kernel liger: {why}")
     rows = teacher.vocabulary if teacher else material.train.vocabulary
     student = models.student(arm.student, teacher, rows, changes.get("seed", 0))
     models.check_head(student)
