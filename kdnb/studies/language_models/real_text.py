@@ -85,14 +85,15 @@ def make(names: tuple[str, ...] = tuple(ARMS), seeds: tuple[int, ...] = SEEDS) -
 
 
 def stored() -> dict[tuple[str, int], Record]:
-    """(arm, seed) -> record of what the store has."""
-    found = {}
+    """(arm, seed) -> record of what the store has; of students of several texts those of the text that most learned."""
+    texts: dict[tuple[str, str], dict[tuple[str, int], Record]] = {}
     for run_id in store.stored_ids():
         if run_id.startswith("lm-"):
             record = store.read(run_id)
             config = LMConfig.from_record(record.config)
             if config.student == STUDENT and (name := arm_of(config, record.metrics)):
-                found[name, config.seed] = record
+                texts.setdefault((config.data, config.held_out), {})[name, config.seed] = record
+    found = max(texts.values(), key=len, default={})
     return dict(sorted(found.items(), key=lambda item: (list(ARMS).index(item[0][0]), item[0][1])))
 
 

@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from kdnb.core.device import device
-from kdnb.studies.language_models import fused, losses
+from kdnb.studies.language_models import fused, losses, models, training
 from kdnb.studies.language_models.config import LMConfig
 from kdnb.studies.language_models.losses import FromStates, Head, Objective
+from kdnb.studies.language_models.source import MarkovSource
+from kdnb.studies.language_models.training import Online
 
 WHY = fused.missing(device())
 SETTINGS = {"data": "d", "held_out": "h", "student": "s", "student_weights": "w", "vocabulary": 64}
@@ -31,6 +33,23 @@ def test_the_kernel_is_the_walk_in_loss_and_gradients(name, beta, alpha, tau):
         found.append((loss, *torch.autograd.grad(loss, own)))
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(bool(WHY), reason=WHY)
+def test_a_step_of_the_loop_has_the_same_gradients():
+    train = MarkovSource().blocks(4, 8, 0)
+    teacher, found = models.student("llama-2x64", None, 64, 7), []
+    for kernel in ("torch", "liger"):
+        one = models.student("llama-1x32", None, 64, 0)
+        config = LMConfig(
+            **{**TAUGHT, "data": train.fingerprint}, length=8, batch_size=4, tokens=100, precision="fp32",
+            divergence="reverse_kl", kernel=kernel,
+        )  # fmt: skip
+        data = training.batch(config, one, train, 0)
+        loss = training._step(config, one, Online(teacher, "fp32", 64), data)
+        found.append([torch.tensor(loss), *(p.grad.cpu() for p in one.model.parameters())])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.skipif(bool(WHY), reason=WHY)

@@ -8,7 +8,9 @@ from tokenizers import pre_tokenizers
 from transformers import AutoTokenizer
 
 from kdnb import paths
+from kdnb.core import store as core_store
 from kdnb.studies.language_models import gguf_tokenizer, models, real_text
+from kdnb.studies.language_models.config import LMConfig
 from kdnb.studies.language_models.runs import Material
 from kdnb.studies.language_models.source import MarkovSource
 
@@ -90,6 +92,15 @@ def test_the_committed_students_are_found_whole_and_none_is_trained_again(refere
         nll = record.arrays["nll"].mean(dtype=np.float64)
         assert table.loc[key, "nll"] == pytest.approx(nll, abs=1e-3)
         assert table.loc[key, "perplexity"] == pytest.approx(np.exp(nll), rel=1e-3)
+
+
+def test_students_of_another_text_are_another_comparison(store):
+    same = {"student": "cut-6", "student_weights": "w", "vocabulary": 5, **real_text.BUDGET}
+    for data, seeds in (("mine", (0,)), ("theirs", (0, 1))):
+        for seed in seeds:
+            core_store.write(LMConfig(**same, data=data, held_out="h", seed=seed), {"nll": np.zeros(1)}, {})
+    found = real_text.stored()
+    assert {key: record.config["data"] for key, record in found.items()} == {("ERM", 0): "theirs", ("ERM", 1): "theirs"}
 
 
 def test_what_a_cache_loses_is_stored_and_less_where_more_is_kept(reference):
