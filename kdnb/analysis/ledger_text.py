@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from kdnb.analysis.ledger import as_printed
+from kdnb.analysis.ledger import SAMPLED, as_printed
 
-OVER_CONFIDENT = "over-confident: its NLL rises"
+OVER_CONFIDENT = "surer at a higher NLL: over-confident"
 
 
 def lines(table: pd.DataFrame) -> pd.DataFrame:
@@ -63,7 +63,10 @@ def remark(row) -> str:
         row: of a ledger, as a named tuple.
     """
     said = []
-    if row.side and " and " not in row.metric and row.high < 0 < row.nll_low:  # of several parts the signs are turned
+    plain = (
+        row.side and " and " not in row.metric and row.metric not in SAMPLED
+    )  # of several parts the signs are turned
+    if plain and row.high < 0 < row.nll_low:
         said.append(OVER_CONFIDENT)
     if row.degenerate:
         said.append(f"{row.degenerate} of {len(row.run_ids)} runs learnt nothing")
