@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from kdnb.analysis import ledger, statistics
-from kdnb.analysis.ledger import FIXED, METRICS, NO_NUMBER, Chapter, Claim, Evidence, Part
+from kdnb.analysis.ledger import FIXED, METRICS, NO_NUMBER, Chapter, Claim, Evidence, Part, RunTest
 from kdnb.analysis.statistics import NAN, Effect, over_seeds
 from kdnb.catalog import TASKS
 from kdnb.core.metrics import posterior
@@ -447,7 +447,7 @@ def released_target(num_classes: int, confidence: float, tau: float) -> np.ndarr
     return posterior(virtual[None], tau)[0]
 
 
-TESTS = {
+TESTS: dict[str, RunTest] = {
     "difference": _difference,
     "inheritance": _inheritance,
     "inherited change": _inherited_change,

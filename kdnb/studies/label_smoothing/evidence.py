@@ -5,6 +5,7 @@ Reads runs, trains nothing.
 
 from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
 import pandas as pd
 
@@ -100,7 +101,7 @@ def protocol(grid: str, study: Study, metric: str = "accuracy") -> Study | None:
     data, stored = _data(study), tables.stored_configs(study.task, study.profile)
     configs = [config for config in stored.values() if config.data == data]
     seeds = sorted({config.seed for config in configs if config.schedule == grids.grid_named(grid).schedule})
-    fixed = {"grid": grid, "task": study.task, "profile": study.profile, "data": data}
+    fixed: dict[str, Any] = {"grid": grid, "task": study.task, "profile": study.profile, "data": data}
     choices: list[select.Choice] = []
     for seed in seeds if _has_points(grid, study.task) else ():
         erm = grids.stages(**fixed, seeds=(seed,), erm_only=True, arms=_arms(grid))
