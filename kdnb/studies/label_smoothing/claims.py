@@ -22,6 +22,7 @@ from kdnb.experiment.arms import ARMS
 from kdnb.experiment.tables import Study
 from kdnb.studies.label_smoothing import evidence, paper
 from kdnb.studies.label_smoothing.evidence import LARGE_ALPHA
+from kdnb.studies.label_smoothing.grids import CURVE_ROWS, CURVES
 from kdnb.studies.label_smoothing.paper import GLUE
 
 _Part = tuple[str, str, str, str]  # metric, arm, "<" or ">", than
@@ -70,10 +71,11 @@ def _throughout(id: str, arm: str) -> Claim:
         statement=f"{name}'s entropy lies below ERM small's and LS small's throughout training",
         source="section 4, on Figure 1",
         test=f"throughout {arm}",
+        evidence=CURVES,
         published=FIGURE,
         unit="nats",
         side=-1,
-        test_words=f"at every sample after the first tenth, of {ENOUGH_ROWS} test rows or more, {name}'s entropy minus "
+        test_words=f"at every sample after the first tenth, of {CURVE_ROWS} test rows or more, {name}'s entropy minus "
         "the lower of ERM small's and LS small's < 0; the sample that bears it out least",
     )
 
@@ -96,7 +98,6 @@ def _alike(id: str, arm: str) -> Claim:
 
 FIGURE = "figure only"
 FAR = 2  # what "far greater" is taken to mean
-ENOUGH_ROWS = 512  # in a sample of a curve, for a claim on each of them
 AFTER = 0.1  # share of a training from which on a claim "throughout" is asked
 SHARE = 0.1  # of LS's effect on the task: what counts as no difference
 INHERITED = "correlation of teacher and student entropy over all KD runs > 0"
@@ -346,7 +347,7 @@ def _throughout_training(arm: str, claim: Claim, study: Study) -> Effect:
     arms = [arm, "erm_small", "ls_small"]
     rows = study.table[study.table.arm.isin(arms) & study.table.run_id.isin(study.runs)]
     sampled = {run_id: _sampled_rows(study.runs[run_id]) for run_id in rows.run_id}
-    rows = rows[rows.run_id.isin([run_id for run_id, count in sampled.items() if count >= ENOUGH_ROWS])]
+    rows = rows[rows.run_id.isin([run_id for run_id, count in sampled.items() if count >= CURVE_ROWS])]
     curves = tables.curves(study.only(rows), arms)
     if curves.empty or set(curves.arm) != set(arms):
         return Effect()
@@ -460,6 +461,7 @@ RUNLESS = {"closed form": _closed_form}
 EVIDENCE = {
     "temperature": Evidence("a grid with tau as an axis", evidence.temperature),
     "smoothing": Evidence(f"LS at alpha {LARGE_ALPHA:g} or more", evidence.smoothing),
+    CURVES: Evidence(f"entropy curves sampled on {CURVE_ROWS} rows or more", evidence.curves),
     **{grid: Evidence(words, partial(evidence.protocol, grid)) for grid, words in evidence.PROTOCOLS.items()},
 }
 CHAPTER = Chapter(

@@ -17,7 +17,9 @@ from kdnb.experiment.arms import ARMS
 from kdnb.experiment.points import Point
 from kdnb.experiment.tables import Study
 from kdnb.studies.label_smoothing import paper
+from kdnb.studies.label_smoothing.grids import CURVE_ROWS, CURVES
 from kdnb.sweeps import grids, select
+from kdnb.sweeps.stored import of_grid
 
 LARGE_ALPHA = 0.7  # from here on label smoothing counts as large
 SEARCHED_TAUS = 3  # so many taus at least, or tau was not searched
@@ -61,6 +63,13 @@ def smoothing(study: Study) -> Study | None:
         return config.data == data and config.method == "ls" and config.alpha >= LARGE_ALPHA
 
     return _study(study, keep)
+
+
+def curves(study: Study) -> Study | None:
+    """The runs of the grid `curves` on the study's task; the study itself where its own curves have rows enough."""
+    if any(run.config.history_rows >= CURVE_ROWS for run in study.runs.values()):
+        return study
+    return of_grid(CURVES, study.task, study.profile)
 
 
 def selected(study: Study, metric: str = "accuracy") -> Study:

@@ -29,6 +29,7 @@ TOY_TAUS = (1.0, 4.0, 16.0)
 PAPER_ARMS = tuple(arm for arm in ARMS if ARMS[arm].paper_row)
 SOFT_ARMS = tuple(arm for arm in PAPER_ARMS if ARMS[arm].method != "erm")
 TRIO = ("erm_large", "erm_small", "kd_standard")  # of the small grids
+CURVES, CURVE_ROWS = "curves", 512  # for claims on each sample of a curve: 64 rows are too few
 
 
 def _table1(arm: str, _task: str, _profile: str) -> list[dict]:
@@ -191,6 +192,16 @@ register(
         fields=_temperature,
         arms=TRIO,
         also=("kd_self", "kd_reverse"),
+        search=False,
+    ),
+)
+register(
+    CURVES,
+    Grid(
+        title=f"the small student's arms again, their entropy curves sampled on {CURVE_ROWS} rows",
+        fields=lambda *_: [{"history_rows": CURVE_ROWS}],
+        arms=(*TRIO, "ls_small", "kd_self"),
+        also=("ls_large", "kd_reverse"),
         search=False,
     ),
 )

@@ -100,7 +100,16 @@ def test_without_a_second_tau_there_is_no_temperature_evidence(store):
     store_run(config("erm_small"))
     study = tables.study("rt", "toy")
     assert registry.evidence(study) == dict.fromkeys(
-        ("temperature", "smoothing", *evidence.PROTOCOLS, *CHAPTER.evidence, "deviations", "switching", "generations")
+        (
+            "temperature",
+            "smoothing",
+            "curves",
+            *evidence.PROTOCOLS,
+            *CHAPTER.evidence,
+            "deviations",
+            "switching",
+            "generations",
+        )
     )
     found = registry.ledger(study, others=registry.evidence(study)).set_index("id")
     assert found.verdict["H5.1a"] == found.verdict["H15.1b"] == "no runs"
