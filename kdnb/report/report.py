@@ -261,11 +261,11 @@ def claim(row) -> dict:
 
 def _beside(row) -> list[str]:
     """NLL and accuracy of the same runs, where the effect is one of entropy."""
-    found = [
-        ("nats", row.nll, row.nll_low, row.nll_high),
-        ("points", row.accuracy, row.accuracy_low, row.accuracy_high),
-    ]
-    return [f"{spanned(*values, unit)} {unit}" for unit, *values in found if pd.notna(values[0])]
+    if pd.isna(row.nll):
+        return []
+    nll = spanned(row.nll, row.nll_low, row.nll_high, "nats")
+    accuracy = spanned(row.accuracy, row.accuracy_low, row.accuracy_high, "points")
+    return [f"{nll} nats", f"{accuracy} points"]
 
 
 def _searched(others: dict[str, tables.Study | None]) -> list[dict]:
