@@ -108,14 +108,11 @@ def protocol(grid: str, study: Study, metric: str = "accuracy") -> Study | None:
         As `selected`; None where nothing but ERM was searched.
     """
     data, stored = _data(study), tables.stored_configs(study.task, study.profile)
-    configs = [config for config in stored.values() if config.data == data]
-    seeds = sorted({config.seed for config in configs if config.schedule == grids.grid_named(grid).schedule})
+    seeds = _seeds_with_erm(grid, study.task, study.profile, [one for one in stored.values() if one.data == data])
     fixed: dict[str, Any] = {"grid": grid, "task": study.task, "profile": study.profile, "data": data}
     choices: list[select.Choice] = []
-    for seed in seeds if _has_points(grid, study.task) else ():
+    for seed in seeds:
         erm = grids.stages(**fixed, seeds=(seed,), erm_only=True, arms=_arms(grid))
-        if not any(point.config.run_id() in stored for point in erm.erm):
-            continue
         teachers = select.teachers(erm, metric, stored)
         whole = grids.stages(**fixed, seeds=(seed,), teachers=teachers, arms=_arms(grid))
         choices += [choice for choice in select.by_arm(whole.points, metric) if choice.complete]
@@ -133,6 +130,17 @@ def protocol(grid: str, study: Study, metric: str = "accuracy") -> Study | None:
 def _arms(grid: str) -> tuple[str, ...]:
     """Every arm that a grid can be asked for."""
     return grids.grid_named(grid).allowed
+
+
+def _seeds_with_erm(grid: str, task: str, profile: str, configs: list[RunConfig]) -> list[int]:
+    """Seeds of the stored ERM runs that have a learning rate and epochs of a grid's; a look at no point's name."""
+    if not _has_points(grid, task):
+        return []
+    cells = [cell for cell in grids.cells(grid, task, profile, _arms(grid)) if cell.method == "erm"]
+    budgets = {(point["lr"], point["epochs"]) for cell in cells for point in cell.changes}
+    schedule = grids.grid_named(grid).schedule
+    plain = [config for config in configs if config.method == "erm" and config.schedule == schedule]
+    return sorted({config.seed for config in plain if (config.lr, config.epochs) in budgets})
 
 
 def _has_points(grid: str, task: str) -> bool:
