@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 MATCHES = ("mean", "instance")
-LAYER_MAPS = ("uniform", "skip", "last", "learned")
+LAYER_MAPS = ("uniform", "skip", "last", "learned", "tinybert")
+FEATURE_LOSSES = ("mse", "pkd", "attention", "tinybert")
+ATTENTIVE = ("attention", "tinybert")  # losses that read attention scores
 MATCHED = Setting(choices=MATCHES, axis=True, help="whose entropy each smoothed label has: the batch's mean, its own")
 
 
@@ -82,7 +84,9 @@ class FeatureKD(KD):
 
     name, title, needs_teacher = "features", "Feature KD", True
     layer_map: str = setting("uniform", choices=LAYER_MAPS, axis=True, help="which layer learns from which")
-    feature_loss: str = setting("mse", choices=("mse", "pkd"), axis=True, help="of projected states, or of directions")
+    feature_loss: str = setting(
+        "mse", choices=FEATURE_LOSSES, axis=True, help="of projected states, directions, attention, or TinyBERT's two"
+    )
     feature_weight: float = setting(1.0, low=0, axis=True, help="weight of the loss on hidden states")
     projection: str = setting("per_pair", choices=("share", "per_pair"), axis=True, help="one W, or one a pair")
     map_temperature: float = setting(0.01, low=0, without_low=True, axis=True, help="of a learned map's softmax")
@@ -92,6 +96,10 @@ class FeatureKD(KD):
         from kdnb.studies.dark_knowledge.features import FeatureLoss, teacher_states, widths_of
 
         states, widths = teacher_states(self.teacher_run, data), widths_of(model, encoded(config, data)["train"])
+        if self.feature_loss in ATTENTIVE:
+            from kdnb.studies.dark_knowledge.attention import AttentionLoss, Read, teacher_scores
+
+            return AttentionLoss(self, model, Read(states, teacher_scores(self.teacher_run, data)), widths, config.seed)
         return FeatureLoss(self, model, states, widths, config.seed)
 
 
