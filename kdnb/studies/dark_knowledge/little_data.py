@@ -3,8 +3,9 @@
 One teacher a seed, and students that see some of its rows. `little_trainings` beside this module trains them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -117,9 +118,9 @@ def identities(name: str, profile: str = "cpu", data: str = "") -> list[LittleDa
     ]
 
 
-def steps(identity: LittleData, batch_size: int = 32) -> int:
-    """Optimiser steps of each student: batches of an epoch, the last of which may be short, times epochs."""
-    return -(-identity.rows // batch_size) * identity.epochs
+def steps(config: Mapping[str, Any], batch_size: int = 32) -> int:
+    """Optimiser steps of each student of a record's config: an epoch's batches, the last may be short, times epochs."""
+    return -(-config["rows"] // batch_size) * config["epochs"]
 
 
 def stored(name: str, profile: str = "cpu") -> list[Record]:
