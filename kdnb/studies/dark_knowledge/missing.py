@@ -1,7 +1,8 @@
 """A class that the student never sees: what soft targets say of it, and the bias that brings it out.
 
 Hinton et al. 2015, section 3: a student of MNIST whose transfer set has no 3 knows most of the 3s all the same, once
-the bias of that class is raised. Here for every class in turn, with a student of hard labels as the control.
+the bias of that class is raised. Here for every class in turn, with students of hard and of smoothed labels as the
+controls.
 """
 
 import functools
@@ -19,6 +20,7 @@ SEVENS_AND_EIGHTS = tuple(digit for digit in range(10) if digit not in (7, 8))  
 SINGLES = tuple((digit,) for digit in range(10))
 HINTON = 3  # the digit that Hinton et al. leave out; the logits of its students are kept
 SHIFTED = 0.03  # share of the unseen class where it has become rare
+SMOOTHING = 0.1  # alpha of the control by label smoothing, which gives the unseen class alpha / K everywhere
 STUDENT_SEED = 1000  # added to a teacher's seed: a student as wide as its teacher must not start as its copy
 RULES = {  # rule -> the split whose labels it reads
     "none": "none",
@@ -43,7 +45,7 @@ class Setup:
     """What a profile trains on a task.
 
     omitted: the classes left out, one tuple for each student of a record.
-    arms: (method, tau), "hard" for the control.
+    arms: (method, tau), "hard" and "ls" for the controls.
     widths: further hidden layers, at `WIDTH_TAUS`, with the digit `HINTON` left out.
     """
 
@@ -53,7 +55,7 @@ class Setup:
     batch_size: int
     seeds: tuple[int, ...]
     omitted: tuple[tuple[int, ...], ...]
-    arms: tuple[tuple[str, float], ...] = (("kd", 20.0), ("kd", 4.0), ("kd", 1.0), ("hard", 1.0))
+    arms: tuple[tuple[str, float], ...] = (("kd", 20.0), ("kd", 4.0), ("kd", 1.0), ("hard", 1.0), ("ls", 1.0))
     widths: tuple[int, ...] = ()
 
 
@@ -86,7 +88,7 @@ class MissingTeacher(Identity):
 class MissingDigit(Identity):
     """Students of one seed that each miss some classes.
 
-    method: "kd" at alpha 1, or "hard": the labels of the same rows.
+    method: "kd" at alpha 1; "hard": the labels of the same rows; "ls": these smoothed at `SMOOTHING`.
     omitted: the classes left out, one tuple for each student.
     """
 
@@ -275,8 +277,10 @@ def student_logits(identity: MissingDigit, omitted: Sequence[int]) -> dict[str, 
     rows = transfer_rows(labels, omitted)
     unseen = np.flatnonzero(np.isin(labels, omitted))
     assert not set(rows.tolist()) & set(unseen.tolist())
-    if identity.method == "hard":
-        return trained_logits(config_of(identity, seed, method="erm"), identity.width, data, rows)
+    if identity.method != "kd":
+        alpha = {"alpha": SMOOTHING} if identity.method == "ls" else {}
+        config = config_of(identity, seed, method="ls" if alpha else "erm", **alpha)
+        return trained_logits(config, identity.width, data, rows)
     teacher = obtain(identity.teacher, lambda: make_teacher(identity.teacher)).arrays["train"]
     how = {"method": "kd", "alpha": 1.0, "tau": identity.tau, "teacher_run": identity.teacher.run_id()}
     return trained_logits(config_of(identity, seed, **how), identity.width, data, rows, teacher)
