@@ -1,7 +1,7 @@
 """What README says beyond the two papers, from the committed records by numpy and scipy; verdicts from the ledger.
 
 Each of the ledger's effects on digits is computed anew: H10.1, H10.2a, H10.2b, H10.3, H10.4, H11.1-H11.2, H11.2b,
-H11.3a, H11.3b, H11.3c, H11.4a, H11.4b, H11.5-H11.8, H12.1a, H12.1c, H12.2a, H12.3a, H13.1a, H13.1b, H13.1c, H13.1d,
+H11.3a, H11.3b, H11.3c, H11.4a, H11.4b, H11.5-H11.9, H12.1a, H12.1c, H12.2a, H12.3a, H13.1a, H13.1b, H13.1c, H13.1d,
 H13.2, H13.3a, H13.3b.
 """
 
@@ -113,6 +113,7 @@ def _generations(families):
             "H11.6": nll["LS as soft", 1] - nll[ban],
             "H11.7": nll["LS as soft each", 1] - nll[ban],
             "H11.8": right["BAN+L", 1] - right[ban],
+            "H11.9": nll["LS as drawn", 1] - nll["LS as soft each", 1],
         }
     return dict(pd.DataFrame(rows).T)
 

@@ -14,11 +14,13 @@ from kdnb.core.methods import ALPHA, KD, TEACHER_RUN, Method, Setting, SoftTarge
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-MATCHES = ("mean", "instance")
+MATCHES = ("mean", "instance", "drawn")
 LAYER_MAPS = ("uniform", "skip", "last", "learned", "tinybert")
 FEATURE_LOSSES = ("mse", "pkd", "attention", "tinybert")
 ATTENTIVE = ("attention", "tinybert")  # losses that read attention scores
-MATCHED = Setting(choices=MATCHES, axis=True, help="whose entropy each smoothed label has: the batch's mean, its own")
+MATCHED = Setting(
+    choices=MATCHES, axis=True, help="how soft each label is: as the batch's mean, as its own posterior, or as drawn"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +63,8 @@ class DKPP(Method):
 class MatchedSmoothing(Method):
     """H(q_a, p), q_a = (1 - a) q + a u with a such that H(q_a) is the teacher's entropy: LS as soft as a teacher.
 
-    `matched` "mean": one a for the batch, its mean entropy; "instance": an a for each example, its own entropy.
+    `matched` "mean": one a for the batch, its mean entropy; "instance": an a for each example, its own entropy;
+    "drawn": an a for each example from a Beta law as wide as the teacher's confidences, whichever example it is.
     """
 
     name, title, needs_teacher = "matched_ls", "matched LS", True
@@ -69,9 +72,13 @@ class MatchedSmoothing(Method):
     matched: str = MATCHED.field("mean")
 
     def loss(self, logits: Tensor, labels: Tensor, soft_targets: SoftTargets = None) -> Tensor:
-        from kdnb.studies.dark_knowledge.targets import matched_targets
+        from kdnb.studies.dark_knowledge.targets import drawn_targets, matched_targets
 
-        targets = matched_targets(_given(soft_targets), labels, by_instance=self.matched == "instance")
+        taught = _given(soft_targets)
+        if self.matched == "drawn":
+            targets = drawn_targets(taught, labels)
+        else:
+            targets = matched_targets(taught, labels, by_instance=self.matched == "instance")
         return -(targets * logits.to(targets.dtype).log_softmax(dim=-1)).sum(dim=-1).mean()
 
 
