@@ -78,16 +78,14 @@ PLANS: dict[str, dict] = {  # experiment -> what is fixed, rows -> epochs, arms,
         "fixed": RT, "epochs": {100: 6, 1000: 1}, "seeds": 3,
         "arms": ("ERM", "KD", "hidden, uniform", "hidden, learned", "PKD", "RKD"),
     },
-    f"digits, {EQUAL}": {
-        "fixed": DIGITS, "epochs": {50: 320, 100: 160, 300: 64, 1000: 20}, "arms": WIDE, "seeds": 5,
-    },
+    f"digits, {EQUAL}": {"fixed": DIGITS, "epochs": {50: 320, 1000: 20}, "arms": WIDE, "seeds": 5},
     f"rt, {EQUAL}": {
         "fixed": RT, "epochs": {100: 8, 1000: 1}, "seeds": 3,
         "arms": ("ERM", "KD", "hidden, uniform", "attention", "TinyBERT", "RKD"),
         "toy": TOY | {"student": "tiny-small"},
     },
     f"mnist5k, {EQUAL}": {
-        "fixed": MNIST5K, "epochs": {50: 160, 300: 32, 1000: 10}, "seeds": 5,
+        "fixed": MNIST5K, "epochs": {50: 160, 1000: 10}, "seeds": 5,
         "arms": tuple(arm for arm in WIDE if arm != "hidden, learned"),  # which mixes layers of one width
     },
     "ladder": {"fixed": LADDER, "epochs": {300: 3}, "arms": ("ERM", "hidden, uniform", "RKD"), "seeds": 3},
