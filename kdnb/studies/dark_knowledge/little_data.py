@@ -90,6 +90,7 @@ PLANS: dict[str, dict] = {  # experiment -> what is fixed, rows -> epochs, arms,
     },
     "ladder": {"fixed": LADDER, "epochs": {300: 3}, "arms": ("ERM", "hidden, uniform", "RKD"), "seeds": 3},
 }  # fmt: skip
+TOYS = ("digits", f"rt, {EQUAL}", f"mnist5k, {EQUAL}")  # experiments that a notebook trains to test its code
 
 
 def identities(name: str, profile: str = "cpu", data: str = "") -> list[LittleData]:
