@@ -12,6 +12,7 @@ import runpy
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 
 import pytest
@@ -101,6 +102,8 @@ def _pipe():
 def kernels():
     """Notebooks are executed in forked kernels."""
     from jupyter_client.provisioning import local_provisioner
+
+    forkserver.ensure_running()  # in the tests' environment, before a test changes its own
 
     def launch(cmd, env=None, cwd=None, stdin=None, stdout=None, stderr=None, independent=False, **_):
         return Popen(cmd, stdout, stderr, env, cwd)
