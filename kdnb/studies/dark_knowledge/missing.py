@@ -14,6 +14,7 @@ import pandas as pd
 from scipy import special, stats
 
 from kdnb.core.config import Identity
+from kdnb.errors import NoRuns
 from kdnb.experiment.records import Made, obtain, stored
 
 SEVENS_AND_EIGHTS = tuple(digit for digit in range(10) if digit not in (7, 8))  # left out for Hinton's second student
@@ -316,13 +317,27 @@ def make(identity: MissingDigit) -> Made:
 
 
 def study(task: str, profile: str) -> pd.DataFrame:
-    """Every student of a profile under every rule, made if it is not stored: the columns of `stored_study`."""
+    """Every student of a profile under every rule, the columns of `stored_study`; those of "cpu" are read and not made.
+
+    Raises NoRuns if none is there.
+    """
     from kdnb.data.splits import load
 
-    data = load(task, own_profile(profile)).fingerprint
-    for identity in configs(task, own_profile(profile), data):
+    own, data = own_profile(profile), load(task, own_profile(profile)).fingerprint
+    if own != "cpu":
+        make_all(task, own)
+    table = stored_study(task, own, data)
+    if table.empty:
+        raise NoRuns(f"no student of a missing digit is stored on {task}: kdnb.studies.dark_knowledge.reference trains")
+    return table
+
+
+def make_all(task: str, profile: str) -> None:
+    """Train the students of a profile that are not stored."""
+    from kdnb.data.splits import load
+
+    for identity in configs(task, profile, load(task, profile).fingerprint):
         obtain(identity, functools.partial(make, identity))
-    return stored_study(task, own_profile(profile), data)
 
 
 def stored_study(task: str, profile: str, data: str) -> pd.DataFrame:
