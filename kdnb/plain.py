@@ -1,8 +1,10 @@
 """Plain output: characters that a stream lacks are written as plain ones, and no library draws bars into a log."""
 
 import codecs
+import contextlib
 import importlib
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 PLAIN = {
@@ -10,10 +12,6 @@ PLAIN = {
     "²": "^2", "τ": "tau", "α": "alpha", "β": "beta", "“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "✓": "yes",
     "█": "#", "░": ".", "Ø": "mean",
 }  # fmt: skip
-BARS = {  # who draws bars, and what turns them off
-    "datasets": ("datasets.utils.logging", "disable_progress_bar"),
-    "huggingface_hub": ("huggingface_hub.utils", "disable_progress_bars"),
-}
 _HANDLER = "kdnb.plain"
 
 
@@ -42,11 +40,20 @@ def version_of(package: str) -> str:
         return "not installed"
 
 
-def no_bars(library: str) -> None:
-    """Turn off the bars of a library that loads or fetches, a key of BARS, where nobody watches: call it before."""
+@contextlib.contextmanager
+def quiet(library: str) -> Iterator[None]:
+    """Errors alone from transformers or datasets, and its bars on terminals alone, never in a log; then as before."""
+    logging = importlib.import_module(f"{library}.utils.logging")
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
     if not sys.stderr.isatty():
-        module, function = BARS[library]
-        getattr(importlib.import_module(module), function)()
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _instead(error: UnicodeError) -> tuple[str, int]:

@@ -86,7 +86,7 @@ def store(tmp_path, monkeypatch):
 
 @pytest.fixture
 def folder_of_thousands():
-    """An empty folder, in memory where that can be: a disk may take minutes to remove forty thousand others."""
+    """An empty folder, in memory where that can be: a disk may take minutes to remove ten thousand others."""
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="kdnb-tests-", dir=memory) as folder:
         yield Path(folder)

@@ -31,6 +31,21 @@ def topics_mirror(root, rows=(12, 6), label="label", first=0):
         frame.to_parquet(folder / f"{split}-00000-of-00001.parquet", index=False)
 
 
+ODD = "[CLS] a [SEP] b [MASK] [PAD] </s> <s>"  # a text that holds special tokens
+
+
+def special_tokens(what):
+    """How often each special token but [UNK] stands in what a model reads of each split, for an example."""
+    from kdnb.models import text
+
+    words = text.load_tokenizer("tiny-small", what)
+    names = [name for name in words.all_special_tokens if name != words.unk_token]
+    return {
+        split: {name: (part.ids == words.convert_tokens_to_ids(name)).sum() / len(part) for name in names}
+        for split, part in text.encode("tiny-small", what, 64).items()
+    }
+
+
 def tiny_bert(root, kind="bert"):
     """A random BERT or DistilBERT and its tokenizer, saved the way the hub stores them."""
     from transformers import BertConfig, BertModel, BertTokenizerFast, DistilBertConfig, DistilBertModel

@@ -64,7 +64,7 @@ def save(folder, kind, *, labels=(), seed=0, **fields):
     import torch
     from transformers import AutoModel, AutoModelForSequenceClassification
 
-    from kdnb.models.whole import quiet
+    from kdnb.plain import quiet
 
     more = dict(fields)
     if labels:
@@ -75,7 +75,32 @@ def save(folder, kind, *, labels=(), seed=0, **fields):
     for parameter in model.parameters():  # so that every part shows in the logits
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.3)
-    with quiet():
+    with quiet("transformers"):
         model.save_pretrained(folder)
     tokenizer(kind).save_pretrained(folder)
     return model
+
+
+def xlnet(folder, types):
+    """A tiny XLNet classifier in a folder, and its tokenizer, which tells the types of tokens or does not."""
+    import torch
+    from transformers import PreTrainedTokenizerFast, XLNetConfig, XLNetForSequenceClassification
+
+    from kdnb.plain import quiet
+
+    names = ["<unk>", "<cls>", "<sep>", "<pad>"]
+    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate([*names, "a"])}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.post_processor = processors.TemplateProcessing(
+        single="$A <sep> <cls>:2", pair="$A <sep> $B:1 <sep>:1 <cls>:2", special_tokens=[("<sep>", 2), ("<cls>", 1)]
+    )
+    roles = dict(zip(("unk_token", "cls_token", "sep_token", "pad_token"), names, strict=True))
+    inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if types else [])]
+    words = PreTrainedTokenizerFast(tokenizer_object=backend, padding_side="left", model_input_names=inputs, **roles)
+    torch.manual_seed(0)
+    config = XLNetConfig(vocab_size=8, d_model=16, n_layer=2, n_head=2, d_inner=32, initializer_range=0.3)
+    model = XLNetForSequenceClassification(config).eval()
+    with quiet("transformers"):
+        model.save_pretrained(folder)
+    words.save_pretrained(folder)
+    return words, model

@@ -61,6 +61,8 @@ NEEDS_TORCH = {
     "studies.language_models.divergences",
     "studies.language_models.evaluation",
     "studies.language_models.export",
+    "studies.language_models.fused",
+    "studies.language_models.gguf_tokenizer",
     "studies.language_models.gguf_weights",
     "studies.language_models.losses",
     "studies.language_models.models",
@@ -303,10 +305,12 @@ def test_every_package_imported_is_declared():
     """What kdnb imports at all is a dependency by name, and torch and ray come in no other way."""
     project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = {re.split(r"[<>=\[]", entry)[0].lower() for entry in project["dependencies"]}
-    declared |= {re.split(r"[<>=\[]", entry)[0].lower() for entry in project["optional-dependencies"]["cluster"]}
+    extras = [entry for name in ("cluster", "liger") for entry in project["optional-dependencies"][name]]
+    declared |= {re.split(r"[<>=\[]", entry)[0].lower() for entry in extras}
     comes_with = {
         "sklearn": "scikit-learn", "click": "typer", "IPython": "ipykernel", "nbclient": "nbconvert",
         "markupsafe": "jinja2", "PIL": "matplotlib", "traitlets": "ipykernel", "jupyter_client": "ipykernel",
+        "liger_kernel": "liger-kernel",
     }  # fmt: skip
     for path in SOURCES:
         for node in ast.walk(tree(path)):

@@ -56,12 +56,12 @@ def lying(folder):
 
 
 @pytest.mark.slow
-def test_the_command_runs_a_notebook_from_any_folder(wheel, site):
+def test_the_command_reads_the_shipped_runs_from_any_folder(wheel, site):
     before = lying(site)
-    done = wheel("run", "10_entropy_of_targets", "-p", "tau=2")
+    done = wheel("run", "34_calibration", "-p", "task=mrpc")
     assert done.returncode == 0, done.stderr
     (executed,) = (wheel.home / "kdnb" / "outputs" / "executed").iterdir()
-    assert executed.name.startswith("10_entropy_of_targets__2")
+    assert executed.name.startswith("34_calibration__mrpc")
     assert done.stdout.endswith(f"executed: {executed}\n")
     assert lying(site) == before
     assert list(wheel.elsewhere.iterdir()) == []
@@ -73,8 +73,6 @@ def test_the_committed_runs_come_along_and_are_whole(wheel, site):
     done = wheel("runs", "verify", "--json")
     assert done.returncode == 0, done.stderr
     assert f'"checked": {len(runs)}' in done.stdout
-    done = wheel("run", "34_calibration", "-p", "task=mrpc")
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow
@@ -82,6 +80,44 @@ def test_an_unknown_notebook_names_those_that_came_along(wheel):
     done = wheel("run", "10_entropy")
     assert done.returncode == 2
     assert "known: 10_entropy_of_targets, 34_calibration" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_notebooks_are_copied_into_a_folder_of_ones_own(wheel, site):
+    mine = wheel.elsewhere / "my notebooks"
+    done = wheel("notebooks", "my notebooks")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "2 notebooks in my notebooks; open them with jupyter lab 'my notebooks'\n"
+    shipped = site / "kdnb" / "shipped" / "notebooks"
+    assert {path.name: path.read_bytes() for path in mine.iterdir()} == {
+        path.name: path.read_bytes() for path in shipped.iterdir()
+    }
+    assert not (wheel.home / "kdnb").exists()
+
+
+def test_a_copy_overwrites_nothing_and_one_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    from kdnb.report import notebooks
+
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "30_kd_vs_ls.ipynb").write_text("changed")
+    with pytest.raises(ValueError, match=r"mine: 30_kd_vs_ls\.ipynb would be overwritten; name another folder$"):
+        notebooks.copy(mine)
+    assert [path.read_text() for path in mine.iterdir()] == ["changed"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"file: a file, expected a folder$"):
+        notebooks.copy(tmp_path / "file")
+    write = notebooks.files.write_atomically
+
+    def full(path, content):
+        if path.name.startswith("34"):
+            raise OSError(28, "No space left on device")
+        write(path, content)
+
+    monkeypatch.setattr(notebooks.files, "write_atomically", full)
+    with pytest.raises(OSError, match="No space left"):
+        notebooks.copy(tmp_path / "new")
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_what_a_wheel_takes_along_is_committed_and_its_data_are_named():

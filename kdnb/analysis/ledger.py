@@ -9,7 +9,7 @@ Which claims there are is for the studies to say: `kdnb.studies.registry` hands 
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,10 @@ METRICS = {  # column of tables.tidy -> (in words, unit); "points" are shares ti
     "overconfidence": ("confidence minus accuracy", "points"),
     "curve_entropy": ("mean entropy over training", "nats"),
     "train_curve_entropy": ("mean entropy on train over training", "nats"),
+    "early_entropy": ("mean entropy over the first fifth of training", "nats"),
 }
+SAMPLED = ("curve_entropy", "train_curve_entropy", "early_entropy")  # over training; not stored by example
+BESIDE = ("nll", "accuracy")  # what stands beside every difference of entropy
 NO_NUMBER = "no number"  # a source that prints none
 FIXED, SIMULATED = "study", "simulation"  # kinds of evidence that every study has
 
@@ -137,7 +140,8 @@ def ledger(chapters: Iterable[Chapter], given: Mapping[str, Study | None], only:
     Returns:
         id, statement, metric, unit, source, test, published; effect, low, high, n, p, signs, sign_p, run_ids of
         `Effect`; example_low, example_high, bootstrap (over test examples); degenerate (runs behind it that have
-        learnt nothing), exploratory, side (the claimed sign), p_holm (corrected over the claims of one section) and
+        learnt nothing), exploratory, side (the claimed sign), candidates (of searched arms), nll and accuracy beside
+        a difference of entropy, each with _low and _high; p_holm (corrected over the claims of one section) and
         verdict. Accuracies are shares.
     Raises:
         ValueError: two studies have a claim of one id.
@@ -200,23 +204,31 @@ def difference(claim: Claim, study: Study) -> Effect:
         return effects[0]
     if not all(effect.n for effect in effects):
         return Effect()
-    examples = [effect.examples for effect in effects]
+    examples, worst = [effect.examples for effect in effects], _worst(effects)
+    shown = [worst] if worst.effect < 0 else effects
     return Effect(
-        effect=min(effect.effect for effect in effects),
-        low=min(effect.low for effect in effects),
-        high=min(effect.high for effect in effects),
+        effect=worst.effect,
+        low=min(effect.low for effect in shown),
+        high=min(effect.high for effect in shown),
         n=min(effect.n for effect in effects),
-        p=_worst(effects).p if _worst(effects).effect < 0 else max(effect.p for effect in effects),
+        p=max(effect.p for effect in shown),
         examples=Interval(
             min(one.low for one in examples), min(one.high for one in examples), examples[0].n, examples[0].method
         ),
         run_ids=list(dict.fromkeys(run_id for effect in effects for run_id in effect.run_ids)),
+        beside=next((effect.beside for effect in effects if effect.beside), {}),
+        candidates=", ".join(dict.fromkeys(one for effect in effects for one in effect.candidates.split(", ") if one)),
     )
 
 
 def _worst(effects: list[Effect]) -> Effect:
-    """The part that bears a claim out least: a claim fails by its own p, and holds by the largest of all parts."""
-    return min(effects, key=lambda effect: effect.effect)
+    """The part that bears a claim out least: one on the other side of 0, the surest of these, else the smallest.
+
+    A claim fails by its own p, and holds by the largest of all parts.
+    """
+    other_side = [effect for effect in effects if effect.effect < 0]
+    tested = [effect for effect in other_side if effect.p < 1]  # nan is not
+    return min(tested, key=lambda effect: effect.p) if tested else min(effects, key=lambda effect: effect.effect)
 
 
 def part_effect(part: Part, study: Study, turn: int = 1) -> Effect:
@@ -233,11 +245,38 @@ def part_effect(part: Part, study: Study, turn: int = 1) -> Effect:
     seeds, arms = list(differences.index), [arm for arm in (part.arm, part.than) if arm]
     rows = study.table[study.table.arm.isin(arms) & study.table.seed.isin(seeds)]
     examples = NO_BOOTSTRAP
-    if set(rows.run_id) <= set(study.runs) and "curve" not in part.metric:  # curves are sampled, not stored by example
+    if set(rows.run_id) <= set(study.runs) and part.metric not in SAMPLED:
         ours = study.per_example(part.arm, part.metric, seeds)
         other = study.per_example(part.than, part.metric, seeds) if part.than else np.zeros_like(ours)
         examples = statistics.paired_bootstrap(turn * ours, turn * other)
-    return over_seeds(differences, turn * part.sign, rows.run_id.tolist(), examples)
+    effect = over_seeds(differences, turn * part.sign, rows.run_id.tolist(), examples)
+    found = beside(lambda metric: study.difference(part.arm, part.than, metric)) if _of_entropy(part, study) else {}
+    return replace(effect, beside=found, candidates=candidates(rows))
+
+
+def _of_entropy(part: Part, study: Study) -> bool:
+    return part.metric.endswith("entropy") and bool(part.than) and set(BESIDE) <= set(study.table)
+
+
+def beside(differences: Callable[[str], pd.Series]) -> dict[str, tuple[float, float, float]]:
+    """What stands beside a difference of entropy, by BESIDE: mean, low and high end of its 95 % t interval.
+
+    Args:
+        differences: gives those of a metric, by seed.
+    """
+    return {metric: statistics.interval(differences(metric).dropna())[:3] for metric in BESIDE}
+
+
+def candidates(rows: pd.DataFrame) -> str:
+    """Among how many runs those of an arm and seed were selected, "Standard KD 60, ERM small 12"; "" for fixed ones.
+
+    Args:
+        rows: of a study's table, whose column candidates counts them.
+    """
+    if "candidates" not in rows:
+        return ""
+    counts = rows.groupby("name", sort=False).candidates.agg(["min", "max"])
+    return ", ".join(f"{name} {low:g}" + f" to {high:g}" * (low < high) for name, low, high in counts.itertuples())
 
 
 def simulated(claim: Claim) -> Effect:
@@ -258,25 +297,29 @@ OF_TASKS = ("effect", "low", "high", "n", "p")
 COLUMNS = (
     "id", "statement", "metric", "unit", "source", "test", "published", "effect", "low", "high", "n", "p", "signs",
     "sign_p", "example_low", "example_high", "bootstrap", "degenerate", "run_ids", "bound", "exploratory",
-    "side",
+    "side", "candidates", "nll", "nll_low", "nll_high", "accuracy", "accuracy_low", "accuracy_high",
 )  # fmt: skip
 
 
 def against_erm(study: Study) -> pd.DataFrame:
-    """What each soft target does to the model it trains: entropy [nats] and accuracy [shares] minus ERM's.
+    """What each soft target does to the model it trains: entropy, NLL [nats] and accuracy [shares] minus ERM's.
 
     Paired by seed with the ERM runs of the same model; arms without such a pair are left out.
 
     Returns:
-        task, arm, name, metric; effect, low, high (95 % t interval over seeds, infinite for one seed) and n.
+        task, arm, name, metric; effect, low, high (95 % t interval over seeds, infinite for one seed), n, and
+        degenerate (those of its runs and of ERM's that have learnt nothing).
     """
     rows = []
     for arm in sorted((arm for arm in ARMS if ARMS[arm].method != "erm"), key=lambda arm: ARMS[arm].student != "small"):
-        for metric in ("entropy", "accuracy"):
-            change = study.difference(arm, f"erm_{ARMS[arm].student}", metric)
+        for metric in ("entropy", *BESIDE):
+            erm = f"erm_{ARMS[arm].student}"
+            change = study.difference(arm, erm, metric)
             if len(change):
-                rows.append((study.task, arm, ARMS[arm].name, metric, *statistics.interval(change)))
-    return pd.DataFrame(rows, columns=["task", "arm", "name", "metric", "effect", "low", "high", "n"])
+                own = study.table[study.table.arm.isin([arm, erm]) & study.table.seed.isin(change.index)]
+                values = (*statistics.interval(change), int(own.degenerate.sum()))
+                rows.append((study.task, arm, ARMS[arm].name, metric, *values))
+    return pd.DataFrame(rows, columns=["task", "arm", "name", "metric", "effect", "low", "high", "n", "degenerate"])
 
 
 def _place(claim_id: str) -> list[int]:
@@ -332,4 +375,16 @@ def _row(claim: Claim, chapter: Chapter, study: Study | None) -> dict:
         "bound": effect.bound,
         "exploratory": claim.exploratory,
         "side": claim.sign,
+        "candidates": effect.candidates,
+        **_beside_columns(effect),
+    }
+
+
+def _beside_columns(effect: Effect) -> dict[str, float]:
+    """nll, nll_low, nll_high and the same of accuracy; nan where nothing stands beside an effect."""
+    found = {metric: effect.beside.get(metric, (statistics.NAN,) * 3) for metric in BESIDE}
+    return {
+        f"{metric}{end}": value
+        for metric, values in found.items()
+        for end, value in zip(("", "_low", "_high"), values, strict=True)
     }

@@ -5,7 +5,7 @@ show it on other texts? Thin wrappers of scipy's tests, which add what one seed 
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -188,6 +188,8 @@ class Effect:
     examples: Interval = NO_BOOTSTRAP  # over test examples
     run_ids: list[str] = field(default_factory=list)
     bound: float = NAN  # of a claim of equivalence: effects nearer to 0 than this count as none; p is then TOST's
+    beside: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)  # metric -> mean, low, high
+    candidates: str = ""  # of a searched arm: among how many runs a seed's was selected, "Standard KD 60"
 
 
 def verdict(low: float, high: float, sign: int) -> str:

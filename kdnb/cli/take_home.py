@@ -9,34 +9,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kdnb.cli.options import Json, TestRows, TrainRows, ValidationRows, finish, words
+from kdnb.cli.options import Json, finish, of_own_files, of_rows, on_this_machine
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from kdnb.data.own import OwnData
+    from kdnb.data.splits import Rows
+
 FORMATS = (".csv", ".jsonl")
 
 
+@of_own_files
+@of_rows
 def export(
     run_id: Annotated[str, typer.Argument(metavar="RUN", help="Name of a stored run.", show_default=False)],
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.", show_default=False)],
-    data: Annotated[str, typer.Option(help="The run's own file of texts, where it was moved to.")] = "",
-    text: Annotated[str, typer.Option(help="Its text column.")] = "",
-    text2: Annotated[str, typer.Option(help="Its second text column, for pairs.")] = "",
-    label: Annotated[str, typer.Option(help="Its label column.")] = "",
-    columns: Annotated[str, typer.Option(help="All its columns, where it has no header.")] = "",
-    valid: Annotated[str, typer.Option(help="Its validation file.")] = "",
-    test: Annotated[str, typer.Option(help="Its test file.")] = "",
-    train_rows: TrainRows = None,
-    validation_rows: ValidationRows = None,
-    test_rows: TestRows = None,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.", parser=on_this_machine)],
+    *,
+    own: "OwnData",
+    rows: "Rows",
     as_json: Json = False,
 ) -> None:
-    """Export a run's model as a folder that transformers loads without kdnb, trained again if not kept."""
+    """Export a run's model as a folder that transformers loads without kdnb, trained again if not kept.
+
+    A run on files of your own finds them again by itself; where they were moved to is said with --data and the like.
+    """
     from kdnb.cli import origins
     from kdnb.core import store
-    from kdnb.data.own import OwnData
-    from kdnb.data.splits import Rows
     from kdnb.errors import nearest
     from kdnb.experiment import export as exports
     from kdnb.experiment import weights
@@ -51,10 +50,6 @@ def export(
     weights.check_exportable(run.config)
     kept = weights.kept(run_id)
     if kept is None:
-        own = OwnData(
-            path=data, text=text, text2=text2, label=label, columns=tuple(words(columns)), validation=valid, test=test
-        )
-        rows = Rows(train=train_rows, validation=validation_rows, test=test_rows)
         splits = origins.data_of(run.config, own, rows)
         print(f"{run_id}: its weights were not kept, it is trained again")
         with Bar(run_id) as bar:
@@ -72,20 +67,29 @@ def predict(
     file: Annotated[str, typer.Argument(metavar="FILE", help="New texts: a table as --data reads it.")],
     text: Annotated[str, typer.Option(help="Its text column. [default: text, or the only column]")] = "",
     text2: Annotated[str, typer.Option(help="Its second text column, for pairs.")] = "",
-    out: Annotated[str, typer.Option(help="A .csv or .jsonl file to write. [default: CSV on stdout]")] = "",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A .csv or .jsonl file to write. [default: CSV on stdout]", parser=on_this_machine
+        ),
+    ] = None,
     max_length: Annotated[int, typer.Option(help="Longer texts are cut, tokens; 0 for what DIR says.")] = 0,
 ) -> None:
     """Classify new texts: a posterior and its entropy [nats] for each row, in the file's order."""
-    if out and Path(out).suffix.lower() not in FORMATS:
+    if out and out.suffix.lower() not in FORMATS:
         raise ValueError(f"--out {out}: expected a name that ends in {' or '.join(FORMATS)}")
     if max_length and not 8 <= max_length <= 512:
         raise ValueError(f"--max-length must be in 8..512 tokens, got {max_length}")
     texts, seconds = _texts(file, text, text2)
+    from kdnb.cli import telling
     from kdnb.core import metrics
     from kdnb.models import finished
 
     classifier = finished.read(folder, max_length)
-    logits = classifier.logits(texts, seconds)
+    tokens = classifier.tokens(texts, seconds)
+    for line in telling.of_tokens([tokens], classifier.max_length):
+        print(f"{file}: {line}", file=sys.stderr)
+    logits = classifier.logits(tokens)
     posteriors, entropies = metrics.posterior(logits), metrics.entropies(logits)
     rows = []
     for i, (posterior, entropy) in enumerate(zip(posteriors, entropies, strict=True)):
@@ -93,13 +97,13 @@ def predict(
         row = {"row": i + 1, **shown, "prediction": classifier.labels[int(posterior.argmax())]}
         by_class = dict(zip(classifier.labels, posterior.tolist(), strict=True))
         rows.append({**row, "entropy": float(entropy), "posterior": by_class})
-    content = _json_lines(rows) if out.lower().endswith(".jsonl") else _csv(rows)
+    content = _json_lines(rows) if out and out.suffix.lower() == ".jsonl" else _csv(rows)
     if not out:
         sys.stdout.write(content)
         return
     from kdnb import files
 
-    files.write_atomically(Path(out), content.encode())
+    files.write_atomically(out, content.encode())
     print(f"{len(rows):,} rows, mean entropy {entropies.mean():.3f} nats: {out}")
 
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kdnb.cli.options import Json, ProfileName, TestRows, TrainRows, ValidationRows, finish, show, words
+from kdnb.cli.options import Json, ProfileName, finish, of_own_files, of_rows, on_this_machine, show
 
 if TYPE_CHECKING:
-    from kdnb.data.splits import TaskData
+    from kdnb.data.own import OwnData
+    from kdnb.data.splits import Rows, TaskData
     from kdnb.experiment.teachers import Unstored
 
 app = typer.Typer(
@@ -71,31 +72,23 @@ def list_teachers(as_json: Json = False) -> None:
 
 
 @app.command("rows")
-def rows(
-    file: Annotated[Path, typer.Argument(help="The CSV to write.")],
+@of_own_files
+@of_rows
+def rows_of(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The CSV to write.", parser=on_this_machine)],
     task: Annotated[str, typer.Option(help="A task by name; leave out with --data.")] = "",
-    data: Annotated[str, typer.Option(help="Your own file, as in kdnb compare.")] = "",
-    text: Annotated[str, typer.Option(help="Its text column.")] = "",
-    text2: Annotated[str, typer.Option(help="Its second text column, for pairs.")] = "",
-    label: Annotated[str, typer.Option(help="Its label column.")] = "",
-    columns: Annotated[str, typer.Option(help="All its columns, where it has no header.")] = "",
-    valid: Annotated[str, typer.Option(help="Validation file. [default: cut from --data]")] = "",
-    test: Annotated[str, typer.Option(help="Test file. [default: cut from --data]")] = "",
+    *,
+    own: "OwnData",
     profile: ProfileName = "demo",
-    train_rows: TrainRows = None,
-    validation_rows: ValidationRows = None,
-    test_rows: TestRows = None,
+    rows: "Rows",
     as_json: Json = False,
 ) -> None:
     """Write ids, texts and labels of all rows: what an ensemble, annotators or a language model are to answer."""
     from kdnb import files
-    from kdnb.cli.train import OwnData, Rows, task_data
+    from kdnb.cli.train import task_data
     from kdnb.data.teacher_table import row_ids
 
-    own = OwnData(
-        path=data, text=text, text2=text2, label=label, columns=tuple(words(columns)), validation=valid, test=test
-    )
-    read = task_data(task, profile, Rows(train=train_rows, validation=validation_rows, test=test_rows), own)
+    read = task_data(task, profile, rows, own)
     table = row_ids(read)
     files.write_atomically(file, table.to_csv(index=False).encode())
     print(

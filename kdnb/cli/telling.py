@@ -31,6 +31,8 @@ def of_data(data: TaskData) -> Iterator[str]:
         for name, *of_class in zip(data.task.labels, *counts, strict=True)
     ]
     yield f"  classes, rows in {' + '.join(rows)}: {', '.join(classes)}"
+    if absent := [printable(name)[:60] for name, count in zip(data.task.labels, counts[0], strict=True) if not count]:
+        yield f"  no train row of {', '.join(absent[:20])}{f' and {len(absent) - 20} more' if len(absent) > 20 else ''}"
 
 
 def of_texts(data: TaskData, configs: "list[RunConfig]") -> Iterator[str]:

@@ -29,7 +29,8 @@ _OFFSET = (
     "xlm-roberta-xl",
     "longformer",
 )  # positions behind the padding's
-_UNBOUNDED = ("modernbert", "deberta", "deberta-v2", "xlnet")  # positions are relative
+_UNBOUNDED = ("modernbert", "deberta", "deberta-v2")  # positions are relative
+_AT_THE_END = ("xlnet",)  # classify at the last place of a batch and pad in front; three types of tokens
 
 
 def is_spec(spec: str) -> bool:
@@ -187,8 +188,17 @@ def check(name: str, max_length: int) -> None:
 
 
 def check_kind(name: str, values: Mapping[str, Any]) -> None:
-    """Raise ModelUnavailable for a model that transformers itself has no code for: no other code is run."""
+    """Raise ModelUnavailable for a model that transformers itself has no code for: no other code is run.
+
+    The same for one that reads other batches than kdnb makes.
+    """
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    if values.get("model_type") in _AT_THE_END:
+        raise ModelUnavailable(
+            f"{name.removeprefix(AS_IT_IS)}: {values['model_type']} pads in front of a text and classifies at its end, "
+            "kdnb pads behind it; take a model that classifies at its first token, such as a BERT"
+        )
 
     if values.get("model_type") not in CONFIG_MAPPING_NAMES:
         raise ModelUnavailable(

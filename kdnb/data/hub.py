@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from kdnb import paths, plain
+from kdnb import paths
 from kdnb.errors import DamagedFetch, HubUnreachable
 from kdnb.files import read_json, sha256
 
@@ -214,7 +214,6 @@ class Hub:
         """Download a file into the scratch folder, going on where an earlier call was cut off; returns where it is."""
         from huggingface_hub import hf_hub_download
 
-        plain.no_bars("huggingface_hub")
         with _reaching(part):
             return Path(
                 hf_hub_download(part.repo, name, repo_type=part.kind, revision=part.revision, local_dir=scratch)

@@ -180,9 +180,9 @@ def _downloaded(where: HubSet) -> dict[str, pd.DataFrame]:
     hub.prepare_process()
     from datasets import Image, load_dataset
 
-    plain.no_bars("datasets")
     try:
-        dataset = load_dataset(where.repo, where.config or None, revision=where.revision)
+        with plain.quiet("datasets"):
+            dataset = load_dataset(where.repo, where.config or None, revision=where.revision)
     except ValueError as error:  # so the client says that its cache holds nothing
         raise RuntimeError(str(error)) from None
     tables = {}

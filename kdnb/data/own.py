@@ -1,10 +1,11 @@
 """Your own data: files of texts and labels become a task, its examples are cut and what was done is told."""
 
 import ast
+import functools
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
@@ -23,6 +24,8 @@ HOLDOUT_SEED = 42
 HOLDOUT_SHARE = 0.15  # of the rows, for each of validation and test, where no file is given
 SUBSET_SEED = 42
 Key = Decimal | str  # what all spellings of a class have in common
+_QUOTES = ('""', "''", "``", "“”", "‘’", "„“", "«»")
+_ARRAY = re.compile(r"\[[\s\d.eE+-]+\]")  # as numpy writes one
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d{1,4})?|[+-]?\.\d+([eE][+-]?\d{1,4})?")
 
 
@@ -101,6 +104,7 @@ def read(own: OwnData) -> Examples:
         table = open_table(path, wanted, own.label, own.columns)
         parts[split] = _columns(table, own)
         notes.append(f"{printable(Path(path).name)}: {table.form}, {table.rows:,} rows")
+        notes += _in_quotes(parts[split], own)
     classes, merged = _classes(parts["train"].label, own)
     for split, path in own.files.items():
         parts[split]["label"] = _numbers(parts[split].label, classes, path, own.label)
@@ -155,6 +159,14 @@ def _texts(table: TextTable, column: str) -> list[str]:
     return [str(value) for value in values]
 
 
+def _in_quotes(part: pd.DataFrame, own: OwnData) -> Iterator[str]:
+    """What to tell of columns whose values each stand in quotes of their own."""
+    for column, name in {"text": own.text, "text2": own.text2, "label": own.label}.items():
+        ends = {(value.strip()[:1], value.strip()[1:][-1:]) for value in part[column]}
+        if len(ends) == 1 and (pair := "".join(*ends)) in _QUOTES:
+            yield f"column {printable(name)!r}: every value stands in quotes, {pair}, which are read as part of it"
+
+
 def _unencodable(text: str) -> str:
     """What a text holds that UTF-8 cannot, in words: JSON can escape half a sign."""
     try:
@@ -166,9 +178,14 @@ def _unencodable(text: str) -> str:
 
 def _nested(value: Any) -> str:
     """What a value is that is not one but several, in words."""
-    kinds = {list: "a list", tuple: "a list", set: "a list", np.ndarray: "a list", dict: "an object"}
-    what = next((word for kind, word in kinds.items() if isinstance(value, kind)), "")
+    what = _kind(value)
     return f"{what} ({printable(str(value))[:60]})" if what else ""
+
+
+def _kind(value: Any) -> str:
+    """The word for a value that holds several; "" for another."""
+    kinds = {list: "a list", tuple: "a list", set: "a list", np.ndarray: "a list", dict: "an object"}
+    return next((word for kind, word in kinds.items() if isinstance(value, kind)), "")
 
 
 def _label(table: TextTable, column: str, row: int, value: Any) -> str:
@@ -181,10 +198,18 @@ def _label(table: TextTable, column: str, row: int, value: Any) -> str:
 
 def _key(label: str) -> Key:
     """What two spellings of one class have in common: the number; else the letters, not their case or blanks."""
-    seen = "".join(sign for sign in label if sign.isprintable() or sign.isspace()).strip()
-    if _NUMBER.fullmatch(seen):
-        return Decimal(seen)
-    return " ".join(unicodedata.normalize("NFKC", seen).casefold().split())
+    seen = _seen(label).strip()
+    return Decimal(seen) if _NUMBER.fullmatch(seen) else _plain(seen)
+
+
+def _seen(text: str) -> str:
+    """A text without the signs that are not seen: a zero-width space, a soft hyphen."""
+    return text if text.isprintable() else "".join(sign for sign in text if sign.isprintable() or sign.isspace())
+
+
+def _plain(text: str) -> str:
+    """All of a text but case, blanks and the form of its letters (a full-width one, an accent of its own)."""
+    return " ".join((text if text.isascii() else unicodedata.normalize("NFKC", text)).casefold().split())
 
 
 def _classes(labels: pd.Series, own: OwnData) -> tuple[dict[Key, str], list[str]]:
@@ -200,8 +225,9 @@ def _classes(labels: pd.Series, own: OwnData) -> tuple[dict[Key, str], list[str]
         raise ValueError(f"{where} has one class only ({labels.iloc[0].strip()!r}), expected two or more")
     if len(spellings) > len(labels) / 2:
         raise ValueError(f"{where} has {len(spellings)} classes in {len(labels)} rows; is it the label?")
-    if all(_is_list(label) for label in set(labels)):
-        raise ValueError(f"{where}, data row 1: expected one label a row, got a list ({labels.iloc[0]})")
+    for row, label in enumerate(labels, 1):
+        if what := _several(label):
+            raise ValueError(f"{where}, data row {row}: expected one label a row, got {what} ({printable(label)[:60]})")
     names = {key: counts.most_common(1)[0][0].strip() for key, counts in spellings.items()}
     if all(isinstance(key, Decimal) for key in names):
         order = sorted(names, key=lambda key: Decimal(key))
@@ -216,14 +242,18 @@ def _classes(labels: pd.Series, own: OwnData) -> tuple[dict[Key, str], list[str]
     return {key: names[key] for key in order}, merged
 
 
-def _is_list(label: str) -> bool:
-    """Whether a label is a list written as text, as in "['joy', 'anger']"."""
-    if not label.strip().startswith("["):
-        return False
+@functools.lru_cache(maxsize=1024)  # a label stands in many rows
+def _several(label: str) -> str:
+    """What a label is, in words, if it is several written as text, as in "['joy', 'anger']"; else ""."""
+    text = label.strip()
+    if _ARRAY.fullmatch(text):
+        return "a list"
+    if text[:1] + text[-1:] not in ("[]", "()", "{}"):
+        return ""
     try:
-        return isinstance(ast.literal_eval(label.strip()), list)
+        return _kind(ast.literal_eval(text))
     except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return False
+        return ""
 
 
 def _numbers(labels: pd.Series, classes: dict[Key, str], where: str, column: str) -> pd.Series:
@@ -242,8 +272,8 @@ def _numbers(labels: pd.Series, classes: dict[Key, str], where: str, column: str
 
 
 def _alike(text: str, text2: str) -> str:
-    """What equal texts, or pairs of texts, have in common: all but case and blanks."""
-    return "\0".join(" ".join(one.casefold().split()) for one in (text, text2))
+    """What equal texts, or pairs of texts, have in common: all but what is not seen, case and blanks."""
+    return "\0".join(_plain(_seen(one)) for one in (text, text2))
 
 
 def _repeated(part: pd.DataFrame, own: OwnData) -> list[str]:
@@ -278,7 +308,7 @@ def _cut(parts: dict[str, pd.DataFrame], classes: dict[Key, str], where: str) ->
     whole, rng = parts["train"], np.random.default_rng(HOLDOUT_SEED)
     groups = _groups(whole, len(classes), rng)
     enough = [place for place, texts in enumerate(groups) if len(texts) > len(lacking)]
-    small = [place for place in range(len(groups)) if place not in enough]
+    small = [place for place, texts in enumerate(groups) if texts and place not in enough]
     if not enough:
         raise ValueError(
             f"{where}: no class has {len(lacking) + 1} different texts, so that none can be held out for "

@@ -376,6 +376,7 @@ class _Delimited:
             if checked and len(record) != len(checked[0]):
                 number, wide = len(checked) + bool(self.columns), len(record) > len(checked[0])
                 hint = "; quote texts that hold the separator" if wide else ""
+                hint += " (a backslash before it does not)" if wide and re.search(r"\\[,;|\t]", self.text) else ""
                 raise _Misread(
                     f"{_row(number)} (line {line}) has {len(record)} fields, expected {len(checked[0])}{hint}"
                 )
@@ -385,43 +386,74 @@ class _Delimited:
         return checked
 
     def _refuse_swallowed(self, records: list[list[str]], separator: str) -> None:
-        """Refuse a quoted field of several lines that reads like several rows, known labels and all."""
+        """Refuse a quoted field of several lines that reads like several rows.
+
+        The label gives them away, known ones and few; where none is named, numbers that each stand in a column once.
+        """
         names = self.columns or tuple(name.strip() for name in records[0])
-        if self.label not in names or len(names) == 1:
+        rows = records if self.columns else records[1:]
+        if len(names) == 1 or not rows:
             return
-        place, rows = names.index(self.label), records if self.columns else records[1:]
-        labels = {row[place].strip() for row in rows}
+        if self.label in names:
+            tales = {names.index(self.label): _known_labels(rows, names.index(self.label))}
+        else:
+            columns = {place: [row[place].strip() for row in rows] for place in range(len(names))}
+            tales = {place: _unknown_numbers(values) for place, values in columns.items() if _ids(values)}
         for number, row in enumerate(rows, 1):
             for position, field in enumerate(row):
                 if "\n" not in field and "\r" not in field:
                     continue
                 lines = [line.split(separator) for line in _LINE_END.split(field)]
-                within = _labels_within(lines, position, place, len(names))
-                known = sum(label in labels for label in within)
-                most = len(within) > len(rows) and 2 * len(set(within)) <= len(within)  # few are left to know any by
-                if within and (2 * known >= len(within) or most):
+                if any(tell(_values_within(lines, position, place, len(names))) for place, tell in tales.items()):
                     raise _Misread(
                         f"{_row(number)}: a quote opens there and closes {len(lines) - 1} lines further on, and what "
                         "is between reads like rows of their own; double a quote that is text"
                     )
 
 
-def _labels_within(lines: list[list[str]], position: int, place: int, width: int) -> list[str]:
-    """The labels of a field's lines, if they could be (the end, the whole, ..., the beginning of) rows; else none.
+def _known_labels(rows: list[list[str]], place: int) -> Callable[[list[str]], bool]:
+    """What tells whether the values in a field's lines are labels of rows."""
+    labels = {row[place].strip() for row in rows}
+
+    def tell(within: list[str]) -> bool:
+        known = sum(label in labels for label in within)
+        most = len(within) > len(rows) and 2 * len(set(within)) <= len(within)  # few are left to know any by
+        return bool(within) and (2 * known >= len(within) or most)
+
+    return tell
+
+
+def _ids(values: list[str]) -> bool:
+    """Whether a column's values are numbers, each once."""
+    return len(set(values)) == len(values) and all(value.isdecimal() for value in values)
+
+
+def _unknown_numbers(values: list[str]) -> Callable[[list[str]], bool]:
+    """What tells whether the values in a field's lines are further numbers of a column, two or more."""
+    known = set(values)
+
+    def tell(within: list[str]) -> bool:
+        return len(within) > 1 and all(value.isdecimal() and value not in known for value in within)
+
+    return tell
+
+
+def _values_within(lines: list[list[str]], position: int, place: int, width: int) -> list[str]:
+    """A column's values in a field's lines, if those could be (the end, the whole, ..., the beginning of) rows.
 
     Args:
         lines: their fields.
         position: of the field in its row.
-        place: of the label in a row.
+        place: of the column in a row.
         width: fields of a row.
     """
     first, *middle, last = lines
     if len(first) != width - position or len(last) != position + 1 or any(len(line) != width for line in middle):
         return []
-    labels = [first[place - position]] if place >= position else []
-    labels += [line[place] for line in middle]
-    labels += [last[place]] if place < position else []
-    return [label.strip() for label in labels]
+    values = [first[place - position]] if place >= position else []
+    values += [line[place] for line in middle]
+    values += [last[place]] if place < position else []
+    return [value.strip() for value in values]
 
 
 def _enclosed(field: str, escape: str) -> bool:

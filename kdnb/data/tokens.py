@@ -1,5 +1,6 @@
 """Token ids of a split in flat arrays, and the batches made of them."""
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -88,3 +89,27 @@ def tokenize(split: Split, tokenizer: "PreTrainedTokenizerFast", max_length: int
     unknown = -1 if tokenizer.unk_token_id is None else tokenizer.unk_token_id
     flat = np.concatenate(ids)
     return Tokens(flat, starts, np.asarray(second), tokenizer.pad_token_id, unknown, np.asarray(cut))
+
+
+def takes_for_tokens(tokenizer: "PreTrainedTokenizerFast") -> bool:
+    """Whether a special token's signs in a text become the token even where special tokens are to be split.
+
+    They do in a unigram model (XLM-R's, DeBERTa's), which has them among its pieces, at the best score.
+    """
+    for token in {*tokenizer.all_special_tokens} - {tokenizer.unk_token}:
+        ids = tokenizer(token, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        if len(token) > 1 and tokenizer.convert_tokens_to_ids(token) in ids:
+            return True
+    return False
+
+
+def take_for_text(tokenizer: "PreTrainedTokenizerFast") -> None:
+    """Have a tokenizer take the signs of its special tokens for text: texts are parted behind the first of them."""
+    from tokenizers import Regex, pre_tokenizers
+
+    if takes_for_tokens(tokenizer):
+        tokens = [token for token in tokenizer.all_special_tokens if len(token) > 1]
+        first = "|".join(f"{re.escape(token[0])}(?={re.escape(token[1:])})" for token in tokens)
+        backend = tokenizer.backend_tokenizer
+        before = [backend.pre_tokenizer] if backend.pre_tokenizer else []
+        backend.pre_tokenizer = pre_tokenizers.Sequence([*before, pre_tokenizers.Split(Regex(first), "isolated")])

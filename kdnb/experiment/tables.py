@@ -18,6 +18,8 @@ from kdnb.errors import DamagedRun, NoRuns
 from kdnb.experiment import teachers
 from kdnb.experiment.arms import ALL, ARMS, GIVEN, NAMES, TAUGHT, arm_config
 
+EARLY = 0.2  # share of a training that counts as its beginning
+
 
 @dataclass(frozen=True)
 class Study:
@@ -214,7 +216,8 @@ def tidy(runs: list[Run], arms: Mapping[str, str] | None = None) -> pd.DataFrame
 
     Columns: run_id, arm, name, teacher, the config's fields named below, n_train, n_test, the test metrics by
     their names, overconfidence (confidence minus accuracy), degenerate (see `metrics.is_degenerate`),
-    validation_accuracy, train_accuracy, train_entropy, the two curve entropies, seconds.
+    validation_accuracy, train_accuracy, train_entropy, the two curve entropies, that of the first fifth of training
+    (early_entropy), seconds.
 
     Args:
         runs: of any tasks.
@@ -234,6 +237,7 @@ def tidy(runs: list[Run], arms: Mapping[str, str] | None = None) -> pd.DataFrame
         row |= {"validation_accuracy": run.metrics["validation"]["accuracy"]}
         row |= {"train_entropy": run.metrics["train"]["entropy"], "train_accuracy": run.metrics["train"]["accuracy"]}
         row |= {"curve_entropy": curve_entropy(run), "train_curve_entropy": curve_entropy(run, "train")}
+        row |= {"early_entropy": curve_entropy(run, until=EARLY)}
         rows.append(row | {"seconds": run.metrics["cost"]["seconds"]})
     table = pd.DataFrame(rows)
     order = {arm: i for i, arm in enumerate(ALL)}
@@ -252,9 +256,16 @@ def curves(study: Study, arms: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def curve_entropy(run: Run, split: str = "test") -> float:
-    """A split's entropy averaged over the sampled training curve, the untrained start left out [nats]."""
-    values = [row[f"{split}_entropy"] for row in run.history if row["step"] > 0]
+def curve_entropy(run: Run, split: str = "test", until: float = 1.0) -> float:
+    """A split's entropy averaged over the sampled training curve, the untrained start left out [nats].
+
+    Args:
+        run: whose curve.
+        split: "train" or "test".
+        until: which share of the training is averaged.
+    """
+    last = max((row["step"] for row in run.history), default=0)
+    values = [row[f"{split}_entropy"] for row in run.history if 0 < row["step"] <= until * last]
     return float(np.mean(values)) if values else float("nan")
 
 

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor, nn
 
+from kdnb import files
 from kdnb.catalog import model_behind
 from kdnb.core.config import RunConfig
 from kdnb.core.device import precision
 from kdnb.core.predict import predict
 from kdnb.data.splits import Split
-from kdnb.data.tokens import tokenize
+from kdnb.data.tokens import takes_for_tokens, tokenize
 from kdnb.models import finished
 from kdnb.models.text import Classifier, Pretrained, tells_texts_apart
-from kdnb.models.whole import Whole, quiet, takes_types
+from kdnb.models.whole import Whole, takes_types
+from kdnb.plain import quiet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -73,6 +75,8 @@ def save(theirs: "PreTrainedModel", tokenizer: "PreTrainedTokenizerFast", config
         config: of its run; longer texts are cut to its max_length where truncation is asked for.
         folder: it goes to.
     """
+    from transformers import AutoTokenizer
+
     name = model_behind(config)
     types = tells_texts_apart(name, tokenizer) and takes_types(theirs)
     tokenizer.model_max_length = config.max_length
@@ -81,9 +85,13 @@ def save(theirs: "PreTrainedModel", tokenizer: "PreTrainedTokenizerFast", config
     tokenizer.model_input_names = [*names, "token_type_ids"] if types else names
     if tokenizer.model_input_names != list(type(tokenizer).model_input_names):
         tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names
-    with quiet():
+    with quiet("transformers"):
         theirs.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        if takes_for_tokens(AutoTokenizer.from_pretrained(folder)):  # its class makes it anew, and not as it was saved
+            path, names = folder / "tokenizer_config.json", tokenizer.model_input_names
+            as_saved = {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": names}
+            files.write_json(path, {**files.read_json(path), **as_saved})
 
 
 def distance(folder: Path, model: nn.Module, split: Split, config: RunConfig) -> float:
@@ -100,7 +108,7 @@ def distance(folder: Path, model: nn.Module, split: Split, config: RunConfig) ->
     if not tells_texts_apart(name, read.tokenizer):
         tokens = replace(tokens, second=tokens.lengths)
     ours = predict(model, tokens, precision(config.precision)).numpy()
-    return float(np.abs(read.logits(split.text, split.text2) - ours).max())
+    return float(np.abs(read.logits(read.tokens(split.text, split.text2)) - ours).max())
 
 
 def _name(config: Any, labels: tuple[str, ...]) -> None:

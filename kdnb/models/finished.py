@@ -10,9 +10,10 @@ import torch
 from kdnb.core.device import device
 from kdnb.core.predict import predict
 from kdnb.data.splits import Split
-from kdnb.data.tokens import tokenize
-from kdnb.models.text import check_tokenizer
-from kdnb.models.whole import Whole, quiet
+from kdnb.data.tokens import Tokens, take_for_text, tokenize
+from kdnb.models.text import check_batches, check_tokenizer
+from kdnb.models.whole import Whole
+from kdnb.plain import quiet
 
 _LONGEST = 512  # tokens of a text, where a tokenizer sets no bound
 
@@ -32,12 +33,15 @@ class Finished:
     labels: tuple[str, ...]
     max_length: int
 
-    def logits(self, texts: list[str], seconds: list[str] | None = None) -> np.ndarray:
-        """Logits (N, K) float32 of texts, or of pairs with second ones, in transformers' own forward pass."""
-        split = Split(texts, seconds, np.zeros(len(texts), dtype=np.int64))
-        tokens = tokenize(split, self.tokenizer, self.max_length)
-        if "token_type_ids" not in self.tokenizer.model_input_names:
-            tokens = replace(tokens, second=tokens.lengths)
+    def tokens(self, texts: list[str], seconds: list[str] | None = None) -> Tokens:
+        """What it reads of texts, or of pairs with second ones."""
+        tokens = tokenize(Split(texts, seconds, np.zeros(len(texts), dtype=np.int64)), self.tokenizer, self.max_length)
+        if "token_type_ids" in self.tokenizer.model_input_names:
+            return tokens
+        return replace(tokens, second=tokens.lengths)
+
+    def logits(self, tokens: Tokens) -> np.ndarray:
+        """Logits (N, K) float32 of what it reads, in transformers' own forward pass."""
         return predict(Whole(self.model).to(device()), tokens, "fp32").numpy()
 
 
@@ -61,7 +65,7 @@ def read(folder: Path, max_length: int = 0) -> Finished:
         raise ValueError(f"{folder}: expected a finished classifier (...ForSequenceClassification in its config.json)")
     checkpoints.check_kind(str(folder), checkpoints.read_config(folder))
     try:
-        with quiet():
+        with quiet("transformers"):
             model = AutoModelForSequenceClassification.from_pretrained(
                 folder, use_safetensors=True, dtype=torch.float32
             )
@@ -70,9 +74,11 @@ def read(folder: Path, max_length: int = 0) -> Finished:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{folder}: no classifier that can be loaded ({reason})") from None
     check_tokenizer(str(folder), tokenizer)
+    take_for_text(tokenizer)
     labels = tuple(str(model.config.id2label[i]) for i in sorted(model.config.id2label))
     if len(labels) < 2:
         raise ValueError(f"{folder}: expected a classifier of two or more classes, got {len(labels)}")
     longest = max_length or min(tokenizer.model_max_length, _LONGEST)
     checkpoints.check_positions(str(folder), model.config.to_dict(), longest)
+    check_batches(str(folder), model, tokenizer)
     return Finished(model.eval(), tokenizer, labels, longest)

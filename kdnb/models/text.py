@@ -17,13 +17,14 @@ from kdnb.core.optimizer import FastPath
 from kdnb.data import checkpoints, hub
 from kdnb.data.assets import asset
 from kdnb.data.onnx_weights import bert_folder
-from kdnb.data.splits import TaskData
-from kdnb.data.tokens import Tokens, tokenize
+from kdnb.data.splits import Split, TaskData
+from kdnb.data.tokens import Tokens, take_for_text, tokenize
 from kdnb.errors import ModelUnavailable
 from kdnb.models import whole
 from kdnb.models.dropout import Dropout
 from kdnb.models.encoder import ROBERTAS, Encoder
-from kdnb.models.whole import Whole, check_whole, quiet
+from kdnb.models.whole import Whole, check_whole
+from kdnb.plain import quiet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast  # seconds to import
@@ -187,7 +188,7 @@ def _pretrained(name: str) -> tuple[nn.Module, nn.Linear | None]:
             config = AutoConfig.from_pretrained(where, **pin)
             without = config.model_type in ROBERTAS or not source.pooled  # its checkpoint has none
             more = {"add_pooling_layer": False} if without else {}
-            with quiet():
+            with quiet("transformers"):
                 encoder, told = AutoModel.from_pretrained(
                     where, config=config, use_safetensors=True, output_loading_info=True, **more, **pin
                 )
@@ -223,7 +224,7 @@ def _own_config(name: str) -> Any:
 
     source, (where, pin) = source_of(name), location(name)
     try:
-        with quiet():
+        with quiet("transformers"):
             values, _ = PretrainedConfig.get_config_dict(where, **pin)
             checkpoints.check_kind(name, values)
             return AutoConfig.from_pretrained(where, **pin)
@@ -240,10 +241,13 @@ def _whole(name: str, config: RunConfig, task: Task) -> Whole:
     try:
         if source.as_it_is:
             order = checkpoints.class_order(name.removeprefix(AS_IT_IS), own.id2label, task)
-            return whole.finished(checkpoint, order)
-        return whole.with_new_head(checkpoint, task.num_classes, config)
+            model = whole.finished(checkpoint, order)
+        else:
+            model = whole.with_new_head(checkpoint, task.num_classes, config)
     except (OSError, KeyError, RuntimeError) as error:
         raise _unavailable(source, "classifier", error) from None
+    check_batches(name.removeprefix(AS_IT_IS), model.model, load_tokenizer(name, None))
+    return model
 
 
 def location(name: str) -> tuple[str, dict[str, str | bool]]:
@@ -286,12 +290,13 @@ def load_tokenizer(name: str, data: TaskData | None) -> "PreTrainedTokenizerFast
         _own_config(name)  # raises for what is not to be opened
     where, pin = location(name)
     try:
-        with quiet():
+        with quiet("transformers"):
             tokenizer = AutoTokenizer.from_pretrained(where, **pin)
     except (OSError, ValueError) as error:
         raise _unavailable(source, "tokenizer", error) from None
     if name not in SOURCES:
         check_tokenizer(name, tokenizer)
+        take_for_text(tokenizer)
     return tokenizer
 
 
@@ -306,6 +311,31 @@ def check_tokenizer(name: str, tokenizer: Any) -> None:
         second = types.index(1) if 1 in types else len(types)
         if types != [int(i >= second) for i in range(len(types))]:
             raise ValueError(f"{name}: token types must be 0 and then 1, got {types} for a pair of texts")
+
+
+def check_batches(name: str, model: nn.Module, tokenizer: Any) -> None:
+    """Raise ValueError for a classifier of transformers that says something else of our batches than of its own.
+
+    Its own hold one pair of texts, or two that its tokenizer has padded: what one gives, some models do not with the
+    other, and one of them has to be ours.
+    """
+    pairs = Split(["a", "a a a"], ["a a a a a", "a"], np.zeros(2, dtype=np.int64))
+    tokens = tokenize(pairs, tokenizer, 32)
+    if not tells_texts_apart(name, tokenizer):
+        tokens = replace(tokens, second=tokens.lengths)
+
+    def asked(*texts: Any) -> Tensor:
+        given = tokenizer(*texts, padding=True, return_tensors="pt")
+        read = inspect.signature(model.forward).parameters
+        return model(**{name: part for name, part in given.items() if name in read}).logits
+
+    with torch.inference_mode():
+        ours = whole.Whole(model).eval()(**tokens.batch(np.arange(2)))
+        alone = torch.cat([asked([text], [text2]) for text, text2 in zip(pairs.text, pairs.text2 or [], strict=True)])
+        if not any(
+            torch.allclose(ours, theirs, rtol=1e-3, atol=1e-5) for theirs in (alone, asked(pairs.text, pairs.text2))
+        ):
+            raise ValueError(f"{name}: it classifies a text padded behind, as kdnb pads, otherwise than the text alone")
 
 
 def _unavailable(source: Source, what: str, error: Exception) -> ModelUnavailable:

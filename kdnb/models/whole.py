@@ -1,10 +1,8 @@
 """Any sequence classifier of transformers in its own forward pass."""
 
-import contextlib
 import functools
 import inspect
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +11,7 @@ from torch import Tensor, nn
 
 from kdnb.core.config import RunConfig
 from kdnb.errors import ModelUnavailable
+from kdnb.plain import quiet
 
 
 class Whole(nn.Module):
@@ -48,26 +47,12 @@ def _in_float32(forward: Callable, hidden: Tensor, *more: Any, **named: Any) -> 
         return forward(hidden.float(), *more, **named)
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Errors alone from transformers, and its bars over loading and saving on terminals alone, never in a log."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    if not sys.stderr.isatty():
-        logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
 def takes_types(model: nn.Module) -> bool:
-    """Whether a model of transformers tells the first text's tokens from the second's by their types."""
-    types = getattr(model.config, "type_vocab_size", 2)
+    """Whether a model of transformers tells the first text's tokens from the second's by their types.
+
+    It has a table of them then; GPT-2 and XLM, which take types too, look them up among their words.
+    """
+    types = getattr(model.config, "type_vocab_size", 1)
     return types > 1 and "token_type_ids" in inspect.signature(model.forward).parameters
 
 
@@ -90,7 +75,7 @@ class Checkpoint:
         """The classifier and the names of the weights that the checkpoint lacks."""
         from transformers import AutoModelForSequenceClassification
 
-        with quiet():
+        with quiet("transformers"):
             model, told = AutoModelForSequenceClassification.from_pretrained(
                 self.where,
                 config=self.config,

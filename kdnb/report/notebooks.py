@@ -52,6 +52,33 @@ def notebook_path(name: str) -> Path:
     return known[stem]
 
 
+def copy(folder: Path) -> list[Path]:
+    """Copy all notebooks into a folder of the user's, made if need be; returns where they are.
+
+    Args:
+        folder: that has none of them.
+    Raises:
+        ValueError: one is there already, or the folder is none; nothing was copied.
+        OSError: the disk is full or refuses; nothing is left of the copies.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder}: a file, expected a folder")
+    sources = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
+    if there := [path.name for path in sources if (folder / path.name).exists()]:
+        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
+        raise ValueError(f"{folder}: {there[0]}{more} would be overwritten; name another folder")
+    copies: list[Path] = []
+    try:
+        for source in sources:
+            copies.append(folder / source.name)
+            files.write_atomically(copies[-1], source.read_bytes())
+    except BaseException:
+        for path in copies:
+            path.unlink(missing_ok=True)
+        raise
+    return copies
+
+
 def run_notebook(path: Path, output: Path, parameters: dict, timeout: int = TIMEOUT) -> Path:
     """Execute one notebook in a fresh kernel and write the executed copy.
 

@@ -16,13 +16,14 @@ from markupsafe import Markup
 from kdnb import __version__, files, paths
 from kdnb.analysis import figures
 from kdnb.analysis.ledger import as_printed, over_tasks
+from kdnb.analysis.ledger_text import OVER_CONFIDENT, remark, spanned
 from kdnb.catalog import PROFILES, TASKS
 from kdnb.errors import nearest
 from kdnb.experiment import footprint, tables
 from kdnb.report import notebooks as runner
 from kdnb.report import own
 from kdnb.studies import registry
-from kdnb.studies.label_smoothing import paper
+from kdnb.studies.label_smoothing import evidence, paper
 from kdnb.studies.two_effects import cells
 from kdnb.sweeps import stored
 
@@ -77,7 +78,9 @@ def _section(study: tables.Study) -> dict:
     others = registry.evidence(study)
     ledger = registry.ledger(study, others=others)
     decided = ledger[ledger.verdict != "no runs"]
+    searched = _searched(others)
     linked = {run_id for ids in decided.run_ids for run_id in ids}
+    linked |= {run_id for kind in searched for row in kind["rows"] for run_id in row["run_ids"]}
     further = (item for other in others.values() if other for item in other.runs.items())
     runs = study.runs | {run_id: run for run_id, run in further if run_id in linked}
     task = TASKS[study.task]
@@ -92,6 +95,7 @@ def _section(study: tables.Study) -> dict:
         "picture": _picture(study),
         "alt": _alt(study),
         "answer": answer(ledger),
+        "searched": searched,
         "silent": ", ".join(ledger[ledger.verdict == "no runs"].id),
         "runs": runs,
         "degenerate": study.table[study.table.degenerate].run_id.tolist(),
@@ -246,10 +250,33 @@ def claim(row) -> dict:
         "signs": row.signs,
         "examples": over_examples + ("*" if row.bootstrap == "percentile" else ""),
         "degenerate": row.degenerate,
+        "beside": _beside(row),
+        "over_confident": OVER_CONFIDENT if OVER_CONFIDENT in remark(row) else "",
+        "candidates": row.candidates,
         "verdict": row.verdict,
         "run_ids": row.run_ids,
         "corrected": _p(row.p_holm),
     }
+
+
+def _beside(row) -> list[str]:
+    """NLL and accuracy of the same runs, where the effect is one of entropy."""
+    if pd.isna(row.nll):
+        return []
+    nll = spanned(row.nll, row.nll_low, row.nll_high, "nats")
+    accuracy = spanned(row.accuracy, row.accuracy_low, row.accuracy_high, "points")
+    return [f"{nll} nats", f"{accuracy} points"]
+
+
+def _searched(others: dict[str, tables.Study | None]) -> list[dict]:
+    """The claims at fixed settings once more, by runs that were selected as the paper selected its own."""
+    found = []
+    for grid, words in evidence.PROTOCOLS.items():
+        if study := others.get(grid):
+            ledger = registry.ledger(study, ("H3", "H4"))
+            ledger = ledger[(ledger.verdict != "no runs") & (ledger.id != "H3.7")]
+            found.append({"words": f"{grid}: {words}", "rows": [claim(row) for row in ledger.itertuples()]})
+    return found
 
 
 def _of_tasks(row) -> dict:

@@ -78,6 +78,29 @@ def ledger(
     return machinery.ledger(chapters(), {machinery.FIXED: study, **(others or {})}, only)
 
 
+def by_task(profile: str, only: tuple[str, ...] = ()) -> "dict[str, pd.DataFrame]":
+    """The claims on the fixed arms of every named task that has runs, as `ledger`, without chance over test examples.
+
+    Args:
+        profile: of the runs.
+        only: how the ids begin, () for all.
+    Returns:
+        By task, for `kdnb.analysis.ledger.over_tasks`.
+    """
+    from kdnb.catalog import TASKS
+    from kdnb.errors import NoRuns
+    from kdnb.experiment import tables
+
+    found = {}
+    for task in TASKS:
+        try:
+            table = tables.study(task, profile).table
+        except NoRuns:
+            continue
+        found[task] = ledger(tables.Study(task, profile, table, {}), only)
+    return found
+
+
 def simulated_ledger(only: tuple[str, ...] = ()) -> "pd.DataFrame":
     """The claims that simulations or a closed form decide, whatever the task.
 

@@ -82,7 +82,12 @@ def points_without_curves(axes: Mapping[str, Iterable]) -> list[dict]:
     A search reads where its runs end. Ten samples of train and test on the way would cost more than the shortest
     runs themselves, in thousands of points that nobody draws. A grid whose curves are drawn makes its own list.
     """
-    return [dict(zip(axes, values, strict=True), history_points=0) for values in itertools.product(*axes.values())]
+    return [{**point, "history_points": 0} for point in points_with_curves(axes)]
+
+
+def points_with_curves(axes: Mapping[str, Iterable]) -> list[dict]:
+    """Every combination of some fields' values; their runs have entropy curves, as all that are not searched."""
+    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 
 def seeds_of(name: str, profile: str) -> tuple[int, ...]:

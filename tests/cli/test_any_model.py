@@ -100,6 +100,7 @@ def test_a_bad_model_is_one_line_and_nothing_is_trained(kdnb, tmp_path):
         config.read_text().replace('"model_type": "bert"', '"model_type": "mine", "auto_map": {"AutoModel": "m.M"}')
     )
     own_models.save(tmp_path / "labelled", "bert", labels=("a", "b"))
+    own_models.xlnet(tmp_path / "xlnet", types=True)
     hub = "google-bert/bert-base-uncased"
     for words, told in (
         (["--student", hub], f"is named with its commit, as in {hub}@<40 digits>"),
@@ -112,6 +113,7 @@ def test_a_bad_model_is_one_line_and_nothing_is_trained(kdnb, tmp_path):
         (["--student", tmp_path / "remote"], "none that transformers has"),
         (["--method", "kd", "--teacher", tmp_path / "labelled"], "they must be the same names"),
         (["--student", "digits/cnn"], "no such folder"),
+        (["--student", tmp_path / "xlnet"], "xlnet pads in front of a text and classifies at its end"),
     ):
         code, out, err = kdnb("train", "rt", *TOY, *words)
         assert code == 2, (words, out, err)

@@ -3,14 +3,19 @@
 import dataclasses
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
 import torch
+import typer
 from command import forked_process, last_json, process
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
+from kdnb import paths
+from kdnb.cli import lm as lm_commands
+from kdnb.studies.language_models import checks
 from kdnb.studies.language_models import models as language_models
 
 WORDS = [
@@ -99,6 +104,21 @@ def test_another_tokenizer_is_refused_with_its_reason(lm, teacher, tmp_path):
     assert "vocabulary" in err
 
 
+def test_a_teacher_whose_law_lies_in_rows_that_are_cut_off_is_refused():
+    """A head of 40 rows beside one of 32, the rows beyond either dead, as padding is, or likely."""
+    values = {"model_type": "llama", "num_hidden_layers": 1, "hidden_size": 16, "num_attention_heads": 2}
+    student = language_models.from_config(values, 32, 0, tokenizer())
+    for push, fits in ((-50.0, True), (50.0, False)):
+        teacher = language_models.from_config(values, 40, 1, tokenizer())
+        head = torch.nn.Linear(16, 40)
+        head.weight.data.zero_()
+        head.bias.data.copy_(torch.arange(40) // 32 * push)
+        teacher.model.set_output_embeddings(head)
+        found = {one.what: one for one in checks.check(teacher, student)}
+        assert found["mass cut off"].fits is fits
+        assert f"at most {1 / (1 + 4 * torch.tensor(-push).exp()):.1e}" in found["mass cut off"].why
+
+
 def test_capped_logits_are_refused(teacher):
     one = language_models.load(teacher)
 
@@ -151,6 +171,16 @@ def test_students_without_a_teachers_law(lm, teacher, text, more):
     assert result["run_id"].startswith("lm-ls" if more else "lm-erm")
 
 
+@pytest.mark.slow
+def test_on_its_own_words_its_length_is_told_beside_its_teachers(lm, teacher, text):
+    words = ("--alpha", "1", "--targets", "on_policy", "--prompt", "4", "--divergence", "reverse_kl", "--json")
+    code, out, err = lm("train", "--teacher", teacher, "--data", text, *TRAIN, *words)
+    assert code == 0, err
+    told = last_json(out)
+    for name in ("length_ratio", "sampled_length_ratio"):
+        assert (f"ALARM, {name}" in out) == (not 0.5 <= told[name] <= 2)
+
+
 def make(lm, teacher, text, *more):
     return lm("cache", "make", "--teacher", teacher, "--data", text, "--length", "16", "--kept", "8", *more, "--json")
 
@@ -192,12 +222,44 @@ def test_ray_makes_the_same_cache(teacher, text, tmp_path):
     assert found["inline"] == found["ray"]
 
 
+def test_the_commands_of_the_page_are_commands():
+    """Each word of docs/language_models.md that begins with `kdnb lm` and each option it names is there."""
+    page = (paths.ROOT / "docs" / "language_models.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^    kdnb lm ([^#\n]*)", page, re.MULTILINE)
+    root, seen = typer.main.get_command(lm_commands.app), set()
+    for line in lines:
+        command, words = root, line.split()
+        while hasattr(command, "commands"):
+            command = command.commands[words.pop(0)]
+        options = {name for one in command.params for name in one.opts}
+        assert {word for word in words if word.startswith("--")} <= options, line
+        seen.add(command.name)
+    assert seen == {"fetch", "check", "plan", "make", "verify", "train", "export"}
+    train = {name for one in root.commands["train"].params for name in one.opts}
+    assert set(re.findall(r"`(--[a-z-]+)", page)) <= train | {"--engine"}
+    for other in ("TRL", "NVIDIA Model Optimizer", "speculators", "DistillKit", "lm-evaluation-harness"):
+        assert other in page.split("## What is left out")[1]
+
+
 def test_what_a_cache_takes(lm):
     words = ("--tokens", "1000000000", "--vocabulary", "32000", "--width", "4096", "--length", "1000001")
     told = last_json(lm("cache", "plan", *words, "--json")[1])
     assert told["top_k"]["bytes_per_token"] == 260
     assert told["hidden"]["bytes_per_token"] == 8192
     assert told["top_k"]["dense_bytes"] == pytest.approx(64e12, rel=1e-2)
+
+
+def test_what_a_distillation_costs(lm):
+    words = ("plan", "--teacher", "70e9", "--student", "7e9", "--tokens", "1e9", "--vocabulary", "32000", "--json")
+    code, out, err = lm(*words)
+    assert code == 0, err
+    told = last_json(out)
+    assert told["flops"]["online"] / told["flops"]["ERM"] == pytest.approx(13 / 3)
+    assert told["disk"]["whole law, float16"] == 64_000
+    assert "64,000.0 GB on disk" in out
+    code, _, err = lm(*words[:-1], "--device", "H10")
+    assert code == 2
+    assert "device must be one of H100, H200, A100, got 'H10'" in err
 
 
 MISTAKES = {
@@ -209,6 +271,7 @@ MISTAKES = {
     "variant": (
         ("--alpha", "1", "--targets", "cache", "--divergence", "reverse_kl", "--variant", "renorm"), "tail_bucket",
     ),
+    "kernel": (("--kernel", "liger", "--alpha", "1", "--divergence", "tv"), "kernel liger"),
     "layers": (("--student", "cut-9"), "a cut keeps 1 to 2 layers"),
     "student": (("--student", "cut6"), "no such folder"),
     "teacher": (("--teacher", "org/model"), "named with its commit"),

@@ -116,6 +116,15 @@ def test_rows_below_0_are_refused_of_a_named_task_too(kdnb):
         assert (code, err) == (2, "kdnb: --train-rows must be >= 0 (0 takes all), got -5\n")
 
 
+def test_classes_that_no_train_row_has_are_named():
+    from kdnb.cli import telling
+    from kdnb.data.splits import Rows, load
+
+    told = list(telling.of_data(load("section", "toy", Rows(train=2))))
+    assert any(line.startswith("  no train row of ") and line.count(",") == 2 for line in told), told
+    assert not any("no train row" in line for line in telling.of_data(load("section", "toy")))
+
+
 def test_a_files_own_words_reach_no_terminal_raw(compare, tmp_path):
     path = csv(tmp_path / "mine.csv", moods(20), "text,\x1b]0;pwned\x07")
     code, out, err = compare(path)

@@ -131,6 +131,12 @@ def test_a_student_on_ones_own_texts_goes_home_and_reads_new_ones(kdnb, tmp_path
     assert code == 0
     lines = [json.loads(line) for line in (tmp_path / "new.jsonl").read_text().splitlines()]
     assert [line["posterior"]["<yes>"] for line in lines] == [float(row["p(<yes>)"]) for row in predicted]
+    (tmp_path / "long.csv").write_text("review\n" + "good word1 " * 40 + "\nwhat is this and that\n")
+    code, out, err = kdnb("predict", tmp_path / "model", tmp_path / "long.csv", "--max-length", "16")
+    assert code == 0
+    assert len(out.splitlines()) == 3
+    assert "long.csv: 1 of 2 texts are cut to 16 tokens (--max-length)" in err
+    assert " % of the tokens are [UNK]" in err
     data.write_text(data.read_text().replace("good word0", "fine word0", 1))
     code, _, err = kdnb("export", run_id, tmp_path / "again")
     assert code == 0, "its weights are kept by now"

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from hub_folder import topics_mirror
+from hub_folder import ODD, special_tokens, topics_mirror
 
 from kdnb import paths
 from kdnb.catalog import TASKS
@@ -42,6 +42,17 @@ def test_rows_are_read_one_by_one_and_validation_is_cut_out_of_train(mirror):
         assert part.text == [f"{'test' if split == 'test' else 'train'} {row}" for row in rows[split]]
         assert part.text2 is None
         np.testing.assert_array_equal(part.labels, rows[split] % 4)
+
+
+@pytest.mark.slow
+def test_special_tokens_in_a_sets_texts_are_text(mirror):
+    topics_mirror(mirror)
+    for path in (mirror / "fancyzhx" / "ag_news" / "data").iterdir():
+        pd.read_parquet(path).assign(text=ODD).to_parquet(path, index=False)
+    what = data.load("agnews", "paper")
+    assert {text for part in what.splits.values() for text in part.text} == {ODD}
+    wanted = {"[CLS]": 1, "[SEP]": 1, "[MASK]": 0, "[PAD]": 0}
+    assert special_tokens(what) == dict.fromkeys(data.SPLITS, wanted)
 
 
 def test_a_set_of_pairs_is_read_by_both_columns(mirror, monkeypatch):

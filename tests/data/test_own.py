@@ -261,6 +261,31 @@ def test_equal_texts_are_counted_and_so_are_those_with_two_labels(tmp_path):
     assert "1 different texts have more than one label" in lines
 
 
+@pytest.mark.parametrize("other", ["caf\u0065\u0301 {}", "café\u200b {}", "CAFÉ\u00a0{}", "ｃａｆé {}"])
+def test_texts_that_look_the_same_are_equal(tmp_path, other):
+    rows = [(text.format(i), "good" if i % 2 else "bad") for text in ("café {}", other) for i in range(20)]
+    path = write(tmp_path / "moods.csv", rows)
+    assert "20 of 40 rows repeat an earlier row's text" in notes(path)
+    table = read(path)[1]
+    assert table.groupby(table.text.str[-2:].str.strip()).split.nunique().max() == 1
+
+
+def test_a_class_without_a_text_of_its_own_is_not_called_one_in_train_alone(tmp_path):
+    rows = [(f"text {i}", mood) for mood in ("good", "bad") for i in range(20)]
+    assert "in train alone" not in notes(write(tmp_path / "moods.csv", rows))
+
+
+@pytest.mark.parametrize("quotes", ['""', "''", "“”", "«»"])
+def test_quotes_that_are_part_of_every_value_are_told(tmp_path, quotes):
+    first, last = quotes
+    rows = [(f"{first}text {i}{last}", f" {first}{i % 2}{last}") for i in range(20)]
+    told = notes(write(tmp_path / "moods.parquet", rows))
+    for column in ("sentence", "mood"):
+        assert f"column {column!r}: every value stands in quotes, {quotes}, which are read as part of it" in told
+    rows[3] = ("text", rows[3][1])
+    assert "column 'sentence'" not in notes(write(tmp_path / "moods.parquet", rows))
+
+
 def test_test_texts_that_train_has_are_counted(tmp_path):
     test = write(tmp_path / "test.csv", [*ROWS[:3], ("another", "good")])
     assert "3 of 4 test texts are in train as well" in notes(write(tmp_path / "moods.csv"), test=test)
@@ -333,6 +358,26 @@ def test_lists_of_labels_in_parquet_and_as_text(tmp_path):
     path = write(tmp_path / "moods.parquet", rows)
     assert "data row 1: expected one label a row, got a list (['anger'])" in refused(path)
     assert "expected one label a row, got a list (['anger'])" in refused(write(tmp_path / "moods.csv", rows))
+
+
+SEVERAL = {
+    "a list among names": (["joy", "['joy', 'anger']", "anger"], "data row 2: expected one label a row, got a list"),
+    "one in a list": (["joy", '["joy"]', "anger"], "data row 2: expected one label a row, got a list"),
+    "tuples": (["('joy', 'anger')", "('joy',)"], "data row 1: expected one label a row, got a list"),
+    "sets": (["{'joy'}", "{'anger'}"], "data row 1: expected one label a row, got a list"),
+    "objects": (['{"joy": 1}', '{"anger": 1}'], "data row 1: expected one label a row, got an object"),
+    "numpy's": (["[1 0]", "[0 1]"], "data row 1: expected one label a row, got a list"),
+    "names in brackets": (["[joy]", "(anger)", "{fear}", "(1)"], ""),
+}
+
+
+@pytest.mark.parametrize(("labels", "told"), SEVERAL.values(), ids=SEVERAL)
+def test_several_labels_written_as_text(tmp_path, labels, told):
+    path = write(tmp_path / "moods.csv", [(f"text {i}", labels[i % len(labels)]) for i in range(36)])
+    if told:
+        assert told in refused(path)
+    else:
+        assert set(read(path)[0].labels) == set(labels)
 
 
 def test_texts_that_no_model_can_read(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hub_folder import parquet_mirror, tiny_bert
+from hub_folder import ODD, parquet_mirror, special_tokens, tiny_bert
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -142,6 +142,18 @@ def test_glues_own_layout_is_read_row_by_row(small_cut, name):
     assert dict(zip(from_train.text, from_train.label, strict=True)) == wanted
     assert {'say "no', "null", "NA"} <= set(table.text)
     assert (table.text2 == "").all() == (not task.pair)
+
+
+@pytest.mark.parametrize("name", ["mrpc", "qnli", "sst2", "mnli", "qqp"])
+def test_special_tokens_in_glues_texts_are_text(small_cut, name):
+    generated(small_cut, name)
+    for path in (small_cut / TASKS[name].glue_folder).iterdir():
+        spoil(path, b"null", ODD.encode())
+    table = glue.read(TASKS[name])
+    assert ODD in set(table.text)
+    what = data.make(TASKS[name], table, "toy")
+    wanted = {"[CLS]": 1, "[SEP]": 1 + what.task.pair, "[MASK]": 0, "[PAD]": 0}
+    assert special_tokens(what) == dict.fromkeys(data.SPLITS, wanted)
 
 
 @pytest.mark.parametrize("name", ["qnli", "sst2", "mnli", "qqp"])
@@ -288,6 +300,18 @@ def test_the_hubs_layout_is_read_from_a_local_mirror(hub):
     assert [len(what.splits[split]) for split in data.SPLITS] == [10, 4, 6]
     assert what.splits["test"].text == [f"test first {i}" for i in range(6)]
     assert what.splits["test"].labels.tolist() == [0, 1] * 3
+
+
+@pytest.mark.slow
+def test_special_tokens_in_the_hubs_texts_are_text(hub):
+    parquet_mirror(hub)
+    for path in (hub / "nyu-mll" / "glue" / "mrpc").iterdir():
+        table = pd.read_parquet(path)
+        table.assign(sentence2=ODD).to_parquet(path, index=False)
+    what = data.load("mrpc", "paper")
+    assert {text for part in what.splits.values() for text in part.text2} == {ODD}
+    wanted = {"[CLS]": 1, "[SEP]": 2, "[MASK]": 0, "[PAD]": 0}
+    assert special_tokens(what) == dict.fromkeys(data.SPLITS, wanted)
 
 
 def test_hidden_labels_of_the_hub_are_refused(hub):

@@ -137,6 +137,20 @@ def test_the_same_where_the_label_stands_first(tmp_path):
     assert refused(path).startswith("data row 3: a quote opens there and closes 3 lines further on")
 
 
+def test_the_same_where_no_label_is_named(tmp_path):
+    """Of new texts a column of row numbers gives it away; lines that only begin with numbers do not."""
+    path = tmp_path / "new.csv"
+    rows = [(str(i), f"text {i}") for i in range(20)]
+    path.write_text(
+        lines([*rows[:3], ("3", '"text 3'), *rows[4:9], ("9", 'text 9"'), *rows[10:]], header=("id", "text"))
+    )
+    with pytest.raises(ValueError, match=r"data row 4: a quote opens there and closes 6 lines further on"):
+        open_table(str(path), ("text",))
+    shopping = [("0", "to buy\n1, eggs\n2, milk"), ("1", "12, rue de la Paix\n75002, Paris"), *rows[2:]]
+    pd.DataFrame(shopping, columns=["id", "text"]).to_csv(path, index=False)
+    assert open_table(str(path), ("text",)).column("text")[:2] == [text for _, text in shopping[:2]]
+
+
 def test_a_quoted_text_of_several_lines_is_a_text(tmp_path):
     rows = [("Dear Sir,\nyours, truly,\nme", "good"), ("one\n\ntwo", "bad"), *ROWS]
     path = tmp_path / "moods.csv"
@@ -180,6 +194,12 @@ def test_a_row_of_another_width_is_named(tmp_path, separator, more):
     path = tmp_path / "moods.csv"
     path.write_text(lines(rows, separator), encoding="utf-8")
     assert refused(path).startswith(f"data row 7 (line 8) has {len(rows[6])} fields, expected 2")
+
+
+def test_a_separator_behind_a_backslash_is_named(tmp_path):
+    path = tmp_path / "moods.csv"
+    path.write_text(lines([("well\\, no", "good"), *ROWS]), encoding="utf-8")
+    assert refused(path).endswith("; quote texts that hold the separator (a backslash before it does not)")
 
 
 def test_no_header(tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from kdnb.core.batches import BUCKET, plan_batches, sorted_batches
 from kdnb.core.predict import predict
 from kdnb.data import splits
-from kdnb.data.tokens import Tokens, tokenize
+from kdnb.data.tokens import Tokens, take_for_text, takes_for_tokens, tokenize
 from kdnb.models import text
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=200).map(np.array)
@@ -19,6 +19,22 @@ def tokens_of(examples, second=None, pad_id=0):
     ids = np.concatenate([np.array(example, dtype=np.int32) for example in examples])
     lengths = [len(example) for example in examples]
     return Tokens(ids, np.concatenate([[0], np.cumsum(lengths)]), np.array(second or lengths), pad_id)
+
+
+def unigram():
+    """A tokenizer of XLM-R's kind with a piece for each sign of its special tokens."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    names = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    pieces = [*((name, 0.0) for name in names), ("▁", -3.0), *((sign, -6.0) for sign in "ab<>/spdmkun")]
+    backend = Tokenizer(models.Unigram(pieces, 3, False))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    roles = ("cls_token", "pad_token", "sep_token", "unk_token", "mask_token")
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **dict(zip(roles, names, strict=True)))
 
 
 @pytest.mark.slow
@@ -116,6 +132,23 @@ def test_what_a_text_holds_is_text(pair):
     assert ids.count(tokenizer.cls_token_id) == 1
     assert ids.count(tokenizer.sep_token_id) == 1 + pair
     assert not {tokenizer.mask_token_id, tokenizer.pad_token_id} & set(ids)
+
+
+def test_a_special_token_among_a_unigram_models_pieces_is_no_token_in_a_text():
+    """XLM-R's has them there, at the best score: to split its special tokens is not enough."""
+    words = unigram()
+    plain = ["a b a", "ba  ab", "b"]
+    before = words(plain)["input_ids"]
+    odd = splits.Split(["<s>a</s> b <pad>", "a<mask>", "<unk>"], ["</s>", "<s> <s>", "a </s>a"], np.zeros(3, dtype=int))
+    special = [words.convert_tokens_to_ids(name) for name in ("<s>", "</s>", "<pad>", "<mask>")]
+    assert takes_for_tokens(words)
+    assert (tokenize(odd, words, 64).ids == special[0]).sum() > 3
+    take_for_text(words)
+    assert not takes_for_tokens(words)
+    ids = tokenize(odd, words, 64).ids
+    assert [(ids == one).sum() for one in special] == [3, 9, 0, 0]
+    assert not (ids == words.unk_token_id).any()
+    assert words(plain)["input_ids"] == before
 
 
 def test_texts_that_are_cut_are_known_and_so_are_unknown_words():

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 REFERENCE = paths.ROOT / "outputs" / "reference"
 README = " ".join((paths.ROOT / "README.md").read_text(encoding="utf-8").split())
-SECTION = README[README.index("### Beyond the two papers") : README.index("## The notebooks")]
+SECTION = README[README.index("### Beyond the two papers") : README.index("### Language models")]
 RULES = ["none", "test_optimal", "val_optimal", "prior_match", "prior_match_val", "prior_match_all"]
 
 

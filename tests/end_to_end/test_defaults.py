@@ -1,6 +1,7 @@
 """Run All on a fresh clone: every notebook that reads runs does so with its defaults, and no section stays empty."""
 
 import ast
+import functools
 import re
 
 import nbformat
@@ -19,17 +20,7 @@ READS = (
     "prefixes.results", "sparse_targets.results", "drafts.results", "stages.results", "cost_records.results",
     "runs.evidence",
 )  # fmt: skip
-WITHOUT_TORCH = (
-    "00",
-    "30",
-    "31",
-    "33",
-    "34",
-    "40",
-    "41",
-    "42",
-    "43",
-)  # what else reads runs computes with torch besides
+WITHOUT_TORCH = ("00", "30", "31", "33", "34", "40", "41", "42", "43", "61", "72")
 GAP = r"\bno runs\b|\bempty\b|is left out|runs are missing|there are none|\bUntil then\b"
 
 
@@ -67,6 +58,31 @@ def test_the_notebooks_that_read_runs_are_known():
         "70", "71", "72", "73", "74",
     }  # fmt: skip
     assert {path.stem[:2] for path in READING} == known
+
+
+def imported(statements):
+    """The modules that some import statements name, or may."""
+    for node in statements:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            yield from (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+
+
+@functools.cache
+def brings_torch(module):
+    """Whether importing a module imports torch, by the statements that stand at the top of each of ours."""
+    path = paths.ROOT.joinpath(*module.split(".")).with_suffix(".py")
+    if not path.exists():
+        return module.partition(".")[0] in ("torch", "transformers")
+    return any(map(brings_torch, imported(ast.parse(path.read_text(encoding="utf-8")).body)))
+
+
+@pytest.mark.slow
+def test_whatever_reads_runs_and_imports_no_torch_is_executed_without_it():
+    """What else reads runs computes besides: 50 fits toys, 74 has torch count a small model's operations."""
+    trees = {path.stem[:2]: ast.walk(ast.parse("\n".join(code(path)))) for path in READING}
+    assert {name for name, tree in trees.items() if not any(map(brings_torch, imported(tree)))} == set(WITHOUT_TORCH)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -49,8 +49,10 @@ AGAINST = {  # a claim of the paper's that fails -> what then is the case
     "H3.5e": "self-KD is less accurate than LS",
     "H3.5f": "self-KD is less accurate than standard KD",
     "H4.5b": "reverse KD is less accurate than ERM",
+    "H4.5c": "reverse KD is less accurate than LS",
     "H5.4e": "with tau searched reverse KD is less accurate than LS",
     "H4.6": "reverse KD is less sure than its own teacher",
+    "H4.8": "LS adds less than twice what reverse KD adds to the large model's entropy",
 }
 
 

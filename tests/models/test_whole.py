@@ -12,7 +12,7 @@ from kdnb.errors import ModelUnavailable
 from kdnb.experiment import obtain, weights
 from kdnb.experiment.arms import arm_config
 from kdnb.experiment.training import encode
-from kdnb.models import exported, text
+from kdnb.models import exported, finished, text
 from kdnb.models.text import Classifier, Pretrained
 from kdnb.models.whole import Whole
 
@@ -145,3 +145,50 @@ def test_classes_that_cannot_be_matched_are_refused(labels, own, tmp_path):
     with pytest.raises(ValueError, match=f"has the classes {labels[0]}, .*the data not_equivalent, equivalent"):
         obtain.ensure_all([config], what)
     assert runs.stored_ids() == []
+
+
+@pytest.mark.parametrize("types", [False, True])
+def test_a_classifier_at_the_end_of_a_text_is_refused(types, tmp_path):
+    """XLNet pads in front, reads the last place and has three types of tokens."""
+    words, model = own_models.xlnet(tmp_path / "xlnet", types)
+    with pytest.raises(ModelUnavailable, match=r"^x: xlnet pads in front of a text and classifies at its end, "):
+        checkpoints.check_kind("x", model.config.to_dict())
+    with pytest.raises(ModelUnavailable, match="xlnet pads in front"):
+        finished.read(tmp_path / "xlnet")
+    with pytest.raises(ValueError, match=r"^x: it classifies a text padded behind, as kdnb pads, otherwise than"):
+        text.check_batches("x", model, words)
+    if types:
+        with pytest.raises(ValueError, match="token types must be 0 and then 1"):
+            text.check_tokenizer("x", words)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "xlm"])
+def test_models_without_a_table_of_types_are_given_none(kind):
+    """GPT-2 and XLM would look a type up among their words, and add that word's vector to every token's."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    words = own_models.tokenizer("roberta")
+    sizes = {"gpt2": {"n_embd": 16, "n_layer": 2, "n_head": 2}, "xlm": {"emb_dim": 16, "n_layers": 2, "n_heads": 2}}
+    pads = {"pad_token_id": words.pad_token_id, "pad_index": words.pad_token_id}
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, vocab_size=len(words), **pads, **sizes[kind])
+    text.check_batches(kind, AutoModelForSequenceClassification.from_config(config).eval(), words)
+
+
+def test_an_exported_tokenizer_takes_special_tokens_for_text(own, tmp_path):
+    """Also where the tokenizer's class makes it anew from its pieces, as XLM-R's does."""
+    from transformers import AutoTokenizer, XLMRobertaTokenizer
+
+    own_models.save(tmp_path / "xlm-roberta", "xlm-roberta")
+    special = [(name, 0.0) for name in ("<s>", "<pad>", "</s>", "<unk>", "<mask>")]
+    pieces = [*special, ("▁", -3.0), *((sign, -6.0) for sign in "abdegikmnoprstuw<>/")]
+    XLMRobertaTokenizer(vocab=pieces).save_pretrained(tmp_path / "xlm-roberta")
+    config, what = own("xlm-roberta", "rt")
+    words = text.load_tokenizer(config.model, what)
+    theirs = exported.as_transformers(text.build(config, what), what.task.labels)
+    exported.save(theirs, words, config, tmp_path / "home")
+    read, odd = AutoTokenizer.from_pretrained(tmp_path / "home"), "a <s> b</s> <mask><pad>"
+    ids = read(odd)["input_ids"]
+    assert [ids.count(read.convert_tokens_to_ids(name)) for name, _ in special] == [1, 0, 1, 0, 0]
+    assert ids == words(odd)["input_ids"]
+    assert read.model_input_names == words.model_input_names

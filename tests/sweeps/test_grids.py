@@ -123,6 +123,7 @@ def test_published_points_are_the_printed_ones_and_a_stand_in_takes_its_tasks(ta
     assert (reverse.config.alpha, reverse.config.lr, reverse.config.epochs) == (0.7, 1e-5, 7)
     assert (erm.config.lr, erm.config.epochs) == (1e-5, 9)
     assert standard.config.teacher_run == erm.config.run_id()
+    assert {point.config.history_points for point in stages.points} == {10}  # Figures 1 and 2 are drawn from them
 
 
 def test_a_row_that_table_7_lacks_is_searched_and_marked():

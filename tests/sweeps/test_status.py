@@ -167,7 +167,7 @@ from dataclasses import replace
 from kdnb import paths; from kdnb.studies import registry; from kdnb.sweeps import record as sweeps
 registry.grids()
 from kdnb.sweeps.record import Record, Sweep
-tasks = ("mrpc", "qnli", "sst2", "mnli")
+tasks = ("mrpc",)
 what = Sweep(grid="a3", tasks=tasks, profile="paper", seeds=(0,))
 record = Record(sweep=what, data=dict.fromkeys(tasks, "0" * 16), rows=dict.fromkeys(tasks, 1000), threads=1,
                 teachers={}, starts=[time.time() - 3600])
@@ -189,7 +189,7 @@ with Heartbeat([config]) as heartbeat:
 
 
 @pytest.mark.slow
-def test_forty_thousand_points_are_counted_by_their_states(folder_of_thousands):
+def test_ten_thousand_points_are_counted_by_their_states(folder_of_thousands):
     environment = {**os.environ, "KDNB_OUTPUTS": str(folder_of_thousands)}
     maker = subprocess.Popen(
         [sys.executable, "-c", MANY], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -199,6 +199,6 @@ def test_forty_thousand_points_are_counted_by_their_states(folder_of_thousands):
     told = forked.run(command, env=environment).stdout
     maker.communicate("\n", timeout=60)
     found = json.loads(told.splitlines()[-1])
-    assert count > 39_200
+    assert count > 9_800
     assert [found[state] for state in status.STATES] == [count - 1000, 1, 0, 999]
     assert found["seconds_left"] > 0

@@ -4,20 +4,25 @@ What the paper's own tables say of a claim is counted from `kdnb.studies.label_s
 is a verdict of `kdnb.analysis.ledger`. A new claim is a new line; a new kind of test is a new entry of TESTS.
 """
 
+from dataclasses import replace
+from functools import partial
 from itertools import product
 
 import numpy as np
 import pandas as pd
 
 from kdnb.analysis import ledger, statistics
-from kdnb.analysis.ledger import FIXED, METRICS, NO_NUMBER, Chapter, Claim, Evidence, Part
+from kdnb.analysis.ledger import FIXED, METRICS, NO_NUMBER, Chapter, Claim, Evidence, Part, RunTest
 from kdnb.analysis.statistics import NAN, Effect, over_seeds
 from kdnb.catalog import TASKS
 from kdnb.core.metrics import posterior
+from kdnb.core.store import Run
+from kdnb.experiment import tables
 from kdnb.experiment.arms import ARMS
 from kdnb.experiment.tables import Study
 from kdnb.studies.label_smoothing import evidence, paper
 from kdnb.studies.label_smoothing.evidence import LARGE_ALPHA
+from kdnb.studies.label_smoothing.grids import CURVE_ROWS, CURVES
 from kdnb.studies.label_smoothing.paper import GLUE
 
 _Part = tuple[str, str, str, str]  # metric, arm, "<" or ">", than
@@ -58,7 +63,43 @@ def _follows(id: str, side: int, source: str, **more) -> Claim:
     )
 
 
+def _throughout(id: str, arm: str) -> Claim:
+    """A claim on every sample of a training's curve, where the samples have rows enough."""
+    name = ARMS[arm].name
+    return Claim(
+        id=id,
+        statement=f"{name}'s entropy lies below ERM small's and LS small's throughout training",
+        source="section 4, on Figure 1",
+        test=f"throughout {arm}",
+        evidence=CURVES,
+        published=FIGURE,
+        unit="nats",
+        side=-1,
+        test_words=f"at every sample after the first tenth, of {CURVE_ROWS} test rows or more, {name}'s entropy minus "
+        "the lower of ERM small's and LS small's < 0; the sample that bears it out least",
+    )
+
+
+def _alike(id: str, arm: str) -> Claim:
+    """A claim that a method does to entropy on train what it does on test."""
+    name = ARMS[arm].name
+    return Claim(
+        id=id,
+        statement=f"{name} changes entropy on train as it does on test",
+        source="section 4, on Figure 1",
+        test=f"alike {arm}",
+        published=FIGURE,
+        unit="nats",
+        side=0,
+        test_words=f"{name}'s entropy minus ERM small's, on train minus on test, within a tenth of LS's effect on test "
+        "(two one-sided t tests)",
+    )
+
+
 FIGURE = "figure only"
+FAR = 2  # what "far greater" is taken to mean
+AFTER = 0.1  # share of a training from which on a claim "throughout" is asked
+SHARE = 0.1  # of LS's effect on the task: what counts as no difference
 INHERITED = "correlation of teacher and student entropy over all KD runs > 0"
 SIDES = {-1: ("surer", "falls below ERM's", "b"), 1: ("less sure", "rises above ERM's", "c")}
 _FIXED = [
@@ -85,21 +126,36 @@ _FIXED = [
     _claim("H3.6d", ("curve_entropy", "kd_self", "<", "ls_small"), "Figure 1", published=FIGURE),
     _claim("H3.6e", ("train_curve_entropy", "kd_standard", "<", "erm_small"), "Figure 1", published=FIGURE),
     _claim("H3.6f", ("train_curve_entropy", "kd_self", "<", "erm_small"), "Figure 1", published=FIGURE),
+    _claim("H3.6g", ("early_entropy", "kd_standard", "<", "erm_small"), "section 4, on Figure 1", published=FIGURE),
+    _claim("H3.6h", ("early_entropy", "kd_self", "<", "erm_small"), "section 4, on Figure 1", published=FIGURE),
+    _throughout("H3.6i", "kd_standard"),
+    _throughout("H3.6j", "kd_self"),
     Claim(
         id="H3.7", statement="A student's entropy follows its teacher's (correlation over all KD runs)",
         source="Tables 2 and 4, derived", test="inheritance", test_words=INHERITED,
     ),
     *(_follows("H3.7", side, "Tables 2 and 4, derived") for side in SIDES),
+    *(_alike(id, arm) for id, arm in (("H3.8a", "kd_standard"), ("H3.8b", "kd_self"))),
     _claim("H4.1", ("entropy", "ls_large", ">", "erm_large"), "Table 4"),
     _claim("H4.2", ("entropy", "kd_reverse", ">", "erm_large"), "Table 4"),
     _claim("H4.3", ("entropy", "kd_reverse", "<", "ls_large"), "Table 4"),
     _claim("H4.4", ("entropy", "erm_large", "<", "erm_small"), "Tables 2 and 4"),
     _claim("H4.5a", ("accuracy", "kd_reverse", ">", "erm_small"), "Tables 3 and 5", "Reverse KD beats its own teacher"),
     _claim("H4.5b", ("accuracy", "kd_reverse", ">", "erm_large"), "Table 5"),
+    _claim("H4.5c", ("accuracy", "kd_reverse", ">", "ls_large"), "Table 5"),
     Claim(
         id="H4.6", statement="Reverse KD's entropy lies between the ERM student's and the teacher's",
-        source="Tables 2 and 4",
+        source="Tables 2 and 4, derived",
         parts=(Part("entropy", "kd_reverse", 1, "erm_large"), Part("entropy", "kd_reverse", -1, "erm_small")),
+    ),
+    _claim("H4.7a", ("curve_entropy", "kd_reverse", ">", "erm_large"), "Figure 2", published=FIGURE),
+    _claim("H4.7b", ("curve_entropy", "kd_reverse", "<", "ls_large"), "Figure 2", published=FIGURE),
+    _claim("H4.7c", ("train_curve_entropy", "kd_reverse", ">", "erm_large"), "Figure 2", published=FIGURE),
+    _claim("H4.7d", ("train_curve_entropy", "kd_reverse", "<", "ls_large"), "Figure 2", published=FIGURE),
+    Claim(
+        id="H4.8", statement=f"LS raises the large model's entropy more than {FAR} times as much as reverse KD does",
+        source="caption of Table 4, \"far greater\"; the factor is ours", test="far greater", unit="nats", side=1,
+        test_words=f"LS large's entropy minus ERM large's, minus {FAR} times what Reverse KD adds > 0",
     ),
 ]  # fmt: skip
 _TEMPERATURE = [
@@ -170,9 +226,11 @@ def published_count(claim: Claim) -> str:
     """
     if claim.published:
         return claim.published
+    tasks = list(GLUE)
+    if claim.test == "far greater":
+        return f"{sum(_far_greater(task) for task in tasks)}/{len(tasks)}"
     if not claim.parts:
         return _published_inheritance(claim)
-    tasks = list(GLUE)
     if claim.evidence == "smoothing":
         tasks = [task for task in tasks if _alpha(claim.parts[0].arm, task) >= LARGE_ALPHA]
     return f"{sum(bears_out(claim, task) for task in tasks)}/{len(tasks)}"
@@ -181,6 +239,12 @@ def published_count(claim: Claim) -> str:
 def bears_out(claim: Claim, task: str) -> bool:
     """Whether every part of a claim is true of the numbers that the paper prints for a task."""
     return all(part.sign * _printed(part, claim.evidence, task) > 0 for part in claim.parts)
+
+
+def _far_greater(task: str) -> bool:
+    """Whether H4.8 is true of Table 4's numbers for a task."""
+    erm, ls, kd = (paper.value(4, row, task) for row in ("ERM", "LS", "Reverse KD"))
+    return ls - erm > FAR * (kd - erm)
 
 
 def _published_inheritance(claim: Claim) -> str:
@@ -244,7 +308,11 @@ def inheritance(study: Study) -> pd.DataFrame:
 
 def _chosen(claim: Claim, study: Study) -> Study:
     """One run per arm and seed: as it is for the fixed arms, selected on validation from a grid."""
-    return study if claim.evidence == FIXED else evidence.selected(study.only(study.table[study.table.tau2_scaling]))
+    if claim.evidence == FIXED:
+        return study
+    if claim.evidence == "temperature":
+        return evidence.selected(evidence.searched_over_tau(study))
+    return evidence.selected(study.only(study.table[study.table.tau2_scaling]))
 
 
 def _difference(claim: Claim, study: Study) -> Effect:
@@ -269,6 +337,77 @@ def _inherited_change(claim: Claim, study: Study) -> Effect:
     cells = cells[(cells.arm != "kd_self") & (claim.side * (cells.teacher_entropy - cells.erm_entropy) > 0)]
     change = (cells.student_entropy - cells.erm_entropy).groupby(cells.seed).mean()
     return over_seeds(change, claim.side, cells.run_id.tolist())
+
+
+def _throughout_training(arm: str, claim: Claim, study: Study) -> Effect:
+    """KD's entropy minus the lower of ERM's and LS's at each sample of the curve: that of the highest sample.
+
+    All samples must bear the claim out, so its p is the largest of theirs, or that of a sample on the other side.
+    """
+    arms = [arm, "erm_small", "ls_small"]
+    rows = study.table[study.table.arm.isin(arms) & study.table.run_id.isin(study.runs)]
+    sampled = {run_id: _sampled_rows(study.runs[run_id]) for run_id in rows.run_id}
+    rows = rows[rows.run_id.isin([run_id for run_id, count in sampled.items() if count >= CURVE_ROWS])]
+    curves = tables.curves(study.only(rows), arms)
+    if curves.empty or set(curves.arm) != set(arms):
+        return Effect()
+    curves = curves[curves.step > AFTER * curves.step.max()]
+    wide = curves.pivot_table(index=["step", "seed"], columns="arm", values="test_entropy", aggfunc="first").dropna()
+    below = (wide[arm] - wide[["erm_small", "ls_small"]].min(axis=1)).unstack("step").dropna()
+    effects = [over_seeds(below[step], claim.sign, rows.run_id.tolist()) for step in below]
+    highest = max(effects, key=lambda effect: effect.effect, default=Effect())
+    if highest.n and highest.effect < 0:
+        highest = replace(highest, p=max(effect.p for effect in effects))
+    return replace(highest, beside=_beside_erm(arm, study)) if highest.n else highest
+
+
+def _sampled_rows(run: Run) -> int:
+    """Test rows in each sample of a run's curve; 0 for a run without one."""
+    return min(run.config.history_rows, len(run.labels["test"])) if len(run.history) > 1 else 0
+
+
+def _beside_erm(arm: str, study: Study) -> dict[str, tuple[float, float, float]]:
+    """What stands beside a change of the small student's entropy against ERM."""
+    return ledger.beside(lambda metric: study.difference(arm, "erm_small", metric))
+
+
+def _train_and_test(arm: str, _claim: Claim, study: Study) -> Effect:
+    """What KD changes of entropy on train minus what it changes on test, by seed, against a tenth of LS's effect."""
+    if "train_entropy" not in study.table:
+        return Effect()
+    on_train, on_test = (study.difference(arm, "erm_small", metric) for metric in ("train_entropy", "entropy"))
+    differences = (on_train - on_test).dropna()
+    bound = SHARE * abs(study.difference("ls_small", "erm_small", "entropy").reindex(differences.index).mean())
+    rows = study.table[study.table.arm.isin([arm, "erm_small"]) & study.table.seed.isin(differences.index)]
+    effect = statistics.equivalence(differences, bound, rows.run_id.tolist())
+    return replace(effect, beside=_beside_erm(arm, study), candidates=ledger.candidates(rows)) if effect.n else effect
+
+
+def _far(claim: Claim, study: Study) -> Effect:
+    """LS's rise of the large model's entropy minus FAR times that of reverse KD, by seed."""
+    rises = {arm: study.difference(arm, "erm_large", "entropy") for arm in ("ls_large", "kd_reverse")}
+    differences = (rises["ls_large"] - FAR * rises["kd_reverse"]).dropna()
+    arms = [*rises, "erm_large"]
+    rows = study.table[study.table.arm.isin(arms) & study.table.seed.isin(differences.index)]
+    effect = over_seeds(differences, claim.sign, rows.run_id.tolist())
+    return replace(effect, candidates=ledger.candidates(rows))
+
+
+def shares(study: Study) -> pd.DataFrame:
+    """How much of a teacher's distance from ERM its students take over, by seed, the two sides apart.
+
+    One row a seed and KD arm whose teacher and ERM beside it are stored, self-KD left out: its teacher is that ERM
+    model, or another seed's.
+
+    Returns:
+        arm, name, seed; x (the teacher's test entropy minus that of ERM on the student's model) and y (the student's
+        minus the same) [nats]; side ("surer" or "less sure", the teacher's); share, y / x.
+    """
+    cells = inheritance(study).dropna(subset="erm_entropy")
+    cells = cells[cells.arm != "kd_self"]
+    x, y = cells.teacher_entropy - cells.erm_entropy, cells.student_entropy - cells.erm_entropy
+    side = np.where(x < 0, SIDES[-1][0], SIDES[1][0])
+    return cells[["arm", "name", "seed"]].assign(x=x, y=y, side=side, share=y / x).reset_index(drop=True)
 
 
 def _trend(claim: Claim, study: Study) -> Effect:
@@ -309,16 +448,21 @@ def released_target(num_classes: int, confidence: float, tau: float) -> np.ndarr
     return posterior(virtual[None], tau)[0]
 
 
-TESTS = {
+TESTS: dict[str, RunTest] = {
     "difference": _difference,
     "inheritance": _inheritance,
     "inherited change": _inherited_change,
     "trend": _trend,
+    **{f"throughout {arm}": partial(_throughout_training, arm) for arm in ("kd_standard", "kd_self")},
+    **{f"alike {arm}": partial(_train_and_test, arm) for arm in ("kd_standard", "kd_self")},
+    "far greater": _far,
 }
 RUNLESS = {"closed form": _closed_form}
 EVIDENCE = {
     "temperature": Evidence("a grid with tau as an axis", evidence.temperature),
     "smoothing": Evidence(f"LS at alpha {LARGE_ALPHA:g} or more", evidence.smoothing),
+    CURVES: Evidence(f"entropy curves sampled on {CURVE_ROWS} rows or more", evidence.curves),
+    **{grid: Evidence(words, partial(evidence.protocol, grid)) for grid, words in evidence.PROTOCOLS.items()},
 }
 CHAPTER = Chapter(
     claims=CLAIMS,

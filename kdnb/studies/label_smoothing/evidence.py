@@ -1,7 +1,11 @@
-"""Runs beyond the fixed arms that decide claims: the grid over tau, LS at large alpha. Reads runs, trains nothing."""
+"""Runs beyond the fixed arms that decide claims: the grid over tau, LS at large alpha, whole searches and replays.
+
+Reads runs, trains nothing.
+"""
 
 from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
 import pandas as pd
 
@@ -12,9 +16,19 @@ from kdnb.experiment import tables
 from kdnb.experiment.arms import ARMS
 from kdnb.experiment.points import Point
 from kdnb.experiment.tables import Study
-from kdnb.sweeps import select
+from kdnb.studies.label_smoothing import paper
+from kdnb.studies.label_smoothing.grids import CURVE_ROWS, CURVES
+from kdnb.sweeps import grids, select
+from kdnb.sweeps.stored import of_grid
 
 LARGE_ALPHA = 0.7  # from here on label smoothing counts as large
+SEARCHED_TAUS = 3  # so many taus at least, or tau was not searched
+PROTOCOLS = {  # grid -> how its arms are chosen: the claims at fixed settings are judged by these runs as well
+    "search": "the paper's protocol in small: learning rate, epochs and alpha at tau 1, selected on validation",
+    "table1": "the paper's protocol: the grid of Table 1, selected on validation",
+    "published7": "the hyper-parameters that Table 7 prints",
+    "published12": "the hyper-parameters that Table 12 prints, tau among them",
+}
 _VARIED = {*METHOD_FIELDS, "method", "student", "seed", "order_seed", "history_points", "history_rows", "extra"} - set(
     Switch.settings()
 )  # what differs between the arms of one setting, or between its seeds
@@ -51,11 +65,87 @@ def smoothing(study: Study) -> Study | None:
     return _study(study, keep)
 
 
-def selected(study: Study) -> Study:
-    """Per arm and seed the run with the best validation accuracy, as `select.by_arm`; the test split has no say."""
+def curves(study: Study) -> Study | None:
+    """The runs of the grid `curves` on the study's task; the study itself where its own curves have rows enough."""
+    if any(run.config.history_rows >= CURVE_ROWS for run in study.runs.values()):
+        return study
+    return of_grid(CURVES, study.task, study.profile)
+
+
+def selected(study: Study, metric: str = "accuracy") -> Study:
+    """Per arm and seed the run that is best on validation, as `select.by_arm`; the test split has no say.
+
+    Args:
+        study: the candidates.
+        metric: of the validation split, "accuracy" or "nll".
+    Returns:
+        A row an arm and seed; the column candidates counts among how many runs it was selected.
+    """
     points = [Point(row.arm, study.runs[row.run_id].config) for row in study.table.itertuples()]
-    chosen = {choice.point.config.run_id() for choice in select.by_arm(points)}
-    return study.only(study.table[study.table.run_id.isin(chosen)])
+    counts = {choice.point.config.run_id(): choice.stored for choice in select.by_arm(points, metric)}
+    table = study.table[study.table.run_id.isin(counts)]
+    return study.only(table.assign(candidates=table.run_id.map(counts)))
+
+
+def searched_over_tau(study: Study) -> Study:
+    """The runs of `temperature` without those of KD's arms and seeds that have fewer than SEARCHED_TAUS taus."""
+    table = study.table[study.table.tau2_scaling]
+    taus = table.groupby(["arm", "seed"]).tau.transform("nunique")
+    return study.only(table[(table.method != "kd") | (taus >= SEARCHED_TAUS)])
+
+
+def protocol(grid: str, study: Study, metric: str = "accuracy") -> Study | None:
+    """The runs of a search, or of a replay of printed points, on a study's data: one per arm and seed.
+
+    An arm and seed whose candidates are not all stored was not searched, and is left out. Teachers are the selected
+    ERM models, and stand among the runs.
+
+    Args:
+        grid: a key of PROTOCOLS.
+        study: whose task, profile and data.
+        metric: as `selected`; teachers are selected by it too.
+    Returns:
+        As `selected`; None where nothing but ERM was searched.
+    """
+    data, stored = _data(study), tables.stored_configs(study.task, study.profile)
+    seeds = _seeds_with_erm(grid, study.task, study.profile, [one for one in stored.values() if one.data == data])
+    fixed: dict[str, Any] = {"grid": grid, "task": study.task, "profile": study.profile, "data": data}
+    choices: list[select.Choice] = []
+    for seed in seeds:
+        erm = grids.stages(**fixed, seeds=(seed,), erm_only=True, arms=_arms(grid))
+        teachers = select.teachers(erm, metric, stored)
+        whole = grids.stages(**fixed, seeds=(seed,), teachers=teachers, arms=_arms(grid))
+        choices += [choice for choice in select.by_arm(whole.points, metric) if choice.complete]
+    counts = {choice.point.config.run_id(): choice.wanted for choice in choices if choice.point.arm in ARMS}
+    if all(stored[run_id].method == "erm" for run_id in counts):
+        return None
+    wanted = set(counts) | {stored[run_id].teacher_run for run_id in counts}
+    found = _study(study, lambda config: config.run_id() in wanted)
+    if found is None:
+        return None
+    table = found.table[found.table.run_id.isin(counts)]
+    return found.only(table.assign(candidates=table.run_id.map(counts)))
+
+
+def _arms(grid: str) -> tuple[str, ...]:
+    """Every arm that a grid can be asked for."""
+    return grids.grid_named(grid).allowed
+
+
+def _seeds_with_erm(grid: str, task: str, profile: str, configs: list[RunConfig]) -> list[int]:
+    """Seeds of the stored ERM runs that have a learning rate and epochs of a grid's; a look at no point's name."""
+    if not _has_points(grid, task):
+        return []
+    cells = [cell for cell in grids.cells(grid, task, profile, _arms(grid)) if cell.method == "erm"]
+    budgets = {(point["lr"], point["epochs"]) for cell in cells for point in cell.changes}
+    schedule = grids.grid_named(grid).schedule
+    plain = [config for config in configs if config.method == "erm" and config.schedule == schedule]
+    return sorted({config.seed for config in plain if (config.lr, config.epochs) in budgets})
+
+
+def _has_points(grid: str, task: str) -> bool:
+    """Whether a grid has points for a task: printed ones there are for the paper's tasks and their stand-ins alone."""
+    return not grids.grid_named(grid).hparams or paper.STAND_INS.get(task, task) in paper.GLUE
 
 
 def _data(study: Study) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from kdnb.catalog import SOURCES, modality_of, model_of
 from kdnb.errors import nearest
 from kdnb.experiment.arms import ARMS
-from kdnb.sweeps.grids import Cell, Grid, points_without_curves, register
+from kdnb.sweeps.grids import Cell, Grid, points_with_curves, points_without_curves, register
 
 LRS = tuple(float(f"{i}e-5") for i in range(1, 8))  # Table 1
 EPOCHS = tuple(range(1, 11))  # Table 1
@@ -29,6 +29,7 @@ TOY_TAUS = (1.0, 4.0, 16.0)
 PAPER_ARMS = tuple(arm for arm in ARMS if ARMS[arm].paper_row)
 SOFT_ARMS = tuple(arm for arm in PAPER_ARMS if ARMS[arm].method != "erm")
 TRIO = ("erm_large", "erm_small", "kd_standard")  # of the small grids
+CURVES, CURVE_ROWS = "curves", 512  # for claims on each sample of a curve: 64 rows are too few
 
 
 def _table1(arm: str, _task: str, _profile: str) -> list[dict]:
@@ -44,11 +45,11 @@ def _a3(arm: str, task: str, profile: str) -> list[dict]:
 
 
 def _published(table: int) -> Callable[[str, str, str], list[dict]]:
-    """The fields of the points that Table 7 or 12 prints."""
+    """The fields of the points that Table 7 or 12 prints; they keep their entropy curves, which Figures 1 to 4 draw."""
 
     def fields(arm: str, task: str, _profile: str) -> list[dict]:
         cell = printed_optimum(table, arm, task)
-        return points_without_curves({name: (value,) for name, value in cell.items()} if cell else MISSING)
+        return [dict(cell)] if cell else points_with_curves(MISSING)
 
     return fields
 
@@ -191,6 +192,16 @@ register(
         fields=_temperature,
         arms=TRIO,
         also=("kd_self", "kd_reverse"),
+        search=False,
+    ),
+)
+register(
+    CURVES,
+    Grid(
+        title=f"the small student's arms again, their entropy curves sampled on {CURVE_ROWS} rows",
+        fields=lambda *_: [{"history_rows": CURVE_ROWS}],
+        arms=(*TRIO, "ls_small", "kd_self"),
+        also=("ls_large", "kd_reverse"),
         search=False,
     ),
 )

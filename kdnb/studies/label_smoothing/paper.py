@@ -115,7 +115,7 @@ def printed_as(table: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
 
 
 def beside(ours: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
-    """Ours beside published: name, ours, sd, n, published, difference, source, run_ids.
+    """Ours beside published: arm, name, ours, sd, n, degenerate, published, difference, source, run_ids.
 
     Args:
         ours: from `kdnb.experiment.tables.spread`; accuracies are shares, not percent.
@@ -124,7 +124,7 @@ def beside(ours: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
     """
     joined = ours.merge(printed_as(ours, task, metric), on="arm", how="left")
     joined["difference"] = joined["mean"] - joined.published
-    columns = ["arm", "name", "mean", "sd", "n", "published", "difference", "source", "run_ids"]
+    columns = ["arm", "name", "mean", "sd", "n", "degenerate", "published", "difference", "source", "run_ids"]
     return joined[columns].rename(columns={"mean": "ours"})
 
 

@@ -8,6 +8,7 @@ from kdnb.core.config import PRECISIONS, Identity
 from kdnb.core.methods import setting, setting_of
 
 TARGETS = ("none", "online", "cache", "on_policy")
+KERNELS = ("torch", "liger")
 SCHEDULES = ("linear", "cosine", "constant")
 DIVERGENCE_NAMES = (
     "forward_kl", "reverse_kl", "gjsd", "interp_jsd", "skew_kl", "skew_reverse_kl", "tv", "nla", "uniform",
@@ -48,6 +49,9 @@ class LMConfig(Identity):
     weight_decay: float = setting(0.0, low=0, help="of AdamW")
     clip: float = setting(1.0, low=0, help="largest gradient norm, 0 turns clipping off")
     precision: str = setting("auto", choices=PRECISIONS, help="auto: bf16 where the hardware multiplies it natively")
+    kernel: str = setting(
+        "torch", choices=KERNELS, later=True, help="of the loss; liger needs CUDA and the extra [liger]"
+    )
     seed: int = setting(0, low=0, help="of new weights and of samples")
     order_seed: int = setting(0, low=0, help="order of the sequences")
 
@@ -57,6 +61,16 @@ class LMConfig(Identity):
                 object.__setattr__(self, one.name, float(getattr(self, one.name)))
             if "setting" in one.metadata:
                 setting_of(one).check(one.name, getattr(self, one.name))
+        self._check_teaching()
+        if self.micro_batch and self.batch_size % self.micro_batch:
+            raise ValueError(f"micro_batch must divide batch_size {self.batch_size}, got {self.micro_batch}")
+        if self.targets == "on_policy" and self.prompt >= self.length:
+            raise ValueError(f"prompt must be below length {self.length}, got {self.prompt}")
+        if self.steps < 1:
+            raise ValueError(f"tokens must be at least one step's {self.tokens_of_step:,}, got {self.tokens:,}")
+
+    def _check_teaching(self) -> None:
+        """Raise ValueError where teacher, targets and what is learned from them do not go together."""
         taught = self.targets != "none"
         if taught != bool(self.teacher_weights):
             raise ValueError(f"teacher must be given for targets online, cache, on_policy alone, got {self.teacher!r}")
@@ -67,20 +81,23 @@ class LMConfig(Identity):
             )
         if (self.targets == "cache") != bool(self.cache):
             raise ValueError(f"cache must name a cache for targets cache, and none otherwise, got {self.cache!r}")
-        if self.micro_batch and self.batch_size % self.micro_batch:
-            raise ValueError(f"micro_batch must divide batch_size {self.batch_size}, got {self.micro_batch}")
-        if self.targets == "on_policy" and self.prompt >= self.length:
-            raise ValueError(f"prompt must be below length {self.length}, got {self.prompt}")
-        if self.steps < 1:
-            raise ValueError(f"tokens must be at least one step's {self.tokens_of_step:,}, got {self.tokens:,}")
+        if self.kernel == "liger" and (not taught or self.divergence not in ("forward_kl", "reverse_kl", "gjsd")):
+            raise ValueError(
+                f"kernel liger goes with a teacher's forward_kl, reverse_kl or gjsd alone, got {self.divergence} and "
+                f"targets {self.targets}"
+            )
 
     def prefix(self) -> str:
         """What the name begins with."""
         return f"lm-{self.method}-s{self.seed}"
 
     def values(self) -> dict[str, Any]:
-        """Field -> value, flat."""
-        return {"kind": "lm", **vars(self)}
+        """Field -> value, flat; fields newer than the first stored runs only where they are not at their default."""
+        flat = {"kind": "lm", **vars(self)}
+        for name, value in _LATER.items():
+            if flat[name] == value:
+                del flat[name]
+        return flat
 
     @classmethod
     def from_record(cls, values: dict[str, Any]) -> "LMConfig":
@@ -119,3 +136,8 @@ class LMConfig(Identity):
             return self.lr * (step + 1) / (warmup + 1)
         left = (self.steps - step) / max(1, self.steps - warmup)
         return self.lr * {"constant": 1.0, "linear": left, "cosine": (1 - math.cos(math.pi * left)) / 2}[self.schedule]
+
+
+_LATER = {
+    field.name: field.default for field in fields(LMConfig) if "setting" in field.metadata and setting_of(field).later
+}

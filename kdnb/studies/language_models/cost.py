@@ -172,6 +172,21 @@ class Cost:
         rows = [(way, flops, self.ratio(way), self.hours[way]) for way, flops in self.flops.items()]
         return pd.DataFrame(rows, columns=["way", "FLOPs", "over ERM", "hours"])
 
+    def text(self, tokens: float) -> str:
+        """All of it in lines: the table, then disk and memory.
+
+        Args:
+            tokens: of the text, for the disk.
+        """
+        looks = {"FLOPs": "{:.2e}".format, "over ERM": "{:.3f}".format, "hours": "{:,.1f}".format}
+        lines = [self.table().to_string(index=False, formatters=looks)]
+        for name, size in self.disk.items():
+            even = f"pays off after {self.break_even[name]:.2f} passes over the text"
+            even = even if math.isfinite(self.break_even[name]) else "never pays off: the disk is slower"
+            lines.append(f"{name:<38}{size * tokens / 1e9:>12,.1f} GB on disk, {even}")
+        lines += [f"{name:<38}{size / 1e9:>12,.1f} GB of memory" for name, size in self.memory.items()]
+        return "\n".join(lines)
+
 
 def cost(plan: Plan) -> Cost:
     """What a plan costs."""

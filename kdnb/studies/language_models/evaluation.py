@@ -37,10 +37,12 @@ def judge(
     Returns:
         Arrays (N, T - 1) float32: nll, entropy, confidence [nats, nats, share], correct (0 or 1); with a teacher also
         teacher_nll, teacher_entropy, kl (teacher to student), overlap (sum of min(p, q): the chance that speculative
-        decoding accepts a draft of the student's), agreement (both have one likeliest token).
+        decoding accepts a draft of the student's), agreement (both have one likeliest token); with a teacher and
+        sequences that have a separator also end and teacher_end, what either gives to the end of the text [share], and
+        ended, where it ended (0 or 1).
     """
     set_up("fp32")  # whatever the training left
-    device, found = student.head.weight.device, []
+    device, found, end = student.head.weight.device, [], blocks.separator
     for start in range(0, len(blocks), BATCH):
         rows = np.arange(start, min(len(blocks), start + BATCH))
         ids = torch.from_numpy(blocks.ids[rows].astype(np.int64)).to(device)
@@ -48,14 +50,14 @@ def judge(
             states, labels = losses.shifted(student.hidden(ids), ids)
             taught = teacher(rows, ids) if teacher else None
             parts = [
-                _judged(student.head(states[part])[:, :vocabulary], labels[part], taught(part) if taught else None)
+                _judged(student.head(states[part])[:, :vocabulary], labels[part], taught(part) if taught else None, end)
                 for part in (slice(i, i + losses.CHUNK) for i in range(0, len(states), losses.CHUNK))
             ]
         found.append({name: torch.cat([p[name] for p in parts]).view(len(rows), -1).cpu().numpy() for name in parts[0]})
     return {name: np.concatenate([part[name] for part in found]).astype(np.float32) for name in found[0]}
 
 
-def _judged(logits: Tensor, labels: Tensor, teacher_logits: Tensor | None) -> dict[str, Tensor]:
+def _judged(logits: Tensor, labels: Tensor, teacher_logits: Tensor | None, end: int) -> dict[str, Tensor]:
     """The same of some tokens: (n,) each."""
     log_p = log_law(logits)
     p = log_p.exp()
@@ -70,6 +72,8 @@ def _judged(logits: Tensor, labels: Tensor, teacher_logits: Tensor | None) -> di
         return told
     log_q = log_law(teacher_logits)
     q = log_q.exp()
+    if end >= 0:
+        told |= {"end": p[:, end], "teacher_end": q[:, end], "ended": (labels == end).float()}
     return told | {
         "teacher_nll": -log_q.gather(-1, labels[:, None])[:, 0],
         "teacher_entropy": -(q * log_q).sum(dim=-1),
@@ -81,7 +85,13 @@ def _judged(logits: Tensor, labels: Tensor, teacher_logits: Tensor | None) -> di
 
 @dataclass(frozen=True)
 class Summary:
-    """Means over all told tokens; what needs a teacher is NaN without one."""
+    """Means over all told tokens; what needs a teacher is NaN without one.
+
+    length_ratio: length of the student's texts over its teacher's, from the chance of an end at each held-out token: a
+        text that ends with a chance p is 1 / p tokens long. NaN without a separator.
+    end: what the student gave to the end of the text where it did end; NaN where it never does.
+    teacher_end: what the teacher gave to it there.
+    """
 
     tokens: int
     nll: float
@@ -95,6 +105,9 @@ class Summary:
     kl: float
     acceptance: float
     agreement: float
+    length_ratio: float = math.nan
+    end: float = math.nan
+    teacher_end: float = math.nan
 
 
 def summary(judged: dict[str, np.ndarray]) -> Summary:
@@ -116,7 +129,19 @@ def summary(judged: dict[str, np.ndarray]) -> Summary:
         kl=mean("kl"),
         acceptance=mean("overlap"),
         agreement=mean("agreement"),
+        **_ends(judged),
     )
+
+
+def _ends(judged: dict[str, np.ndarray]) -> dict[str, float]:
+    """What `Summary` says of the end of texts."""
+    if "ended" not in judged:
+        return {}
+    chance = {name: judged[name].astype(np.float64) for name in ("end", "teacher_end")}
+    told = {"length_ratio": float(chance["teacher_end"].mean() / max(1e-12, chance["end"].mean()))}
+    if (ended := judged["ended"] == 1).any():
+        told |= {name: float(values[ended].mean()) for name, values in chance.items()}
+    return told
 
 
 def by_teacher_entropy(judged: dict[str, np.ndarray], name: str = "kl") -> list[dict[str, float]]:
@@ -135,12 +160,22 @@ def by_teacher_entropy(judged: dict[str, np.ndarray], name: str = "kl") -> list[
     return rows
 
 
-def length_ratio(student: np.ndarray, teacher: np.ndarray) -> tuple[float, bool]:
-    """Mean length of a student's samples over its teacher's, and whether that is an alarm: outside [0.5, 2].
+def lengths(ids: np.ndarray, separator: int) -> np.ndarray:
+    """Tokens (N,) of sampled texts (N, T) up to and with their first separator; T where there is none."""
+    ends = ids == separator
+    return np.where(ends.any(axis=1), ends.argmax(axis=1) + 1, ids.shape[1])
+
+
+def length_ratio(student: np.ndarray, teacher: np.ndarray) -> float:
+    """Mean length of a student's samples over its teacher's.
 
     Args:
         student: (N,) tokens of each sample up to its end.
         teacher: (M,) the same.
     """
-    ratio = float(np.mean(student) / max(1e-9, np.mean(teacher)))
-    return ratio, not 0.5 <= ratio <= 2
+    return float(np.mean(student) / max(1e-9, np.mean(teacher)))
+
+
+def alarming(ratio: float) -> bool:
+    """Whether a student's texts are not half to twice as long as its teacher's: it stops elsewhere, or not at all."""
+    return not 0.5 <= ratio <= 2

@@ -18,6 +18,7 @@ _TOLD = {
     "agreement": "agreement with the teacher",
     "acceptance": "expected acceptance as a draft",
     "ece": "ECE",
+    "length_ratio": "length of its texts over the teacher's",
 }
 
 

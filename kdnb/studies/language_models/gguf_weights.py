@@ -36,9 +36,9 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     from gguf import GGUFReader, dequantize
 
     reader = GGUFReader(path)
-    if (kind := _value(reader, "general.architecture")) != "llama":
+    if (kind := value(reader, "general.architecture")) != "llama":
         raise ValueError(f"{path}: expected a GGUF of architecture llama, got {kind!r}")
-    heads, key_heads = (_value(reader, f"llama.attention.{name}") for name in ("head_count", "head_count_kv"))
+    heads, key_heads = (value(reader, f"llama.attention.{name}") for name in ("head_count", "head_count_kv"))
     state = {}
     for tensor in reader.tensors:
         weights = torch.from_numpy(np.array(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32))
@@ -51,27 +51,28 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         state["lm_head.weight"] = state["model.embed_tokens.weight"]
     settings = {
         "vocab_size": len(state["model.embed_tokens.weight"]),
-        "hidden_size": _value(reader, "llama.embedding_length"),
-        "intermediate_size": _value(reader, "llama.feed_forward_length"),
-        "num_hidden_layers": _value(reader, "llama.block_count"),
+        "hidden_size": value(reader, "llama.embedding_length"),
+        "intermediate_size": value(reader, "llama.feed_forward_length"),
+        "num_hidden_layers": value(reader, "llama.block_count"),
         "num_attention_heads": heads,
         "num_key_value_heads": key_heads,
-        "max_position_embeddings": _value(reader, "llama.context_length"),
-        "rms_norm_eps": _value(reader, "llama.attention.layer_norm_rms_epsilon"),
-        "rope_theta": _value(reader, "llama.rope.freq_base"),
-        "bos_token_id": _value(reader, "tokenizer.ggml.bos_token_id"),
-        "eos_token_id": _value(reader, "tokenizer.ggml.eos_token_id"),
+        "max_position_embeddings": value(reader, "llama.context_length"),
+        "rms_norm_eps": value(reader, "llama.attention.layer_norm_rms_epsilon"),
+        "rope_theta": value(reader, "llama.rope.freq_base"),
+        "bos_token_id": value(reader, "tokenizer.ggml.bos_token_id"),
+        "eos_token_id": value(reader, "tokenizer.ggml.eos_token_id"),
         "tie_word_embeddings": tied,
     }
     return settings, state
 
 
-def _value(reader: Any, key: str) -> Any:
+def value(reader: Any, key: str) -> Any:
+    """What a GGUF says under a key; ValueError where it says nothing."""
     field = reader.get_field(key)
     if field is None:
         raise ValueError(f"the GGUF has no {key}")
-    value = field.contents()
-    return float(value) if isinstance(value, float) else value
+    content = field.contents()
+    return float(content) if isinstance(content, float) else content
 
 
 def _name(name: str, path: Path) -> str:

@@ -9,14 +9,38 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from kdnb.core.device import autocast
 from kdnb.studies.language_models import divergences, sparse
 from kdnb.studies.language_models.divergences import log_law
 from kdnb.studies.language_models.sparse import Linear, Sparse
 
 CHUNK = 512  # tokens whose logits are there at a time
 Teacher = Callable[[slice], Tensor]  # tokens -> the teacher's logits on them (n, V)
+
+
+@dataclass(frozen=True)
+class FromStates:
+    """A teacher's law from its last hidden states: its head is applied to a chunk of tokens at a time.
+
+    head: the teacher's.
+    states: (N, d) of the told tokens.
+    kind: precision of the products.
+    vocabulary: entries of the law; rows of the head beyond are cut off.
+    """
+
+    head: nn.Linear
+    states: Tensor
+    kind: str
+    vocabulary: int
+
+    def __call__(self, rows: slice) -> Tensor:
+        """Logits (n, V) float32 of some tokens; no gradient flows into them."""
+        with torch.no_grad(), autocast(self.kind):
+            return self.head(self.states[rows])[:, : self.vocabulary].float()
+
+
 Part = tuple[Tensor, Tensor]  # losses (n,) [nats], and their gradient in the logits (n, V)
 
 

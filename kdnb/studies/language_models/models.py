@@ -15,6 +15,7 @@ from kdnb.core.device import device
 from kdnb.errors import ModelUnavailable, nearest
 
 SMOLLM2 = "smollm2"
+_BUILD = 2  # of its folder: another number where another conversion gives other files
 _EXACT = 1e-3  # how far, relative to the largest logit, head(hidden states) may be from a model's own logits
 CONFIGS: dict[str, dict[str, Any]] = {  # small ones of the generated language; the vocabulary is the tokenizer's
     "llama-4x128": {"model_type": "llama", "num_hidden_layers": 4, "hidden_size": 128, "num_attention_heads": 4},
@@ -81,14 +82,18 @@ def weights_hash(model: nn.Module) -> str:
 
 
 def tokenizer_hash(tokenizer: Any) -> str:
-    """sha256 of a tokenizer's vocabulary and rules: two of one hash give every text the same ids."""
+    """sha256 of a tokenizer's vocabulary and rules: two of one hash give every text the same ids.
+
+    What a library adds around a text, and how it turns ids back into one, is left out: neither is asked for here, and
+    versions of transformers write them differently.
+    """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         content: Any = sorted(tokenizer.get_vocab().items())
     else:
         content = json.loads(backend.to_str())
-        content.pop("truncation", None)
-        content.pop("padding", None)
+        for name in ("truncation", "padding", "post_processor", "decoder"):
+            content.pop(name, None)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -165,7 +170,7 @@ def smollm2() -> Path:
     Raises:
         MissingAsset: the package is not there and cannot be fetched.
     """
-    folder = paths.DATA_CACHE / "built" / SMOLLM2
+    folder = paths.DATA_CACHE / "built" / f"{SMOLLM2}-{_BUILD}"
     if (folder / "whole").exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -176,18 +181,20 @@ def smollm2() -> Path:
 
 
 def _convert(folder: Path) -> None:
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers.utils import logging
 
     from kdnb.data.assets import asset
-    from kdnb.studies.language_models import gguf_weights
+    from kdnb.studies.language_models import gguf_tokenizer, gguf_weights
 
     (path,) = asset(SMOLLM2).glob("*.gguf")
     settings, state = gguf_weights.read(path)
     model = LlamaForCausalLM(LlamaConfig(**settings))
     model.load_state_dict(state)
     model.generation_config.pad_token_id = settings["eos_token_id"]
+    logging.disable_progress_bar()
     model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(folder)
+    gguf_tokenizer.read(path).save_pretrained(folder)
     files.write_atomically(folder / "whole", b"")
 
 

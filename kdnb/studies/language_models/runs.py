@@ -15,10 +15,18 @@ from torch import Tensor
 
 from kdnb import paths
 from kdnb.core.config import Identity
-from kdnb.core.device import precision
+from kdnb.core.device import device, precision
 from kdnb.core.store import Record
 from kdnb.experiment import records
-from kdnb.studies.language_models import caching, checks, evaluation, models, training
+from kdnb.studies.language_models import (
+    caching,
+    checks,
+    evaluation,
+    fused,
+    models,
+    sampling,
+    training,
+)
 from kdnb.studies.language_models.caching import Wanted
 from kdnb.studies.language_models.config import LMConfig
 from kdnb.studies.language_models.models import Language
@@ -82,6 +90,8 @@ def prepare(material: Material, arm: Arm) -> tuple[LMConfig, Language, Targets]:
         CacheMismatch: the cache is not what is asked for.
     """
     changes, teacher = dict(arm.changes), material.teacher
+    if changes.get("kernel") == "liger" and (why := fused.missing(device())):
+        raise ValueError(f"kernel liger: {why}")
     rows = teacher.vocabulary if teacher else material.train.vocabulary
     student = models.student(arm.student, teacher, rows, changes.get("seed", 0))
     models.check_head(student)
@@ -147,6 +157,8 @@ def ensure(
         if isinstance(targets, Cached):
             manifest = targets.reader.manifest
             metrics |= {name: getattr(manifest, name) for name in ("storage", "kept", "bytes_per_token")}
+        if config.targets == "on_policy" and material.held_out.separator >= 0:
+            metrics["sampled_length_ratio"] = sampled_length_ratio(material, student, config)
         arrays = {name: value.astype(np.float16) for name, value in judged.items()}
         return records.Made(arrays=arrays, metrics=metrics, history=thinned(history))
 
@@ -167,6 +179,20 @@ def judge(material: Material, student: Language, vocabulary: int) -> dict[str, n
         return laws(rows, ids, None)  # type: ignore[return-value] # of hidden states: a function
 
     return evaluation.judge(student, material.held_out, taught, vocabulary)
+
+
+def sampled_length_ratio(material: Material, student: Language, config: LMConfig, rows: int = 16) -> float:
+    """Length of a student's samples over its teacher's, going on from the beginnings of some held-out sequences.
+
+    On given text a student that ends up repeating itself looks well; on its own words it does not stop.
+    """
+    assert material.teacher is not None
+    ids, found = material.held_out.ids[:rows, : config.prompt].astype(np.int64), []
+    for one in (student, material.teacher):
+        prompts = torch.from_numpy(ids).to(one.head.weight.device)
+        drawn = sampling.sample(one, prompts, config.length - config.prompt, key=(config.seed, 0))
+        found.append(evaluation.lengths(drawn[:, config.prompt :].cpu().numpy(), material.held_out.separator))
+    return evaluation.length_ratio(*found)
 
 
 def thinned(history: list[dict[str, float]], points: int = 100) -> list[dict[str, float]]:

@@ -263,6 +263,28 @@ def verify(folder: Path) -> Verified:
     return result
 
 
+def left_out(folder: Path) -> dict[str, float]:
+    """What the sparse targets of a whole cache leave out.
+
+    Returns:
+        mass_outside, its mean over tokens, and over_0.1 and over_0.5, the share of tokens with more (of top_k); and
+        padding_ids, entries kept of ids that the tokenizer does not have. Empty for hidden states, which have it all.
+    """
+    reader = Reader(folder)
+    manifest = reader.manifest
+    if manifest.storage == "hidden":
+        return {}
+    tails, padding = [], 0
+    for shard in range(manifest.shards):
+        target = reader.take(np.array(manifest.rows_of(shard)))
+        tails.append(target.tail.numpy())
+        padding += int((target.ids[target.weights > 0] >= manifest.tokenizer_size).sum())
+    tail, found = np.concatenate(tails), dict[str, float](padding_ids=padding)
+    if manifest.storage == "sampled":
+        return found
+    return {"mass_outside": float(tail.mean()), **{f"over_{x}": float((tail > x).mean()) for x in (0.1, 0.5)}, **found}
+
+
 class Reader:
     """Targets of any examples, in any order, of a whole cache."""
 

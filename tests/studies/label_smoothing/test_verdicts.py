@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from kdnb import paths
+from kdnb.analysis import ledger as machinery
 from kdnb.analysis.ledger import against_erm, over_tasks
-from kdnb.analysis.statistics import verdict
+from kdnb.analysis.statistics import Effect, verdict
 from kdnb.experiment import tables
 from kdnb.experiment.arms import ARMS, arm_config
 from kdnb.experiment.points import Point
@@ -23,7 +24,7 @@ AS_PUBLISHED = {
     "erm_large": (0.10, 0.86), "erm_small": (0.20, 0.82), "ls_small": (0.60, 0.80), "kd_standard": (0.12, 0.84),
     "kd_self": (0.15, 0.85), "ls_large": (0.55, 0.85), "kd_reverse": (0.14, 0.88), "tfkd_small": (0.40, 0.83),
 }  # fmt: skip
-NO_SIDES = ["H1.1", "H3.7", "H3.7b", "H3.7c"]  # not made of differences between arms
+NO_SIDES = ["H1.1", "H3.7", "H3.7b", "H3.7c", "H3.8a", "H3.8b"]  # no difference between arms that may lie on a side
 NOISE = [-0.0002, 0.0, 0.0003]
 
 
@@ -38,7 +39,9 @@ def study(values=AS_PUBLISHED, seeds=(0, 1, 2), arms=tuple(ARMS)):
             rows.append({
                 "run_id": f"{arm}-{seed}", "arm": arm, "name": ARMS[arm].name, "seed": seed, "teacher": teacher,
                 "entropy": entropy + noise, "accuracy": accuracy + noise, "curve_entropy": entropy + 0.1 + noise,
-                "train_curve_entropy": entropy + 0.05 + noise, "nll": 1 - accuracy + noise, "degenerate": False,
+                "train_curve_entropy": entropy + 0.05 + noise,
+                "early_entropy": entropy + 0.2 + noise, "train_entropy": entropy - 0.05 + noise,
+                "nll": 1 - accuracy + noise, "degenerate": False,
                 "overconfidence": (1 - entropy) - accuracy + noise,
             })  # fmt: skip
     return tables.Study("rt", "demo", pd.DataFrame(rows), {})
@@ -125,6 +128,89 @@ def test_the_bracket_has_two_ends(entropy, word):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("entropy", "word"), [(0.30, "holds"), (0.33, "fails"), (0.325, "undecided")])
+def test_far_greater_is_more_than_twice(entropy, word):
+    """H4.8: LS adds .45 to ERM large's .10; reverse KD adds .20, .23, .225 (twice that is .45)."""
+    noisy = {"ls_large": 0.55, "kd_reverse": entropy}
+    found = ledger({**AS_PUBLISHED, **{arm: (value, 0.85) for arm, value in noisy.items()}})
+    assert found.effect["H4.8"] == pytest.approx(0.45 - 2 * (entropy - 0.1), abs=2e-3)
+    assert found.verdict["H4.8"] == word
+
+
+@pytest.mark.slow
+def test_on_train_as_on_test_within_a_tenth_of_smoothing():
+    """H3.8a, H3.8b: LS adds .4, so .04 is the bound; standard KD's change on train lies .03 above that on test."""
+    some = study()
+    moved = (some.table.arm == "kd_standard") * 0.03 + (some.table.arm == "kd_self") * 0.05
+    table = some.table.assign(train_entropy=some.table.train_entropy + moved)
+    found = registry.ledger(some.only(table)).set_index("id")
+    assert found.effect["H3.8a"] == pytest.approx(0.03)
+    assert found.bound["H3.8a"] == pytest.approx(0.04, abs=1e-4)
+    assert (found.verdict["H3.8a"], found.verdict["H3.8b"]) == ("holds", "fails")
+
+
+def test_nll_and_accuracy_stand_beside_every_difference_of_entropy():
+    whole = study()
+    found = registry.ledger(whole, ("H3.1", "H3.5a", "H4.6")).set_index("id")
+    for metric in ("nll", "accuracy"):
+        change = whole.difference("ls_small", "erm_small", metric)
+        assert found[metric]["H3.1"] == pytest.approx(change.mean())
+        half = 4.303 * change.std(ddof=1) / math.sqrt(3)
+        assert found[f"{metric}_high"]["H3.1"] == pytest.approx(change.mean() + half, rel=1e-3)
+    assert np.isnan(found.nll["H3.5a"])  # a difference of accuracy
+    assert found.nll["H4.6"] == pytest.approx(whole.difference("kd_reverse", "erm_large", "nll").mean())
+
+
+def test_a_claim_of_parts_fails_by_the_p_of_the_part_that_fails():
+    """H4.6: surely above its upper end by little, and below its lower end by more, but unsurely."""
+    parts = [Effect(effect=-0.001, low=-0.002, high=-0.0005, n=3, p=0.001)]
+    parts += [
+        Effect(effect=-0.01, low=-0.05, high=0.03, n=3, p=0.6),
+        Effect(effect=0.2, low=0.1, high=0.3, n=3, p=1e-5),
+    ]
+    assert machinery._worst(parts).p == 0.001
+    assert machinery._worst(parts[1:]).p == 0.6
+    assert machinery._worst(parts[2:]).p == 1e-5
+
+
+def with_curves(values, rows, seeds=(0, 1, 2)):
+    """Runs of arms with a curve each, sampled on so many rows: arm -> test entropies at steps 0, 1, 5, 10."""
+    made = []
+    for seed in seeds:
+        arms = configs(seed, history_rows=rows)
+        for arm, entropies in values.items():
+            run = stored_run(arms[arm])
+            told = {"test_entropy": 0.0, "train_entropy": 0.0, "running_entropy": 0.0, "loss": 0.0}
+            curve = zip((0, 1, 5, 10), entropies, strict=True)
+            history = [
+                {**told, "step": s, "epoch": s / 10, "test_entropy": e + NOISE[(seed + len(arm)) % 3]} for s, e in curve
+            ]
+            labels = {split: np.resize(label, 600) for split, label in run.labels.items()}
+            logits = {split: np.resize(z, (600, 2)) for split, z in run.logits.items()}
+            made.append(replace(run, history=history, labels=labels, logits=logits))
+    return tables.Study("rt", "toy", tables.tidy(made), {run.run_id: run for run in made})
+
+
+CURVES = {"erm_small": (0.7, 0.4, 0.30, 0.20), "ls_small": (0.7, 0.6, 0.55, 0.50), "erm_large": (0.7, 0.2, 0.2, 0.2)}
+
+
+@pytest.mark.parametrize(
+    ("curve", "rows", "word"),
+    [
+        ((0.7, 0.9, 0.29, 0.18), 600, "holds"),  # the first tenth is not asked
+        ((0.7, 0.3, 0.29, 0.22), 600, "fails"),  # above at the end
+        ((0.7, 0.3, 0.29, 0.18), 64, "no runs"),  # too few rows a sample
+    ],
+)
+def test_throughout_is_at_every_sample(store, curve, rows, word):
+    """H3.6i: standard KD below ERM and LS after the first tenth; self-KD (H3.6j) is not there."""
+    sampled = with_curves({**CURVES, "kd_standard": curve}, rows)
+    found = registry.ledger(None, ("H3.6",), {"curves": sampled}).set_index("id")
+    assert found.verdict["H3.6i"] == word
+    assert found.verdict["H3.6j"] == "no runs"
+
+
+@pytest.mark.slow
 def test_inheritance_is_the_correlation_over_all_kd_runs():
     some = study()
     cells = claims.inheritance(some)
@@ -162,8 +248,20 @@ def test_what_is_shown_of_a_section_does_not_change_its_correction(only):
 
 def test_what_nobody_had_stated_is_exploratory():
     explored = {name for name, claim in registry.claims().items() if claim.exploratory}
-    assert {"H3.7", "H3.7b", "H3.7c", "H5.6", "H15.1a", "H15.2a", "H6.3", "H11.5"} <= explored
-    assert not explored & {"H1.1", "H1.2", "H3.1", "H4.6", "H5.5", "H6.1", "H10.1", "H14.1a", *ids("H18")}
+    assert {"H3.7", "H3.7b", "H3.7c", "H4.6", "H5.6", "H15.1a", "H15.2a", "H6.3", "H11.5"} <= explored
+    assert not explored & {
+        "H1.1",
+        "H1.2",
+        "H3.1",
+        "H3.6i",
+        "H3.8a",
+        "H4.7a",
+        "H5.5",
+        "H6.1",
+        "H10.1",
+        "H14.1a",
+        *ids("H18"),
+    }
 
 
 def ids(section):

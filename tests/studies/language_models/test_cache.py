@@ -106,6 +106,31 @@ def test_verify_names_what_is_corrupt_and_what_is_foreign(made):
         target_cache.verify(folder)
 
 
+@pytest.mark.slow
+def test_what_a_cache_leaves_out_is_told(made, teacher, blocks):
+    law = laws(teacher, blocks).double().softmax(-1)
+    outside = 1 - law.topk(4, dim=-1).values.sum(-1)
+    told = target_cache.left_out(made())
+    assert told["mass_outside"] == pytest.approx(outside.mean().item(), abs=1e-3)
+    for bound in (0.1, 0.5):
+        assert told[f"over_{bound}"] == pytest.approx((outside > bound).double().mean().item(), abs=0.02)
+    assert told["padding_ids"] == 0
+    assert target_cache.left_out(made(storage="sampled")) == {"padding_ids": 0}
+    assert target_cache.left_out(made(storage="hidden", kept=1)) == {}
+
+
+def test_entries_of_padding_are_counted(made, blocks):
+    folder = made()
+    values = json.loads((folder / "manifest.json").read_text())
+    small = dataclasses.replace(blocks, vocabulary=60, ids=blocks.ids % 60)
+    ids = Reader(folder).take(np.arange(ROWS)).ids
+    target_cache.begin(target_cache.Manifest(**{k: v for k, v in values.items() if k != "kind"} | {
+        "tokenizer_size": 60, "data": small.fingerprint}), small, folder.with_name("small"))  # fmt: skip
+    for path in folder.glob("shard-*"):
+        (folder.with_name("small") / path.name).write_bytes(path.read_bytes())
+    assert target_cache.left_out(folder.with_name("small"))["padding_ids"] == (ids >= 60).sum() > 0
+
+
 @pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(target_cache.Manifest)])
 def test_a_reader_refuses_what_does_not_match_and_says_which_field(made, field):
     folder = made()

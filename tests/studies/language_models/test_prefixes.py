@@ -9,6 +9,8 @@ from kdnb.core import store
 from kdnb.studies.language_models import claims_prefixes, evaluation, models, prefixes, sampling
 from kdnb.studies.language_models import prefix_trainings as trainings
 from kdnb.studies.language_models.source import MarkovSource
+from kdnb.studies.language_models.text import Blocks
+from kdnb.studies.language_models.training import Online
 
 
 def kl(q, p):
@@ -102,7 +104,36 @@ def test_what_judge_says_is_what_the_laws_say():
     rows = evaluation.by_teacher_entropy(judged)
     assert sum(row["share"] for row in rows) == pytest.approx(1)
     assert sum(row["share"] * row["mean"] for row in rows) == pytest.approx(judged["kl"].mean(), rel=1e-5)
-    assert evaluation.length_ratio(np.array([40.0]), np.array([10.0])) == (4.0, True)
+    assert "end" not in judged  # the source's text has no separator
+
+
+@pytest.mark.slow
+def test_a_student_that_does_not_stop_is_told_of():
+    """Models that end a text with a chance p at each token, whatever came before: 1 / p tokens in the mean."""
+
+    def ending(chance):
+        one = models.from_config(models.CONFIGS["llama-1x32"], 4, seed=0)
+        head = torch.nn.Linear(32, 4)
+        head.weight.data.zero_()
+        head.bias.data.copy_(torch.tensor([chance, *[(1 - chance) / 3] * 3]).log())
+        one.model.set_output_embeddings(head)
+        return one
+
+    student, teacher = ending(0.02), ending(0.2)
+    ids = np.random.default_rng(0).integers(1, 4, (6, 9))
+    ids[2, 5] = 0
+    held = Blocks(ids, "", 4, separator=0)
+    online = Online(teacher, "fp32", 4)
+    summary = evaluation.summary(evaluation.judge(student, held, lambda rows, ids: online(rows, ids, None)))
+    assert summary.length_ratio == pytest.approx(10, rel=1e-4)
+    assert (summary.end, summary.teacher_end) == pytest.approx((0.02, 0.2), rel=1e-4)
+    assert [evaluation.alarming(ratio) for ratio in (0.4, 0.5, 1.0, 2.0, 10.0)] == [True, False, False, False, True]
+    prompts = torch.ones(100, 1, dtype=torch.long)
+    drawn = [sampling.sample(one, prompts, 20, key=(0,))[:, 1:] for one in (student, teacher)]
+    ratio = evaluation.length_ratio(*(evaluation.lengths(one.numpy(), 0) for one in drawn))
+    expected = [(1 - (1 - p) ** 20) / p for p in (0.02, 0.2)]  # cut at 20 tokens
+    assert ratio == pytest.approx(expected[0] / expected[1], rel=0.25)
+    assert evaluation.lengths(np.array([[1, 0, 0], [1, 2, 3]]), 0).tolist() == [2, 3]
 
 
 @pytest.fixture(scope="module")

@@ -90,6 +90,25 @@ def test_a_law_is_no_distance_from_itself_in_bf16(name):
     assert divergence(name, logits, logits).abs().max() <= 1e-6
 
 
+@pytest.mark.parametrize("name", ["forward_kl", "reverse_kl"])
+def test_tau_squared_keeps_the_size_of_the_gradient(name):
+    """At a high temperature tau squared KL tends to the mean squared difference of the centred logits over 2."""
+    torch.manual_seed(5)
+    teacher, student = torch.randn(2, 3, 9, dtype=torch.float64)
+    student.requires_grad_()
+    (found,) = torch.autograd.grad(divergence(name, teacher, student, tau=1e3).sum(), student)
+    centred = [one - one.mean(-1, keepdim=True) for one in (student.detach(), teacher)]
+    torch.testing.assert_close(found, (centred[0] - centred[1]) / 9, rtol=2e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["gjsd", "interp_jsd"])
+def test_a_jsd_of_one_law_in_two_precisions_is_not_negative(name):
+    torch.manual_seed(6)
+    student = 5 * torch.randn(64, 2000)
+    assert divergence(name, student.bfloat16(), student).min() >= 0
+    assert divergence(name, student.bfloat16(), student.bfloat16().float()).abs().max() <= 1e-6
+
+
 @pytest.mark.parametrize(
     ("variant", "value"),
     [("truncate", 0.174320), ("tail_bucket", 0.088015), ("renorm", 0.605703), ("conditional", 0.094878)],
@@ -178,14 +197,17 @@ def test_samples_are_unbiased(exponent):
 
 
 def test_keeping_the_top_of_the_draws_is_not_unbiased():
-    """The one public version keeps the likeliest two of four draws and renormalises; its mean is known."""
+    """The one public version keeps of four draws the two that came most often, of equals the likelier one, and
+    renormalises; its mean is known by enumeration."""
     generator, n = torch.Generator().manual_seed(0), 50_000
     target = sparse.sample(T.float().log().expand(n, -1), 4, generator)
-    weights, place = target.weights.topk(2, dim=-1)
+    _, place = (target.weights - 1e-3 * target.ids).topk(2, dim=-1)
+    weights = target.weights.gather(-1, place)
     weights = weights / weights.sum(-1, keepdim=True)
     found = torch.zeros(n, 5).scatter_add_(-1, target.ids.gather(-1, place), weights)
     off = (found.mean(0) - T[0].float()) / (found.std(0) / n**0.5)
     assert off.abs().max() > 10
+    torch.testing.assert_close(found.mean(0), torch.tensor([0.575, 0.237, 0.120, 0.052, 0.015]), atol=5e-3, rtol=0)
 
 
 OBJECTIVES = [

@@ -136,6 +136,25 @@ def test_what_is_not_told_changes_nothing(train, teacher):
     torch.testing.assert_close(found[1], found[3], rtol=0, atol=0)
 
 
+def test_a_teacher_that_says_nothing_sensible_of_padding_changes_nothing(train, teacher):
+    ids = torch.from_numpy(train.ids[:2].astype(np.int64))
+    told = torch.ones_like(ids, dtype=torch.bool)
+    told[1, 10:] = False
+    states, found = teacher.hidden(ids).detach(), []
+    for filled in (0.0, float("nan")):
+        one, broken = student(), states.clone()
+        broken[1, 9:] = filled  # position 9 would tell token 10
+        hidden, labels = losses.shifted(one.hidden(ids), ids, told)
+        taught, _ = losses.shifted(broken, ids, told)
+        soft = losses.FromStates(teacher.head, taught, "fp32", 64)
+        loss = losses.from_hidden(losses.Objective(alpha=0.5), hidden, losses.Head(one.head.weight), labels, soft)
+        loss.backward()
+        found += [loss.detach(), one.head.weight.grad]
+    assert found[0].isfinite()
+    assert found[0] == found[2]
+    torch.testing.assert_close(found[1], found[3], rtol=0, atol=0)
+
+
 def test_nothing_told_moves_nothing(train):
     one = student()
     ids = torch.from_numpy(train.ids[:2].astype(np.int64))

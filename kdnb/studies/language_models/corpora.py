@@ -1,0 +1,176 @@
+"""Large corpora of the hub: streamed once, by `kdnb lm fetch`, into shards that never change; training reads those.
+
+No stream is ever shuffled or resumed in a training: a shuffle buffer that goes on loses rows, or gives some twice. A
+fetch that was cut off goes on behind its last whole shard, in the order of the files at their commit.
+"""
+
+import io
+import itertools
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock
+
+from kdnb import files, paths
+from kdnb.data import hub
+from kdnb.errors import DamagedFetch, HubUnreachable, nearest
+
+SHARD = 10_000  # documents
+_SPEC = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})(?::(?P<config>[\w.-]+))?")
+_MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The text of a data set of the hub at a commit: a column of its train split.
+
+    repo: owner/name.
+    revision: the commit, 40 digits.
+    config: as `datasets.load_dataset` calls it, "" for the only one.
+    column: with the text.
+    """
+
+    repo: str
+    revision: str
+    config: str = ""
+    column: str = "text"
+
+    @property
+    def folder(self) -> Path:
+        """Where its shards lie."""
+        return (
+            paths.DATA_CACHE / "corpora" / self.repo / f"{self.revision[:12]}-{self.config or 'default'}-{self.column}"
+        )
+
+
+def named(spec: str, column: str = "text") -> Corpus | None:
+    """The corpus that id@commit or id@commit:config means; None if it is spelled as none."""
+    match = _SPEC.fullmatch(spec)
+    return Corpus(match["repo"], match["revision"], match["config"] or "", column) if match else None
+
+
+def fetch(corpus: Corpus, documents: int = 0, *, shard: int = SHARD, say: Callable[[str], None] = print) -> Path:
+    """Have the first documents of a corpus on this machine, as shards of equal size; what is whole is kept.
+
+    Args:
+        corpus: what is streamed.
+        documents: how many at least, full shards of them; 0 is all there are.
+        shard: documents of each but the last.
+        say: hears a line per shard.
+    Returns:
+        The folder: `shard-00000.parquet` and so on, and manifest.json with sha256, rows and documents of each.
+    Raises:
+        HubUnreachable: the hub does not answer, or has no such set, commit or config.
+        ValueError: the set has no such column, or another shard size was begun with.
+    """
+    folder = corpus.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        manifest = _begun(corpus, shard)
+        shards = manifest["shards"]
+        if manifest["all"] or (documents and _count(shards) >= documents):
+            say(f"{corpus.repo} at {corpus.revision[:12]}: {_count(shards):,} documents here")
+            return folder
+        for rows, texts in _shards(_stream(corpus, skip=sum(one["rows"] for one in shards)), corpus, shard):
+            _write(folder, manifest, rows, texts)
+            say(f"shard {len(shards)}: {_count(shards):,} documents")
+            if documents and _count(shards) >= documents:
+                return folder
+        files.write_json(folder / _MANIFEST, {**manifest, "all": True}, durable=True)
+    return folder
+
+
+def read(corpus: Corpus) -> list[str]:
+    """The documents that were fetched, in their order, every shard checked.
+
+    Raises:
+        HubUnreachable: none was.
+        DamagedFetch: a shard is not what was written.
+    """
+    shards = files.read_json(corpus.folder / _MANIFEST).get("shards", [])
+    if not shards:
+        config = f":{corpus.config}" if corpus.config else ""
+        raise HubUnreachable(
+            f"nothing of {corpus.repo} at {corpus.revision[:12]} here; bring it with "
+            f"kdnb lm fetch {corpus.repo}@{corpus.revision}{config} --column {corpus.column}"
+        )
+    found: list[str] = []
+    for one in shards:
+        path = corpus.folder / one["name"]
+        if not path.is_file() or files.sha256(path) != one["sha256"]:
+            raise DamagedFetch(f"{path} is not what was fetched; delete {corpus.folder} and fetch again")
+        found += pq.read_table(path, columns=["text"]).column("text").to_pylist()
+    return found
+
+
+def _begun(corpus: Corpus, shard: int) -> dict[str, Any]:
+    """The manifest of what is there, with its whole shards from the first to the last in one go; else a new one."""
+    wanted = {"repo": corpus.repo, "revision": corpus.revision, "config": corpus.config, "column": corpus.column}
+    manifest = files.read_json(corpus.folder / _MANIFEST)
+    if manifest and manifest.get("shard") != shard:
+        raise ValueError(f"{corpus.folder}: begun with shards of {manifest.get('shard')} documents, got {shard}")
+    there = manifest.get("shards", [])
+    whole = [
+        path.is_file() and files.sha256(path) == one["sha256"]
+        for one in there
+        for path in [corpus.folder / one["name"]]
+    ]
+    kept = list(itertools.takewhile(bool, whole))
+    return {
+        **wanted, "shard": shard, "all": bool(manifest.get("all")) and len(kept) == len(there),
+        "shards": there[: len(kept)],
+    }  # fmt: skip
+
+
+def _write(folder: Path, manifest: dict[str, Any], rows: int, texts: list[str]) -> None:
+    """A shard, then the manifest that has it: killed between the two, the shard is written again."""
+    name = f"shard-{len(manifest['shards']):05d}.parquet"
+    content = io.BytesIO()
+    pq.write_table(pa.table({"text": texts}), content, compression="zstd")
+    files.write_atomically(folder / name, content.getvalue(), durable=True)
+    digest = files.sha256(folder / name)
+    manifest["shards"].append({"name": name, "sha256": digest, "rows": rows, "documents": len(texts)})
+    files.write_json(folder / _MANIFEST, manifest, durable=True)
+
+
+def _count(shards: list[dict]) -> int:
+    return sum(one["documents"] for one in shards)
+
+
+def _shards(rows: Iterable[dict], corpus: Corpus, shard: int) -> Iterator[tuple[int, list[str]]]:
+    """(rows of the set, their texts) of each shard; rows without text are counted and left out."""
+    count, texts = 0, []
+    for row in rows:
+        if corpus.column not in row:
+            raise ValueError(f"{corpus.repo}: no column {corpus.column!r}{nearest(corpus.column, tuple(row))}")
+        count += 1
+        if isinstance(text := row[corpus.column], str) and text.strip():
+            texts.append(text)
+        if len(texts) == shard:
+            yield count, texts
+            count, texts = 0, []
+    if texts:
+        yield count, texts
+
+
+def _stream(corpus: Corpus, skip: int) -> Iterator[dict]:
+    """The rows of the train split from one on, in the files' order."""
+    hub.prepare_process()
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetNotFoundError
+
+    local = hub.mirror(corpus.repo)
+    where = {"path": str(local)} if local else {"path": corpus.repo, "revision": corpus.revision}
+    try:
+        stream = load_dataset(**where, name=corpus.config or None, split="train", streaming=True)
+        yield from stream.skip(skip) if skip else stream
+    except (DatasetNotFoundError, OSError, ValueError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno in hub.LOCAL_ERRORS:
+            raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise HubUnreachable(f"{corpus.repo} at {corpus.revision[:12]}: nothing from the hub ({reason})") from None
