@@ -1,8 +1,8 @@
 """What README says beyond the two papers, from the committed records by numpy and scipy; verdicts from the ledger.
 
-Each of the ledger's effects on digits is computed anew: H10.1, H10.2a, H10.2b, H10.3, H11.1-H11.2, H11.2b, H11.3a,
-H11.3b, H11.3c, H11.4a, H11.4b, H11.5-H11.8, H12.1a, H12.2a, H12.3a, H13.1a, H13.1b, H13.1c, H13.1d, H13.2, H13.3a,
-H13.3b.
+Each of the ledger's effects on digits is computed anew: H10.1, H10.2a, H10.2b, H10.3, H10.4, H11.1-H11.2, H11.2b,
+H11.3a, H11.3b, H11.3c, H11.4a, H11.4b, H11.5-H11.9, H12.1a, H12.1c, H12.2a, H12.3a, H13.1a, H13.1b, H13.1c, H13.1d,
+H13.2, H13.3a, H13.3b.
 """
 
 import json
@@ -76,6 +76,7 @@ def _missing():
         "H10.2a": control - 0.95,
         "H10.2b": matched - control,
         "H10.3": np.minimum(warm - cold, hot - warm),
+        "H10.4": matched - recall["ls", 1.0, "test_optimal"],
     }
 
 
@@ -112,6 +113,7 @@ def _generations(families):
             "H11.6": nll["LS as soft", 1] - nll[ban],
             "H11.7": nll["LS as soft each", 1] - nll[ban],
             "H11.8": right["BAN+L", 1] - right[ban],
+            "H11.9": nll["LS as drawn", 1] - nll["LS as soft each", 1],
         }
     return dict(pd.DataFrame(rows).T)
 
@@ -121,12 +123,17 @@ def _little_data():
     for folder, config in configs("little-digits-"):
         with np.load(folder / "arrays.npz") as arrays:
             accuracy = dict(zip(config["arms"], arrays["right"].mean(axis=1, dtype=float), strict=True))
-        rows.append({"seed": config["seed"], "rows": config["rows"], **accuracy})
+        taken = -(-config["rows"] // 32) * config["epochs"]
+        rows.append({"seed": config["seed"], "rows": config["rows"], "steps": taken, **accuracy})
     table = pd.DataFrame(rows).set_index(["seed", "rows"])
-    gain = ((table["hidden, uniform"] + table["RKD"]) / 2 - table["ERM"]).unstack()
+    table["gain"] = (table["hidden, uniform"] + table["RKD"]) / 2 - table["ERM"]
+    equal = table[table.steps == 640].gain.unstack()
+    table = table[(table.steps < 640) | (table.index.get_level_values("rows") == 1000)]
+    gain = table.gain.unstack()
     learned = (table["hidden, learned"] - table["hidden, uniform"]).unstack()
     return {
         "H12.1a": gain[50] - gain[1000],
+        "H12.1c": equal[50] - equal[1000],
         "H12.2a": learned.mean(axis=1) + 0.01,
         "H12.3a": (table["RKD"] - table["ERM"]).unstack()[50],
     }

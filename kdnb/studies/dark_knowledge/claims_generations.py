@@ -10,7 +10,7 @@ from kdnb.analysis.statistics import Effect, over_seeds
 from kdnb.experiment.tables import Study
 from kdnb.studies.dark_knowledge import born_again
 from kdnb.studies.dark_knowledge.born_again import Family
-from kdnb.studies.dark_knowledge.grids import BAN, CWTM, DKPP, GENERATIONS, INSTANCE, LABELS, MEAN, ROOT
+from kdnb.studies.dark_knowledge.grids import BAN, CWTM, DKPP, DRAWN, GENERATIONS, INSTANCE, LABELS, MEAN, ROOT
 
 _BAN = "Furlanello et al. 2018, by a note"
 _OURS = "our question on born-again networks"
@@ -80,6 +80,11 @@ CLAIMS = {
             "H11.8", "Labels beside the posteriors (BAN+L) help",
             "accuracy of BAN+L minus generation 1's > 0", "labels beside", _OURS,
         ),
+        _claim(
+            "H11.9", "It matters which example is smoothed, and not only that they are smoothed unequally",
+            "test NLL of labels smoothed as drawn minus that of labels as soft, each, > 0", "smoothing as drawn", _OURS,
+            unit="nats",
+        ),
     ]
 }  # fmt: skip
 
@@ -136,6 +141,7 @@ VALUES: dict[str, Value] = {
     "confidence alone": _less(DKPP, CWTM, "accuracy"),
     "smoothing as soft": _less(MEAN, BAN, "nll"),
     "smoothing as soft each": _less(INSTANCE, BAN, "nll"),
+    "smoothing as drawn": _less(DRAWN, INSTANCE, "nll"),
     "labels beside": _less(LABELS, BAN, "accuracy"),
 }
 RIVALS = {"ensemble and ERM, equal size": "ERM, equal size", "ensemble and ERM, equal FLOPs": "ERM, equal FLOPs"}

@@ -1,8 +1,8 @@
 """Hidden states: which layer learns from which, how they are read, and the losses on them that train beside a student.
 
 Read at the first token of texts, since that is what kdnb's classifiers read and all that its encoder computes of a
-last layer; of images at the output of each ReLU, feature maps averaged over their pixels. kdnb's encoder gives no
-attention matrices, so of TinyBERT (Jiao et al. 2020) there is the loss on hidden states and not that on attention.
+last layer; of images at the output of each ReLU, feature maps averaged over their pixels. Attention is in
+`kdnb.studies.dark_knowledge.attention`.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ class Pair(NamedTuple):
 
 
 States = Mapping[Depth, Tensor]  # (N, width) each
+Reader = Callable[[nn.Module, Inputs, str], dict[str, np.ndarray]]  # model, train rows, precision -> arrays by name
 
 
 def uniform(student_layers: int, teacher_layers: int) -> list[Pair]:
@@ -87,7 +88,9 @@ def tinybert(student_layers: int, teacher_layers: int) -> list[Pair]:
     return [_pair(m, m * teacher_layers // student_layers) for m in range(student_layers + 1)]
 
 
-MAPS: dict[str, Callable[[int, int], list[Pair]]] = {"uniform": uniform, "skip": skip, "last": last}
+MAPS: dict[str, Callable[[int, int], list[Pair]]] = {
+    "uniform": uniform, "skip": skip, "last": last, "tinybert": tinybert,
+}  # fmt: skip
 
 
 def _pair(student: int, teacher: int) -> Pair:
@@ -162,29 +165,48 @@ def teacher_states(run_id: str, data: TaskData) -> dict[Depth, Tensor]:
         FileNotFoundError: there is no such run, or its own teacher's is gone.
         ValueError: data are not the run's, or trained again it has other logits, as on another machine it may.
     """
-    path = paths.inside(paths.FEATURES, f"{run_id}.npz")
-    with lock(f"features-{run_id}"):
+
+    def read(model: nn.Module, inputs: Inputs, kind: str) -> dict[str, np.ndarray]:
+        return {str(depth.number): state.numpy() for depth, state in read_states(model, inputs, kind).items()}
+
+    arrays = read_again(run_id, data, "", read)
+    return {Depth(int(name)): torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def read_again(run_id: str, data: TaskData, what: str, read: Reader) -> dict[str, np.ndarray]:
+    """What a reader takes from a stored run's model and its train rows: kept in outputs/features, else read now.
+
+    Args:
+        run_id: of a run.
+        data: it was trained on.
+        what: is read, in the file's name; "" for hidden states.
+        read: from model, train rows and precision to arrays by name.
+    Raises:
+        FileNotFoundError: there is no such run, or its own teacher's is gone.
+        ValueError: data are not the run's, or trained again it has other logits.
+    """
+    path = paths.inside(paths.FEATURES, f"{run_id}{what}.npz")
+    with lock(f"features-{run_id}{what}"):
         if not path.exists():
-            states = _trained_again(run_id, data)
-            arrays = {str(depth.number): state.numpy() for depth, state in states.items()}
+            arrays = _trained_again(run_id, data, read)
             files.write_atomically(path, lambda file: np.savez(file, **arrays))
-    with np.load(path, allow_pickle=False) as arrays:
-        return {Depth(int(name)): torch.from_numpy(arrays[name]) for name in arrays}
+    with np.load(path, allow_pickle=False) as kept:
+        return {name: kept[name] for name in kept}
 
 
-def _trained_again(run_id: str, data: TaskData) -> dict[Depth, Tensor]:
+def _trained_again(run_id: str, data: TaskData, read: Reader) -> dict[str, np.ndarray]:
     from kdnb.experiment.training import train  # it brings the models, and asks methods for what trains beside them
 
     if kind_of := store.kind_of(run_id):
         raise ValueError(f"teacher {run_id} ({kind_of}) is no model: it has no hidden states to learn from")
-    run, states = store.load(run_id), {}
+    run, arrays = store.load(run_id), {}
     kind = precision(run.config.precision)
     own_teacher = teachers.load(run.config.teacher_run) if run.config.teacher_run else None
     again = train(
         run.config,
         data,
         own_teacher,
-        on_model=lambda model, inputs: states.update(read_states(model, inputs["train"], kind)),
+        on_model=lambda model, inputs: arrays.update(read(model, inputs["train"], kind)),
     )
     off = np.abs(again.logits["train"] - run.logits["train"]).max()
     if off:
@@ -192,7 +214,7 @@ def _trained_again(run_id: str, data: TaskData) -> dict[Depth, Tensor]:
             f"run {run_id} trained again has other logits (by up to {off:.2g}): its hidden states are gone; "
             "train the teacher anew on this machine"
         )
-    return states
+    return arrays
 
 
 class Beside(nn.Module, abc.ABC):
@@ -250,19 +272,24 @@ class FeatureLoss(Beside):
             widths: of the student's states.
             seed: of projections between different widths; between equal ones they start as the identity.
         Raises:
-            ValueError: widths that differ where nothing projects, or one projection is to serve several.
+            ValueError: widths that differ where nothing projects, where one projection is to serve several or where a
+                map mixes layers; or the map asks for a depth that has no states.
         """
         super().__init__(model, teacher, how.feature_weight)
         self.how, below = how, max(widths).number
         above = max(teacher).number
         self.layers = [depth for depth in sorted(teacher) if depth.number]
         if how.layer_map == "learned":
+            if len(wide := {teacher[depth].shape[1] for depth in self.layers}) > 1:
+                raise ValueError(f"a learned map mixes layers of one width, got a teacher's of {sorted(wide)}")
             self.theta = nn.Parameter(torch.zeros(below, above))
             self.pairs = [_pair(m, above) for m in range(1, below + 1)]
         else:
             self.pairs = MAPS[how.layer_map](below, above)
         if not self.pairs:
             raise ValueError(f"the map {how.layer_map} leaves a student of {below} layer no pair: expected uniform")
+        if any(pair.student not in widths or pair.teacher not in teacher for pair in self.pairs):
+            raise ValueError(f"the map {how.layer_map} begins at the embeddings, which an image model has none of")
         shapes = [(teacher[pair.teacher].shape[1], widths[pair.student]) for pair in self.pairs]
         if how.feature_loss == "pkd" and any(high != low for high, low in shapes):
             raise ValueError(f"PKD compares states of one width, got {shapes[0][1]} and {shapes[0][0]}")
@@ -273,7 +300,8 @@ class FeatureLoss(Beside):
 
     def _own(self, shapes: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """The shapes of the projections there are."""
-        return [] if self.how.feature_loss == "pkd" else shapes[:1] if self.how.projection == "share" else shapes
+        bare = self.how.feature_loss in ("pkd", "attention")
+        return [] if bare else shapes[:1] if self.how.projection == "share" else shapes
 
     def map(self) -> Tensor:
         """(M_s, M_t) softmax(theta / temperature): how much each layer learns from each of the teacher's."""

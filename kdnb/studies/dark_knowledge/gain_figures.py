@@ -16,6 +16,8 @@ MARKERS = {
     "hidden, learned": "D",
     "PKD": "P",
     "RKD": "X",
+    "attention": "p",
+    "TinyBERT": ">",
     "KD + hidden": "<",
 }  # fmt: skip
 COLORS = {  # of seaborn's colorblind palette; C0 is ERM's, C7 the teachers' grey
@@ -25,6 +27,8 @@ COLORS = {  # of seaborn's colorblind palette; C0 is ERM's, C7 the teachers' gre
     "hidden, learned": "C3",
     "PKD": "C5",
     "RKD": "C9",
+    "attention": "0.3",
+    "TinyBERT": "C8",
     "KD + hidden": "C6",
 }
 

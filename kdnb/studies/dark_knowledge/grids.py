@@ -17,14 +17,14 @@ FIRST: dict[str, dict[str, Any]] = {  # what a family's trainings differ in from
     "image": {"epochs": 40},  # so that the first model fits its labels
 }
 ROOT, ERM, BAN, LABELS = "first model", "ERM", "BAN", "BAN+L"
-CWTM, DKPP, MEAN, INSTANCE = "CWTM", "DKPP", "LS as soft", "LS as soft each"
+CWTM, DKPP, MEAN, INSTANCE, DRAWN = "CWTM", "DKPP", "LS as soft", "LS as soft each", "LS as drawn"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
     """One training of a family.
 
-    kind: what it is trained on, ROOT to INSTANCE.
+    kind: what it is trained on, ROOT to DRAWN.
     generation: 0 for the first model and 1.. for those after it; of an ERM model, its place among its like.
     config: of its run.
     """
@@ -45,7 +45,8 @@ def family(first: RunConfig) -> list[Member]:
     Born-again models (Furlanello et al. 2018) on the teacher's posteriors alone, generation by generation; one on
     posteriors and labels half and half; those on a part of what the teacher says: its confidence (CWTM), its
     posterior with classes shuffled (DKPP; not at K = 2, where nothing can be shuffled), its softness (LS of matched
-    entropy); and as many ERM models, for ensembles of equal size. Every one has a start and an order of its own.
+    entropy, or of confidences drawn as its are spread); and as many ERM models, for ensembles of equal size. Every one
+    has a start and an order of its own.
 
     Args:
         first: the ERM model that teaches the first generation.
@@ -72,6 +73,7 @@ def family(first: RunConfig) -> list[Member]:
         add(ERM, place)
     if task_named(first.task).num_classes > 2:
         add(DKPP, 1, method="dkpp", alpha=1.0, **taught)
+    add(DRAWN, 1, method="matched_ls", matched="drawn", **taught)  # last: the seeds of the others were taken before
     return members
 
 

@@ -3,8 +3,9 @@
 One teacher a seed, and students that see some of its rows. `little_trainings` beside this module trains them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,8 @@ ARMS: dict[str, dict] = {  # alpha 0: no loss on posteriors beside that on state
     "hidden, learned": {"method": "features", "layer_map": "learned"},
     "PKD": {"method": "features", "layer_map": "skip", "feature_loss": "pkd"},
     "RKD": {"method": "rkd"},
+    "attention": {"method": "features", "feature_loss": "attention"},
+    "TinyBERT": {"method": "features", "feature_loss": "tinybert", "layer_map": "tinybert"},
     "KD + hidden": {"method": "features", "alpha": 0.9},
 }
 
@@ -31,13 +34,13 @@ class LittleData(Identity):
     """One seed's students on one number of rows, and the teacher of all of them.
 
     The seed decides which rows are the teacher's, which of these are the students', and all weights. Image models are
-    MLPs, spelled by their hidden widths: "32x32".
+    spelled by their sizes: "32x32" is an MLP of two hidden layers, "cnn8x16" a CNN of two convolutions.
     """
 
     task: str
     profile: str
     data: str  # fingerprint of the splits
-    teacher: str  # a key of SOURCES, or an MLP's widths
+    teacher: str  # a key of SOURCES, or an image model's sizes
     student: str
     rows: int  # of each student
     teacher_rows: int
@@ -46,7 +49,7 @@ class LittleData(Identity):
     lr: float
     teacher_lr: float
     seed: int
-    arms: tuple[str, ...] = tuple(ARMS)
+    arms: tuple[str, ...]
     share: float = 0.5  # of the loss on states in the gradient at step 0
     tau: float = 2.0
 
@@ -63,17 +66,31 @@ RT = {
     "task": "rt", "teacher": "minilm-6", "student": "minilm-l3", "teacher_rows": 1000, "teacher_epochs": 1, "lr": 2e-4,
     "teacher_lr": 2e-4,
 }  # fmt: skip
+MNIST5K = DIGITS | {"task": "mnist5k", "teacher": "cnn16x32x64", "student": "cnn4x8", "teacher_epochs": 15}
 LADDER = RT | {"teacher": "mpnet-12", "student": "minilm-6", "teacher_rows": 300, "teacher_epochs": 0}  # never tuned
+TOY_IMAGES = {"teacher_rows": 48, "teacher_epochs": 5}
 TOY = {"teacher": "tiny-3", "student": "tiny-large", "teacher_rows": 48, "lr": 5e-3, "teacher_lr": 5e-3}
-WIDE = tuple(arm for arm in ARMS if arm != "PKD")  # arms that need no equal widths
+WIDE = ("ERM", "KD", "hidden, uniform", "hidden, last", "hidden, learned", "RKD", "KD + hidden")  # of any widths
+EQUAL = "equal steps"  # in the name of an experiment whose students take one number of steps, whatever their rows
 PLANS: dict[str, dict] = {  # experiment -> what is fixed, rows -> epochs, arms, seeds in the profile cpu
     "digits": {"fixed": DIGITS, "epochs": {50: 160, 100: 80, 300: 40, 1000: 20}, "arms": WIDE, "seeds": 5},
     "rt": {
         "fixed": RT, "epochs": {100: 6, 1000: 1}, "seeds": 3,
         "arms": ("ERM", "KD", "hidden, uniform", "hidden, learned", "PKD", "RKD"),
     },
+    f"digits, {EQUAL}": {"fixed": DIGITS, "epochs": {50: 320, 1000: 20}, "arms": WIDE, "seeds": 5},
+    f"rt, {EQUAL}": {
+        "fixed": RT, "epochs": {100: 8, 1000: 1}, "seeds": 3,
+        "arms": ("ERM", "KD", "hidden, uniform", "attention", "TinyBERT", "RKD"),
+        "toy": TOY | {"student": "tiny-small"},
+    },
+    f"mnist5k, {EQUAL}": {
+        "fixed": MNIST5K, "epochs": {50: 160, 1000: 10}, "seeds": 5,
+        "arms": tuple(arm for arm in WIDE if arm != "hidden, learned"),  # which mixes layers of one width
+    },
     "ladder": {"fixed": LADDER, "epochs": {300: 3}, "arms": ("ERM", "hidden, uniform", "RKD"), "seeds": 3},
 }  # fmt: skip
+TOYS = ("digits", f"rt, {EQUAL}", f"mnist5k, {EQUAL}")  # experiments that a notebook trains to test its code
 
 
 def identities(name: str, profile: str = "cpu", data: str = "") -> list[LittleData]:
@@ -90,14 +107,19 @@ def identities(name: str, profile: str = "cpu", data: str = "") -> list[LittleDa
     if profile == "demo" and name == "digits":
         epochs, seeds = {rows: epochs[rows] for rows in (min(epochs), max(epochs))}, 3
     if profile == "toy":
-        fixed = fixed | ({"teacher_rows": 48, "teacher_epochs": 5} if name == "digits" else TOY)
-        epochs, seeds = {16: 2, 48: 2}, 2
+        fixed = fixed | plan.get("toy", TOY if fixed["task"] == "rt" else TOY_IMAGES)
+        epochs, seeds = {16: 4 if EQUAL in name else 2, 48: 2}, 2
     common = {**fixed, "profile": "toy" if profile == "toy" else "cpu", "data": data, "arms": arms}
     return [
         LittleData(**common, rows=rows, epochs=passes, seed=seed)
         for seed in range(seeds)
         for rows, passes in epochs.items()
     ]
+
+
+def steps(config: Mapping[str, Any], batch_size: int = 32) -> int:
+    """Optimiser steps of each student of a record's config: an epoch's batches, the last may be short, times epochs."""
+    return -(-config["rows"] // batch_size) * config["epochs"]
 
 
 def stored(name: str, profile: str = "cpu") -> list[Record]:

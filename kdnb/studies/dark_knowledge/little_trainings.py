@@ -22,9 +22,10 @@ from kdnb.experiment import records
 from kdnb.experiment.training import encode
 from kdnb.models import classifiers, vision
 from kdnb.studies.dark_knowledge import features
+from kdnb.studies.dark_knowledge.attention import AttentionLoss, Read, Scores, read_scores
 from kdnb.studies.dark_knowledge.features import Beside, Depth, FeatureLoss, RelationLoss
 from kdnb.studies.dark_knowledge.little_data import ARMS, PLANS, LittleData, identities
-from kdnb.studies.dark_knowledge.methods import FeatureKD, RelationKD
+from kdnb.studies.dark_knowledge.methods import ATTENTIVE, FeatureKD, RelationKD
 
 WEIGHED = 64  # train rows on which the gradients' share is measured
 
@@ -46,11 +47,26 @@ def obtain(identity: LittleData) -> Record:
 
 @dataclass(frozen=True)
 class Taught:
-    """What a teacher leaves: its states and logits on its rows, its logits on test; None where it was not tuned."""
+    """What a teacher leaves of its rows and of test.
+
+    states, scores: of its rows; scores of attention only if an arm asks for them.
+    logits: (n, K) on its rows.
+    test: its logits on test; None where it was not tuned.
+    """
 
     states: dict[Depth, Tensor]
+    scores: dict[Depth, Scores]
     logits: np.ndarray
     test: np.ndarray | None
+
+    def first(self, count: int) -> "Taught":
+        """The same of the first of its rows."""
+        return Taught(
+            states={depth: state[:count] for depth, state in self.states.items()},
+            scores={depth: scores.first(count) for depth, scores in self.scores.items()},
+            logits=self.logits[:count],
+            test=self.test,
+        )
 
 
 @dataclass(frozen=True)
@@ -70,9 +86,8 @@ def _make(identity: LittleData) -> records.Made:
     taught = _teacher(_alone(identity))
     inputs = _inputs(identity.student, identity)
     inputs = {**inputs, "train": inputs["train"].take(chosen[: identity.rows])}
-    states = {depth: state[: identity.rows] for depth, state in taught.states.items()}
-    own = Taught(states, taught.logits[: identity.rows], taught.test)
-    lesson, told, right = Lesson(inputs, labels[chosen[: identity.rows]], own), {}, []
+    lesson = Lesson(inputs, labels[chosen[: identity.rows]], taught.first(identity.rows))
+    told, right = {}, []
     for arm in identity.arms:
         more, logits = _student(identity, arm, lesson)
         told[arm] = {**metrics.summary(logits, test_labels, taught.test), **more}
@@ -91,14 +106,14 @@ def _rows(identity: LittleData, available: int) -> np.ndarray:
 
 
 def _alone(identity: LittleData) -> LittleData:
-    """What decides a teacher, the same for every number of rows: it as a student of labels."""
+    """What decides a teacher and what is read of it, the same for every number of rows: it as a student of labels."""
     return replace(
         identity,
         student=identity.teacher,
         rows=identity.teacher_rows,
         epochs=max(1, identity.teacher_epochs),
         lr=identity.teacher_lr,
-        arms=(),
+        arms=tuple(arm for arm in identity.arms if ARMS[arm].get("feature_loss") in ATTENTIVE),
     )
 
 
@@ -116,7 +131,8 @@ def _teacher(identity: LittleData) -> Taught:
             fit(config, model, inputs, data.splits["train"].labels[chosen])
     test = predict(model, inputs["test"], kind).numpy() if identity.teacher_epochs else None
     states = features.read_states(model, inputs["train"], kind)
-    return Taught(states, predict(model, inputs["train"], kind).numpy(), test)
+    scores = read_scores(model, inputs["train"], kind) if identity.arms else {}
+    return Taught(states, scores, predict(model, inputs["train"], kind).numpy(), test)
 
 
 def _student(identity: LittleData, arm: str, lesson: Lesson) -> tuple[dict, np.ndarray]:
@@ -138,8 +154,10 @@ def _beside(method: Method, model: nn.Module, lesson: Lesson, seed: int) -> Besi
     if isinstance(method, RelationKD):
         return RelationLoss(method, model, lesson.taught.states)
     if isinstance(method, FeatureKD):
-        widths = features.widths_of(model, lesson.inputs["train"])
-        return FeatureLoss(method, model, lesson.taught.states, widths, seed)
+        widths, states = features.widths_of(model, lesson.inputs["train"]), lesson.taught.states
+        if method.feature_loss in ATTENTIVE:
+            return AttentionLoss(method, model, Read(states, lesson.taught.scores), widths, seed)
+        return FeatureLoss(method, model, states, widths, seed)
     return None
 
 
@@ -193,8 +211,9 @@ def _model(name: str, identity: LittleData) -> nn.Module:
         config = _config(identity, {"method": "erm"})
         return classifiers.build(config.changed(student=name), data).to(device())
     images = data.splits["train"].images
-    assert images is not None, "widths of an MLP for a task of texts"
-    source = Source("image", "mlp", layers=tuple(map(int, name.split("x"))))
+    assert images is not None, "an image model for a task of texts"
+    kind = "cnn" if name.startswith("cnn") else "mlp"
+    source = Source("image", kind, layers=tuple(map(int, name.removeprefix(kind).split("x"))))
     return vision.untrained(source, images.shape[1:], data.task.num_classes, 0.0, identity.seed).to(device())
 
 

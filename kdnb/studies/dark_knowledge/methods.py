@@ -14,9 +14,13 @@ from kdnb.core.methods import ALPHA, KD, TEACHER_RUN, Method, Setting, SoftTarge
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-MATCHES = ("mean", "instance")
-LAYER_MAPS = ("uniform", "skip", "last", "learned")
-MATCHED = Setting(choices=MATCHES, axis=True, help="whose entropy each smoothed label has: the batch's mean, its own")
+MATCHES = ("mean", "instance", "drawn")
+LAYER_MAPS = ("uniform", "skip", "last", "learned", "tinybert")
+FEATURE_LOSSES = ("mse", "pkd", "attention", "tinybert")
+ATTENTIVE = ("attention", "tinybert")  # losses that read attention scores
+MATCHED = Setting(
+    choices=MATCHES, axis=True, help="how soft each label is: as the batch's mean, as its own posterior, or as drawn"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +63,8 @@ class DKPP(Method):
 class MatchedSmoothing(Method):
     """H(q_a, p), q_a = (1 - a) q + a u with a such that H(q_a) is the teacher's entropy: LS as soft as a teacher.
 
-    `matched` "mean": one a for the batch, its mean entropy; "instance": an a for each example, its own entropy.
+    `matched` "mean": one a for the batch, its mean entropy; "instance": an a for each example, its own entropy;
+    "drawn": an a for each example from a Beta law as wide as the teacher's confidences, whichever example it is.
     """
 
     name, title, needs_teacher = "matched_ls", "matched LS", True
@@ -67,9 +72,13 @@ class MatchedSmoothing(Method):
     matched: str = MATCHED.field("mean")
 
     def loss(self, logits: Tensor, labels: Tensor, soft_targets: SoftTargets = None) -> Tensor:
-        from kdnb.studies.dark_knowledge.targets import matched_targets
+        from kdnb.studies.dark_knowledge.targets import drawn_targets, matched_targets
 
-        targets = matched_targets(_given(soft_targets), labels, by_instance=self.matched == "instance")
+        taught = _given(soft_targets)
+        if self.matched == "drawn":
+            targets = drawn_targets(taught, labels)
+        else:
+            targets = matched_targets(taught, labels, by_instance=self.matched == "instance")
         return -(targets * logits.to(targets.dtype).log_softmax(dim=-1)).sum(dim=-1).mean()
 
 
@@ -82,7 +91,9 @@ class FeatureKD(KD):
 
     name, title, needs_teacher = "features", "Feature KD", True
     layer_map: str = setting("uniform", choices=LAYER_MAPS, axis=True, help="which layer learns from which")
-    feature_loss: str = setting("mse", choices=("mse", "pkd"), axis=True, help="of projected states, or of directions")
+    feature_loss: str = setting(
+        "mse", choices=FEATURE_LOSSES, axis=True, help="of projected states, directions, attention, or TinyBERT's two"
+    )
     feature_weight: float = setting(1.0, low=0, axis=True, help="weight of the loss on hidden states")
     projection: str = setting("per_pair", choices=("share", "per_pair"), axis=True, help="one W, or one a pair")
     map_temperature: float = setting(0.01, low=0, without_low=True, axis=True, help="of a learned map's softmax")
@@ -92,6 +103,10 @@ class FeatureKD(KD):
         from kdnb.studies.dark_knowledge.features import FeatureLoss, teacher_states, widths_of
 
         states, widths = teacher_states(self.teacher_run, data), widths_of(model, encoded(config, data)["train"])
+        if self.feature_loss in ATTENTIVE:
+            from kdnb.studies.dark_knowledge.attention import AttentionLoss, Read, teacher_scores
+
+            return AttentionLoss(self, model, Read(states, teacher_scores(self.teacher_run, data)), widths, config.seed)
         return FeatureLoss(self, model, states, widths, config.seed)
 
 

@@ -1,7 +1,8 @@
 """A class that the student never sees: what soft targets say of it, and the bias that brings it out.
 
 Hinton et al. 2015, section 3: a student of MNIST whose transfer set has no 3 knows most of the 3s all the same, once
-the bias of that class is raised. Here for every class in turn, with a student of hard labels as the control.
+the bias of that class is raised. Here for every class in turn, with students of hard and of smoothed labels as the
+controls.
 """
 
 import functools
@@ -13,12 +14,14 @@ import pandas as pd
 from scipy import special, stats
 
 from kdnb.core.config import Identity
+from kdnb.errors import NoRuns
 from kdnb.experiment.records import Made, obtain, stored
 
 SEVENS_AND_EIGHTS = tuple(digit for digit in range(10) if digit not in (7, 8))  # left out for Hinton's second student
 SINGLES = tuple((digit,) for digit in range(10))
 HINTON = 3  # the digit that Hinton et al. leave out; the logits of its students are kept
 SHIFTED = 0.03  # share of the unseen class where it has become rare
+SMOOTHING = 0.1  # alpha of the control by label smoothing, which gives the unseen class alpha / K everywhere
 STUDENT_SEED = 1000  # added to a teacher's seed: a student as wide as its teacher must not start as its copy
 RULES = {  # rule -> the split whose labels it reads
     "none": "none",
@@ -43,7 +46,7 @@ class Setup:
     """What a profile trains on a task.
 
     omitted: the classes left out, one tuple for each student of a record.
-    arms: (method, tau), "hard" for the control.
+    arms: (method, tau), "hard" and "ls" for the controls.
     widths: further hidden layers, at `WIDTH_TAUS`, with the digit `HINTON` left out.
     """
 
@@ -53,7 +56,7 @@ class Setup:
     batch_size: int
     seeds: tuple[int, ...]
     omitted: tuple[tuple[int, ...], ...]
-    arms: tuple[tuple[str, float], ...] = (("kd", 20.0), ("kd", 4.0), ("kd", 1.0), ("hard", 1.0))
+    arms: tuple[tuple[str, float], ...] = (("kd", 20.0), ("kd", 4.0), ("kd", 1.0), ("hard", 1.0), ("ls", 1.0))
     widths: tuple[int, ...] = ()
 
 
@@ -86,7 +89,7 @@ class MissingTeacher(Identity):
 class MissingDigit(Identity):
     """Students of one seed that each miss some classes.
 
-    method: "kd" at alpha 1, or "hard": the labels of the same rows.
+    method: "kd" at alpha 1; "hard": the labels of the same rows; "ls": these smoothed at `SMOOTHING`.
     omitted: the classes left out, one tuple for each student.
     """
 
@@ -275,8 +278,10 @@ def student_logits(identity: MissingDigit, omitted: Sequence[int]) -> dict[str, 
     rows = transfer_rows(labels, omitted)
     unseen = np.flatnonzero(np.isin(labels, omitted))
     assert not set(rows.tolist()) & set(unseen.tolist())
-    if identity.method == "hard":
-        return trained_logits(config_of(identity, seed, method="erm"), identity.width, data, rows)
+    if identity.method != "kd":
+        alpha = {"alpha": SMOOTHING} if identity.method == "ls" else {}
+        config = config_of(identity, seed, method="ls" if alpha else "erm", **alpha)
+        return trained_logits(config, identity.width, data, rows)
     teacher = obtain(identity.teacher, lambda: make_teacher(identity.teacher)).arrays["train"]
     how = {"method": "kd", "alpha": 1.0, "tau": identity.tau, "teacher_run": identity.teacher.run_id()}
     return trained_logits(config_of(identity, seed, **how), identity.width, data, rows, teacher)
@@ -312,13 +317,27 @@ def make(identity: MissingDigit) -> Made:
 
 
 def study(task: str, profile: str) -> pd.DataFrame:
-    """Every student of a profile under every rule, made if it is not stored: the columns of `stored_study`."""
+    """Every student of a profile under every rule, the columns of `stored_study`; those of "cpu" are read and not made.
+
+    Raises NoRuns if none is there.
+    """
     from kdnb.data.splits import load
 
-    data = load(task, own_profile(profile)).fingerprint
-    for identity in configs(task, own_profile(profile), data):
+    own, data = own_profile(profile), load(task, own_profile(profile)).fingerprint
+    if own != "cpu":
+        make_all(task, own)
+    table = stored_study(task, own, data)
+    if table.empty:
+        raise NoRuns(f"no student of a missing digit is stored on {task}: kdnb.studies.dark_knowledge.reference trains")
+    return table
+
+
+def make_all(task: str, profile: str) -> None:
+    """Train the students of a profile that are not stored."""
+    from kdnb.data.splits import load
+
+    for identity in configs(task, profile, load(task, profile).fingerprint):
         obtain(identity, functools.partial(make, identity))
-    return stored_study(task, own_profile(profile), data)
 
 
 def stored_study(task: str, profile: str, data: str) -> pd.DataFrame:

@@ -71,6 +71,38 @@ def smoothed_entropy(weight: Tensor, num_classes: int) -> Tensor:
     return -(torch.xlogy(true, true) + (num_classes - 1) * torch.xlogy(other, other)).clamp(max=0.0)
 
 
+def drawn_confidences(teacher_logits: Tensor) -> Tensor:
+    """Confidences from the Beta law with the mean and variance that a teacher's have over the batch.
+
+    As diverse as the teacher's, and independent of which example is which (after Zhang and Sabuncu 2020, whose own
+    assignment to examples is not read; reconstructed). Drawn by torch's own generator.
+
+    Args:
+        teacher_logits: (B, K).
+    Returns:
+        (B,) in [1/K, 1], in the dtype of the logits.
+    """
+    confidence = teacher_logits.softmax(dim=-1).amax(dim=-1)
+    mean = confidence.mean().clamp(max=1 - 1e-6)  # the law has none at 1
+    variance = confidence.var(unbiased=False).clamp(min=1e-9)
+    total = (mean * (1 - mean) / variance - 1).clamp(min=1e-3)
+    drawn = torch.distributions.Beta(mean * total, (1 - mean) * total).sample(confidence.shape)
+    return drawn.clamp(1 / teacher_logits.shape[1], 1)
+
+
+def drawn_targets(teacher_logits: Tensor, labels: Tensor) -> Tensor:
+    """Labels smoothed example by example to `drawn_confidences`: targets (B, K).
+
+    Args:
+        teacher_logits: (B, K).
+        labels: (B,).
+    """
+    num_classes = teacher_logits.shape[1]
+    weight = ((1 - drawn_confidences(teacher_logits)) * num_classes / (num_classes - 1))[:, None]
+    one_hot = torch.nn.functional.one_hot(labels, num_classes).to(weight.dtype)
+    return (1 - weight) * one_hot + weight / num_classes
+
+
 def matched_targets(teacher_logits: Tensor, labels: Tensor, *, by_instance: bool) -> Tensor:
     """Labels smoothed to a teacher's entropy: targets (B, K) with the softness of its posteriors and not its classes.
 

@@ -17,9 +17,24 @@ from kdnb.core.store import Run
 from kdnb.experiment.arms import arm_config
 from kdnb.studies.dark_knowledge import born_again, claims_generations
 from kdnb.studies.dark_knowledge.born_again import Family
-from kdnb.studies.dark_knowledge.grids import BAN, CWTM, DKPP, ERM, INSTANCE, LABELS, MEAN, ROOT, STRIDE, bans, family
+from kdnb.studies.dark_knowledge.grids import (
+    BAN,
+    CWTM,
+    DKPP,
+    DRAWN,
+    ERM,
+    INSTANCE,
+    LABELS,
+    MEAN,
+    ROOT,
+    STRIDE,
+    bans,
+    family,
+)
 from kdnb.studies.dark_knowledge.targets import (
     confidence_weights,
+    drawn_confidences,
+    drawn_targets,
     matched_targets,
     permuted,
     smoothed_entropy,
@@ -109,6 +124,32 @@ def test_matched_targets_are_as_soft_as_the_teacher_and_know_no_class_of_it():
     assert (other.amax(1) - other.amin(1)).max() < 1e-12  # flat over all classes but the label
 
 
+def test_drawn_confidences_are_spread_as_the_teachers_and_know_no_example():
+    logits, labels = batch(count=20_000)
+    logits = torch.where(torch.rand(20_000, 1, generator=torch.Generator().manual_seed(1)) < 0.5, logits, 0.2 * logits)
+    confidence = logits.softmax(1).amax(1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        drawn, targets = drawn_confidences(logits), drawn_targets(logits, labels)
+    assert float(drawn.mean()) == pytest.approx(float(confidence.mean()), abs=0.01)
+    assert float(drawn.std()) == pytest.approx(float(confidence.std()), abs=0.02)
+    assert abs(np.corrcoef(drawn, confidence)[0, 1]) < 0.03  # 4 sd
+    torch.testing.assert_close(targets.sum(1), torch.ones(20_000, dtype=torch.float64))
+    assert (targets.gather(1, labels[:, None]).squeeze(1) >= targets.amax(1) - 1e-12).all()
+    other = targets.scatter(1, labels[:, None], torch.nan)
+    assert np.nanmax(np.nanmax(other, axis=1) - np.nanmin(other, axis=1)) < 1e-12
+
+
+@pytest.mark.parametrize("sure", [0.0, 60.0])
+def test_a_teacher_that_is_equally_sure_of_all_has_every_label_smoothed_alike(sure):
+    logits, labels = sure * one_hot(torch.arange(40) % 10, 10).float(), torch.arange(40) % 10
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        targets = drawn_targets(logits, labels)
+    label = targets.gather(1, labels[:, None])
+    torch.testing.assert_close(label, torch.full((40, 1), 0.1 if sure == 0 else 1.0), atol=1e-3, rtol=0)
+
+
 @pytest.mark.parametrize(("method", "more"), [("cwtm", {}), ("dkpp", {}), ("matched_ls", {"matched": "instance"})])
 def test_a_method_of_this_room_is_a_config_with_a_name_of_its_own(method, more):
     base = arm_config("kd_self", task="digits", profile="toy", data="x", seed=0, teacher_run="t")
@@ -123,7 +164,7 @@ def test_a_method_of_this_room_is_a_config_with_a_name_of_its_own(method, more):
 
 def test_matched_ls_refuses_what_it_cannot_match():
     base = arm_config("erm_small", task="digits", profile="toy", data="x", seed=0)
-    with pytest.raises(ValueError, match="matched must be one of mean, instance, got 'median'"):
+    with pytest.raises(ValueError, match="matched must be one of mean, instance, drawn, got 'median'"):
         RunConfig.of({**vars(base), "method": "matched_ls", "teacher_run": "t", "matched": "median"})
 
 
@@ -239,7 +280,7 @@ def test_an_ensemble_of_one_is_its_member_and_equal_flops_has_one_member_more():
 
 
 def test_the_values_of_the_claims_by_hand():
-    """H11.1, H11.2, H11.2b, H11.4a, H11.4b, H11.5-H11.8."""
+    """H11.1, H11.2, H11.2b, H11.4a, H11.4b, H11.5-H11.9."""
     one = hand_made(0)
     accuracies = [one.run(ROOT, 0).metrics["test"]["accuracy"], *(r.metrics["test"]["accuracy"] for r in one.bans())]
     gains = np.diff(accuracies)
@@ -249,10 +290,11 @@ def test_the_values_of_the_claims_by_hand():
     assert values["saturation"] == pytest.approx(gains[:3].sum() - gains[3:].sum())
     entropies = [run.metrics["test"]["entropy"] for run in (one.run(ROOT, 0), *one.bans())]
     assert values["entropy drift"] == pytest.approx(stats.linregress(range(len(entropies)), entropies).slope)
-    test = {kind: one.run(kind).metrics["test"] for kind in (BAN, LABELS, MEAN, INSTANCE, DKPP, CWTM)}
+    test = {kind: one.run(kind).metrics["test"] for kind in (BAN, LABELS, MEAN, INSTANCE, DRAWN, DKPP, CWTM)}
     assert values["labels beside"] == pytest.approx(test[LABELS]["accuracy"] - test[BAN]["accuracy"])
     assert values["smoothing as soft"] == pytest.approx(test[MEAN]["nll"] - test[BAN]["nll"])
     assert values["smoothing as soft each"] == pytest.approx(test[INSTANCE]["nll"] - test[BAN]["nll"])
+    assert values["smoothing as drawn"] == pytest.approx(test[DRAWN]["nll"] - test[INSTANCE]["nll"])
     assert values["confidence alone"] == pytest.approx(test[DKPP]["accuracy"] - test[CWTM]["accuracy"])
     half = (test[DKPP]["accuracy"] - accuracies[0]) - (test[BAN]["accuracy"] - accuracies[0]) / 2
     assert values["shuffled classes"] == pytest.approx(half)

@@ -37,7 +37,10 @@ def test_the_maps_are_the_published_ones():
     with pytest.raises(ValueError, match="multiple of 4 teacher layers, got 6"):
         features.tinybert(4, 6)
     for name, made in features.MAPS.items():
-        assert [pair.student.number for pair in made(6, 12)] == list(range(1, 7 if name == "uniform" else 6))
+        assert [pair.student.number for pair in made(6, 12)] == list(range(*MAPPED[name]))
+
+
+MAPPED = {"uniform": (1, 7), "skip": (1, 6), "last": (1, 6), "tinybert": (0, 7)}  # student layers with a pair, of six
 
 
 def test_halves_are_rounded_up_and_not_to_the_even_layer():
@@ -133,6 +136,10 @@ def test_widths_that_cannot_be_compared_are_refused():
         FeatureLoss(how(projection="share"), student, teacher, widths(12, 12))
     with pytest.raises(ValueError, match="the map last leaves a student of 1 layer no pair"):
         FeatureLoss(how(layer_map="last"), mlp(12), teacher, widths(12))
+    with pytest.raises(ValueError, match=r"a learned map mixes layers of one width, got a teacher's of \[20, 30\]"):
+        FeatureLoss(how(layer_map="learned"), student, teacher, widths(12, 12))
+    with pytest.raises(ValueError, match="the map tinybert begins at the embeddings"):
+        FeatureLoss(how(layer_map="tinybert"), student, teacher, widths(12, 12))
     with pytest.raises(ValueError, match="no hidden states are read from Linear"):
         features.sites(nn.Linear(2, 2))
 
@@ -241,6 +248,7 @@ METHODS = [
     {"method": "features", "layer_map": "uniform"},
     {"method": "features", "layer_map": "learned", "projection": "share"},
     {"method": "features", "layer_map": "uniform", "feature_loss": "pkd"},
+    {"method": "features", "layer_map": "tinybert", "feature_loss": "tinybert"},
     {"method": "rkd"},
 ]
 
@@ -280,7 +288,7 @@ def test_a_teacher_that_trains_to_other_logits_is_refused(toy, trained, elsewher
 
 def test_settings_are_named_with_their_ranges():
     assert RelationKD.settings()["angle_weight"].low == 0
-    with pytest.raises(ValueError, match="layer_map must be one of uniform, skip, last, learned, got 'first'"):
+    with pytest.raises(ValueError, match="layer_map must be one of uniform, skip, last"):
         FeatureKD.settings()["layer_map"].check("layer_map", "first")
 
 

@@ -44,6 +44,22 @@ def test_the_values_of_the_claims_by_hand():
     assert {claim.test for claim in claims_features.CLAIMS.values()} == set(claims_features.RUNLESS)
 
 
+def test_attention_is_what_tinybert_has_beside_hidden_states():
+    table = by_hand().replace({"arm": {"RKD": "TinyBERT"}})
+    assert claims_features.attention(table).tolist() == pytest.approx([0.0, -0.01])
+
+
+def test_students_of_a_plan_of_equal_steps_take_as_many():
+    for name in little_data.PLANS:
+        taken = {little_data.steps(vars(one)) for one in little_data.identities(name)}
+        assert (len(taken) == 1) == (little_data.EQUAL in name or name == "ladder"), name
+    assert little_data.steps({"rows": 50, "epochs": 3}) == 6
+    assert little_data.steps({"rows": 64, "epochs": 3}) == 6
+    many = [one for one in little_data.identities("digits") if one.rows == 1000]
+    equal = [one for one in little_data.identities(f"digits, {little_data.EQUAL}") if one.rows == 1000]
+    assert [one.run_id() for one in many] == [one.run_id() for one in equal]  # the same records
+
+
 def test_gains_are_paired_by_seed_and_rows():
     gains = little_data.gains(by_hand()).set_index(["rows", "seed", "arm"]).gain
     assert gains[50, 0, "RKD"] == pytest.approx(8)
@@ -55,6 +71,18 @@ def test_without_records_claims_have_no_effect(elsewhere):
     with pytest.raises(NoRuns, match="no record little-digits-32x32-50-s0 of the experiment digits"):
         little_data.stored("digits")
     assert {claims_features.RUNLESS[c.test](c).n for c in claims_features.CLAIMS.values()} == {0}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [f"mnist5k, {little_data.EQUAL}", f"rt, {little_data.EQUAL}"])
+def test_convolutions_and_attention_are_weighed_too(elsewhere, name):
+    data = splits.load(little_data.PLANS[name]["fixed"]["task"], "toy")
+    made = little_trainings.obtain(little_data.identities(name, "toy", data.fingerprint)[0])
+    table = little_data.table([made]).set_index("arm")
+    assert set(table.index) == set(little_data.PLANS[name]["arms"])
+    weighed = table.drop(["ERM", "KD"]).weight
+    assert (weighed > 0).all()
+    assert weighed.nunique() == len(weighed)  # none is another under its name
 
 
 @pytest.mark.slow
@@ -99,7 +127,12 @@ def test_committed_records_are_whole_small_and_decide_the_claims(elsewhere, monk
     assert size < 1_000_000
     seeds = {c.id: claims_features.RUNLESS[c.test](c).n for c in claims_features.CLAIMS.values()}
     assert {seeds[name] for name in ("H12.1a", "H12.2a", "H12.3a")} == {5}
-    assert {seeds[name] for name in ("H12.1b", "H12.2b", "H12.3b")} <= {0, 3}  # all seeds of an experiment, or none
+    assert seeds["H12.1c"] == 5
+    assert seeds["H12.1e"] in (0, 5)
+    assert {seeds[name] for name in ("H12.1b", "H12.1d", "H12.2b", "H12.3b", "H12.4")} <= {
+        0,
+        3,
+    }  # all seeds of an experiment, or none
 
 
 def test_the_record_store_knows_them_as_no_runs(elsewhere):

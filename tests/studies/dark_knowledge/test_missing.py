@@ -65,6 +65,9 @@ def test_with_nothing_left_out_it_is_plain_distillation(identity, store):
     assert (config.alpha, config.weight_decay, config.schedule) == (1.0, 0.0, "constant")
     other = missing.student_logits(replace(identity, method="hard", tau=1.0), ())
     assert not (other["test"] == plain["test"]).all()
+    smoothed = missing.student_logits(replace(identity, method="ls", tau=1.0), ())
+    by_hand = networks.config_of(identity, seed, method="ls", alpha=missing.SMOOTHING)
+    assert (smoothed["test"] == networks.trained_logits(by_hand, identity.width, data)["test"]).all()
 
 
 # The bias (T10.2)
@@ -168,16 +171,19 @@ def test_the_claims_read_what_is_stored_and_no_more(store):
 
 
 def test_each_claim_is_tested_in_its_direction():
-    """H10.1, H10.2a, H10.2b, H10.3."""
+    """H10.1, H10.2a, H10.2b, H10.3, H10.4."""
     keys = [("kd", tau, rule) for tau in (1.0, 4.0, 20.0) for rule in ("none", "prior_match")]
     recall = {key: np.array([0.3, 0.3]) for key in keys}
     recall |= {("kd", 4.0, "none"): np.array([0.5, 0.4]), ("kd", 20.0, "none"): np.array([0.6, 0.9])}
     recall |= {("kd", 20.0, "prior_match"): np.array([0.97, 0.98]), ("hard", 1.0, "test_optimal"): np.array([0.4, 0.5])}
+    recall |= {("ls", 1.0, "test_optimal"): np.array([0.1, 0.6])}
     frame = pd.DataFrame(recall)
+    assert claims_missing._effect("label-free over LS", frame.drop(columns=[("ls", 1.0, "test_optimal")])).empty
     effects = {name: claims_missing._effect(name, frame).round(6).tolist() for name in claims_missing.RUNLESS}
     assert effects == {
         "unseen recognised": [0.02, 0.03],
         "control under the bar": [-0.55, -0.45],
         "label-free over control": [0.57, 0.48],
+        "label-free over LS": [0.87, 0.38],
         "temperature order": [0.1, 0.1],
     }

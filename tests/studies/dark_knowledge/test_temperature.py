@@ -129,6 +129,20 @@ def test_loss_and_gradient_are_finite(num_classes, tau, scale, dtype):
         torch.testing.assert_close(gradient.double(), exact, rtol=bar, atol=bar * float(exact.abs().max()))
 
 
+@pytest.mark.parametrize("form", ["log of softmax", "quotient of posteriors"])
+def test_the_plain_forms_are_not_finite_where_ours_is(form):
+    """At tau .05 a posterior of logits 10 apart underflows: what the test above guards against is real."""
+    z, v, y = batch(10, seed=1, dtype=torch.float32)
+    z, v = (10 * z).requires_grad_(), 10 * v
+    p, target = ((x / 0.05).softmax(-1) for x in (z, v))
+    log_p = p.log() if form == "log of softmax" else -(target / p).log()
+    plain = -(target * log_p).sum(-1).mean()
+    (gradient,) = torch.autograd.grad(plain, z)
+    assert not (torch.isfinite(plain) and torch.isfinite(gradient).all())
+    (ours,) = torch.autograd.grad(kd_loss(z, y, v, 1.0, 0.05), z)
+    assert torch.isfinite(ours).all()
+
+
 # The best temperature
 
 
