@@ -193,17 +193,20 @@ def statements(values, verdicts):
     left = [claim for claim in born if verdicts[claim] == "undecided"]
     verdict(["H11.2b", "H11.5"], "fails")
     verdict(["H13.1a", "H13.1b"], "undecided")
-    verdict(["H10.2b", "H10.3", "H12.1a", "H12.3a", "H13.1c", "H13.2"], "holds")
+    verdict(["H10.2b", "H10.3", "H10.4", "H11.9", "H12.1a", "H12.1c", "H12.3a", "H13.1c", "H13.2"], "holds")
     return {
         "seeds": f"on `digits`, {seeds} seeds",
         "unseen": f"a share of it that is {said('H10.1')} from 95 %: {verdict(['H10.1'], 'undecided')}",
         "control": f"at the bias of fewest test errors it has {said('H10.2b')}",
+        "smoothed": f"label smoothing at its best test bias it has {said('H10.4')}",
         "temperature": f"rises from tau 1 to 4 to 20, at the smaller step by {said('H10.3')}",
         "generations": f"the smallest gain is {said('H11.2b')}",
         "drift": f"Entropy rises by {said('H11.5', 'nats')} nats a generation",
         "company": f"minus three ERM models {said('H11.3b')} and minus four {said('H11.3c')}, are "
         f"{verdict(['H11.3b', 'H11.3c'], 'undecided')}",
         "left": f"as are {len(left)} of {len(born)} claims in all",
+        "drawn": f"have an NLL higher by {said('H11.9', 'nats')} nats",
+        "equal steps": f"at equal steps by {said('H12.1c')}",
         "little data": f"on 50 rows than on 1,000, by {said('H12.1a')}",
         "relations": f"RKD alone adds {said('H12.3a')} on 50",
         "learned": f"one is {verdict(['H12.2a'], 'undecided')}: {said('H12.2a')} above that bound",
@@ -229,6 +232,7 @@ def test_readme_says_what_the_records_say(ledger, values):
 
 TOPICS = {
     "H10.1": "unseen", "H10.2b": "control", "H10.3": "temperature", "H11.2b": "generations", "H11.5": "drift",
+    "H10.4": "smoothed", "H11.9": "drawn", "H12.1c": "equal steps",
     "H11.3b": "company", "H11.3c": "company", "H12.1a": "little data", "H12.2a": "learned", "H12.3a": "relations",
     "H13.1a": "noise", "H13.1b": "noise", "H13.1c": "data", "H13.1d": "data", "H13.2": "information",
 }  # fmt: skip
