@@ -115,3 +115,10 @@ def test_the_command_turns_bars_off_in_a_log(kdnb, monkeypatch):
     monkeypatch.delenv("TQDM_DISABLE", raising=False)
     kdnb("--help")
     assert os.environ.pop("TQDM_DISABLE") == "1"
+
+
+@pytest.mark.parametrize(("seconds", "told"), [
+    (0, "0 s"), (89, "89 s"), (90, "2 min"), (3590, "1 h 0 min"), (12000, "3 h 20 min"), (187200, "2 d 4 h"),
+])  # fmt: skip
+def test_durations_are_told_in_words(seconds, told):
+    assert plain.duration(seconds) == told
