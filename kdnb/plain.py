@@ -25,10 +25,14 @@ def text(text: str, encoding: str) -> str:
 
 
 def reconfigure(stream: Any) -> None:
-    """Have a text stream write plain characters instead of raising; one in UTF-8, or of another kind, is left alone."""
+    """Have a text stream write plain characters instead of raising, and each line at once; others are left alone.
+
+    A log then grows line by line; what a stream in UTF-8 cannot hold is still an error.
+    """
+    if not hasattr(stream, "reconfigure"):
+        return
     encoding = (getattr(stream, "encoding", "") or "utf-8").lower().replace("-", "").replace("_", "")
-    if not encoding.startswith("utf") and hasattr(stream, "reconfigure"):
-        stream.reconfigure(errors=_HANDLER)
+    stream.reconfigure(line_buffering=True, **({} if encoding.startswith("utf") else {"errors": _HANDLER}))
 
 
 def version_of(package: str) -> str:

@@ -31,12 +31,12 @@ class Pace:
         """
         if self.left.pop(_name(group), None) is None:
             return ""
-        self.seconds.setdefault(model_behind(group[0].config), []).append(seconds / _epochs(group))
+        self.seconds.setdefault(model_behind(group[0].config), []).append(seconds / epochs(group))
         models = {model_behind(other[0].config) for other in self.left.values()}
         if not models or models - set(self.seconds):
             return ""
         epoch = {model: sum(took) / len(took) for model, took in self.seconds.items()}
-        left = sum(_epochs(other) * epoch[model_behind(other[0].config)] for other in self.left.values())
+        left = sum(epochs(other) * epoch[model_behind(other[0].config)] for other in self.left.values())
         return f"; about {duration(left / min(self.workers, len(self.left)))} to go"
 
 
@@ -44,8 +44,8 @@ def _name(group: list[Point]) -> str:
     return group[0].config.training()
 
 
-def _epochs(group: list[Point]) -> int:
-    """That its training has: one serves all epoch counts of a group."""
+def epochs(group: list[Point]) -> int:
+    """Of the training that gives a group's runs: one serves all their epoch counts."""
     return max(point.config.epochs for point in group)
 
 
