@@ -241,7 +241,7 @@ def compare(asked: Comparison) -> dict[str, Any]:
 
         compared = own.Compared(data=data, profile=asked.profile, runs=runs, arms=of_arm, command=asked.command)
         path, best = own.write(compared), own.recommendation(compared.of)
-        print(f"recommended: {best.what}. {best.reason}")
+        print(f"recommended: {best.what}. {best.reason}" + ("" if best.run_id else f" {best.limit}"))
         print(f"report: {path}")
         if best.run_id:
             print(f"take it home: {own.export_command(best)}")

@@ -20,7 +20,9 @@ class Pace:
         """
         self.workers = workers
         self.left = {_name(group): group for group in groups if not all(_made(point, keep) for point in group)}
-        self.seconds: dict[str, list[float]] = {}  # of an epoch, by model
+        self.seconds: dict[
+            str, float
+        ] = {}  # of an epoch, by model: of its last training, since the first one starts up
 
     def after(self, group: list[Point], seconds: float) -> str:
         """What there is to add to the line of a training that is done; "" until each model was trained once.
@@ -31,12 +33,11 @@ class Pace:
         """
         if self.left.pop(_name(group), None) is None:
             return ""
-        self.seconds.setdefault(model_behind(group[0].config), []).append(seconds / epochs(group))
+        self.seconds[model_behind(group[0].config)] = seconds / epochs(group)
         models = {model_behind(other[0].config) for other in self.left.values()}
         if not models or models - set(self.seconds):
             return ""
-        epoch = {model: sum(took) / len(took) for model, took in self.seconds.items()}
-        left = sum(epochs(other) * epoch[model_behind(other[0].config)] for other in self.left.values())
+        left = sum(epochs(other) * self.seconds[model_behind(other[0].config)] for other in self.left.values())
         return f"; about {duration(left / min(self.workers, len(self.left)))} to go"
 
 

@@ -18,6 +18,10 @@ def test_the_time_left_is_told_once_each_model_was_trained(store, toy):
     assert [group[0].config.student for group in left] == ["large", "small", "small"] * 3
     assert told[:4] == ["", "; about 4 min to go", "; about 4 min to go", "; about 2 min to go"]  # 250, 240, 140 s
     assert told[7:] == ["; about 10 s to go", ""]
+    slow = pace.Pace(left)
+    said = [slow.after(group, 100.0) for group in left[:3]]
+    assert said[2] == "; about 10 min to go"
+    assert slow.after(left[3], 40.0) == "; about 7 min to go"  # 40 + 4 x 100 s: as the last one of its model
 
 
 def test_what_is_stored_takes_no_time(store, toy):

@@ -60,10 +60,14 @@ def compared(data, sharpness=ARMS, seeds=(0, 1, 2), right=0.8, command="kdnb com
     return own.Compared(data=data, profile="demo", runs=found, arms=arms, command=command)
 
 
-@pytest.fixture
-def page(store, data):
-    path = own.write(compared(data))
-    assert path.parent == paths.REPORTS
+@pytest.fixture(scope="module")
+def page(data, tmp_path_factory):
+    outputs = tmp_path_factory.mktemp("outputs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "OUTPUTS", outputs)
+        patch.setattr(paths, "REPORTS", outputs / "reports")
+        path = own.write(compared(data))
+    assert path.parent == outputs / "reports"
     return path.read_text(encoding="utf-8")
 
 
@@ -238,6 +242,8 @@ def test_the_report_finds_comparisons_on_own_data(kdnb, tmp_path):
     words = ["compare", "--data", csv(tmp_path / "mine.csv"), "--text", "text", "--label", "label", "--profile", "toy"]
     code, out, _ = kdnb(*words, "--seeds", "0,1", "--epochs", "1", "--arms", "erm_small,ls_small,kd_self", "--json")
     assert code == 0
+    assert "6 runs: 3 arms x 2 seeds; 6 to train, " in out
+    assert ("take it home: kdnb export own-mine-" in out) == bool(last_json(out)["recommended"])
     written = last_json(out)["report"]
     assert f"report: {written}" in out
     page = (paths.REPORTS / written.rpartition("/")[2]).read_text(encoding="utf-8")
