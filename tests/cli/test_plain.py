@@ -41,6 +41,16 @@ def test_nothing_is_lost_on_a_stream_that_lacks_characters(encoding, comes_out):
     assert written(to) == comes_out
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_log_grows_line_by_line(encoding):
+    to = stream(encoding, tty=False)
+    print("one", file=to)
+    assert to.buffer.getvalue() == b""
+    plain.reconfigure(to)
+    print("two", file=to)
+    assert to.buffer.getvalue() == b"one\ntwo\n"
+
+
 def test_what_the_package_prints_has_a_plain_form():
     assert all(text.isascii() and text for text in plain.PLAIN.values())
 
