@@ -1,4 +1,5 @@
-"""Plain output: characters that a stream lacks are written as plain ones, and no library draws bars into a log."""
+"""Plain output: characters that a stream lacks are written as plain ones, no library draws bars into a log, durations
+are in words."""
 
 import codecs
 import contextlib
@@ -24,10 +25,14 @@ def text(text: str, encoding: str) -> str:
 
 
 def reconfigure(stream: Any) -> None:
-    """Have a text stream write plain characters instead of raising; one in UTF-8, or of another kind, is left alone."""
+    """Have a text stream write plain characters instead of raising, and each line at once; others are left alone.
+
+    A log then grows line by line; what a stream in UTF-8 cannot hold is still an error.
+    """
+    if not hasattr(stream, "reconfigure"):
+        return
     encoding = (getattr(stream, "encoding", "") or "utf-8").lower().replace("-", "").replace("_", "")
-    if not encoding.startswith("utf") and hasattr(stream, "reconfigure"):
-        stream.reconfigure(errors=_HANDLER)
+    stream.reconfigure(line_buffering=True, **({} if encoding.startswith("utf") else {"errors": _HANDLER}))
 
 
 def version_of(package: str) -> str:
@@ -38,6 +43,18 @@ def version_of(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
+
+
+def duration(seconds: float) -> str:
+    """A duration for people: 40 s, 12 min, 3 h 20 min, 2 d 4 h."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 24 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes // 1440:,} d {minutes % 1440 // 60} h"
 
 
 @contextlib.contextmanager

@@ -43,7 +43,11 @@ TeacherForm = Annotated[
 
 ANY_MODEL = "a model of the catalog, a folder with a transformers model, or id@commit of the hub"
 KeepWeights = Annotated[
-    bool, typer.Option("--keep-weights", help="Keep the models' weights in outputs/weights/, for kdnb export.")
+    bool,
+    typer.Option(
+        "--keep-weights",
+        help="Keep every model of the command in outputs/weights/; kdnb export trains again what was not kept.",
+    ),
 ]
 
 

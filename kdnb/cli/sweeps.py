@@ -353,7 +353,7 @@ def _print_parts(total: "Plan") -> None:
     """A row per task and arm."""
     from rich.table import Table
 
-    from kdnb.sweeps.plan import duration
+    from kdnb.plain import duration
 
     table = Table("task", "arm", "runs", "epochs", "trained", "done", "time left")
     for part in total.parts:

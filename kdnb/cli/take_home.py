@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kdnb.cli.options import Json, finish, of_own_files, of_rows, on_this_machine
+from kdnb.cli.options import Json, finish, of_own_files, of_rows, on_this_machine, words
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
-
     from kdnb.data.own import OwnData
     from kdnb.data.splits import Rows
 
@@ -67,6 +65,7 @@ def predict(
     file: Annotated[str, typer.Argument(metavar="FILE", help="New texts: a table as --data reads it.")],
     text: Annotated[str, typer.Option(help="Its text column. [default: text, or the only column]")] = "",
     text2: Annotated[str, typer.Option(help="Its second text column, for pairs.")] = "",
+    columns: Annotated[str, typer.Option(help="All its columns, where it has no header: text")] = "",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -80,7 +79,7 @@ def predict(
         raise ValueError(f"--out {out}: expected a name that ends in {' or '.join(FORMATS)}")
     if max_length and not 8 <= max_length <= 512:
         raise ValueError(f"--max-length must be in 8..512 tokens, got {max_length}")
-    texts, seconds = _texts(file, text, text2)
+    texts, seconds = _texts(file, text, text2, words(columns))
     from kdnb.cli import telling
     from kdnb.core import metrics
     from kdnb.models import finished
@@ -107,30 +106,25 @@ def predict(
     print(f"{len(rows):,} rows, mean entropy {entropies.mean():.3f} nats: {out}")
 
 
-def _texts(file: str, text: str, text2: str) -> tuple[list[str], list[str] | None]:
+def _texts(file: str, text: str, text2: str, columns: list[str]) -> tuple[list[str], list[str] | None]:
     """The texts of a file, and the second ones of pairs."""
-    from kdnb.data.table_files import read_table
+    from kdnb.data.table_files import missing, open_table
     from kdnb.errors import nearest
 
-    table: DataFrame = read_table(file)
-    names = [str(name) for name in table.columns]
-    table.columns = names  # type: ignore[assignment]
+    table = open_table(file, tuple(filter(None, (text, text2))), columns=columns)
+    names = table.columns
     text = text or ("text" if "text" in names else names[0] if len(names) == 1 else "")
     if not text:
         raise ValueError(f"{file}: which column has the texts? --text{nearest('text', names)}")
-    if table.empty:
+    if not table.rows:
         raise ValueError(f"{file}: no rows")
-    columns = []
+    read = []
     for column in filter(None, (text, text2)):
-        if column not in names:
-            raise ValueError(f"{file}: no column {column!r}{nearest(column, names)}")
-        values = table[column]
-        empty = values.isna() | (values.astype(str).str.strip() == "")
-        if empty.any():
-            first = int(empty.to_numpy().argmax()) + 1
-            raise ValueError(f"{file}: {int(empty.sum())} rows with empty text, the first is data row {first}")
-        columns.append(values.astype(str).tolist())
-    return columns[0], columns[1] if text2 else None
+        values = table.column(column)
+        if empty := [row for row, value in enumerate(values, 1) if missing(value)]:
+            raise ValueError(f"{file}: {len(empty)} rows with empty text, the first is data row {empty[0]}")
+        read.append([str(value) for value in values])
+    return read[0], read[1] if text2 else None
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:

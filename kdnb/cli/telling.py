@@ -12,6 +12,7 @@ from kdnb.errors import printable
 if TYPE_CHECKING:
     from kdnb.core.config import RunConfig
     from kdnb.data.tokens import Tokens
+    from kdnb.experiment.points import Point
 
 UNKNOWN = 0.05  # share of tokens that are [UNK] from which on it is told
 
@@ -51,6 +52,27 @@ def of_texts(data: TaskData, configs: "list[RunConfig]") -> Iterator[str]:
     for model, length in read:
         splits = [part for part in encode(model, data, length).values() if isinstance(part, Tokens)]
         yield from (f"  {model}: {line}" for line in of_tokens(splits, length))
+
+
+def of_runs(points: "list[Point]", rows: int, keep: bool) -> str:
+    """A line: how many runs a comparison has, and how many of them are to be trained, in how many steps.
+
+    Args:
+        points: of the comparison.
+        rows: of the train split.
+        keep: whether weights are kept.
+    """
+    from kdnb.experiment.pace import Pace, epochs
+    from kdnb.experiment.points import trainings
+
+    left = Pace(trainings(points), keep).left.values()
+    steps = sum(epochs(group) * -(-rows // group[0].config.batch_size) for group in left)
+    arms, seeds = (len({*of}) for of in ([one.arm for one in points], [one.config.seed for one in points]))
+    of = f"{len(points)} runs: {arms} arm{'s' * (arms > 1)} x {seeds} seed{'s' * (seeds > 1)}"
+    if not left:
+        return f"{of}, all of them stored"
+    stored = " (the others are stored)" if len(left) < len(trainings(points)) else ""
+    return f"{of}; {len(left)} to train{stored}, {steps:,} steps; the time left is told after the first of each model"
 
 
 def of_tokens(splits: "list[Tokens]", length: int) -> Iterator[str]:

@@ -227,6 +227,7 @@ def compare(asked: Comparison) -> dict[str, Any]:
             print(line)
     origins.note(data, wanted)
     table.store()
+    print(telling.of_runs(points, len(data.splits["train"]), asked.keep_weights))
     runs = run_points(points, data, asked.workers, keep=asked.keep_weights)
     of_arm = {point.config.run_id(): point.arm for point in points}
     _print_table(tables.tidy(list(runs.values()), of_arm))
@@ -238,9 +239,13 @@ def compare(asked: Comparison) -> dict[str, Any]:
     if data.task.source == "own":
         from kdnb.report import own
 
-        path = own.write(own.Compared(data=data, profile=asked.profile, runs=runs, arms=of_arm, command=asked.command))
+        compared = own.Compared(data=data, profile=asked.profile, runs=runs, arms=of_arm, command=asked.command)
+        path, best = own.write(compared), own.recommendation(compared.of)
+        print(f"recommended: {best.what}. {best.reason}" + ("" if best.run_id else f" {best.limit}"))
         print(f"report: {path}")
-        result["report"] = str(path)
+        if best.run_id:
+            print(f"take it home: {own.export_command(best)}")
+        result |= {"report": str(path), "recommended": best.run_id}
     return result
 
 

@@ -1,6 +1,7 @@
 """The one way to get the runs of configs: load them from the store, else train them and store them."""
 
 import sys
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from kdnb.core.config import RunConfig
 from kdnb.core.store import Run
 from kdnb.errors import DamagedRun
 from kdnb.experiment import weights
+from kdnb.experiment.pace import Pace
 from kdnb.experiment.points import Point, trainings
 
 if TYPE_CHECKING:
@@ -99,13 +101,15 @@ def run_points(
         keep: whether weights are kept, see `kdnb.experiment.weights`.
     """
     done, groups = {}, trainings(points)
-    total = sum(map(len, groups))
+    total, pace = sum(map(len, groups)), Pace(groups, keep)
     for group in groups:
+        started = time.perf_counter()
         with Bar(f"{group[0].title} seed {group[0].config.seed}") as bar:
             runs = ensure_all([point.config for point in group], data, bar.step, keep)
+        left = pace.after(group, time.perf_counter() - started)
         for point, (run, trained) in zip(group, runs.values(), strict=True):
             done[run.run_id] = run
-            say(f"[{len(done)}/{total}] {run_line(point, run, trained)}")
+            say(f"[{len(done)}/{total}] {run_line(point, run, trained)}{left}")
     return {point.config.run_id(): done[point.config.run_id()] for point in points}
 
 

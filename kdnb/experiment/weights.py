@@ -64,6 +64,11 @@ def kept(run_id: str) -> Kept | None:
     return Kept(folder, labels=tuple(known["labels"]), **told)
 
 
+def is_there(run_id: str) -> bool:
+    """Whether weights are kept of a run, whole or not; `kept` decides that."""
+    return (paths.inside(paths.WEIGHTS, run_id) / MANIFEST).is_file()
+
+
 def train(configs: list[RunConfig], data: "TaskData", teacher: "Teacher | None", on_step: "OnStep | None") -> list[Run]:
     """As `kdnb.experiment.training.train_epochs`; runs and weights are stored as soon as each is finished."""
     from kdnb.experiment.training import train_each

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import platform
 import re
+import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -15,6 +16,7 @@ from kdnb.core.config import RunConfig
 from kdnb.core.store import Run
 from kdnb.errors import WorkerDied
 from kdnb.experiment import obtain
+from kdnb.experiment.pace import Pace
 from kdnb.experiment.points import Point, trainings
 from kdnb.plain import version_of
 
@@ -69,8 +71,9 @@ def run_points(
     if workers == 1:
         return obtain.run_points(points, data, say, keep)
     left, done = trainings(points), {}
-    total = sum(map(len, left))
+    total, pace = sum(map(len, left)), Pace(left, keep, workers)
     running: dict[Future, list[Point]] = {}
+    started: dict[Future, float] = {}
     spawn = multiprocessing.get_context("spawn")
     threads = max(1, cores() // workers)
     with ProcessPoolExecutor(
@@ -80,12 +83,14 @@ def run_points(
             while left or running:
                 for group in _ready(left, running)[: workers - len(running)]:
                     left.remove(group)
-                    running[pool.submit(_Worker.train, [vars(point.config) for point in group])] = group
+                    future = pool.submit(_Worker.train, [vars(point.config) for point in group])
+                    running[future], started[future] = group, time.perf_counter()
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    trained = future.result()
-                    for point in running.pop(future):
+                    trained, group = future.result(), running.pop(future)
+                    to_go = pace.after(group, time.perf_counter() - started.pop(future))
+                    for point in group:
                         run = done[point.config.run_id()] = store.load(point.config.run_id())
-                        say(f"[{len(done)}/{total}] {obtain.run_line(point, run, run.run_id in trained)}")
+                        say(f"[{len(done)}/{total}] {obtain.run_line(point, run, run.run_id in trained)}{to_go}")
         except BrokenProcessPool:
             raise WorkerDied("a worker died, often for lack of memory; start again with fewer --workers") from None
         finally:

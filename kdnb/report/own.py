@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, Template
 
 from kdnb import __version__, files, paths
 from kdnb.analysis import figures, statistics
+from kdnb.catalog import AS_IT_IS, model_behind
 from kdnb.core import metrics, store
 from kdnb.core.config import RunConfig, slug
 from kdnb.core.store import Run
@@ -105,6 +106,11 @@ class Arms:
         """How many runs of an arm have learnt nothing."""
         return sum(metrics.is_degenerate(run.logits["test"], run.labels["test"]) for run in self.runs[arm].values())
 
+    def lowest(self, arm: str) -> str:
+        """run_id of an arm's run with the lowest NLL on validation; "" for a classifier that nobody trained."""
+        best = min(self.runs[arm].values(), key=lambda run: run.metrics["validation"]["nll"])
+        return "" if best.config.model.startswith(AS_IT_IS) else best.run_id
+
     def posterior(self, arm: str) -> np.ndarray:
         """The mean posterior (N, K) of an arm's seeds on the test split."""
         return np.mean([metrics.posterior(run.logits["test"]) for run in self.runs[arm].values()], axis=0)
@@ -185,6 +191,7 @@ def write(compared: Compared) -> Path:
         profile=compared.profile,
         **section(compared.of, compared.data.task.name, compared.profile),
         facts=_facts(compared),
+        trained=_arms(compared),
         counts=_counts(compared.data),
         **_reliability(compared.of),
         texts=_texts(compared),
@@ -331,12 +338,29 @@ def _between(arms: Arms) -> str:
     return f"Distillation is not label smoothing here, they differ in {named}: distillation minus smoothing, {told}."
 
 
-def recommendation(arms: Arms) -> dict[str, str]:
+@dataclass(frozen=True)
+class Recommendation:
+    """What to train.
+
+    Attributes:
+        what: an arm as printed, or "None yet".
+        reason: why.
+        limit: what that does not show.
+        run_id: of the arm's runs the one with the lowest NLL on validation; "" where there is nothing to take home.
+    """
+
+    what: str
+    reason: str
+    limit: str
+    run_id: str = ""
+
+
+def recommendation(arms: Arms) -> Recommendation:
     """What to train, why, and what that does not show; chosen on the validation split alone."""
     learnt = [arm for arm in arms.students if not arms.degenerate(arm)]
     if arms.plain not in arms.runs or not learnt:
         why = f"The arm {arms.plain} was not trained" if learnt else "Every model learnt nothing"
-        return {"what": "None yet", "reason": f"{why}.", "limit": "Give more rows, more epochs, or all arms."}
+        return Recommendation("None yet", f"{why}.", "Give more rows, more epochs, or all arms.")
     losses = {arm: arms.change("nll", arm, split="validation").mean for arm in learnt}
     best = min(losses, key=lambda arm: losses[arm])
     seeds = len(arms.seeds(*{best, arms.plain}))
@@ -349,29 +373,33 @@ def recommendation(arms: Arms) -> dict[str, str]:
     if seeds < 2:
         limit = f"One seed decides little: add --seeds 0,1,2. {limit}"
     if best == arms.plain:
-        reason = f"Its NLL on validation, {losses[best]:.3f} nats, is the lowest of all arms"
-        return {"what": NAMES[best], "reason": f"{reason}: nothing else is needed.", "limit": limit}
+        reason = f"Its NLL on validation, {losses[best]:.3f} nats, is the lowest of all arms: nothing else is needed."
+        return Recommendation(NAMES[best], reason, limit, arms.lowest(best))
     if arms.plain not in learnt:
-        reason = f"{NAMES[arms.plain]} learnt nothing in {arms.degenerate(arms.plain)} of its runs; of the others"
-        return {"what": NAMES[best], "reason": f"{reason} it has the lowest NLL on validation.", "limit": limit}
+        nothing = f"{NAMES[arms.plain]} learnt nothing in {arms.degenerate(arms.plain)} of its runs"
+        reason = f"{nothing}; of the others it has the lowest NLL on validation."
+        return Recommendation(NAMES[best], reason, limit, arms.lowest(best))
     gain = arms.change("nll", best, arms.plain, "validation")
     if gain.sign >= 0:
         reason = (
             f"{NAMES[best]} has the lowest NLL on validation, but not measurably lower than that of plain training: "
-            f"{gain.text()}"
+            f"{gain.text()}. The simplest one stays."
         )
-        return {"what": NAMES[arms.plain], "reason": f"{reason}. The simplest one stays.", "limit": limit}
-    reason = f"Its NLL on validation is the lowest, and lower than that of plain training: {gain.text()}"
+        return Recommendation(NAMES[arms.plain], reason, limit, arms.lowest(arms.plain))
     right = arms.change("accuracy", best, arms.plain, "validation")
-    reason += f"; accuracy there {right.text()}"
+    reason = (
+        f"Its NLL on validation is the lowest, and lower than that of plain training: {gain.text()}; accuracy there "
+        f"{right.text()}."
+    )
     if ALL[best].teacher:
         limit = f"It needs a teacher, {NAMES[ALL[best].teacher]}, to be trained first. {limit}"
-    return {"what": NAMES[best], "reason": f"{reason}.", "limit": limit}
+    return Recommendation(NAMES[best], reason, limit, arms.lowest(best))
 
 
 def _facts(compared: Compared) -> list[tuple[str, str]]:
     """What was compared, as pairs of words."""
-    config = next(iter(compared.runs.values())).config
+    configs = [run.config for run in compared.runs.values()]
+    config = next((one for one in configs if not one.model.startswith(AS_IT_IS)), configs[0])
     task, facts = compared.data.task, []
     facts.append(("Question", f"{task.question} K = {task.num_classes}"))
     facts.append(("Data", f"{task.title}, fingerprint {compared.data.fingerprint}"))
@@ -379,18 +407,41 @@ def _facts(compared: Compared) -> list[tuple[str, str]]:
         if len(part) < (whole := compared.data.available.get(split, 0)):
             facts.append((f"{split.capitalize()} rows", f"{len(part):,} of {whole:,}"))
     facts.append(("Files", "; ".join(compared.data.notes)))
-    facts.append(("Arms", ", ".join(NAMES[arm] for arm in compared.of.runs)))
     facts.append(("Seeds", ", ".join(str(seed) for seed in sorted({r.config.seed for r in compared.runs.values()}))))
     epochs = f"{config.epochs} epoch{'s' * (config.epochs > 1)}"
     facts.append(("Training", f"{epochs}, learning rate {config.lr:g}, batches of {config.batch_size}"))
-    for arm, seeds in compared.of.runs.items():
-        one = next(iter(seeds.values())).config
-        if one.teacher_run and arm in WRITTEN:
-            told = store.read_metrics(one.teacher_run)[0]["train"]
-            words = f"taught by {one.teacher_run}, alpha {one.alpha:g}, tau {one.tau:g}: {told['known']:,} train rows, "
-            words += f"entropy {told['entropy']:.3f} nats, accuracy {100 * told['accuracy']:.1f} %; the label elsewhere"
-            facts.append((NAMES[arm], words))
     return facts
+
+
+def _arms(compared: Compared) -> list[dict[str, str]]:
+    """Each arm by name: its model, and what it learns from."""
+    first = {arm: next(iter(seeds.values())).config for arm, seeds in compared.of.runs.items()}
+    return [
+        {"name": NAMES[arm], "model": model_behind(config), "learns": _learns(arm, config)}
+        for arm, config in first.items()
+    ]
+
+
+def _learns(arm: str, config: RunConfig) -> str:
+    """What an arm learns from, in words."""
+    if config.model.startswith(AS_IT_IS):
+        return "nothing here: it is taken as it is"
+    if config.method == "erm":
+        return "the labels alone (ERM)"
+    if config.method == "ls":
+        return f"the labels, smoothed (LS): {config.alpha:g} of each spread over all classes"
+    tau = f", both at temperature {config.tau:g}" if config.tau != 1 else ""
+    mixed = f"alpha {config.alpha:g}{tau}, the label for the rest"
+    if config.method == "tfkd":
+        return f"a posterior made up of {config.confidence:g} for the label, no teacher (KD): {mixed}"
+    if arm in WRITTEN:
+        told = store.read_metrics(config.teacher_run)[0]["train"]
+        return (
+            f"the posteriors of {config.teacher_run} (KD): {mixed}; {told['known']:,} train rows, entropy "
+            f"{told['entropy']:.3f} nats, accuracy {100 * told['accuracy']:.1f} %; the label alone elsewhere"
+        )
+    tempered = f", its logits times {config.sharpness:g}" if config.method == "transformed" else ""
+    return f"the posteriors of {NAMES[ALL[arm].teacher]}{tempered} (KD): {mixed}"
 
 
 def _counts(data: TaskData) -> list[dict[str, Any]]:
@@ -454,18 +505,24 @@ def _texts(compared: Compared) -> dict[str, Any]:
     return {"rows": rows, "heads": heads, "of": f"{NAMES[arms.distilled]} minus {NAMES[arms.smoothed]}"}
 
 
-def _posterior(posterior: np.ndarray, names: Sequence[str]) -> str:
-    """A posterior (K,) as printed: the likeliest classes."""
+def _posterior(posterior: np.ndarray, names: Sequence[str]) -> list[str]:
+    """A posterior (K,) as printed: the likeliest classes, a line each."""
     order = np.argsort(-posterior, kind="stable") if len(names) > MOST_CLASSES else range(len(names))
     told = [f"{names[k]} {posterior[k]:.2f}" for k in list(order)[:MOST_CLASSES]]
-    return ", ".join(told) + (", …" if len(names) > MOST_CLASSES else "")
+    return [*told, "…"] if len(names) > MOST_CLASSES else told
 
 
 def _commands(compared: Compared) -> list[str]:
-    """What repeats the comparison, and what looks at its runs."""
-    first = next(iter(compared.runs))
+    """What repeats the comparison, looks at its runs, and takes the recommended one home."""
+    best, first = recommendation(compared.of), next(iter(compared.runs))
     again = [compared.command] if compared.command else []
-    return [*again, f"kdnb report --profile {compared.profile}", f"kdnb runs show {first}"]
+    home = [export_command(best)] if best.run_id else []
+    return [*again, f"kdnb report --profile {compared.profile}", f"kdnb runs show {best.run_id or first}", *home]
+
+
+def export_command(best: Recommendation) -> str:
+    """What exports the recommended run."""
+    return f"kdnb export {best.run_id} model/"
 
 
 def _name(compared: Compared) -> str:

@@ -13,6 +13,7 @@ from kdnb.core.config import RunConfig
 from kdnb.experiment.arms import arm_config
 from kdnb.experiment.points import Point
 from kdnb.experiment.workers import machine
+from kdnb.plain import duration
 from kdnb.sweeps.grids import Stages
 
 if TYPE_CHECKING:
@@ -142,18 +143,6 @@ def _part(task: str, arm: str, student: str, teaches: bool, rows: list[tuple[Poi
         left_trainings=len(left),
         left_epochs=sum(left.values()),
     )
-
-
-def duration(seconds: float) -> str:
-    """A duration for people: 40 s, 12 min, 3 h 20 min, 2 d 4 h."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if minutes < 60:
-        return f"{minutes} min"
-    if minutes < 24 * 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes // 1440:,} d {minutes % 1440 // 60} h"
 
 
 @dataclass(frozen=True)

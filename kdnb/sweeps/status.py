@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from kdnb import paths
 from kdnb.core import store
 from kdnb.experiment.points import Point
+from kdnb.plain import duration
 from kdnb.sweeps import progress
 from kdnb.sweeps.grids import grid_named
-from kdnb.sweeps.plan import duration
 from kdnb.sweeps.record import Record
 
 if TYPE_CHECKING:

@@ -41,6 +41,16 @@ def test_nothing_is_lost_on_a_stream_that_lacks_characters(encoding, comes_out):
     assert written(to) == comes_out
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_log_grows_line_by_line(encoding):
+    to = stream(encoding, tty=False)
+    print("one", file=to)
+    assert to.buffer.getvalue() == b""
+    plain.reconfigure(to)
+    print("two", file=to)
+    assert to.buffer.getvalue() == b"one\ntwo\n"
+
+
 def test_what_the_package_prints_has_a_plain_form():
     assert all(text.isascii() and text for text in plain.PLAIN.values())
 
@@ -115,3 +125,10 @@ def test_the_command_turns_bars_off_in_a_log(kdnb, monkeypatch):
     monkeypatch.delenv("TQDM_DISABLE", raising=False)
     kdnb("--help")
     assert os.environ.pop("TQDM_DISABLE") == "1"
+
+
+@pytest.mark.parametrize(("seconds", "told"), [
+    (0, "0 s"), (89, "89 s"), (90, "2 min"), (3590, "1 h 0 min"), (12000, "3 h 20 min"), (187200, "2 d 4 h"),
+])  # fmt: skip
+def test_durations_are_told_in_words(seconds, told):
+    assert plain.duration(seconds) == told

@@ -137,6 +137,10 @@ def test_a_student_on_ones_own_texts_goes_home_and_reads_new_ones(kdnb, tmp_path
     assert len(out.splitlines()) == 3
     assert "long.csv: 1 of 2 texts are cut to 16 tokens (--max-length)" in err
     assert " % of the tokens are [UNK]" in err
+    new.write_text("\n".join(text for text, _ in rows[:5]))  # a text a line, no header
+    code, out, _ = kdnb("predict", tmp_path / "model", new, "--columns", "text")
+    assert code == 0
+    assert list(csv.DictReader(io.StringIO(out))) == predicted
     data.write_text(data.read_text().replace("good word0", "fine word0", 1))
     code, _, err = kdnb("export", run_id, tmp_path / "again")
     assert code == 0, "its weights are kept by now"

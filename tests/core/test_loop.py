@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -96,7 +97,7 @@ def test_a_run_tells_what_it_cost_and_where(erm):
     assert {"seconds", "train_seconds", "peak_memory_mib", "device", "precision", "versions", "revision"} <= set(cost)
     assert 0 < cost["train_seconds"] <= cost["seconds"]
     assert cost["precision"] == "fp32"
-    assert cost["versions"]["torch"] == torch.__version__
+    assert cost["versions"]["torch"] == version("torch")
     assert cost["peak_memory_mib"] > 50
 
 

@@ -60,10 +60,14 @@ def compared(data, sharpness=ARMS, seeds=(0, 1, 2), right=0.8, command="kdnb com
     return own.Compared(data=data, profile="demo", runs=found, arms=arms, command=command)
 
 
-@pytest.fixture
-def page(store, data):
-    path = own.write(compared(data))
-    assert path.parent == paths.REPORTS
+@pytest.fixture(scope="module")
+def page(data, tmp_path_factory):
+    outputs = tmp_path_factory.mktemp("outputs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "OUTPUTS", outputs)
+        patch.setattr(paths, "REPORTS", outputs / "reports")
+        path = own.write(compared(data))
+    assert path.parent == outputs / "reports"
     return path.read_text(encoding="utf-8")
 
 
@@ -89,7 +93,7 @@ def text_of(markup):
 def test_the_table_has_means_and_intervals_over_seeds(page, data, metric, place, scale, digits):
     made = compared(data)
     for arm, name in {"ls_small": "LS small", "kd_standard": "Standard KD"}.items():
-        row = re.search(rf"<tr><td>{name}</td>.*?</tr>", page).group()
+        row = re.search(rf'<tr><td class="short">{name}</td><td>\d.*?</tr>', page).group()
         shown = [float(n) for n in re.findall(r"\d+\.\d+", text_of(re.findall(r"<td[^>]*>.*?</td>", row)[2 + place]))]
         of_arm = [run for run in made.runs.values() if made.arms[run.run_id] == arm]
         values = [scale * metrics.per_example(metric, r.logits["test"], r.labels["test"]).mean() for r in of_arm]
@@ -157,7 +161,7 @@ def test_the_texts_are_those_whose_entropy_changed_most(page, data):
     posterior = np.mean(
         [metrics.posterior(run.logits["test"])[first[0]] for run in arms.runs["ls_small"].values()], axis=0
     )
-    assert f"bad {posterior[0]:.2f}, &lt;b&gt;good&lt;/b&gt; {posterior[1]:.2f}" in rows[0]
+    assert f"<span>bad {posterior[0]:.2f}</span><span>&lt;b&gt;good&lt;/b&gt; {posterior[1]:.2f}</span>" in rows[0]
 
 
 def best_by_validation_nll(made):
@@ -180,27 +184,49 @@ def test_the_recommendation_is_made_on_validation(data, sharpness, what):
     made = compared(data, sharpness)
     assert own.NAMES[best_by_validation_nll(made)] == what
     told = own.recommendation(made.of)
-    assert told["what"] == what
-    assert "lowest" in told["reason"]
-    assert "not searched" in told["limit"]
-    assert ("to be trained first" in told["limit"]) == (what == "Standard KD")
+    assert told.what == what
+    assert "lowest" in told.reason
+    assert "not searched" in told.limit
+    assert ("to be trained first" in told.limit) == (what == "Standard KD")
 
 
 def test_what_is_not_measurably_better_is_not_recommended(data):
     made = compared(data, {"erm_small": 1.41, "ls_small": 1.4, "kd_standard": 1.42}, seeds=(0, 1))
-    assert own.recommendation(made.of)["what"] == "ERM small"
+    assert own.recommendation(made.of).what == "ERM small"
 
 
 @pytest.mark.slow
 def test_models_that_learnt_nothing_are_not_recommended(store, data):
     made = compared(data, right=0.3)
-    assert own.recommendation(made.of)["what"] == "None yet"
+    assert own.recommendation(made.of).what == "None yet"
     assert "12 of 12 runs learnt nothing" in own.write(made).read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
 def test_the_commands_to_repeat_it_stand_in_the_page(page):
     assert "<pre>kdnb compare --data mine.csv\nkdnb report --profile demo\nkdnb runs show own-mine-" in page
+
+
+def test_the_recommended_run_is_the_one_to_take_home(data):
+    """Of its arm's seeds the one with the lowest NLL on validation; the other rows decide nothing."""
+    made = compared(data, {"erm_small": 12.0, "ls_small": 1.4, "kd_standard": 20.0})
+    losses = {
+        run.run_id: metrics.nll(run.logits["validation"], run.labels["validation"])
+        for run in made.runs.values()
+        if made.arms[run.run_id] == "ls_small"
+    }
+    best = min(losses, key=losses.get)
+    assert own.recommendation(made.of).run_id == best
+    assert own._commands(made)[-1] == f"kdnb export {best} model/"
+
+
+def test_what_each_arm_learns_from_is_said(data):
+    assert {one["name"]: one["learns"] for one in own._arms(compared(data))} == {
+        "ERM large": "the labels alone (ERM)",
+        "ERM small": "the labels alone (ERM)",
+        "LS small": "the labels, smoothed (LS): 0.5 of each spread over all classes",
+        "Standard KD": "the posteriors of ERM large (KD): alpha 0.5, the label for the rest",
+    }
 
 
 def csv(path):
@@ -216,6 +242,8 @@ def test_the_report_finds_comparisons_on_own_data(kdnb, tmp_path):
     words = ["compare", "--data", csv(tmp_path / "mine.csv"), "--text", "text", "--label", "label", "--profile", "toy"]
     code, out, _ = kdnb(*words, "--seeds", "0,1", "--epochs", "1", "--arms", "erm_small,ls_small,kd_self", "--json")
     assert code == 0
+    assert "6 runs: 3 arms x 2 seeds; 6 to train, " in out
+    assert ("take it home: kdnb export own-mine-" in out) == bool(last_json(out)["recommended"])
     written = last_json(out)["report"]
     assert f"report: {written}" in out
     page = (paths.REPORTS / written.rpartition("/")[2]).read_text(encoding="utf-8")

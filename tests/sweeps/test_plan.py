@@ -78,13 +78,6 @@ def _all():
     return {p.config.run_id() for p in grids.stages("search", "rt", "toy", "0" * 16, arms=("erm_small",)).points}
 
 
-@pytest.mark.parametrize(("seconds", "told"), [
-    (0, "0 s"), (89, "89 s"), (90, "2 min"), (3590, "1 h 0 min"), (12000, "3 h 20 min"), (187200, "2 d 4 h"),
-])  # fmt: skip
-def test_durations_are_told_in_words(seconds, told):
-    assert plan.duration(seconds) == told
-
-
 def test_a_warning_comes_before_anything_over_an_hour():
     (part,) = plan.count("rt", grids.stages("search", "rt", "toy", "0" * 16, arms=("erm_small",)), set())
     for step, warned in ((0.001, False), (400.0, True)):
