@@ -1,0 +1,217 @@
+"""Exercises and predictions: each untouched, with wrong answers and with its solution, and in its notebook."""
+
+import ast
+import importlib
+import json
+import pkgutil
+from collections import namedtuple
+from functools import cache
+
+import numpy as np
+import pytest
+
+from kdnb import paths
+from kdnb.report import answers
+from kdnb.report.exercises import NOT_TRIED, NOT_YET, OTHERWISE, RIGHT, UNDECIDED, exercise, guess, reveal, untried
+
+Case = namedtuple("Case", "right wrong facts", defaults=({},))
+SPLITS = {"train": 0.1, "validation": 0.2, "test": 0.3}
+CASES = {
+    "00.1": Case("train", ("test", "trian"), {"entropies": SPLITS}),
+    "00.2": Case((0.6897, 0.6931), ((1.4355, 0.6931), (0.6897, 1.0))),
+    "00.3": Case(["LS", "Standard KD"], (["LS"], ["LS", "Standard KD", "Self-KD"])),
+    "11.1": Case(0.1, (0.9, 0.5)),
+    "11.2": Case((0.7, 4.8), ((0.7, 0.3), (1.0, 4.8)), {"alpha": 0.3, "tau": 4.0}),
+    "11.3": Case((2.155, "yes"), ((20.0, "yes"), (2.155, "no"))),
+    "20.1": Case(7, (6, 8)),
+    "20.2": Case(["seed", "data", "lr", "alpha"], (["alpha"], ["alpha", "lr", "data", "seed", "machine"])),
+    "21.1": Case(
+        (1, "falls"),
+        ((0, "stays"), (1, "rises")),
+        {"choices": {"accuracy": ["a", "b"], "nll": ["a", "c"]}, "entropy": {"a": 0.3, "b": 0.5, "c": 0.4}},
+    ),
+    "21.2": Case(6.1, (0.0, 3.0), {"examples": 408}),  # about 3.1 standard errors of 1.98 points
+    "21.3": Case(5.5, (10, 3290)),
+    "50.1": Case("to the diagonal", ("further below it", "away")),
+    "50.2": Case("the start", ("the order", "both"), {"alike": {"own": 0.6, "shared": 0.95}}),
+    "50.3": Case("no", ("yes", "perhaps"), {"verdict_at": lambda share: "beyond" if share < 0.4 else "within"}),
+    "51.1": Case(0.5, (0.25, 0.75)),
+    "51.2": Case(17, (16, 4), {"scatter": 2.0}),
+    "51.3": Case("yes", ("no", 3), {"brought": {1: -2.0, 3: -0.5}.get}),
+    "52.1": Case(
+        lambda k, t: (1 - np.exp(-k * t)) * (1 - np.exp(-k * 3.0)) * (1 - np.exp(-k * 2.0)),
+        (lambda k, t: (1 - np.exp(-k * t)) * (1 - np.exp(-k * 3.0)), lambda k, t: t),
+        {"first_time": 3.0, "second_time": 2.0},
+    ),
+    "52.2": Case((1, 1.6), ((4, 1.6), (1, -0.6))),
+    "52.3": Case("yes", ("no", 0.9), {"below": {"student": 0.9, "control": 0.4}}),
+    "53.1": Case(("no", 0.5), (("yes", 0.5), ("no", -0.5))),
+    "53.2": Case(2, (5, 0), {"leads": {2: 3.0, 5: 1.0, 0: -1.0}}),
+    "53.3": Case(4, (1, 16), {"shares": {1: 0.0, 2: 0.4, 4: 0.6, 8: 0.9, 16: 1.0}}),
+}
+FUNCTIONS = {"52.1"}  # answered by a function: the notebook's returns None
+
+
+def known():
+    """Every exercise that has an answer, by name."""
+    modules = [
+        importlib.import_module(f"{answers.__name__}.{one.name}") for one in pkgutil.iter_modules(answers.__path__)
+    ]
+    return {name: one for module in modules for name, one in module.EXERCISES.items()}
+
+
+def test_every_exercise_is_tried_here():
+    assert set(CASES) == set(known())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_exercise_goes_through_its_three_states(name):
+    right, wrong, facts = CASES[name]
+    untouched = (lambda *_: None) if name in FUNCTIONS else None
+    assert exercise(name, untouched, **facts).state == NOT_TRIED
+    assert len(wrong) == 2
+    for answer in wrong:
+        said = exercise(name, answer, **facts)
+        assert said.state == NOT_YET
+        assert said.text
+        assert "could not be read" not in said.text, said
+        assert said.hint in repr(said)
+    said = exercise(name, right, **facts)
+    assert said.state == RIGHT, said
+    assert len(said.text) > 20, "a reason"
+
+
+@pytest.mark.parametrize("answer", ["seven", object(), float("nan"), [1, 2, 3, 4, 5], {"a": 1}, ValueError, b"7"])
+@pytest.mark.parametrize("name", CASES)
+def test_no_answer_raises(name, answer):
+    assert exercise(name, answer, **CASES[name].facts).state == NOT_YET
+    assert exercise(name, answer).state == NOT_YET  # facts forgotten
+
+
+@pytest.mark.parametrize("name", ["99.1", "11.9", "", "11", "__init__"])
+def test_an_unknown_exercise_says_so(name):
+    assert "could not be read" in exercise(name, 1).text
+
+
+@pytest.mark.parametrize("empty", [None, "", " ? ", (), [], (None, ""), {"a": None, "b": "?"}])
+def test_what_is_empty_is_untried(empty):
+    assert untried(empty)
+    assert exercise("20.1", empty).state == NOT_TRIED
+
+
+@pytest.mark.parametrize("given", [0, 0.0, False, (0, None), "no", np.zeros(2)])
+def test_a_zero_is_an_answer(given):
+    assert not untried(given)
+
+
+def test_half_an_answer_is_asked_for_the_other_half():
+    assert exercise("53.1", ("no", None)).text == "1 of 2 parts are still open."
+
+
+def test_hints_are_folded_away_and_escaped():
+    said = exercise("11.1", "<b>")
+    page = said._repr_html_()
+    assert "<details><summary>a hint</summary>" in page
+    assert "<b>" not in page
+    assert "<details>" not in exercise("11.1", 0.1)._repr_html_()
+    assert exercise("11.1", None).hint not in repr(exercise("11.1", None))
+
+
+def test_guesses_are_revealed_beside_what_came_out():
+    mine = guess({"1 sign": "Lower", "2 size": 0.52, "3 order": ["a", "b"], "4 open": "", "5 runs": "up"})
+    assert reveal(mine, "1", "lower").state == RIGHT
+    assert reveal(mine, "2 size", 0.5, "nats, n = 5").state == RIGHT  # within a tenth
+    assert reveal(mine, "2 size", 0.5, within=0.01).state == OTHERWISE
+    assert reveal(mine, "3", ["b", "a"]).state == OTHERWISE
+    assert reveal(mine, "4", "yes").state == NOT_TRIED
+    assert reveal(mine, "5", "undecided").state == UNDECIDED
+    assert "0.5 (nats, n = 5)" in reveal(mine, "2", 0.5, "nats, n = 5").text
+    assert reveal(mine).text == "2 of 5 came out as you guessed, 1 had no guess, 1 the runs do not decide."
+
+
+@pytest.mark.parametrize(("value", "answer"), [("many", 3), (object(), 3), ([1], 2.0), (np.ones(2), "x"), (3, None)])
+def test_no_guess_raises(value, answer):
+    said = reveal(guess({"1 all": value}), "1", answer)
+    assert said.state in (OTHERWISE, UNDECIDED)
+    assert said._repr_html_()
+    assert reveal(guess({}), "never asked", 1).state == NOT_TRIED
+
+
+# In the notebooks
+
+
+@cache
+def cells_of(path):
+    return json.loads(path.read_text(encoding="utf-8"))["cells"]
+
+
+def sources(path, tag=""):
+    """The code of a notebook's cells, of its solutions or of all others."""
+    code = [cell for cell in cells_of(path) if cell["cell_type"] == "code"]
+    return ["".join(c["source"]) for c in code if ("solution" in c["metadata"].get("tags", [])) == (tag != "")]
+
+
+def calls(source, function):
+    """The calls of a function in a cell."""
+    nodes = ast.walk(ast.parse(source)) if f"{function}(" in source else ()
+    return [node for node in nodes if isinstance(node, ast.Call) and getattr(node.func, "id", "") == function]
+
+
+def asked(path, tag=""):
+    """Name of each exercise, its cell, and how it is called."""
+    return {call.args[0].value: (cell, call) for cell in sources(path, tag) for call in calls(cell, "exercise")}
+
+
+NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
+CONVERTED = [path for path in NOTEBOOKS if asked(path)]
+each = pytest.mark.parametrize("path", CONVERTED, ids=lambda path: path.stem)
+
+
+def test_every_answer_is_asked_for_in_a_notebook():
+    assert {name for path in CONVERTED for name in asked(path)} == set(CASES)
+
+
+@each
+def test_an_exercise_s_cell_ends_in_its_answer_untouched(path):
+    for name, (cell, call) in asked(path).items():
+        assert name.startswith(path.stem[:2] + ".")
+        body = ast.parse(cell).body
+        assert ast.dump(body[-1].value) == ast.dump(call), f"{name}: the cell's last line"
+        assert {keyword.arg for keyword in call.keywords} == set(CASES[name].facts)
+        mine = call.args[1].id
+        assert mine.startswith("my_")
+        if name in FUNCTIONS:
+            (function,) = (node for node in body if isinstance(node, ast.FunctionDef) and node.name == mine)
+            assert ast.literal_eval(function.body[-1].value) is None
+            continue
+        values = {}
+        for node in (node for node in body if isinstance(node, ast.Assign)):
+            ends = [node.targets[0]] if not isinstance(node.targets[0], ast.Tuple) else node.targets[0].elts
+            parts = [node.value] if len(ends) == 1 else node.value.elts if isinstance(node.value, ast.Tuple) else []
+            values |= dict(zip((getattr(end, "id", "") for end in ends), parts, strict=bool(parts)))
+        assert untried(ast.literal_eval(values[mine])), f"{name}: {mine} is answered already"
+
+
+@each
+def test_a_solution_goes_through_the_same_check(path):
+    assert set(asked(path, "solution")) == set(asked(path))
+
+
+@each
+def test_every_prediction_is_revealed(path):
+    cells = sources(path)
+    (asking,) = (call for cell in cells for call in calls(cell, "guess"))
+    questions = [key.value for key in asking.args[0].keys]
+    assert all(untried(ast.literal_eval(value)) for value in asking.args[0].values)
+    later = "\n".join(cell for cell in cells if calls(cell, "reveal"))
+    assert calls(later, "reveal")[0].args, "something is revealed"
+    assert "reveal(my_guess)" in later, "the tally"
+    assert len(set(questions)) == len(questions)
+
+
+@each
+def test_solutions_are_folded_with_their_output(path):
+    for cell in cells_of(path):
+        if "solution" in cell["metadata"].get("tags", []):
+            assert cell["metadata"]["jupyter"]["source_hidden"]
+            assert cell["cell_type"] == "markdown" or cell["metadata"]["jupyter"]["outputs_hidden"]
