@@ -8,6 +8,7 @@ from collections import namedtuple
 from functools import cache
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from kdnb import paths
@@ -15,6 +16,8 @@ from kdnb.report import answers
 from kdnb.report.exercises import NOT_TRIED, NOT_YET, OTHERWISE, RIGHT, UNDECIDED, exercise, guess, reveal, untried
 
 Case = namedtuple("Case", "right wrong facts", defaults=({},))
+POSTERIOR = [0.6, 0.25, 0.1, 0.05]
+SCORES = np.array([[0, 1, 0], [0, 2, 0], [0, 3, 0], [0, 1, 0], [0, 2.5, 0], [0, 0, 5], [0, 0, 6.0]])
 SPLITS = {"train": 0.1, "validation": 0.2, "test": 0.3}
 CASES = {
     "00.1": Case("train", ("test", "trian"), {"entropies": SPLITS}),
@@ -48,8 +51,81 @@ CASES = {
     "53.1": Case(("no", 0.5), (("yes", 0.5), ("no", -0.5))),
     "53.2": Case(2, (5, 0), {"leads": {2: 3.0, 5: 1.0, 0: -1.0}}),
     "53.3": Case(4, (1, 16), {"shares": {1: 0.0, 2: 0.4, 4: 0.6, 8: 0.9, 16: 1.0}}),
+    "60.1": Case(100 / 101, (0.5, 50 / 101)),
+    "60.2": Case(16, (8, 32), {"error": lambda tau: 0.6 / tau}),
+    "60.3": Case(4, (2, 3), {"overall": pd.Series({1.0: 0.5, 2.0: 0.4, 4.0: 0.3})}),
+    "61.1": Case(2.0, (0.0, 3.0), {"mean_at": lambda bias: 0.05 * bias}),
+    "61.2": Case(0.5, (0.95, 0.0), {"logits": SCORES, "labels": np.array([0, 0, 0, 1, 1, 2, 2]), "digit": 0}),
+    "61.3": Case(
+        lambda bias, mean, prior: bias + np.log(prior / mean),
+        (lambda bias, mean, prior: bias, lambda bias, mean, prior: prior),
+        {"logits": 3 * np.eye(4) + np.array([1.0, 0.0, -1.0, 0.0]), "exact": np.array([-1.0, 0.0, 1.0, 0.0])},
+    ),
+    "62.1": Case(6, (5, 7)),
+    "62.2": Case([0.6, 0.05, 0.25, 0.1], (POSTERIOR, [0.25, 0.6, 0.1, 0.05]), {"posterior": POSTERIOR}),
+    "62.3": Case(0.1, (0.5, 0.05)),
+    "63.1": Case([5, 9, 14, 18], ([4, 9, 13, 18], [5, 9, 14])),
+    "63.2": Case(6.667, (5.0, 0.25)),
+    "63.3": Case([[0, 3], [3, 0]], ([[2, 0], [0, 2]], [[2, 0], [0, 1]])),
+    "64.1": Case(8.6859, (20.0, 46.05)),
+    "64.2": Case(("last", 1.25), (("best", 1.25), ("last", 0.0)), {"leak": 1.23}),
+    "64.3": Case(lambda a, k: (a - 1 / k) / (1 - 1 / k), (lambda a, k: a, lambda a, k: a - 1 / k)),
+    "70.1": Case((0, 0.673), ((0.673, 0.673), (0, 0.971))),
+    "70.2": Case(("interp_jsd", 0), (("gjsd", 0), ("interp_jsd", 0.5))),
+    "70.3": Case(50, (99, 2)),
+    "71.1": Case((0.714, 0.598), ((0.5, 0.598), (0.714, 1.333))),
+    "71.2": Case(227, (224, 448)),
+    "71.3": Case(
+        lambda law, draws, keep, times, rng: tidied(law, draws, keep, times, rng),
+        (lambda *given: 0.5, lambda law, draws, keep, times, rng: tidied(law, draws, 1, times, rng)),
+    ),
+    "72.1": Case(lambda p, q: np.maximum(0, p - q) / np.maximum(0, p - q).sum(), (lambda p, q: p, lambda p, q: q)),
+    "72.2": Case(4, (0, 3)),
+    "72.3": Case(
+        lambda draft: [np.eye(2)[law.argmax(-1)] for law in draft],
+        (lambda draft: draft, lambda draft: [np.full_like(law, 0.5) for law in draft]),
+        {"target": [np.array([0.7, 0.3]), np.full((2, 2), 0.5)], "draft": [np.array([0.6, 0.4])]},
+    ),
+    "73.1": Case(44, (43, 10)),
+    "73.2": Case(
+        lambda told, asked: (np.eye(4)[told], np.eye(4)[asked]),
+        (
+            lambda told, asked: (np.ones((4, 1)), np.ones((4, 1))),
+            lambda told, asked: (np.eye(4)[asked], np.eye(4)[told]),
+        ),
+        {"told": np.array([2, 0, 3, 1]), "asked": np.array([1, 3, 2, 0])},
+    ),
+    "73.3": Case(
+        lambda errors: 1 if errors[0] > errors[1] else 2,
+        (lambda errors: 1, lambda errors: 2),
+        {"blocks": {0: np.array([0.4, 0.1]), 1: np.array([0.3, 0.2])}},
+    ),
+    "74.1": Case(3.0, (11 / 3, 9.0), {"teacher": 6e9, "student": 1e9}),
+    "74.2": Case(82, (83, 64)),
+    "74.3": Case(
+        lambda t, s, d, e, n, speed: (2 * t * d + 6 * s * d * e * n) / speed / 3600,
+        (lambda t, s, d, e, n, speed: (2 * t * d + 6 * s * d) / speed / 3600, lambda *given: 0.0),
+    ),
 }
-FUNCTIONS = {"52.1"}  # answered by a function: the notebook's returns None
+FUNCTIONS = {
+    "52.1",
+    "61.3",
+    "64.3",
+    "71.3",
+    "72.1",
+    "72.3",
+    "73.2",
+    "73.3",
+    "74.3",
+}  # answered by a function: the notebook's returns None
+
+
+def tidied(law, draws, keep, times, rng):
+    """Mean target of the first word by simulation: draw, keep the most frequent, divide by their sum."""
+    counts = rng.multinomial(draws, law, size=times) + 1e-6 * rng.random((times, len(law)))  # ties at random
+    least = np.sort(counts, axis=1)[:, -keep]
+    kept = np.where(counts >= least[:, None], counts, 0.0)
+    return (kept[:, 0] / kept.sum(axis=1)).mean()
 
 
 def known():
