@@ -16,6 +16,7 @@ from kdnb.report import answers
 from kdnb.report.exercises import NOT_TRIED, NOT_YET, OTHERWISE, RIGHT, UNDECIDED, exercise, guess, reveal, untried
 
 Case = namedtuple("Case", "right wrong facts", defaults=({},))
+TRENDS = {"nll": (0.01, 0.02), "ece": (0.01, 0.005)}
 POSTERIOR = [0.6, 0.25, 0.1, 0.05]
 SCORES = np.array([[0, 1, 0], [0, 2, 0], [0, 3, 0], [0, 1, 0], [0, 2.5, 0], [0, 0, 5], [0, 0, 6.0]])
 SPLITS = {"train": 0.1, "validation": 0.2, "test": 0.3}
@@ -35,6 +36,14 @@ CASES = {
     ),
     "21.2": Case(6.1, (0.0, 3.0), {"examples": 408}),  # about 3.1 standard errors of 1.98 points
     "21.3": Case(5.5, (10, 3290)),
+    "31.1": Case("yes", ("no", 1), {"gaps": {"Standard KD": -0.5, "own seed": -0.4, "another seed": -0.2}}),
+    "31.2": Case((0.1, "rises"), ((0.9, "rises"), (0.1, "falls")), {"errs": 0.1, "by_label": 0.2, "by_class": -0.3}),
+    "32.1": Case(8, (4, 64), {"errors": {2: 0.6, 4: 0.2, 8: 0.06, 64: 0.001}}),
+    "32.2": Case(0.9412, (0.5, 0.8)),
+    "32.3": Case(("undecided", "rises"), (("falls", "rises"), ("undecided", "falls")), {"trends": TRENDS}),
+    "34.1": Case(1, (15, 200)),
+    "34.2": Case(0.394, (0.9, 0.197)),
+    "34.3": Case(0.002, (0.0, 0.01), {"after": {"validation": 0.502, "test": 0.5}.get}),
     "50.1": Case("to the diagonal", ("further below it", "away")),
     "50.2": Case("the start", ("the order", "both"), {"alike": {"own": 0.6, "shared": 0.95}}),
     "50.3": Case("no", ("yes", "perhaps"), {"verdict_at": lambda share: "beyond" if share < 0.4 else "within"}),
@@ -51,6 +60,9 @@ CASES = {
     "53.1": Case(("no", 0.5), (("yes", 0.5), ("no", -0.5))),
     "53.2": Case(2, (5, 0), {"leads": {2: 3.0, 5: 1.0, 0: -1.0}}),
     "53.3": Case(4, (1, 16), {"shares": {1: 0.0, 2: 0.4, 4: 0.6, 8: 0.9, 16: 1.0}}),
+    "54.1": Case(("smaller", "no"), (("larger", "no"), ("smaller", "yes")), {"dose": 0.3, "lead": (-1.0, 0.5)}),
+    "54.2": Case("undecided", ("yes", "no"), {"lead": (0.5, 0.6)}),
+    "54.3": Case("no", ("yes", "undecided"), {"gain_at": {0.0: (-0.5, 0.2), 0.4: (2.0, 0.5)}.get}),
     "60.1": Case(100 / 101, (0.5, 50 / 101)),
     "60.2": Case(16, (8, 32), {"error": lambda tau: 0.6 / tau}),
     "60.3": Case(4, (2, 3), {"overall": pd.Series({1.0: 0.5, 2.0: 0.4, 4.0: 0.3})}),
