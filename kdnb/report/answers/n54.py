@@ -20,8 +20,8 @@ EXERCISES = {
         ),
         hint="Set `my_outside` to True and run both cells. Where the teacher is sure, delta moves little.",
         reason=lambda dose, lead: (
-            f"{dose:.2f} of underfit's dose: the others are those the teacher is sure of, and where p_y is near "
-            f"1 a delta moves little. Underfit less it: {lead[0]:+.2f} ± {lead[1]:.2f} points. The rule's placebo draws from all."
+            f"{dose:.2f} of underfit's dose: where the teacher is sure a delta moves little. Underfit less this placebo: "
+            f"{lead[0]:+.2f} ± {lead[1]:.2f} points. So the rule's placebo draws from all."
         ),
     ),
     "54.2": Exercise(
