@@ -20,7 +20,7 @@ EXERCISES = {
         ),
         hint="Set `my_outside` to True and run both cells. Where the teacher is sure, delta moves little.",
         reason=lambda dose, lead: (
-            f"{dose:.2f} of underfit's dose: where the teacher is sure a delta moves little. Underfit less this placebo: "
+            f"{dose:.2f} of underfit's dose: where the teacher is sure delta moves little. Underfit less it: "
             f"{lead[0]:+.2f} ± {lead[1]:.2f} points. So the rule's placebo draws from all."
         ),
     ),
