@@ -11,8 +11,11 @@ from numbers import Real
 from typing import Any
 
 NOT_TRIED, NOT_YET, RIGHT = "not tried yet", "not yet", "right"
-OTHERWISE, UNDECIDED = "otherwise", "undecided"
-_SIGNS = {NOT_TRIED: "○", NOT_YET: "◐", RIGHT: "●", OTHERWISE: "◐", UNDECIDED: "◌"}
+AS_GUESSED, OTHERWISE, UNDECIDED, NO_GUESS = "as you guessed", "otherwise", "undecided", "no guess yet"
+_SIGNS = {
+    **{NOT_TRIED: "○", NOT_YET: "◐", RIGHT: "●"},
+    **{NO_GUESS: "○", OTHERWISE: "◐", AS_GUESSED: "●", UNDECIDED: "◌"},
+}
 Amiss = Callable[..., str]
 
 
@@ -240,14 +243,12 @@ def reveal(
     if answer is None or told == UNDECIDED:
         state, told = UNDECIDED, "nothing that decides it"
     elif untried(mine):
-        state = NOT_TRIED
+        state = NO_GUESS
     else:
-        state = RIGHT if _same(mine, answer, within) else OTHERWISE
-    guesses.answers[name] = NOT_TRIED if untried(mine) else state
-    text = f"You guessed {'nothing' if untried(mine) else _words(mine)}; here: {told}" + (
-        f" ({because})" * bool(because)
-    )
-    return Feedback(f"Guess {name}", state, text + ".")
+        state = AS_GUESSED if _same(mine, answer, within) else OTHERWISE
+    guesses.answers[name] = NO_GUESS if untried(mine) else state
+    told += f" ({because})" if because else ""
+    return Feedback(f"Guess {name}", state, f"{'Here' if untried(mine) else f'You: {_words(mine)}; here'}: {told}.")
 
 
 def _words(value: Any) -> str:
@@ -264,9 +265,12 @@ def _same(mine: Any, answer: Any, within: float) -> bool:
 
 
 def _tally(guesses: Guesses) -> Feedback:
-    states = [guesses.answers.get(name, NOT_TRIED) for name in guesses]
-    right, open_, undecided = (states.count(state) for state in (RIGHT, NOT_TRIED, UNDECIDED))
-    told = f"{right} of {len(states)} came out as you guessed"
-    told += f", {open_} had no guess" * bool(open_) + f", {undecided} the runs do not decide" * bool(undecided)
-    done = right == len(states) - undecided and right > 0
-    return Feedback("Your guesses", RIGHT if done else NOT_TRIED if open_ == len(states) else OTHERWISE, told + ".")
+    """How many of the predictions came out, for a show of hands."""
+    states = [guesses.answers.get(name, NO_GUESS) for name in guesses]
+    right, left, undecided = (states.count(state) for state in (AS_GUESSED, NO_GUESS, UNDECIDED))
+    told = f"{right} of {len(states)} came out so"
+    told += f", {left} had no guess" if left else ""
+    told += f", {undecided} are not decided" if undecided else ""
+    every = right > 0 and right == len(states) - undecided
+    state = NO_GUESS if left == len(states) else AS_GUESSED if every else OTHERWISE
+    return Feedback("Your guesses", state, told + ".")

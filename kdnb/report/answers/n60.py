@@ -48,8 +48,8 @@ EXERCISES = {
         amiss=on_the_grid,
         hint="The table `taught` has a column `test_nll`: take its mean for each `tau`.",
         reason=lambda overall: (
-            f"{overall.min():.3f} nats at tau {overall.idxmin():g}, against {overall.max():.3f} at the worst: "
-            "the price of not looking at the teacher is the distance to each teacher's own best."
+            f"{overall.min():.3f} nats at tau {overall.idxmin():g}, against {overall.max():.3f} at the worst. "
+            "What it costs not to look at the teacher is the distance to each one's own best, above."
         ),
     ),
 }

@@ -51,8 +51,8 @@ EXERCISES = {
         amiss=number(called_it, within=0.01),
         hint="`needed` is the bias from which on a picture is called a 3, `enough` what 95 % of the 3s need.",
         reason=lambda logits, labels, digit: (
-            f"{called_it(logits, labels, digit):.1%} of all other digits are called a {digit} then: the control has to "
-            "shout its class over the whole test set to be heard."
+            f"{called_it(logits, labels, digit):.1%} of all other digits are called a {digit} then: what the control "
+            "gains on its own class, it takes from the others."
         ),
     ),
     "61.3": Exercise(
