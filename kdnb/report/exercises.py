@@ -241,7 +241,7 @@ def reveal(
     name = next((one for one in guesses if str(one).startswith(question)), question)
     mine, told = guesses.get(name), f"{answer:.4g}" if isinstance(answer, Real) else _words(answer)
     if answer is None or told == UNDECIDED:
-        state, told = UNDECIDED, "nothing that decides it"
+        state, told = UNDECIDED, told if answer else "nothing that decides it"
     elif untried(mine):
         state = NO_GUESS
     else:
