@@ -13,8 +13,13 @@ from typing import Any
 NOT_TRIED, NOT_YET, RIGHT = "not tried yet", "not yet", "right"
 AS_GUESSED, OTHERWISE, UNDECIDED, NO_GUESS = "as you guessed", "otherwise", "undecided", "no guess yet"
 _SIGNS = {
-    **{NOT_TRIED: "○", NOT_YET: "◐", RIGHT: "●"},
-    **{NO_GUESS: "○", OTHERWISE: "◐", AS_GUESSED: "●", UNDECIDED: "◌"},
+    NOT_TRIED: "○",
+    NOT_YET: "◐",
+    RIGHT: "●",
+    NO_GUESS: "○",
+    OTHERWISE: "◐",
+    AS_GUESSED: "●",
+    UNDECIDED: "◌",
 }
 Amiss = Callable[..., str]
 
@@ -232,12 +237,16 @@ def reveal(
     Args:
         guesses: of `guess`.
         question: a question, or how it begins.
-        answer: what came out, a word or a number; None or "undecided" where the runs do not decide.
+        answer: what came out, a word or a number; None, nan or "undecided" where the runs do not decide.
         because: what it rests on, with its unit and interval.
         within: how far off a guessed number may be; 0 for a tenth of the answer.
     """
+    if not isinstance(guesses, Guesses):
+        guesses = Guesses(guesses if isinstance(guesses, Mapping) else {})
     if not question:
         return _tally(guesses)
+    if isinstance(answer, Real) and math.isnan(answer):
+        answer = None
     name = next((one for one in guesses if str(one).startswith(question)), question)
     mine, told = guesses.get(name), f"{answer:.4g}" if isinstance(answer, Real) else _words(answer)
     if answer is None or told == UNDECIDED:
