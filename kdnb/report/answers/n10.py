@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from kdnb.report.exercises import Exercise, number, word
 
 TRUTH = (0.6, 0.3, 0.1)
+WAYS = ("rises", "falls", "rises, then falls")
 
 
 def entropy(law: Sequence[float]) -> float:
@@ -27,6 +28,27 @@ def teacher(answer: Sequence[float]) -> str:
     return "" if change < 0 else f"Still as uncertain as ERM, or more: {change:+.3f} nats."
 
 
+def optimum(tau: float) -> float:
+    """Entropy [nats] at tau 1 of the optimum of KD at alpha .5: the first label, teacher (.7, .2, .1)."""
+    import numpy as np
+    from scipy.optimize import minimize
+    from scipy.special import log_softmax, softmax
+
+    hot = softmax(np.log([0.7, 0.2, 0.1]) / tau)
+
+    def loss(logits: np.ndarray) -> float:
+        soft = float(hot @ log_softmax(logits / tau))
+        return -0.5 * float(log_softmax(logits)[0]) - 0.5 * tau**2 * (soft - float((hot * np.log(hot)).sum()))
+
+    return entropy(softmax(minimize(loss, np.zeros(3), tol=1e-9).x))
+
+
+def way() -> str:
+    """How that entropy goes from tau 1 over 4 to 64."""
+    first, middle, last = optimum(1.0), optimum(4.0), optimum(64.0)
+    return WAYS[2] if middle > max(first, last) else WAYS[0] if last > first else WAYS[1]
+
+
 EXERCISES = {
     "10.1": Exercise(
         amiss=number(
@@ -41,9 +63,13 @@ EXERCISES = {
         reason="Any teacher that is sure of the first class will do: KD's optimum follows it, downwards.",
     ),
     "10.3": Exercise(
-        amiss=word("falls", ("rises", "falls"), {"rises": "Compare tau 1, 4 and 64: this is the student's, at tau 1."}),
-        hint="Call `kd_minimum(tau)` for larger and larger temperatures and take the entropy of what comes out.",
-        reason="More entropy in the target need not mean more in the student: at tau 1 the student answers with the "
-        "logits that it has matched.",
+        amiss=word(
+            way,
+            WAYS,
+            {"rises": "Beyond 4, too?", "falls": "From 1 to 2, too? This is the student's entropy, at tau 1."},
+        ),
+        hint="Call `kd_minimum(tau)` for 1, 2, 4, 16, 64 and take the entropy of what comes out.",
+        reason="The target's entropy rises all the way, the student's turns back: at tau 1 the student answers with the "
+        "logits that it has matched, and a hot target does not ask for a flat posterior.",
     ),
 }
