@@ -69,7 +69,7 @@ EXERCISES = {
             {"rises": "Beyond 4, too?", "falls": "From 1 to 2, too? This is the student's entropy, at tau 1."},
         ),
         hint="Call `kd_minimum(tau)` for 1, 2, 4, 16, 64 and take the entropy of what comes out.",
-        reason="The target's entropy rises all the way, the student's turns back: at tau 1 the student answers with the "
+        reason="The target's entropy rises all the way, the student's turns back: at tau 1 it answers with the "
         "logits that it has matched, and a hot target does not ask for a flat posterior.",
     ),
 }
