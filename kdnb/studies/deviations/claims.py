@@ -60,7 +60,7 @@ _SWITCHING = [
 ]  # fmt: skip
 _SIMULATED = [
     _simulated(
-        "H7.4", "Labels in the last quarter beat KD alone only if the teacher does not fit the train labels",
+        "H7.4", "Labels in the last quarter bring more over KD alone where the teacher does not fit the train labels",
         "accuracy of KD -> one-hot at .75 minus KD's, teachers of noisy minus of clean digits > 0",
         unit="points",
     ),
