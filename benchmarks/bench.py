@@ -28,9 +28,12 @@ PARTS = ("causes", "equal_work", "size", "startup", "comparison")
 def environment() -> dict[str, str]:
     """What a measured process gets: this checkout's kdnb, no hub, and none of the settings that kdnb makes itself."""
     own = (
-        "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "THP_MEM_ALLOC_ENABLE", "ONEDNN_PRIMITIVE_CACHE_CAPACITY",
+        "OMP_WAIT_POLICY",
+        "GOMP_SPINCOUNT",
+        "THP_MEM_ALLOC_ENABLE",
+        "ONEDNN_PRIMITIVE_CACHE_CAPACITY",
         "CUBLAS_WORKSPACE_CONFIG",
-    )  # fmt: skip
+    )
     kept = {name: value for name, value in os.environ.items() if name not in own}
     path = os.pathsep.join(filter(None, [str(HERE.parent), kept.get("PYTHONPATH")]))
     quiet = {"PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true", "PYTHONWARNINGS": "ignore"}
@@ -69,9 +72,14 @@ def throughput(options, contestants: list[str]) -> dict:
             print(f"round {number + 1}/{options.rounds}  {name:<20} {told}", flush=True)
     facts = json.loads((folder / "work.json").read_text())
     return {
-        "steps": options.steps, "warm_up_steps": options.warm, "rounds": options.rounds, "work": facts,
-        "gemm_gflops": peaks, "gflop_per_example": _gflop(folder, options, facts), "contestants": found,
-    }  # fmt: skip
+        "steps": options.steps,
+        "warm_up_steps": options.warm,
+        "rounds": options.rounds,
+        "work": facts,
+        "gemm_gflops": peaks,
+        "gflop_per_example": _gflop(folder, options, facts),
+        "contestants": found,
+    }
 
 
 def _gflop(folder: Path, options, facts: dict) -> dict:

@@ -121,11 +121,17 @@ def main() -> None:
             raise SystemExit(f"comparison: the {side} side failed")
         accuracy[side] = json.loads(done.stdout.strip().splitlines()[-1])
     result = {
-        "arms": len(accuracy["kdnb"]) // options.seeds, "seeds": options.seeds, "rows": options.rows, "epochs": 3,
-        "kdnb_seconds": seconds["kdnb"], "trainer_seconds": seconds["trainer"],
-        "ratio": seconds["trainer"] / seconds["kdnb"], "scripts_seconds_a_seed": seconds["scripts"],
-        "scripts_ratio": options.seeds * seconds["scripts"] / seconds["kdnb"], "test_accuracy": accuracy,
-    }  # fmt: skip
+        "arms": len(accuracy["kdnb"]) // options.seeds,
+        "seeds": options.seeds,
+        "rows": options.rows,
+        "epochs": 3,
+        "kdnb_seconds": seconds["kdnb"],
+        "trainer_seconds": seconds["trainer"],
+        "ratio": seconds["trainer"] / seconds["kdnb"],
+        "scripts_seconds_a_seed": seconds["scripts"],
+        "scripts_ratio": options.seeds * seconds["scripts"] / seconds["kdnb"],
+        "test_accuracy": accuracy,
+    }
     print(json.dumps(result))
 
 

@@ -68,9 +68,10 @@ def _gaps(ours, theirs) -> dict[str, float]:
     encoder, embeddings = ours.encoder, "bert.embeddings."
     words = encoder.words if encoder.row is None else encoder.table[encoder.row]  # in the order of the token ids
     mine = {
-        f"{embeddings}word_embeddings.weight": words, f"{embeddings}position_embeddings.weight": encoder.positions,
+        f"{embeddings}word_embeddings.weight": words,
+        f"{embeddings}position_embeddings.weight": encoder.positions,
         f"{embeddings}token_type_embeddings.weight": encoder.types,
-    }  # fmt: skip
+    }
     modules = {f"{embeddings}LayerNorm": encoder.norm, "bert.pooler.dense": ours.dense, "classifier": ours.classifier}
     for i, layer in enumerate(encoder.layers):
         modules |= {f"bert.encoder.layer.{i}.{name}": getattr(layer, own) for own, name in LAYER.items()}

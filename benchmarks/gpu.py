@@ -81,9 +81,13 @@ class Bench:
             return {"skipped": "the time of this part is spent"}
         script = [str(HERE / command[0])] if command[0].endswith(".py") else ["-m", command[0]]
         process = subprocess.Popen(
-            [sys.executable, *script, *map(str, command[1:])], env={**self.environment(), **more},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
+            [sys.executable, *script, *map(str, command[1:])],
+            env={**self.environment(), **more},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
         try:
             out, err = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:

@@ -19,11 +19,16 @@ class Trainings:
         self.errors = [tempfile.TemporaryFile("w+") for _ in range(count)]  # noqa: SIM115
         self.processes = [
             subprocess.Popen(
-                [str(word) for word in command], env={**environment, "OMP_NUM_THREADS": "1"}, text=True,
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, start_new_session=True,
+                [str(word) for word in command],
+                env={**environment, "OMP_NUM_THREADS": "1"},
+                text=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,
             )
             for errors in self.errors
-        ]  # fmt: skip
+        ]
         self.clock = threading.Timer(max(0.0, seconds), self.close)
         self.clock.start()
 

@@ -56,9 +56,13 @@ def main() -> None:
     ]
     stretches = hf.Stretches(options.warm, options.steps, options.stretches)
     trainer = with_trainer.make(
-        student, examples, hf.Collator(work), tuned=True, callbacks=[Steps(stretches)],
+        student,
+        examples,
+        hf.Collator(work),
+        tuned=True,
+        callbacks=[Steps(stretches)],
         training=training(work, options.compile),
-    )  # fmt: skip
+    )
     trainer.train()
     print(json.dumps({**stretches.result(), "compiled": options.compile}))
 

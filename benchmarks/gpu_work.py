@@ -59,10 +59,12 @@ def card(tiny: bool) -> dict:
     else:
         about = torch.cuda.get_device_properties(0)
         facts = {
-            "name": torch.cuda.get_device_name(), "capability": f"{about.major}.{about.minor}",
-            "memory_gib": round(about.total_memory / 2**30, 1), "multiprocessors": about.multi_processor_count,
+            "name": torch.cuda.get_device_name(),
+            "capability": f"{about.major}.{about.minor}",
+            "memory_gib": round(about.total_memory / 2**30, 1),
+            "multiprocessors": about.multi_processor_count,
             "cuda": torch.version.cuda,
-        }  # fmt: skip
+        }
     rates = machine.gemm_gflops(256 if tiny else 8192 if cuda else 2048, 0.1 if tiny else 1.5)
     measured = {name: rates[name] / 1000 for name in ("bf16", "fp32")}
     listed = listed_peak(facts["name"]) if kind == "bf16" else None
@@ -161,12 +163,22 @@ def write(folder: Path, pair: Pair, found: tuple[Tokens, np.ndarray, object, str
     np.savez(folder / "work.npz", **arrays, labels=labels, teacher_logits=logits.astype(np.float32))
     shape = {"layers": pair.layers[1], "width": pair.width, "inner": pair.inner, "heads": pair.heads}
     facts = {
-        "task": "mrpc", "profile": "toy" if tiny else "cpu", "data": "0" * 16, "pad_id": tokens.pad_id,
-        "num_classes": CLASSES, "rows": len(labels), **shape, "pair": asdict(pair), "weights": weights,
-        "texts": source, "mean_length": float(tokens.lengths.mean()), "different_words": len(np.unique(tokens.ids)),
-        "precision": kind, "teacher_logits_per_second": rate,
+        "task": "mrpc",
+        "profile": "toy" if tiny else "cpu",
+        "data": "0" * 16,
+        "pad_id": tokens.pad_id,
+        "num_classes": CLASSES,
+        "rows": len(labels),
+        **shape,
+        "pair": asdict(pair),
+        "weights": weights,
+        "texts": source,
+        "mean_length": float(tokens.lengths.mean()),
+        "different_words": len(np.unique(tokens.ids)),
+        "precision": kind,
+        "teacher_logits_per_second": rate,
         "gflop_per_example": machine.flops(tokens.lengths, shape) / 1e9,
-    }  # fmt: skip
+    }
     (folder / "work.json").write_text(json.dumps(facts, indent=1))
     return facts
 

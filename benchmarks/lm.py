@@ -67,10 +67,14 @@ class Contestant:
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         tiny = ["--tiny"] if bench.options.tiny else []
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / script), *map(str, more), *tiny], text=True,
+            [sys.executable, str(HERE / script), *map(str, more), *tiny],
+            text=True,
             env={**bench.environment(), "TMPDIR": str(bench.folder)},
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, start_new_session=True,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            start_new_session=True,
+        )
 
     def ask(self) -> dict:
         """A round, or how it failed; ended when the time is over."""

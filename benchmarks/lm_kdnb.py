@@ -31,11 +31,23 @@ def fitted(work: lm_work.Size, student: Language, targets: Targets, kind: str, m
     """A round of `training.fit`: its rate, precision and last loss [nats]."""
     blocks, steps = blocks_of(work), work.warm + work.steps
     config = LMConfig(
-        data=blocks.fingerprint, held_out="", vocabulary=work.vocabulary, length=work.length, student="llama",
-        student_weights="", teacher_weights="drawn", targets=kind, cache="drawn" if kind == "cache" else "",
-        alpha=lm_work.ALPHA, batch_size=work.batch, micro_batch=micro, tokens=steps * work.told, lr=lm_work.LR,
-        clip=lm_work.CLIP, precision="auto",
-    )  # fmt: skip
+        data=blocks.fingerprint,
+        held_out="",
+        vocabulary=work.vocabulary,
+        length=work.length,
+        student="llama",
+        student_weights="",
+        teacher_weights="drawn",
+        targets=kind,
+        cache="drawn" if kind == "cache" else "",
+        alpha=lm_work.ALPHA,
+        batch_size=work.batch,
+        micro_batch=micro,
+        tokens=steps * work.told,
+        lr=lm_work.LR,
+        clip=lm_work.CLIP,
+        precision="auto",
+    )
     clock = lm_work.Clock(work)
     history = training.fit(config, student, blocks, targets, Watch(on_step=clock))
     return {**clock.result(), "precision": precision(), "loss": history[-1]["loss"]}
@@ -129,9 +141,11 @@ def billion(options):
     target_cache.begin(manifest, blocks, folder)
     for shard in range(manifest.shards):
         target_cache.make_shard(
-            folder, shard, blocks.ids,
+            folder,
+            shard,
+            blocks.ids,
             (lambda ids: torch.randn(*ids.shape, 8, generator=draw, device=hf.DEVICE), lambda states: states @ head),
-        )  # fmt: skip
+        )
     targets = Cached(Reader(folder), None, precision(), work.vocabulary)
     weights = sum(p.numel() for p in student.model.parameters())
     flops = 6 * weights + 6 * work.layers[1] * work.shape["hidden_size"] * work.length  # causal attention: half of T^2
@@ -142,16 +156,28 @@ def billion(options):
         found, card = fitted(work, student, targets, "cache", work.batch // 2), gpu_work.card(tiny=options.tiny)
         reached = found["rate"] * flops / 1e12
         return {
-            **found, "parameters": weights, "length": work.length, "batch": work.batch, "flops_per_token": flops,
-            "targets": "64 entries a token, drawn at random", "tflops": reached, "card": card,
+            **found,
+            "parameters": weights,
+            "length": work.length,
+            "batch": work.batch,
+            "flops_per_token": flops,
+            "targets": "64 entries a token, drawn at random",
+            "tflops": reached,
+            "card": card,
             "of_peak": reached / card["peak_tflops"],
-        }  # fmt: skip
+        }
 
     return measured
 
 
 if __name__ == "__main__":
-    lm_work.serve({
-        "kdnb": lambda o: tokens(o, "cache"), "kdnb-online": lambda o: tokens(o, "online"), "memory": memory,
-        "engine": lambda o: making(o, True), "bare": lambda o: making(o, False), "billion": billion,
-    })  # fmt: skip
+    lm_work.serve(
+        {
+            "kdnb": lambda o: tokens(o, "cache"),
+            "kdnb-online": lambda o: tokens(o, "online"),
+            "memory": memory,
+            "engine": lambda o: making(o, True),
+            "bare": lambda o: making(o, False),
+            "billion": billion,
+        }
+    )

@@ -79,17 +79,34 @@ def gkd(options):
         watch = Steps()
         watch.clock = lm_work.Clock(work)
         settings = GKDConfig(
-            output_dir="unused", per_device_train_batch_size=work.batch, max_steps=work.warm + work.steps, lmbda=0.0,
-            beta=0.0, bf16=half, optim="adamw_torch_fused", learning_rate=lm_work.LR, max_grad_norm=lm_work.CLIP,
-            report_to=[], save_strategy="no", disable_tqdm=True, logging_strategy="no", gradient_checkpointing=False,
-            use_cpu=hf.DEVICE == "cpu", dataset_kwargs={"skip_prepare_dataset": True}, remove_unused_columns=False,
-        )  # fmt: skip
+            output_dir="unused",
+            per_device_train_batch_size=work.batch,
+            max_steps=work.warm + work.steps,
+            lmbda=0.0,
+            beta=0.0,
+            bf16=half,
+            optim="adamw_torch_fused",
+            learning_rate=lm_work.LR,
+            max_grad_norm=lm_work.CLIP,
+            report_to=[],
+            save_strategy="no",
+            disable_tqdm=True,
+            logging_strategy="no",
+            gradient_checkpointing=False,
+            use_cpu=hf.DEVICE == "cpu",
+            dataset_kwargs={"skip_prepare_dataset": True},
+            remove_unused_columns=False,
+        )
         rows = Dataset.from_dict({"input_ids": lm_work.sequences(work).tolist()})
         GKDTrainer(
-            model=student, teacher_model=teacher, args=settings, data_collator=collated, train_dataset=rows,
+            model=student,
+            teacher_model=teacher,
+            args=settings,
+            data_collator=collated,
+            train_dataset=rows,
             processing_class=PreTrainedTokenizerFast(tokenizer_object=_tokenizer(), pad_token="0", eos_token="1"),
             callbacks=[watch],
-        ).train()  # fmt: skip
+        ).train()
         return {**watch.clock.result(), "precision": BF16 if half else "fp32"}
 
     return measured

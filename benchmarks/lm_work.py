@@ -68,9 +68,16 @@ def llama(shape: dict, layers: int, vocabulary: int, seed: int = 0) -> torch.nn.
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
-        num_hidden_layers=layers, vocab_size=vocabulary, tie_word_embeddings=True, max_position_embeddings=2048,
-        bos_token_id=None, eos_token_id=None, pad_token_id=None, attn_implementation="sdpa", **shape,
-    )  # fmt: skip
+        num_hidden_layers=layers,
+        vocab_size=vocabulary,
+        tie_word_embeddings=True,
+        max_position_embeddings=2048,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=None,
+        attn_implementation="sdpa",
+        **shape,
+    )
     with torch.device(hf.DEVICE):
         torch.manual_seed(seed)
         return LlamaForCausalLM(config).eval()

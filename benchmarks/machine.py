@@ -27,8 +27,10 @@ def facts() -> dict:
         "bf16": sorted(
             flag for flag in (_line("/proc/cpuinfo", "flags") or "").split() if flag in ("avx512_bf16", "amx_bf16")
         ),
-        "system": platform.platform(), "date": time.strftime("%Y-%m-%d %H:%M"), "versions": versions,
-    }  # fmt: skip
+        "system": platform.platform(),
+        "date": time.strftime("%Y-%m-%d %H:%M"),
+        "versions": versions,
+    }
 
 
 def peak_mib() -> float:

@@ -32,9 +32,16 @@ class Work:
     def __init__(self, name: str, rows: int):
         self.data = splits.load("rt", "demo", rows)
         self.config = arm_config(
-            "erm_small", task="rt", profile="demo", data=self.data.fingerprint, seed=0, model=name, epochs=1,
-            history_points=0, batch_size=BATCH,
-        )  # fmt: skip
+            "erm_small",
+            task="rt",
+            profile="demo",
+            data=self.data.fingerprint,
+            seed=0,
+            model=name,
+            epochs=1,
+            history_points=0,
+            batch_size=BATCH,
+        )
         self.inputs = text.encode(name, self.data, self.config.max_length)
         self.tokenizer, self.labels = text.load_tokenizer(name, self.data), self.data.splits["train"].labels
         self.folder = Path(tempfile.mkdtemp(prefix="kdnb-bench-"))
@@ -73,10 +80,19 @@ def in_kdnbs_loop(work: Work, model: torch.nn.Module) -> float:
 def in_a_trainer(work: Work) -> float:
     """Seconds of an epoch of a tuned Trainer."""
     arguments = TrainingArguments(
-        output_dir=str(work.folder / "out"), per_device_train_batch_size=BATCH, num_train_epochs=1, report_to="none",
-        learning_rate=work.config.lr, bf16=precision() == "bf16", train_sampling_strategy="group_by_length",
-        max_grad_norm=1.0, use_cpu=device().type == "cpu", save_strategy="no", logging_strategy="no", disable_tqdm=True,
-    )  # fmt: skip
+        output_dir=str(work.folder / "out"),
+        per_device_train_batch_size=BATCH,
+        num_train_epochs=1,
+        report_to="none",
+        learning_rate=work.config.lr,
+        bf16=precision() == "bf16",
+        train_sampling_strategy="group_by_length",
+        max_grad_norm=1.0,
+        use_cpu=device().type == "cpu",
+        save_strategy="no",
+        logging_strategy="no",
+        disable_tqdm=True,
+    )
     collator = DataCollatorWithPadding(work.tokenizer)
     trainer = Trainer(work.theirs(), arguments, train_dataset=work.examples(), data_collator=collator)
     started = time.perf_counter()

@@ -42,11 +42,17 @@ def main() -> None:
     np.savez(options.folder / "work.npz", **arrays, labels=labels, teacher_logits=logits.astype(np.float32))
     shape = text._pretrained(name["small"])[0].config
     facts = {
-        "task": task, "profile": options.profile, "data": splits.fingerprint, "pad_id": tokens["train"].pad_id,
-        "num_classes": splits.task.num_classes, "rows": len(labels),
-        "layers": shape.num_hidden_layers, "width": shape.hidden_size, "inner": shape.intermediate_size,
+        "task": task,
+        "profile": options.profile,
+        "data": splits.fingerprint,
+        "pad_id": tokens["train"].pad_id,
+        "num_classes": splits.task.num_classes,
+        "rows": len(labels),
+        "layers": shape.num_hidden_layers,
+        "width": shape.hidden_size,
+        "inner": shape.intermediate_size,
         "heads": shape.num_attention_heads,
-    }  # fmt: skip
+    }
     (options.folder / "work.json").write_text(json.dumps(facts, indent=1))
 
 

@@ -83,11 +83,15 @@ def main() -> None:
         rounds.append(found)
     ratios = [found["released"]["ms"] / found["kdnb"]["ms"] for found in rounds]
     result = {
-        "examples": options.examples, "width": options.width, "steps": options.steps, "threads": 1,
+        "examples": options.examples,
+        "width": options.width,
+        "steps": options.steps,
+        "threads": 1,
         "speed_ratio": {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)},
         "mib": {form: max(found[form]["mib"] for found in rounds) for form in FORMS},
-        "rounds": rounds, "machine": machine.facts(),
-    }  # fmt: skip
+        "rounds": rounds,
+        "machine": machine.facts(),
+    }
     options.out.write_text(json.dumps(result, indent=1) + "\n")
     memory = ", ".join(f"{form} {result['mib'][form]:.0f} MiB" for form in FORMS)
     print(f"kdnb {statistics.median(ratios):.2f} times as fast ({min(ratios):.2f}-{max(ratios):.2f}); {memory}")

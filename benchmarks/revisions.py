@@ -108,9 +108,22 @@ def main() -> None:
     if options.rounds < 1:
         parser.error(f"--rounds must be >= 1, got {options.rounds}")
     arguments = [
-        options.task, "--profile", options.profile, "--method", "kd", "--teacher", "large", "--student", "small",
-        "--train-rows", str(options.rows), "--epochs", "1", "--batch-size", "32",
-    ]  # fmt: skip
+        options.task,
+        "--profile",
+        options.profile,
+        "--method",
+        "kd",
+        "--teacher",
+        "large",
+        "--student",
+        "small",
+        "--train-rows",
+        str(options.rows),
+        "--epochs",
+        "1",
+        "--batch-size",
+        "32",
+    ]
     with tempfile.TemporaryDirectory(prefix="kdnb-revisions-") as folder:
         result = compare(options, arguments, Path(folder))
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -144,14 +157,22 @@ def compare(options, arguments: list[str], folder: Path) -> dict:
     low, high, coverage = interval(ratios)
     return {
         "revisions": {side: {"name": one.name, "commit": one.commit} for side, one in checkouts.items()},
-        "arguments": arguments, "rows": options.rows, "rounds": options.rounds, "machine": machine.facts(),
-        "ratio": statistics.median(ratios), "low": low, "high": high, "coverage": coverage, "ratios": ratios,
+        "arguments": arguments,
+        "rows": options.rows,
+        "rounds": options.rounds,
+        "machine": machine.facts(),
+        "ratio": statistics.median(ratios),
+        "low": low,
+        "high": high,
+        "coverage": coverage,
+        "ratios": ratios,
         "examples_per_second": {
             side: statistics.median(options.rows / run["train_seconds"] for run in side_runs)
             for side, side_runs in runs.items()
         },
-        "equal_entropy": len({run["entropy"] for side_runs in runs.values() for run in side_runs}) == 1, "runs": runs,
-    }  # fmt: skip
+        "equal_entropy": len({run["entropy"] for side_runs in runs.values() for run in side_runs}) == 1,
+        "runs": runs,
+    }
 
 
 if __name__ == "__main__":

@@ -46,11 +46,14 @@ def measure(count: int) -> dict:
     planned = time.perf_counter()
     chosen = spread(batches, tokens.lengths)
     return {
-        "rows": count, "train_ms": 1e3 * train(data, tokens, chosen),
-        "tokenize_ms": 1e3 * (tokenised - started) / count, "plan_ms": 1e3 * (planned - tokenised) / count,
+        "rows": count,
+        "train_ms": 1e3 * train(data, tokens, chosen),
+        "tokenize_ms": 1e3 * (tokenised - started) / count,
+        "plan_ms": 1e3 * (planned - tokenised) / count,
         "mean_length": float(np.mean([tokens.lengths[batch].mean() for batch in chosen])),
-        "peak_mib": machine.peak_mib(), "ids_mib": tokens.ids.nbytes / 2**20,
-    }  # fmt: skip
+        "peak_mib": machine.peak_mib(),
+        "ids_mib": tokens.ids.nbytes / 2**20,
+    }
 
 
 def spread(batches: list, lengths) -> list:
@@ -70,9 +73,15 @@ def train(data, tokens, chosen: list) -> float:
     from kdnb.models import text
 
     config = arm_config(
-        "ls_small", task=data.task.name, profile="cpu", data=data.fingerprint, seed=0, batch_size=BATCH, lr=5e-5,
+        "ls_small",
+        task=data.task.name,
+        profile="cpu",
+        data=data.fingerprint,
+        seed=0,
+        batch_size=BATCH,
+        lr=5e-5,
         history_points=0,
-    )  # fmt: skip
+    )
     times, model = {}, text.build(config, data).to(device())
     both, labels = {"train": tokens, "test": tokens}, data.splits["train"].labels
 

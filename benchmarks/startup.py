@@ -42,9 +42,11 @@ def main() -> None:
         run(TRAIN, environment)
         target = str(Path(scratch, "executed.ipynb"))
         commands = {
-            "bare Python": "pass", "kdnb --help": HELP, "empty notebook through papermill": EMPTY,
+            "bare Python": "pass",
+            "kdnb --help": HELP,
+            "empty notebook through papermill": EMPTY,
             "notebook 30 on stored toy runs": NOTEBOOK,
-        }  # fmt: skip
+        }
         for code in commands.values():
             run(code, environment, target)  # byte code and file cache
         found = {name: [] for name in ("import kdnb", *commands)}

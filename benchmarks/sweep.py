@@ -45,14 +45,17 @@ def kills(folder: Path) -> dict:
     ours, theirs = ray.table(), inline.table()
     begun, ended = ray.count("begin"), ray.count("end")
     return {
-        "points": len(theirs), "trainings": len(inline.count("end")), "same_points": set(ours) == set(theirs),
+        "points": len(theirs),
+        "trainings": len(inline.count("end")),
+        "same_points": set(ours) == set(theirs),
         "points_with_other_bits": sum(ours.get(name) != content for name, content in theirs.items()),
         "trainings_ended_before_worker_killed": worker_killed_at,
         "trainings_ended_before_driver_killed": driver_killed_at,
         "trainings_ended_twice": sum(count > 1 for count in ended.values()),
         "trainings_begun_again": sum(count > 1 for count in begun.values()),
-        "inline_seconds": round(inline_seconds, 1), "ray_seconds_with_kills": round(time.time() - started, 1),
-    }  # fmt: skip
+        "inline_seconds": round(inline_seconds, 1),
+        "ray_seconds_with_kills": round(time.time() - started, 1),
+    }
 
 
 def _wait(test, process: subprocess.Popen) -> None:
@@ -69,16 +72,20 @@ def flat(folder: Path) -> dict:
     pairs = list(itertools.pairwise(marks))  # the first point also reads weights and text
     wall, cpu = ([b[name] - a[name] for a, b in pairs] for name in ("time", "cpu"))
     return {
-        "points": len(marks), "seconds_first_10": statistics.median(wall[:10]),
-        "seconds_last_10": statistics.median(wall[-10:]), "cpu_seconds_first_10": statistics.median(cpu[:10]),
+        "points": len(marks),
+        "seconds_first_10": statistics.median(wall[:10]),
+        "seconds_last_10": statistics.median(wall[-10:]),
+        "cpu_seconds_first_10": statistics.median(cpu[:10]),
         "cpu_seconds_last_10": statistics.median(cpu[-10:]),
         "seconds_per_point_at_10": (marks[9]["time"] - marks[0]["time"]) / 9,
         "seconds_per_point_at_60": (marks[59]["time"] - marks[0]["time"]) / 59,
         "cpu_seconds_per_point_at_10": (marks[9]["cpu"] - marks[0]["cpu"]) / 9,
         "cpu_seconds_per_point_at_60": (marks[59]["cpu"] - marks[0]["cpu"]) / 59,
-        "rss_mib_at_10": marks[9]["rss_mib"], "rss_mib_at_60": marks[59]["rss_mib"],
-        "rss_mib": [mark["rss_mib"] for mark in marks], "seconds": [round(value, 3) for value in wall],
-    }  # fmt: skip
+        "rss_mib_at_10": marks[9]["rss_mib"],
+        "rss_mib_at_60": marks[59]["rss_mib"],
+        "rss_mib": [mark["rss_mib"] for mark in marks],
+        "seconds": [round(value, 3) for value in wall],
+    }
 
 
 def overhead(folder: Path, rounds: int) -> dict:
@@ -107,12 +114,13 @@ def overhead(folder: Path, rounds: int) -> dict:
     }
     inside = statistics.mean(one["inside"] for found in points.values() for one in found)
     return {
-        "points": {engine: len(found) for engine, found in points.items()}, "mean_seconds": mean,
+        "points": {engine: len(found) for engine, found in points.items()},
+        "mean_seconds": mean,
         "overhead": (mean["ray"]["outside"] - mean["inline"]["outside"]) / inside,
         "cpu_overhead": mean["ray"]["cpu"] / mean["inline"]["cpu"] - 1,
         "seconds_to_the_first_point": {engine: statistics.median(found) for engine, found in first.items()},
         "times": points,
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

@@ -55,9 +55,12 @@ class Store:
         """A sweep; its trainings begin and end in the journal (tests/watched)."""
         watched = HERE.parents[1] / "tests" / "watched"
         environment = {
-            **os.environ, "PYTHONPATH": str(watched), "KDNB_OUTPUTS": str(self.outputs),
-            "KDNB_JOURNAL": str(self.journal), "KDNB_REFERENCE": str(self.outputs / "none"),
-        }  # fmt: skip
+            **os.environ,
+            "PYTHONPATH": str(watched),
+            "KDNB_OUTPUTS": str(self.outputs),
+            "KDNB_JOURNAL": str(self.journal),
+            "KDNB_REFERENCE": str(self.outputs / "none"),
+        }
         command = [sys.executable, str(HERE), json.dumps([what, how])]
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 

@@ -19,9 +19,13 @@ def write(results: dict, folder: Path) -> None:
 def write_text(results: dict, folder: Path) -> None:
     """results.md of what has been measured, and of the folder's gpu.json."""
     parts = {
-        "throughput": throughput, "causes": causes, "equal_work": equal_work, "comparison": comparison,
-        "size": size, "startup": startup,
-    }  # fmt: skip
+        "throughput": throughput,
+        "causes": causes,
+        "equal_work": equal_work,
+        "comparison": comparison,
+        "size": size,
+        "startup": startup,
+    }
     text = [make(results[name]) for name, make in parts.items() if name in results]
     (folder / "results.md").write_text("# Measured\n\n" + "\n\n".join([*text, gpu_table.text(folder)]) + "\n")
 
@@ -35,12 +39,18 @@ def rows_of(found: dict) -> list[dict]:
     for name, rounds in runs.items():
         rates = [r["rate"] for r in rounds]
         ratios = [o["rate"] / r["rate"] for o, r in zip(ours or rounds, rounds, strict=True)]
-        rows.append({
-            "name": name, "title": CONTESTANTS[name][2], "rates": rates, "rate": statistics.median(rates),
-            "ratios": ratios, "peak_mib": statistics.median(r["peak_mib"] for r in rounds),
-            "padding": statistics.median(r["padding"] for r in rounds),
-            "share": statistics.median(rates) * found["gflop_per_example"]["full_last_layer"] / peak,
-        })  # fmt: skip
+        rows.append(
+            {
+                "name": name,
+                "title": CONTESTANTS[name][2],
+                "rates": rates,
+                "rate": statistics.median(rates),
+                "ratios": ratios,
+                "peak_mib": statistics.median(r["peak_mib"] for r in rounds),
+                "padding": statistics.median(r["padding"] for r in rounds),
+                "share": statistics.median(rates) * found["gflop_per_example"]["full_last_layer"] / peak,
+            }
+        )
     return rows
 
 
@@ -114,11 +124,12 @@ def comparison(found: dict) -> str:
 def size(found: dict) -> str:
     """Cost against rows."""
     lines = [
-        "## Cost against size", "",
+        "## Cost against size",
+        "",
         "| rows | training [ms/example] (min-max) | tokenising [ms/example] | planning [us/example] "
         "| peak memory [MiB] | token ids [MiB] |",
         "|---|---|---|---|---|---|",
-    ]  # fmt: skip
+    ]
     for row in found["sizes"]:
         lines.append(
             f"| {row['rows']} | {row['train_ms']:.3f} ({row['train_ms_min']:.3f}-{row['train_ms_max']:.3f}) "

@@ -21,10 +21,19 @@ def config_of(work: Work, **changes) -> RunConfig:
     """The reference work as a kdnb config."""
     profile = work.facts["profile"]
     fields = {
-        "task": work.facts["task"], "profile": profile, "data": work.facts["data"], "seed": 0,
-        "teacher_run": "benchmark", "alpha": ALPHA, "tau": TAU, "lr": LR, "batch_size": BATCH, "epochs": 1,
-        "max_length": min(MAX_LENGTH, PROFILES[profile].max_length), "history_points": 0,
-    }  # fmt: skip
+        "task": work.facts["task"],
+        "profile": profile,
+        "data": work.facts["data"],
+        "seed": 0,
+        "teacher_run": "benchmark",
+        "alpha": ALPHA,
+        "tau": TAU,
+        "lr": LR,
+        "batch_size": BATCH,
+        "epochs": 1,
+        "max_length": min(MAX_LENGTH, PROFILES[profile].max_length),
+        "history_points": 0,
+    }
     return arm_config("kd_standard", **{**fields, **changes})
 
 

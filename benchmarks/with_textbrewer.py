@@ -52,9 +52,13 @@ def train(work: Work, rows, *, tuned: bool = False) -> tuple[float, float]:
     steps = {"num_warmup_steps": 0, "num_training_steps": len(batches)}
     with distiller:
         distiller.train(
-            optimizer, batches, num_epochs=1, scheduler_class=get_linear_schedule_with_warmup, scheduler_args=steps,
+            optimizer,
+            batches,
+            num_epochs=1,
+            scheduler_class=get_linear_schedule_with_warmup,
+            scheduler_args=steps,
             max_grad_norm=1.0,
-        )  # fmt: skip
+        )
     return synced() - started, collator.padding
 
 

@@ -54,9 +54,13 @@ def main() -> None:
     ready = time.perf_counter() - started
     seconds, padding = contestant.train(work, timed, **settings)
     result = {
-        "examples": len(timed), "seconds": seconds, "rate": len(timed) / seconds, "padding": padding,
-        "peak_mib": machine.peak_mib(), "ready_seconds": ready,
-    }  # fmt: skip
+        "examples": len(timed),
+        "seconds": seconds,
+        "rate": len(timed) / seconds,
+        "padding": padding,
+        "peak_mib": machine.peak_mib(),
+        "ready_seconds": ready,
+    }
     print(json.dumps(result))
 
 

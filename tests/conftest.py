@@ -9,15 +9,17 @@ from pathlib import Path
 
 OFFLINE = Path(__file__).parent / "offline"
 SCRATCH = Path(tempfile.mkdtemp(prefix="kdnb-tests-"))
-os.environ.update({
-    "KDNB_OUTPUTS": str(SCRATCH / "outputs"),
-    "KDNB_REFERENCE": str(SCRATCH / "reference"),
-    "HF_HOME": str(SCRATCH / "huggingface"),  # nothing is read from, or left in, the user's own cache
-    "HF_HUB_OFFLINE": "1",
-    "OMP_NUM_THREADS": "1",  # tiny models are faster on one core, and the machine may be shared
-    "PIP_NO_INDEX": "1",  # pip, which kdnb.data.assets runs as a process, stays offline too
-    "PYTHONPATH": os.pathsep.join([str(OFFLINE), *filter(None, [os.environ.get("PYTHONPATH")])]),
-})  # fmt: skip
+os.environ.update(
+    {
+        "KDNB_OUTPUTS": str(SCRATCH / "outputs"),
+        "KDNB_REFERENCE": str(SCRATCH / "reference"),
+        "HF_HOME": str(SCRATCH / "huggingface"),  # nothing is read from, or left in, the user's own cache
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",  # tiny models are faster on one core, and the machine may be shared
+        "PIP_NO_INDEX": "1",  # pip, which kdnb.data.assets runs as a process, stays offline too
+        "PYTHONPATH": os.pathsep.join([str(OFFLINE), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    }
+)
 for name in ("KDNB_HUB", "KDNB_DEBUG"):
     os.environ.pop(name, None)
 sys.path.insert(0, str(OFFLINE))
@@ -122,9 +124,13 @@ def quick(toy):
 
     def config(arm="erm_small", data=toy, **changes):
         base = arm_config(
-            arm, task=data.task.name, profile="toy", data=data.fingerprint, seed=changes.pop("seed", 0),
+            arm,
+            task=data.task.name,
+            profile="toy",
+            data=data.fingerprint,
+            seed=changes.pop("seed", 0),
             teacher_run=changes.pop("teacher_run", ""),
-        )  # fmt: skip
+        )
         return replace(base, **{"precision": "fp32", "history_points": 0, "epochs": 1, **changes})
 
     return config

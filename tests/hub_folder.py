@@ -14,10 +14,14 @@ def parquet_mirror(root, labels=(0, 1)):
     folder.mkdir(parents=True)
     for split, rows in {"train": 10, "validation": 4, "test": 6}.items():
         marks = [labels[i % 2] if split == "test" else i % 2 for i in range(rows)]
-        frame = pd.DataFrame({
-            "sentence1": [f"{split} first {i}" for i in range(rows)], "sentence2": [f"second {i}" for i in range(rows)],
-            "label": marks, "idx": range(rows),
-        })  # fmt: skip
+        frame = pd.DataFrame(
+            {
+                "sentence1": [f"{split} first {i}" for i in range(rows)],
+                "sentence2": [f"second {i}" for i in range(rows)],
+                "label": marks,
+                "idx": range(rows),
+            }
+        )
         frame.to_parquet(folder / f"{split}-00000-of-00001.parquet", index=False)
 
 
@@ -54,7 +58,7 @@ def tiny_bert(root, kind="bert"):
     if kind == "bert":
         config = BertConfig(
             vocab_size=32, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
-        )  # fmt: skip
+        )
         encoder, folder = BertModel(config), root / "google-bert" / "bert-base-uncased"
     else:
         config = DistilBertConfig(vocab_size=32, dim=16, n_layers=1, n_heads=2, hidden_dim=32)

@@ -68,18 +68,21 @@ def keeps_the_skeleton(path):
     assert re.search(r"second|minute", opening.lower()), "time needed"
     found = [
         line.lstrip("#").strip().lower()
-        for cell in notebook.cells if cell.cell_type == "markdown"
-        for line in cell.source.splitlines() if line.startswith("#")
-    ]  # fmt: skip
+        for cell in notebook.cells
+        if cell.cell_type == "markdown"
+        for line in cell.source.splitlines()
+        if line.startswith("#")
+    ]
     places = [next((i for i, heading in enumerate(found) if heading.startswith(name)), -1) for name in HEADINGS]
     assert -1 not in places, dict(zip(HEADINGS, places, strict=True))
     assert places == sorted(places)
     solutions = tagged(notebook, "solution")
     assert any(notebook.cells[i].cell_type == "code" for i in solutions)
     exercises = next(
-        i for i, cell in enumerate(notebook.cells)
+        i
+        for i, cell in enumerate(notebook.cells)
         if cell.cell_type == "markdown" and re.match(r"#+ try it yourself", cell.source.lower())
-    )  # fmt: skip
+    )
     assert min(solutions) > exercises
 
 

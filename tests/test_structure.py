@@ -35,6 +35,7 @@ NEEDS_TORCH = {
     "models.encoder",
     "models.text",
     "models.vision",
+    "studies.dark_knowledge.attention",
     "studies.dark_knowledge.features",
     "studies.dark_knowledge.little_trainings",
     "studies.dark_knowledge.networks",
@@ -247,6 +248,26 @@ def test_reading_runs_needs_no_torch():
     assert done.returncode == 0, done.stderr
 
 
+def tables_end(tree):
+    """The last lines of tables of data: literals that a module names, and decorators, a test's cases among them."""
+    literals = (ast.List, ast.Dict, ast.Tuple, ast.Set)
+    for node in tree.body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, literals):
+            yield node.end_lineno
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield from (decorator.end_lineno for decorator in node.decorator_list)
+
+
+def test_only_tables_of_data_keep_their_own_lines():
+    written = [path for folder in ("kdnb", "tests", "benchmarks") for path in (paths.ROOT / folder).rglob("*.py")]
+    for path in written:
+        text = path.read_text(encoding="utf-8")
+        mark = "# fmt: " + "skip"
+        marked = {number for number, line in enumerate(text.splitlines(), 1) if line.endswith(mark)}
+        assert not marked or marked <= set(tables_end(ast.parse(text))), (path, marked)
+
+
 def test_the_core_can_be_read_in_one_sitting():
     core = [path for path in SOURCES if path.parent.name == "core"]
     lines = {path.stem: len(path.read_text(encoding="utf-8").splitlines()) for path in core}
@@ -308,10 +329,16 @@ def test_every_package_imported_is_declared():
     extras = [entry for name in ("cluster", "liger") for entry in project["optional-dependencies"][name]]
     declared |= {re.split(r"[<>=\[]", entry)[0].lower() for entry in extras}
     comes_with = {
-        "sklearn": "scikit-learn", "click": "typer", "IPython": "ipykernel", "nbclient": "nbconvert",
-        "markupsafe": "jinja2", "PIL": "matplotlib", "traitlets": "ipykernel", "jupyter_client": "ipykernel",
+        "sklearn": "scikit-learn",
+        "click": "typer",
+        "IPython": "ipykernel",
+        "nbclient": "nbconvert",
+        "markupsafe": "jinja2",
+        "PIL": "matplotlib",
+        "traitlets": "ipykernel",
+        "jupyter_client": "ipykernel",
         "liger_kernel": "liger-kernel",
-    }  # fmt: skip
+    }
     for path in SOURCES:
         for node in ast.walk(tree(path)):
             modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []

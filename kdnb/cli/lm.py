@@ -217,11 +217,21 @@ def plan(
         raise ValueError(f"device must be one of {', '.join(cost.DEVICES)}, got {device!r}")
     told = cost.cost(
         cost.Plan(
-            teacher=teacher, student=student, tokens=tokens, epochs=epochs, students=students, vocabulary=vocabulary,
-            teacher_width=teacher_width, student_width=student_width, sequences=sequences, length=length, kept=kept,
-            device=cost.DEVICES[device], utilization=utilization,
+            teacher=teacher,
+            student=student,
+            tokens=tokens,
+            epochs=epochs,
+            students=students,
+            vocabulary=vocabulary,
+            teacher_width=teacher_width,
+            student_width=student_width,
+            sequences=sequences,
+            length=length,
+            kept=kept,
+            device=cost.DEVICES[device],
+            utilization=utilization,
         )
-    )  # fmt: skip
+    )
     print(told.text(tokens))
     never = {name: None if math.isinf(passes) else passes for name, passes in told.break_even.items()}
     finish(as_json, {**asdict(told), "break_even": never})

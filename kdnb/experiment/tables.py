@@ -276,8 +276,11 @@ def spread(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """
     grouped = table.groupby("arm", sort=False)
     result = grouped.agg(
-        name=("name", "first"), mean=(metric, "mean"), sd=(metric, "std"), n=(metric, "count"),
+        name=("name", "first"),
+        mean=(metric, "mean"),
+        sd=(metric, "std"),
+        n=(metric, "count"),
         degenerate=("degenerate", "sum"),
-    )  # fmt: skip
+    )
     result["run_ids"] = grouped.run_id.agg(list)
     return result.reset_index()

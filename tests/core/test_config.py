@@ -129,9 +129,17 @@ def test_the_quick_json_has_the_bytes_of_json(task, value):
     content = {name: value for name, value in flat(config).items() if name not in LATER}
     assert config.to_json() == json.dumps(content, sort_keys=True, indent=1) + "\n"
     later = replace(
-        ERM, method="switch", before="erm", after="tfkd", switch_at=0.5, ramp=0.1, alpha=0.9, confidence=0.9,
-        tfkd_form="released", multiplier=2.0,
-    )  # fmt: skip
+        ERM,
+        method="switch",
+        before="erm",
+        after="tfkd",
+        switch_at=0.5,
+        ramp=0.1,
+        alpha=0.9,
+        confidence=0.9,
+        tfkd_form="released",
+        multiplier=2.0,
+    )
     content = {name: value for name, value in flat(later).items() if name not in LATER or value != LATER[name]}
     assert later.to_json() == json.dumps(content, sort_keys=True, indent=1) + "\n"
 
@@ -219,7 +227,7 @@ def test_unknown_arms_and_fields_get_one_line():
 def test_changes_of_one_arm_stay_with_it():
     points = compare_points(
         "rt", "toy", "0" * 16, (0,), ("ls_small", "kd_self"), {"epochs": 5}, {"ls_small": {"alpha": 0.2}}
-    )  # fmt: skip
+    )
     by_arm = {point.arm: point.config for point in points}
     assert by_arm["ls_small"].alpha == 0.2
     assert by_arm["kd_self"].alpha == PROFILES["toy"].kd_alpha

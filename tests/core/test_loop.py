@@ -171,10 +171,12 @@ def test_alpha_0_gives_the_very_weights_of_erm(toy, quick, teacher, built, tau):
 @pytest.mark.slow
 def test_every_method_trains_another_model(toy, quick, teacher):
     runs = [
-        fit(quick("erm_small"), toy), fit(quick("ls_small"), toy),
-        fit(quick("kd_self", teacher_run=teacher.run_id), toy, teacher), fit(quick("tfkd_small"), toy),
+        fit(quick("erm_small"), toy),
+        fit(quick("ls_small"), toy),
+        fit(quick("kd_self", teacher_run=teacher.run_id), toy, teacher),
+        fit(quick("tfkd_small"), toy),
         fit(quick("tfkd_small", tfkd_form="released"), toy),
-    ]  # fmt: skip
+    ]
     for i, one in enumerate(runs):
         assert not any(same_logits(one, other) for other in runs[:i])
     assert {"agreement", "kl_to_teacher"} <= set(runs[2].metrics["test"])

@@ -36,9 +36,7 @@ P_TEACHER = torch.tensor([[0.7, 0.2, 0.1]], dtype=torch.float64)
 
 def torch_kd(logits, labels, teacher_logits, alpha, tau, scale=True):
     """(1 - alpha) CE + alpha tau^2 KL(p^t_tau || p_tau), Hinton et al. 2015, in torch's own functions."""
-    soft = F.kl_div(
-        F.log_softmax(logits / tau, dim=1), F.softmax(teacher_logits / tau, dim=1), reduction="batchmean"
-    )  # fmt: skip
+    soft = F.kl_div(F.log_softmax(logits / tau, dim=1), F.softmax(teacher_logits / tau, dim=1), reduction="batchmean")
     return (1 - alpha) * F.cross_entropy(logits, labels) + alpha * (tau**2 if scale else 1) * soft
 
 

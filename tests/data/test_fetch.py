@@ -438,9 +438,13 @@ def served(hub_once, tmp_path):
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     environment = {
-        **os.environ, "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "home"),
-        "KDNB_DATA_CACHE": str(tmp_path / "cache"), "no_proxy": "127.0.0.1",
-    }  # fmt: skip
+        **os.environ,
+        "HF_HUB_OFFLINE": "0",
+        "HF_ENDPOINT": server.url,
+        "HF_HOME": str(tmp_path / "home"),
+        "KDNB_DATA_CACHE": str(tmp_path / "cache"),
+        "no_proxy": "127.0.0.1",
+    }
 
     def run():
         command = [sys.executable, "-c", "from kdnb.cli.main import main; main()", "fetch", "--profile", "paper"]

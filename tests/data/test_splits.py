@@ -328,9 +328,16 @@ def test_no_files_and_no_hub_say_what_to_do(hub):
 
 def paper_config(what, size, **changes):
     return RunConfig(
-        task="mrpc", profile="paper", data=what.fingerprint, method="erm", student=size, epochs=1, precision="fp32",
-        history_points=0, **changes,
-    )  # fmt: skip
+        task="mrpc",
+        profile="paper",
+        data=what.fingerprint,
+        method="erm",
+        student=size,
+        epochs=1,
+        precision="fp32",
+        history_points=0,
+        **changes,
+    )
 
 
 @pytest.mark.parametrize(("kind", "size"), [("bert", "large"), ("distilbert", "small")])

@@ -113,9 +113,15 @@ def test_tokens_are_the_tokenizers_own(task, max_length):
     tokenizer, split = text.load_tokenizer("tiny-small", what), what.splits["test"]
     tokens = tokenize(split, tokenizer, max_length)
     wanted = tokenizer(
-        split.text, split.text2, truncation=True, max_length=max_length, padding=True, return_tensors="pt",
-        return_token_type_ids=True, return_attention_mask=True,
-    )  # fmt: skip
+        split.text,
+        split.text2,
+        truncation=True,
+        max_length=max_length,
+        padding=True,
+        return_tensors="pt",
+        return_token_type_ids=True,
+        return_attention_mask=True,
+    )
     batch = tokens.batch(np.arange(len(split)))
     for name, part in batch.items():
         assert torch.equal(part, wanted[name]), name

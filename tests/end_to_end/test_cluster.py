@@ -40,9 +40,12 @@ def calls(script: Path, folder: Path, **variables) -> list[list[str]]:
         (programs / name).chmod(0o755)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("KDNB_", "PYTHON"))}
     environment = {
-        **kept, "PATH": f"{programs}:{os.environ['PATH']}", "CALLS": str(folder / "calls"),
-        "SLURM_SUBMIT_DIR": str(folder), **variables,
-    }  # fmt: skip
+        **kept,
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "CALLS": str(folder / "calls"),
+        "SLURM_SUBMIT_DIR": str(folder),
+        **variables,
+    }
     subprocess.run(["bash", script], env=environment, cwd="/", check=True)
     return [json.loads(line) for line in (folder / "calls").read_text().splitlines()]
 
@@ -102,9 +105,12 @@ def test_the_array_covers_all_shares(tmp_path, asked):
 @pytest.mark.slow
 def test_ray_runs_the_sweep_on_all_nodes_of_a_job(tmp_path, asked):
     variables = {
-        "SLURM_JOB_NODELIST": "node[7-8]", "SLURM_JOB_ID": "4000123", "SLURM_JOB_NUM_NODES": "2",
-        "SLURM_CPUS_PER_TASK": "16", "SLURM_GPUS_PER_NODE": "4",
-    }  # fmt: skip
+        "SLURM_JOB_NODELIST": "node[7-8]",
+        "SLURM_JOB_ID": "4000123",
+        "SLURM_JOB_NUM_NODES": "2",
+        "SLURM_CPUS_PER_TASK": "16",
+        "SLURM_GPUS_PER_NODE": "4",
+    }
     found = {words[0]: words for words in calls(DOCS / "cluster" / "slurm-ray.sh", tmp_path, **variables)}
     ray = found["ray"]
     assert ray[1:4] == ["symmetric-run", "--address", "node7:20123"]

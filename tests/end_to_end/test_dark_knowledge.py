@@ -39,8 +39,9 @@ def ledger():
         simulated = registry.simulated_ledger(("H10.", "H12.", "H13."))
         firsts = list(born_again._firsts("digits", "cpu"))
     table = pd.concat([simulated, ours]).set_index("id")
-    table.attrs["families"] = {first.seed: {(m.kind, m.generation): m.config.run_id() for m in family(first)}
-                               for first in firsts}  # fmt: skip
+    table.attrs["families"] = {
+        first.seed: {(m.kind, m.generation): m.config.run_id() for m in family(first)} for first in firsts
+    }
     return table
 
 

@@ -29,9 +29,10 @@ def code(path):
 
 
 READING = [
-    path for path in NOTEBOOKS
+    path
+    for path in NOTEBOOKS
     if not path.stem.startswith("2") and any(word in source for source in code(path) for word in READS)
-]  # fmt: skip
+]
 
 
 def defaults(path):
@@ -54,9 +55,29 @@ def shown(cell):
 
 def test_the_notebooks_that_read_runs_are_known():
     known = {
-        "00", "30", "31", "32", "33", "34", "40", "41", "42", "43", "50", "51", "60", "61", "62", "63", "64",
-        "70", "71", "72", "73", "74",
-    }  # fmt: skip
+        "00",
+        "30",
+        "31",
+        "32",
+        "33",
+        "34",
+        "40",
+        "41",
+        "42",
+        "43",
+        "50",
+        "51",
+        "60",
+        "61",
+        "62",
+        "63",
+        "64",
+        "70",
+        "71",
+        "72",
+        "73",
+        "74",
+    }
     assert {path.stem[:2] for path in READING} == known
 
 

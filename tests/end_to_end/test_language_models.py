@@ -97,7 +97,7 @@ def statements(ledger, students):
         "family": f"error after fitting is larger by {said('H14.6d')}",
         "teacher": f"teacher's perplexity there is {np.exp(teacher['teacher_nll']):.1f}, its entropy "
         f"{teacher['teacher_entropy']:.3f}",
-    }  # fmt: skip
+    }
     (folder,) = REFERENCE.glob("keptlaws-*")
     kept = json.loads((folder / "config.json").read_text())["kept"]
     with np.load(folder / "arrays.npz") as arrays:

@@ -23,9 +23,10 @@ GRIDS = [
 TRAINING = OF_STUDY + [step for step in GRIDS if step not in OF_STUDY]
 READING = [step for step in STUDY if not step.notebook.startswith("2")]
 READING += [
-    Step(path.stem, {"profile": "toy"}) for path in NOTEBOOKS
+    Step(path.stem, {"profile": "toy"})
+    for path in NOTEBOOKS
     if path.stem not in {step.notebook for step in STUDY} and not path.stem.startswith("2")
-]  # fmt: skip
+]
 TRAINS = ("42_two_things_in_one_loss", "43_placebo_teachers", "62_born_again")  # runs of its own, at small profiles
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 

@@ -29,15 +29,29 @@ def pretrained(kind: str) -> nn.Module:
     if kind in ("bert", "roberta"):
         types = {} if kind == "bert" else {"type_vocab_size": 1, "pad_token_id": 1}
         config = (BertConfig if kind == "bert" else RobertaConfig)(
-            vocab_size=97, hidden_size=48, num_hidden_layers=3, num_attention_heads=4, intermediate_size=96,
-            max_position_embeddings=40, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-            initializer_range=0.2, **types,
-        )  # fmt: skip
+            vocab_size=97,
+            hidden_size=48,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            intermediate_size=96,
+            max_position_embeddings=40,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+            initializer_range=0.2,
+            **types,
+        )
         return (BertModel if kind == "bert" else RobertaModel)(config, add_pooling_layer=False)
     config = DistilBertConfig(
-        vocab_size=97, dim=48, n_layers=3, n_heads=4, hidden_dim=96, max_position_embeddings=40, dropout=0.0,
-        attention_dropout=0.0, initializer_range=0.2,
-    )  # fmt: skip
+        vocab_size=97,
+        dim=48,
+        n_layers=3,
+        n_heads=4,
+        hidden_dim=96,
+        max_position_embeddings=40,
+        dropout=0.0,
+        attention_dropout=0.0,
+        initializer_range=0.2,
+    )
     return DistilBertModel(config)
 
 
@@ -183,10 +197,17 @@ def test_three_steps_are_those_of_transformers_and_torch():
     model, start, tokens = trained(config, splits, [batches])
     reference = BertForSequenceClassification(
         BertConfig(
-            vocab_size=256, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
-            max_position_embeddings=64, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, num_labels=2,
+            vocab_size=256,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=64,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+            num_labels=2,
         )
-    )  # fmt: skip
+    )
     heads = {"dense": reference.bert.pooler.dense, "classifier": reference.classifier}
     with torch.no_grad():
         for a, b in shared(start.encoder, reference.bert).values():

@@ -245,9 +245,15 @@ def at_budgets(table):
     rows = table[(table.task == "digits") & (table.schedule == "constant") & (table.student == "small")]
     found = {}
     for epochs, part in rows.groupby("epochs"):
-        of = {name: part[part[column] == value].set_index("seed").test_entropy
-              for name, column, value in (("lh", "method", "erm"), ("ts", "method", "kd"),
-                                          ("ls", "transform", "swap"), ("th", "transform", "hard"))}  # fmt: skip
+        of = {
+            name: part[part[column] == value].set_index("seed").test_entropy
+            for name, column, value in (
+                ("lh", "method", "erm"),
+                ("ts", "method", "kd"),
+                ("ls", "transform", "swap"),
+                ("th", "transform", "hard"),
+            )
+        }
         found[epochs] = (of["ls"] - of["lh"] + of["ts"] - of["th"]) / 2
     return found
 

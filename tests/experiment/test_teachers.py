@@ -186,9 +186,17 @@ def test_a_tempered_teacher_s_student_is_that_of_scaled_logits(store, toy, quick
     """The teacher alone is tempered: the student's own logits stay at temperature 1."""
     runs.save(teacher)
     base = arm_config(
-        "kd_small_from_tempered_small", task="rt", profile="toy", data=toy.fingerprint, seed=0,
-        teacher_run=teacher.run_id, sharpness=0.25, precision="fp32", history_points=0, epochs=1,
-    )  # fmt: skip
+        "kd_small_from_tempered_small",
+        task="rt",
+        profile="toy",
+        data=toy.fingerprint,
+        seed=0,
+        teacher_run=teacher.run_id,
+        sharpness=0.25,
+        precision="fp32",
+        history_points=0,
+        epochs=1,
+    )
     tempered, _ = obtain.ensure(base, toy)
     written = {split: teacher.logits[split] * np.float32(0.25) for split in runs.SPLITS}
     posteriors = metrics.posterior(written["train"])

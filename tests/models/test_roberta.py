@@ -27,9 +27,16 @@ def roberta(tmp_path, monkeypatch):
     letters = sorted({letter for word in WORDS for letter in word} | {"Ġ"})
     vocab = {word: i for i, word in enumerate(["<s>", "<pad>", "</s>", "<unk>", "<mask>", *letters])}
     config = RobertaConfig(
-        vocab_size=len(vocab), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
-        max_position_embeddings=514, type_vocab_size=1, pad_token_id=1, initializer_range=0.3,
-    )  # fmt: skip
+        vocab_size=len(vocab),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=514,
+        type_vocab_size=1,
+        pad_token_id=1,
+        initializer_range=0.3,
+    )
     folder = tmp_path / "hub" / "distilbert" / "distilroberta-base"
     saved = RobertaForMaskedLM(config).eval()
     saved.save_pretrained(folder)
@@ -48,10 +55,17 @@ def roberta(tmp_path, monkeypatch):
 def config_of(what, **changes):
     return RunConfig(
         **{
-            "task": "mrpc", "profile": "paper", "data": what.fingerprint, "method": "erm", "epochs": 1,
-            "student": "distilroberta-base", "precision": "fp32", "history_points": 0, **changes,
+            "task": "mrpc",
+            "profile": "paper",
+            "data": what.fingerprint,
+            "method": "erm",
+            "epochs": 1,
+            "student": "distilroberta-base",
+            "precision": "fp32",
+            "history_points": 0,
+            **changes,
         }
-    )  # fmt: skip
+    )
 
 
 def test_logits_are_those_of_transformers_own_classifier(roberta):

@@ -42,9 +42,13 @@ def toy():
 
 def config(what, arm="erm_small", **changes):
     base = arm_config(
-        arm, task=what.task.name, profile="toy", data=what.fingerprint, seed=changes.pop("seed", 0),
+        arm,
+        task=what.task.name,
+        profile="toy",
+        data=what.fingerprint,
+        seed=changes.pop("seed", 0),
         teacher_run=changes.pop("teacher_run", ""),
-    )  # fmt: skip
+    )
     return replace(base, **{"precision": "fp32", "history_points": 0, **changes})
 
 
@@ -169,10 +173,14 @@ def test_the_name_says_the_noise_and_there_is_one_name_for_one_amount(toy):
     assert "20 % of the train labels drawn anew" in noisy.task.caption
     assert task_named("rt@0.2").stands_in_for == ""  # its numbers are not to stand beside published ones
     for name, told in {
-        "digits@": "share in (0, 1]", "digits@0": "share in (0, 1]", "digits@1.5": "share in (0, 1]",
-        "digits@much": "share in (0, 1]", "digits@nan": "share in (0, 1]", "digits@0.20": "write digits@0.2",
+        "digits@": "share in (0, 1]",
+        "digits@0": "share in (0, 1]",
+        "digits@1.5": "share in (0, 1]",
+        "digits@much": "share in (0, 1]",
+        "digits@nan": "share in (0, 1]",
+        "digits@0.20": "write digits@0.2",
         "digit@0.2": "did you mean 'digits'",
-    }.items():  # fmt: skip
+    }.items():
         with pytest.raises(ValueError, match=re.escape(told)):
             data.load(name, "toy")
 
@@ -391,10 +399,12 @@ def write(root, name, rows=(12, 6), **changes):
     where, task, written = hub_sets.HUB_SETS[name], TASKS[name], {}
     for split, pattern, count in zip(where.files, where.files.values(), rows, strict=True):
         made = changes.get(split, pictures(task, count, len(split)))
-        table = pd.DataFrame({
-            where.example: [png(picture) for picture in made],
-            changes.get("label", where.label): np.arange(len(made)) % task.num_classes,
-        })  # fmt: skip
+        table = pd.DataFrame(
+            {
+                where.example: [png(picture) for picture in made],
+                changes.get("label", where.label): np.arange(len(made)) % task.num_classes,
+            }
+        )
         path = root / where.repo / pattern.replace("*", "00000-of-00001")
         path.parent.mkdir(parents=True, exist_ok=True)
         table.to_parquet(path, index=False)

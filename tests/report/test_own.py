@@ -51,9 +51,15 @@ def compared(data, sharpness=ARMS, seeds=(0, 1, 2), right=0.8, command="kdnb com
                 values[name] = metrics.summary(logits[name], split.labels)
             taught = {"teacher_run": f"erm-{seed}"} if what.method == "kd" else {}
             config = RunConfig(
-                task=data.task.name, profile="demo", data=data.fingerprint, method=what.method, student=what.student,
-                seed=seed, alpha=0.0 if what.method == "erm" else 0.5, **taught,
-            )  # fmt: skip
+                task=data.task.name,
+                profile="demo",
+                data=data.fingerprint,
+                method=what.method,
+                student=what.student,
+                seed=seed,
+                alpha=0.0 if what.method == "erm" else 0.5,
+                **taught,
+            )
             labels = {name: split.labels for name, split in data.splits.items()}
             run = Run(config, logits, labels, {**values, "cost": {"seconds": 1.0, "device": "cpu"}}, [])
             found[run.run_id], arms[run.run_id] = run, arm

@@ -46,17 +46,25 @@ class Watched:
     def start(self, *words, hold=None, poison=None) -> subprocess.Popen:
         """kdnb with these words; hold, poison: config fields of trainings that stop half-way, or kill their process."""
         environment = {
-            **os.environ, "PYTHONPATH": str(WATCHED), "KDNB_OUTPUTS": str(self.outputs), "KDNB_JOURNAL": str(self.path),
-            "KDNB_HOLD": json.dumps(hold or {}), "KDNB_POISON": json.dumps(poison or {}), "PYTHONUNBUFFERED": "1",
-        }  # fmt: skip
+            **os.environ,
+            "PYTHONPATH": str(WATCHED),
+            "KDNB_OUTPUTS": str(self.outputs),
+            "KDNB_JOURNAL": str(self.path),
+            "KDNB_HOLD": json.dumps(hold or {}),
+            "KDNB_POISON": json.dumps(poison or {}),
+            "PYTHONUNBUFFERED": "1",
+        }
         code = "from kdnb.cli.main import main; main()"
         path = self.path.with_name(f"told-{len(self.started)}")
         with path.open("w") as told:
             begin = subprocess.Popen if "ray" in words else forked.Popen
             process = begin(
-                [sys.executable, "-c", code, *words], env=environment, stdout=told, stderr=subprocess.STDOUT,
+                [sys.executable, "-c", code, *words],
+                env=environment,
+                stdout=told,
+                stderr=subprocess.STDOUT,
                 start_new_session=True,
-            )  # fmt: skip
+            )
         self.started[process] = path
         return process
 

@@ -107,9 +107,13 @@ def test_every_selected_point_of_the_paper_lies_in_its_grid():
                     tau = {"tau": printed["tau"]} if printed.get("tau") else {}
                     teacher = "x" * bool(basis.teacher_run)
                     found = replace(
-                        basis, lr=printed["lr"], epochs=printed["epochs"], alpha=printed.get("alpha", 0.0), **tau,
+                        basis,
+                        lr=printed["lr"],
+                        epochs=printed["epochs"],
+                        alpha=printed.get("alpha", 0.0),
+                        **tau,
                         teacher_run=teacher,
-                    )  # fmt: skip
+                    )
                     assert found in names, (table, task, arm)
 
 
@@ -140,9 +144,12 @@ def test_a_row_that_table_7_lacks_is_searched_and_marked():
 def test_published12_has_its_temperatures():
     stages = made("published12", "mnli", seeds=(0,))
     assert {p.arm: (p.config.alpha, p.config.tau) for p in stages.soft} == {
-        "ls_small": (0.1666, 1), "ls_large": (0.1, 1), "kd_standard": (1, 4), "kd_self": (0.75, 64),
+        "ls_small": (0.1666, 1),
+        "ls_large": (0.1, 1),
+        "kd_standard": (1, 4),
+        "kd_self": (0.75, 64),
         "kd_reverse": (0.5, 4),
-    }  # fmt: skip
+    }
 
 
 def test_a_task_that_stands_in_for_none_has_no_published_point():

@@ -14,9 +14,7 @@ from kdnb.experiment import obtain
 from kdnb.sweeps import grids, plan, select
 from kdnb.sweeps.plan import Probe
 
-ONE = Probe(
-    step_seconds=0.5, row_seconds=0.01, start_seconds=2.0, peak_memory_mib=700, device="cpu", precision="fp32"
-)  # fmt: skip
+ONE = Probe(step_seconds=0.5, row_seconds=0.01, start_seconds=2.0, peak_memory_mib=700, device="cpu", precision="fp32")
 
 
 def counted(grid, stored=(), **more):
@@ -27,9 +25,14 @@ def counted(grid, stored=(), **more):
 def test_table_1_counted():
     found = counted("table1")
     assert {part.arm: part.runs for part in found.parts} == {
-        "ERM large": 70, "ERM small": 70, "LS small": 630, "LS large": 630, "Standard KD": 630, "Self-KD": 630,
+        "ERM large": 70,
+        "ERM small": 70,
+        "LS small": 630,
+        "LS large": 630,
+        "Standard KD": 630,
+        "Self-KD": 630,
         "Reverse KD": 630,
-    }  # fmt: skip
+    }
     assert found.total("runs") == 3290
     assert found.total("epochs") == found.total("trained_epochs") == 329 * 55  # 1 + 2 + ... + 10
     assert found.total("runs", True) == 0

@@ -280,9 +280,10 @@ def test_validation_is_all_that_a_selection_is_given(store):
     given = runs.load_validation(point.config.run_id())
     assert given == metrics.summary(*logits_with(12))
     used = {
-        node.attr for node in ast.walk(ast.parse(inspect.getsource(select)))
+        node.attr
+        for node in ast.walk(ast.parse(inspect.getsource(select)))
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "store"
-    }  # fmt: skip
+    }
     assert used == {"load_validation", "stored_ids"}
 
 
@@ -347,6 +348,7 @@ def test_the_command_tells_every_switch_point_alone_or_beside_the_pure_methods(k
         assert {row["run_id"] for row in rows} == switched
         assert {row["name"] for row in rows} == {"ERM to KD at 0.5", "KD to ERM at 0.5"}
         assert {(row["before"], row["after"], row["switch_at"]) for row in rows} == {
-            ("erm", "kd", 0.5), ("kd", "erm", 0.5)
-        }  # fmt: skip
+            ("erm", "kd", 0.5),
+            ("kd", "erm", 0.5),
+        }
         assert {row["matched_erm"]["run_id"] for row in rows} == {usual}

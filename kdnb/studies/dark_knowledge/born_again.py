@@ -75,14 +75,18 @@ def table(members: Sequence[Family]) -> pd.DataFrame:
     for one in members:
         for (kind, generation), run in one.runs.items():
             test = run.metrics["test"]
-            rows.append({
-                "seed": one.seed, "kind": kind, "generation": generation,
-                **{name: test[name] for name in ("accuracy", "entropy", "nll", "ece")},
-                "uncertainty": float(metrics.entropies(run.logits["train"]).mean()),
-                "diversity": float(metrics.posterior(run.logits["train"]).max(axis=1).std()),
-                "mean_entropy": _entropy(metrics.posterior(run.logits["test"]).mean(axis=0)),
-                "run_id": run.run_id,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "seed": one.seed,
+                    "kind": kind,
+                    "generation": generation,
+                    **{name: test[name] for name in ("accuracy", "entropy", "nll", "ece")},
+                    "uncertainty": float(metrics.entropies(run.logits["train"]).mean()),
+                    "diversity": float(metrics.posterior(run.logits["train"]).max(axis=1).std()),
+                    "mean_entropy": _entropy(metrics.posterior(run.logits["test"]).mean(axis=0)),
+                    "run_id": run.run_id,
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -114,11 +118,16 @@ def ensembles(members: Sequence[Family]) -> pd.DataFrame:
             for kind, runs in rivals.items():
                 labels = runs[0].labels["test"]
                 alone = [run.metrics["test"] for run in runs]
-                rows.append({
-                    "seed": one.seed, "size": size, "kind": kind, **_measures(ensemble(runs), labels),
-                    "best_member": max(test["accuracy"] for test in alone),
-                    "mean_member": float(np.mean([test["nll"] for test in alone])),
-                })  # fmt: skip
+                rows.append(
+                    {
+                        "seed": one.seed,
+                        "size": size,
+                        "kind": kind,
+                        **_measures(ensemble(runs), labels),
+                        "best_member": max(test["accuracy"] for test in alone),
+                        "mean_member": float(np.mean([test["nll"] for test in alone])),
+                    }
+                )
     return pd.DataFrame(rows)
 
 

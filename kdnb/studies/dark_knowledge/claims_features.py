@@ -31,34 +31,49 @@ CLAIMS = {
         ),
         _claim("H12.1b", "The same: review sentences", _MOST.format(few="100"), "little data, rt"),
         _claim(
-            "H12.1c", "It is little data and not few steps: digits, as many steps on 50 rows as on 1,000",
-            _STEPS.format(most=_MOST.format(few="50"), steps=640), "equal steps, digits", _OURS,
+            "H12.1c",
+            "It is little data and not few steps: digits, as many steps on 50 rows as on 1,000",
+            _STEPS.format(most=_MOST.format(few="50"), steps=640),
+            "equal steps, digits",
+            _OURS,
         ),
         _claim(
-            "H12.1d", "The same: review sentences",
-            _STEPS.format(most=_MOST.format(few="100"), steps=32), "equal steps, rt", _OURS,
+            "H12.1d",
+            "The same: review sentences",
+            _STEPS.format(most=_MOST.format(few="100"), steps=32),
+            "equal steps, rt",
+            _OURS,
         ),
         _claim(
-            "H12.1e", "The same between convolutional networks: mnist5k",
-            _STEPS.format(most=_MOST.format(few="50"), steps=320), "equal steps, mnist5k", _OURS,
+            "H12.1e",
+            "The same between convolutional networks: mnist5k",
+            _STEPS.format(most=_MOST.format(few="50"), steps=320),
+            "equal steps, mnist5k",
+            _OURS,
         ),
         _claim("H12.2a", "A learned layer map is no worse than a uniform one: digits", _LEARNED, "learned, digits"),
         _claim("H12.2b", "The same: review sentences", _LEARNED, "learned, rt"),
         _claim(
-            "H12.3a", "RKD works without a projection where widths differ: digits, 128 to 32",
-            "accuracy of labels + RKD minus ERM's on 50 rows > 0", "relations, digits",
+            "H12.3a",
+            "RKD works without a projection where widths differ: digits, 128 to 32",
+            "accuracy of labels + RKD minus ERM's on 50 rows > 0",
+            "relations, digits",
         ),
         _claim(
-            "H12.3b", "The same: MPNet-base (768, not tuned) to MiniLM-L6 (384) on review sentences",
-            "accuracy of labels + RKD minus ERM's on 300 rows > 0", "relations, ladder",
+            "H12.3b",
+            "The same: MPNet-base (768, not tuned) to MiniLM-L6 (384) on review sentences",
+            "accuracy of labels + RKD minus ERM's on 300 rows > 0",
+            "relations, ladder",
         ),
         _claim(
-            "H12.4", "Attention adds to hidden states (TinyBERT's layer loss): review sentences",
+            "H12.4",
+            "Attention adds to hidden states (TinyBERT's layer loss): review sentences",
             "accuracy of TinyBERT's loss minus that of hidden states alone, mean over numbers of rows > 0",
-            "attention, rt", _OURS,
+            "attention, rt",
+            _OURS,
         ),
     ]
-}  # fmt: skip
+}
 
 
 def _wide(table: pd.DataFrame) -> pd.DataFrame:

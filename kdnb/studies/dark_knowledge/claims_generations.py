@@ -21,72 +21,107 @@ Value = Callable[[Family], float | None]  # None where a run is missing
 
 def _claim(id: str, statement: str, test_words: str, test: str, source: str = _BAN, **more) -> Claim:
     more = {"unit": "points", **more}
-    return Claim(id=id, statement=statement, source=source, test_words=test_words, test=test,
-                 evidence=GENERATIONS, **more)  # fmt: skip
+    return Claim(
+        id=id, statement=statement, source=source, test_words=test_words, test=test, evidence=GENERATIONS, **more
+    )
 
 
 CLAIMS = {
     claim.id: claim
     for claim in [
         _claim(
-            "H11.1", "The first generation gains most",
-            "accuracy: gain of generation 1 minus the largest later gain > 0", "first gain",
+            "H11.1",
+            "The first generation gains most",
+            "accuracy: gain of generation 1 minus the largest later gain > 0",
+            "first gain",
         ),
         _claim(
-            "H11.2", "After generation 3 less is gained than before",
-            "accuracy: gain up to generation 3 minus gain after it > 0", "saturation",
+            "H11.2",
+            "After generation 3 less is gained than before",
+            "accuracy: gain up to generation 3 minus gain after it > 0",
+            "saturation",
         ),
         _claim(
-            "H11.2b", "Each generation is better than the one before",
-            "accuracy: the smallest gain of a generation > 0", "every gain",
+            "H11.2b",
+            "Each generation is better than the one before",
+            "accuracy: the smallest gain of a generation > 0",
+            "every gain",
             "Furlanello et al. 2018, by the summaries",
         ),
         _claim(
-            "H11.3a", "An ensemble of three generations beats its best member",
-            "accuracy of their mean posterior minus the best member's > 0", "ensemble and members",
+            "H11.3a",
+            "An ensemble of three generations beats its best member",
+            "accuracy of their mean posterior minus the best member's > 0",
+            "ensemble and members",
         ),
         _claim(
-            "H11.3b", "It beats an ensemble of three ERM models",
-            "accuracy minus that of three ERM models' mean posterior > 0", "ensemble and ERM, equal size", _OURS,
+            "H11.3b",
+            "It beats an ensemble of three ERM models",
+            "accuracy minus that of three ERM models' mean posterior > 0",
+            "ensemble and ERM, equal size",
+            _OURS,
         ),
         _claim(
-            "H11.3c", "It beats an ERM ensemble that took as many trainings",
-            "accuracy minus that of four ERM models' mean posterior > 0", "ensemble and ERM, equal FLOPs", _OURS,
+            "H11.3c",
+            "It beats an ERM ensemble that took as many trainings",
+            "accuracy minus that of four ERM models' mean posterior > 0",
+            "ensemble and ERM, equal FLOPs",
+            _OURS,
         ),
         _claim(
-            "H11.4a", "With its classes shuffled (DKPP) the teacher still gives most of the gain",
-            "accuracy: DKPP's gain over ERM minus half of BAN's > 0", "shuffled classes",
+            "H11.4a",
+            "With its classes shuffled (DKPP) the teacher still gives most of the gain",
+            "accuracy: DKPP's gain over ERM minus half of BAN's > 0",
+            "shuffled classes",
         ),
         _claim(
-            "H11.4b", "Weighting labels by the teacher's confidence (CWTM) gives less than shuffled classes",
-            "accuracy of DKPP minus CWTM's > 0", "confidence alone",
+            "H11.4b",
+            "Weighting labels by the teacher's confidence (CWTM) gives less than shuffled classes",
+            "accuracy of DKPP minus CWTM's > 0",
+            "confidence alone",
         ),
         _claim(
-            "H11.5", "Entropy does not drift from generation to generation",
-            "slope of test entropy in the generation; an interval without 0 contradicts", "entropy drift", _OURS,
-            unit="nats", side=0,
+            "H11.5",
+            "Entropy does not drift from generation to generation",
+            "slope of test entropy in the generation; an interval without 0 contradicts",
+            "entropy drift",
+            _OURS,
+            unit="nats",
+            side=0,
         ),
         _claim(
-            "H11.6", "Soft labels are more than label smoothing: they beat labels smoothed to the same mean entropy",
-            "test NLL of labels as soft as the teacher minus generation 1's > 0", "smoothing as soft", _OURS,
+            "H11.6",
+            "Soft labels are more than label smoothing: they beat labels smoothed to the same mean entropy",
+            "test NLL of labels as soft as the teacher minus generation 1's > 0",
+            "smoothing as soft",
+            _OURS,
             unit="nats",
         ),
         _claim(
-            "H11.7", "They beat labels smoothed to the teacher's entropy example by example",
-            "test NLL of labels as soft, each, minus generation 1's > 0", "smoothing as soft each", _OURS,
+            "H11.7",
+            "They beat labels smoothed to the teacher's entropy example by example",
+            "test NLL of labels as soft, each, minus generation 1's > 0",
+            "smoothing as soft each",
+            _OURS,
             unit="nats",
         ),
         _claim(
-            "H11.8", "Labels beside the posteriors (BAN+L) help",
-            "accuracy of BAN+L minus generation 1's > 0", "labels beside", _OURS,
+            "H11.8",
+            "Labels beside the posteriors (BAN+L) help",
+            "accuracy of BAN+L minus generation 1's > 0",
+            "labels beside",
+            _OURS,
         ),
         _claim(
-            "H11.9", "It matters which example is smoothed, and not only that they are smoothed unequally",
-            "test NLL of labels smoothed as drawn minus that of labels as soft, each, > 0", "smoothing as drawn", _OURS,
+            "H11.9",
+            "It matters which example is smoothed, and not only that they are smoothed unequally",
+            "test NLL of labels smoothed as drawn minus that of labels as soft, each, > 0",
+            "smoothing as drawn",
+            _OURS,
             unit="nats",
         ),
     ]
-}  # fmt: skip
+}
 
 
 def _gains(one: Family) -> np.ndarray | None:

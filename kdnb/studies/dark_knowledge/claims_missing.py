@@ -14,37 +14,53 @@ _SOURCE = "Hinton et al. 2015, section 3"
 def _claim(id: str, statement: str, test: str, words: str, **more) -> Claim:
     more = {"source": _SOURCE, **more}
     return Claim(
-        id=id, statement=statement, test=test, test_words=words, evidence=SIMULATED, unit="points", **more,
-    )  # fmt: skip
+        id=id,
+        statement=statement,
+        test=test,
+        test_words=words,
+        evidence=SIMULATED,
+        unit="points",
+        **more,
+    )
 
 
 CLAIMS = {
     claim.id: claim
     for claim in (
         _claim(
-            "H10.1", "Taught at tau 20 and its bias matched to the prior, a student knows 95 % of a class it never saw",
-            "unseen recognised", "digits, mean over ten omitted classes: recall after prior matching minus 95 % > 0",
+            "H10.1",
+            "Taught at tau 20 and its bias matched to the prior, a student knows 95 % of a class it never saw",
+            "unseen recognised",
+            "digits, mean over ten omitted classes: recall after prior matching minus 95 % > 0",
         ),
         _claim(
-            "H10.2a", "A student of hard labels does not know 95 % of it, not at the bias of fewest errors",
-            "control under the bar", "the same recall of the control, at the bias with the fewest test errors, < 95 %",
+            "H10.2a",
+            "A student of hard labels does not know 95 % of it, not at the bias of fewest errors",
+            "control under the bar",
+            "the same recall of the control, at the bias with the fewest test errors, < 95 %",
             side=-1,
         ),
         _claim(
-            "H10.2b", "Taught at tau 20 and with no label for its bias it finds more than the control with the test's",
-            "label-free over control", "recall at tau 20, prior matched, minus the control's at its best test bias > 0",
+            "H10.2b",
+            "Taught at tau 20 and with no label for its bias it finds more than the control with the test's",
+            "label-free over control",
+            "recall at tau 20, prior matched, minus the control's at its best test bias > 0",
         ),
         _claim(
-            "H10.3", "Before any bias, the higher the temperature the more of the class is known: 1 < 4 < 20",
-            "temperature order", "mean recall over omitted classes: the smaller of the steps 1 to 4 and 4 to 20 > 0",
+            "H10.3",
+            "Before any bias, the higher the temperature the more of the class is known: 1 < 4 < 20",
+            "temperature order",
+            "mean recall over omitted classes: the smaller of the steps 1 to 4 and 4 to 20 > 0",
         ),
         _claim(
-            "H10.4", "It is not the softness: label smoothing finds less of the class, at the bias of fewest errors",
-            "label-free over LS", "recall at tau 20, prior matched, minus that of LS at its best test bias > 0",
+            "H10.4",
+            "It is not the softness: label smoothing finds less of the class, at the bias of fewest errors",
+            "label-free over LS",
+            "recall at tau 20, prior matched, minus that of LS at its best test bias > 0",
             source="our question on the missing digit",
         ),
     )
-}  # fmt: skip
+}
 
 
 def recalls(table: pd.DataFrame) -> pd.DataFrame:

@@ -172,18 +172,31 @@ def experiments(fingerprints: Mapping[str, str], profile: str = "cpu") -> list[D
     seeds = _SEEDS.get(profile, (5, 3))
     digits = [
         DataFree(
-            task="digits", profile=rows, data=fingerprints["digits"], classes=classes, seed=seed,
-            arms=DIGITS if classes == max(CLASSES) else SHORT, **sizes[0],
+            task="digits",
+            profile=rows,
+            data=fingerprints["digits"],
+            classes=classes,
+            seed=seed,
+            arms=DIGITS if classes == max(CLASSES) else SHORT,
+            **sizes[0],
         )
-        for classes in CLASSES for seed in range(seeds[0]) if "digits" in fingerprints
-    ]  # fmt: skip
+        for classes in CLASSES
+        for seed in range(seeds[0])
+        if "digits" in fingerprints
+    ]
     return digits + [
         DataFree(
-            task="mnist5k", profile=rows, data=fingerprints["mnist5k"], classes=max(CLASSES), seed=seed,
-            arms=CONVOLUTIONAL, **{**_MNIST5K, **sizes[1]},
+            task="mnist5k",
+            profile=rows,
+            data=fingerprints["mnist5k"],
+            classes=max(CLASSES),
+            seed=seed,
+            arms=CONVOLUTIONAL,
+            **{**_MNIST5K, **sizes[1]},
         )
-        for seed in range(seeds[1]) if "mnist5k" in fingerprints
-    ]  # fmt: skip
+        for seed in range(seeds[1])
+        if "mnist5k" in fingerprints
+    ]
 
 
 def results(profile: str) -> dict[DataFree, Record]:

@@ -49,7 +49,8 @@ def obtain(identity: LittleData) -> Record:
 class Taught:
     """What a teacher leaves of its rows and of test.
 
-    states, scores: of its rows; scores of attention only if an arm asks for them.
+    states: hidden states of its rows.
+    scores: of attention, of its rows; only if an arm asks for them.
     logits: (n, K) on its rows.
     test: its logits on test; None where it was not tuned.
     """
@@ -197,12 +198,23 @@ def _config(identity: LittleData, settings: dict) -> RunConfig:
     if settings["method"] == "erm":
         settings = {"method": "erm"}
     image = modality_of(identity.task) == "image"
-    return RunConfig.of({
-        "task": identity.task, "profile": identity.profile, "data": identity.data, "history_points": 0,
-        "student": "mlp" if image else identity.student, "dropout": 0.0 if image else 0.1,
-        "lr": identity.lr, "epochs": identity.epochs, "seed": identity.seed, "order_seed": identity.seed,
-        "max_length": 32 if identity.profile == "toy" else 128, **teacher, **settings,
-    })  # fmt: skip
+    return RunConfig.of(
+        {
+            "task": identity.task,
+            "profile": identity.profile,
+            "data": identity.data,
+            "history_points": 0,
+            "student": "mlp" if image else identity.student,
+            "dropout": 0.0 if image else 0.1,
+            "lr": identity.lr,
+            "epochs": identity.epochs,
+            "seed": identity.seed,
+            "order_seed": identity.seed,
+            "max_length": 32 if identity.profile == "toy" else 128,
+            **teacher,
+            **settings,
+        }
+    )
 
 
 def _model(name: str, identity: LittleData) -> nn.Module:

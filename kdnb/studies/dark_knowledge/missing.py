@@ -110,9 +110,15 @@ class MissingDigit(Identity):
     def teacher(self) -> MissingTeacher:
         """Who teaches them."""
         return MissingTeacher(
-            task=self.task, profile=self.profile, data=self.data, width=self.teacher_width, epochs=self.epochs,
-            batch_size=self.batch_size, lr=self.lr, seed=self.seed,
-        )  # fmt: skip
+            task=self.task,
+            profile=self.profile,
+            data=self.data,
+            width=self.teacher_width,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            seed=self.seed,
+        )
 
 
 def transfer_rows(labels: np.ndarray, omitted: Sequence[int]) -> np.ndarray:
@@ -354,11 +360,19 @@ def stored_study(task: str, profile: str, data: str) -> pd.DataFrame:
 
 def _rows(identity: MissingDigit, arrays: dict[str, np.ndarray]) -> pd.DataFrame:
     fixed = {name: getattr(identity, name) for name in ("seed", "method", "tau", "width")}
-    return pd.DataFrame([
-        {
-            "run_id": identity.run_id(), **fixed, "omitted": omitted, "rule": rule,
-            "bias": float(arrays["bias"][s, r, list(omitted)].mean()), "recall": float(arrays["recall"][s, r]),
-            "error": float(arrays["error"][s, r]), "separation": float(arrays["separation"][s]),
-        }
-        for s, omitted in enumerate(identity.omitted) for r, rule in enumerate(RULES)
-    ])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "run_id": identity.run_id(),
+                **fixed,
+                "omitted": omitted,
+                "rule": rule,
+                "bias": float(arrays["bias"][s, r, list(omitted)].mean()),
+                "recall": float(arrays["recall"][s, r]),
+                "error": float(arrays["error"][s, r]),
+                "separation": float(arrays["separation"][s]),
+            }
+            for s, omitted in enumerate(identity.omitted)
+            for r, rule in enumerate(RULES)
+        ]
+    )

@@ -24,10 +24,21 @@ def config_of(identity: Any, seed: int, **method: Any) -> RunConfig:
         method: "method" and its fields, and what differs from the identity's.
     """
     fixed = {
-        "task": identity.task, "profile": identity.profile, "data": identity.data, "student": "small",
-        "epochs": identity.epochs, "batch_size": identity.batch_size, "lr": identity.lr, "schedule": "constant",
-        "clip": 0.0, "dropout": 0.0, "precision": "fp32", "history_points": 0, "seed": seed, "order_seed": seed,
-    }  # fmt: skip
+        "task": identity.task,
+        "profile": identity.profile,
+        "data": identity.data,
+        "student": "small",
+        "epochs": identity.epochs,
+        "batch_size": identity.batch_size,
+        "lr": identity.lr,
+        "schedule": "constant",
+        "clip": 0.0,
+        "dropout": 0.0,
+        "precision": "fp32",
+        "history_points": 0,
+        "seed": seed,
+        "order_seed": seed,
+    }
     return RunConfig(**{**fixed, **method})
 
 

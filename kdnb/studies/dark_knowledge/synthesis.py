@@ -367,11 +367,19 @@ def taught(experiment: DataFree) -> tuple[Scaled, Real]:
     parts = {name: split.take(np.flatnonzero(split.labels < experiment.classes)) for name, split in data.splits.items()}
     inputs = normalized(parts)
     config = RunConfig(
-        task=experiment.task, profile=experiment.profile, data=data.fingerprint, method="erm",
+        task=experiment.task,
+        profile=experiment.profile,
+        data=data.fingerprint,
+        method="erm",
         student=experiment.teacher,
-        lr=experiment.teacher_lr, epochs=experiment.teacher_epochs, dropout=0.0, history_points=0, precision="fp32",
-        seed=experiment.seed, order_seed=experiment.seed,
-    )  # fmt: skip
+        lr=experiment.teacher_lr,
+        epochs=experiment.teacher_epochs,
+        dropout=0.0,
+        history_points=0,
+        precision="fp32",
+        seed=experiment.seed,
+        order_seed=experiment.seed,
+    )
     pictures = {name: split.images for name, split in parts.items() if split.images is not None}
     channels, height, width = pictures["train"].shape[1:]
     shape = channels, height, width

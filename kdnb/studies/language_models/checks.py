@@ -78,10 +78,11 @@ def _tokenizers(teacher: Language, student: Language) -> Finding:
     own, other = teacher.tokenizer.get_vocab(), student.tokenizer.get_vocab()
     moved = sum(other.get(word) != number for word, number in own.items())
     return Finding(
-        "tokenizer", False,
+        "tokenizer",
+        False,
         f"not the same: {moved:,} of the teacher's {len(own):,} tokens have another id or none"
         f"{'; the rules differ' if not moved else ''}. TRL's GOLD trainer distils across tokenizers",
-    )  # fmt: skip
+    )
 
 
 def _heads(language: Language) -> Finding:

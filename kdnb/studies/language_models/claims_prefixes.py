@@ -12,40 +12,64 @@ _SOURCE = "Kim & Rush 2016"
 
 def _claim(id: str, statement: str, test: str, words: str, side: int) -> Claim:
     return Claim(
-        id=id, statement=statement, source=_SOURCE, test=test, test_words=words, evidence=SIMULATED, unit="nats",
+        id=id,
+        statement=statement,
+        source=_SOURCE,
+        test=test,
+        test_words=words,
+        evidence=SIMULATED,
+        unit="nats",
         side=side,
-    )  # fmt: skip
+    )
 
 
 CLAIMS = {
     claim.id: claim
     for claim in (
         _claim(
-            "H14.1a", "Sequence KD from the teacher's mode leaves a surer student than the text does",
-            "mode entropy", "entropy on held-out text: sequence KD (mode) minus ERM < 0", -1,
+            "H14.1a",
+            "Sequence KD from the teacher's mode leaves a surer student than the text does",
+            "mode entropy",
+            "entropy on held-out text: sequence KD (mode) minus ERM < 0",
+            -1,
         ),
         _claim(
-            "H14.1b", "Beam search finds less beyond greedy decoding in it",
-            "mode gap", "gap of beam search and greedy decoding: sequence KD (mode) minus ERM < 0", -1,
+            "H14.1b",
+            "Beam search finds less beyond greedy decoding in it",
+            "mode gap",
+            "gap of beam search and greedy decoding: sequence KD (mode) minus ERM < 0",
+            -1,
         ),
         _claim(
-            "H14.1c", "It is worse on the text itself",
-            "mode nll", "NLL on held-out text: sequence KD (mode) minus ERM > 0", 1,
+            "H14.1c",
+            "It is worse on the text itself",
+            "mode nll",
+            "NLL on held-out text: sequence KD (mode) minus ERM > 0",
+            1,
         ),
         _claim(
-            "H14.1d", "From samples, not the mode, it keeps the teacher's doubt",
-            "samples entropy", "|entropy - teacher's|: sequence KD (samples) minus sequence KD (mode) < 0", -1,
+            "H14.1d",
+            "From samples, not the mode, it keeps the teacher's doubt",
+            "samples entropy",
+            "|entropy - teacher's|: sequence KD (samples) minus sequence KD (mode) < 0",
+            -1,
         ),
         _claim(
-            "H14.1e", "Sequence KD smooths as label smoothing does",
-            "smooths", "entropy: the smaller of LS 0.1 minus ERM and sequence KD (mode) minus ERM > 0", 1,
+            "H14.1e",
+            "Sequence KD smooths as label smoothing does",
+            "smooths",
+            "entropy: the smaller of LS 0.1 minus ERM and sequence KD (mode) minus ERM > 0",
+            1,
         ),
         _claim(
-            "H14.2", "The entropy of a word-KD student follows its teacher's",
-            "word entropy", "|entropy - teacher's|: word KD minus ERM < 0", -1,
+            "H14.2",
+            "The entropy of a word-KD student follows its teacher's",
+            "word entropy",
+            "|entropy - teacher's|: word KD minus ERM < 0",
+            -1,
         ),
     )
-}  # fmt: skip
+}
 
 
 def effects(rows: pd.DataFrame, teacher: pd.Series) -> dict[str, pd.Series]:

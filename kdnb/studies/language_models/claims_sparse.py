@@ -12,36 +12,49 @@ _SOURCE = "Anshumann et al. 2025"
 
 
 def _claim(id: str, statement: str, test: str, words: str, unit: str) -> Claim:
-    return Claim(
-        id=id, statement=statement, source=_SOURCE, test=test, test_words=words, evidence=SIMULATED, unit=unit
-    )  # fmt: skip
+    return Claim(id=id, statement=statement, source=_SOURCE, test=test, test_words=words, evidence=SIMULATED, unit=unit)
 
 
 CLAIMS = {
     claim.id: claim
     for claim in (
         _claim(
-            "H14.3a", "Top-k targets without a tail leave a worse calibrated student than draws at equal bytes",
-            "top-k ece", f"ECE: the smaller of renorm and truncate minus sampled, {KEPT} entries > 0", "points",
+            "H14.3a",
+            "Top-k targets without a tail leave a worse calibrated student than draws at equal bytes",
+            "top-k ece",
+            f"ECE: the smaller of renorm and truncate minus sampled, {KEPT} entries > 0",
+            "points",
         ),
         _claim(
-            "H14.3b", "Draws leave a worse calibrated student than the whole law",
-            "sampled ece", f"ECE: sampled minus the whole law, {KEPT} entries > 0", "points",
+            "H14.3b",
+            "Draws leave a worse calibrated student than the whole law",
+            "sampled ece",
+            f"ECE: sampled minus the whole law, {KEPT} entries > 0",
+            "points",
         ),
         _claim(
-            "H14.3c", "Top-k targets without a tail leave a surer student than the whole law",
-            "top-k entropy", f"entropy: the whole law minus renorm, {KEPT} entries > 0", "nats",
+            "H14.3c",
+            "Top-k targets without a tail leave a surer student than the whole law",
+            "top-k entropy",
+            f"entropy: the whole law minus renorm, {KEPT} entries > 0",
+            "nats",
         ),
         _claim(
-            "H14.3d", "At equal bytes draws bring the student nearer to the teacher than top-k without a tail",
-            "sampled kl", f"KL to the teacher: renorm minus sampled, {KEPT} entries > 0", "nats",
+            "H14.3d",
+            "At equal bytes draws bring the student nearer to the teacher than top-k without a tail",
+            "sampled kl",
+            f"KL to the teacher: renorm minus sampled, {KEPT} entries > 0",
+            "nats",
         ),
         _claim(
-            "H14.3e", "One number more, the tail's mass, is worth more than unbiased draws",
-            "bucket kl", f"KL to the teacher: sampled minus tail_bucket, {KEPT} entries > 0", "nats",
+            "H14.3e",
+            "One number more, the tail's mass, is worth more than unbiased draws",
+            "bucket kl",
+            f"KL to the teacher: sampled minus tail_bucket, {KEPT} entries > 0",
+            "nats",
         ),
     )
-}  # fmt: skip
+}
 
 
 def effects(rows: pd.DataFrame) -> dict[str, pd.Series]:

@@ -122,9 +122,11 @@ def _begun(corpus: Corpus, shard: int) -> dict[str, Any]:
     ]
     kept = list(itertools.takewhile(bool, whole))
     return {
-        **wanted, "shard": shard, "all": bool(manifest.get("all")) and len(kept) == len(there),
+        **wanted,
+        "shard": shard,
+        "all": bool(manifest.get("all")) and len(kept) == len(there),
         "shards": there[: len(kept)],
-    }  # fmt: skip
+    }
 
 
 def _write(folder: Path, manifest: dict[str, Any], rows: int, texts: list[str]) -> None:

@@ -35,11 +35,15 @@ from kdnb.studies.language_models.training import Cached, NoTargets, Online, Tar
 def language(shape: Transformer, seed: int = 0, attention: str = "sdpa") -> Language:
     """A Llama of a shape, with fresh weights."""
     values = {
-        "model_type": "llama", "num_hidden_layers": shape.layers, "hidden_size": shape.width,
-        "intermediate_size": shape.feed_forward, "num_attention_heads": shape.heads,
-        "num_key_value_heads": shape.kv_heads or shape.heads, "tie_word_embeddings": shape.tied,
+        "model_type": "llama",
+        "num_hidden_layers": shape.layers,
+        "hidden_size": shape.width,
+        "intermediate_size": shape.feed_forward,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.kv_heads or shape.heads,
+        "tie_word_embeddings": shape.tied,
         "attn_implementation": attention,
-    }  # fmt: skip
+    }
     if shape.head_width:
         values["head_dim"] = shape.head_width
     return models.from_config(values, shape.vocabulary, seed)
@@ -99,19 +103,32 @@ def _ways(one: CostClock, folder: Path) -> dict[str, Callable[[], list[float]]]:
     reader = target_cache.Reader(folder)
     online: Targets = Online(teacher, "fp32", one.vocabulary)
     kinds: dict[str, tuple[str, Targets]] = {
-        cost.ERM: ("none", NoTargets()), cost.ONLINE: ("online", online),
-        cost.SPARSE: ("cache", Cached(reader, None, "fp32", one.vocabulary)), cost.ON_POLICY: ("on_policy", online),
-    }  # fmt: skip
+        cost.ERM: ("none", NoTargets()),
+        cost.ONLINE: ("online", online),
+        cost.SPARSE: ("cache", Cached(reader, None, "fp32", one.vocabulary)),
+        cost.ON_POLICY: ("on_policy", online),
+    }
 
     def timed(kind: str, targets: Targets) -> list[float]:
         student = language(one.shape("student"), one.seed)
         taught: dict[str, Any] = {} if kind == "none" else {"alpha": 0.5, "teacher_weights": manifest.teacher_weights}
         config = LMConfig(
-            data=blocks.fingerprint, held_out="", vocabulary=one.vocabulary, length=one.length, student="llama",
-            student_weights="", targets=kind, cache="c" if kind == "cache" else "", variant="renorm",
-            prompt=one.prompt, batch_size=one.batch, tokens=one.steps * one.batch * (one.length - 1),
-            precision="fp32", seed=one.seed, **taught,
-        )  # fmt: skip
+            data=blocks.fingerprint,
+            held_out="",
+            vocabulary=one.vocabulary,
+            length=one.length,
+            student="llama",
+            student_weights="",
+            targets=kind,
+            cache="c" if kind == "cache" else "",
+            variant="renorm",
+            prompt=one.prompt,
+            batch_size=one.batch,
+            tokens=one.steps * one.batch * (one.length - 1),
+            precision="fp32",
+            seed=one.seed,
+            **taught,
+        )
         times: list[float] = []
         training.fit(config, student, blocks, targets, Watch(on_step=lambda *_: times.append(_now())))
         return np.diff(times).tolist()

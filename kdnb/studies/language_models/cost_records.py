@@ -42,9 +42,13 @@ class CostClock(Identity):
         """Of "student" or "teacher"."""
         width = getattr(self, f"{who}_width")
         return Transformer(
-            layers=getattr(self, f"{who}_layers"), width=width, feed_forward=4 * width, vocabulary=self.vocabulary,
-            heads=self.heads, tied=True,
-        )  # fmt: skip
+            layers=getattr(self, f"{who}_layers"),
+            width=width,
+            feed_forward=4 * width,
+            vocabulary=self.vocabulary,
+            heads=self.heads,
+            tied=True,
+        )
 
     @property
     def weights(self) -> tuple[int, int]:
@@ -130,12 +134,15 @@ def clock_table(found: Mapping[Measurement, Record]) -> pd.DataFrame:
             erm = 6 * one.weights[1] * one.batch * (one.length - 1)
             rows += [
                 {
-                    "seed": one.seed, "way": way, "seconds": seconds[way],
-                    "measured": seconds[way] / seconds[cost.ERM], "predicted": predicted,
+                    "seed": one.seed,
+                    "way": way,
+                    "seconds": seconds[way],
+                    "measured": seconds[way] / seconds[cost.ERM],
+                    "predicted": predicted,
                     "gflops": erm * predicted / seconds[way] / 1e9,
                 }
                 for way, predicted in one.predicted().items()
-            ]  # fmt: skip
+            ]
     return pd.DataFrame(rows)
 
 
@@ -143,8 +150,9 @@ def peak_table(found: Mapping[Measurement, Record]) -> pd.DataFrame:
     """A row for each loss and seed: predicted and measured [bytes], off, their relative difference."""
     rows = [
         {"seed": one.seed, "loss": how, "predicted": predicted, "measured": float(measured)}
-        for one, record in found.items() if isinstance(one, CostPeak)
+        for one, record in found.items()
+        if isinstance(one, CostPeak)
         for (how, predicted), measured in zip(one.predicted().items(), record.arrays["bytes"], strict=True)
-    ]  # fmt: skip
+    ]
     table = pd.DataFrame(rows, columns=["seed", "loss", "predicted", "measured"])
     return table.assign(off=table.measured / table.predicted - 1)

@@ -46,12 +46,15 @@ class Compression:
     def __post_init__(self):
         bins = [(b["element_bits"], b["num_elements"], b["scale_dtype"]) for b in self.residual_bins]
         for name, fine in {
-            "d": 2 <= self.d <= 2**20, "k": 1 <= self.k < self.d, "exact_k": 0 <= self.exact_k <= self.k,
-            "exact_dtype": self.exact_dtype in DTYPES, "term_dtype": self.term_dtype in DTYPES,
+            "d": 2 <= self.d <= 2**20,
+            "k": 1 <= self.k < self.d,
+            "exact_k": 0 <= self.exact_k <= self.k,
+            "exact_dtype": self.exact_dtype in DTYPES,
+            "term_dtype": self.term_dtype in DTYPES,
             "polynomial_terms": all(isinstance(t, int) or t in ("sqrt", "exp") for t in self.polynomial_terms or ()),
             "residual_bins": sum(n for _, n, _ in bins) <= self.k - self.exact_k
             and all(1 <= bits <= 32 and n > 0 and dtype in DTYPES for bits, n, dtype in bins),
-        }.items():  # fmt: skip
+        }.items():
             if not fine:
                 raise CacheMismatch(f"{name}: out of range, or unknown here: {getattr(self, name)!r} in {self}")
 

@@ -104,12 +104,16 @@ def calls(found: Mapping[Drafts, Record]) -> pd.DataFrame:
                 chances = a["overlap"][:gamma] / np.maximum(a["reached"][:gamma], 1)
                 rows.append(
                     {
-                        "seed": one.seed, "arm": arm, "gamma": gamma, "calls": int(a["calls"]),
-                        "measured": float(a["tokens"] / a["calls"]), "alpha": alpha,
+                        "seed": one.seed,
+                        "arm": arm,
+                        "gamma": gamma,
+                        "calls": int(a["calls"]),
+                        "measured": float(a["tokens"] / a["calls"]),
+                        "alpha": alpha,
                         "formula": float(expected_tokens(alpha, gamma)),
                         "by_place": 1 + float(chances.cumprod().sum()),
                     }
-                )  # fmt: skip
+                )
     return pd.DataFrame(rows)
 
 
@@ -127,11 +131,16 @@ def places(found: Mapping[Drafts, Record]) -> pd.DataFrame:
             reached, accepted, overlap = (record.arrays[n][i, j] for n in ("reached", "accepted", "overlap"))
             rows += [
                 {
-                    "seed": one.seed, "arm": arm, "place": k + 1, "reached": int(reached[k]),
-                    "counted": float(accepted[k] / reached[k]), "exact": float(overlap[k] / reached[k]),
+                    "seed": one.seed,
+                    "arm": arm,
+                    "place": k + 1,
+                    "reached": int(reached[k]),
+                    "counted": float(accepted[k] / reached[k]),
+                    "exact": float(overlap[k] / reached[k]),
                 }
-                for k in range(one.gammas[j]) if reached[k]
-            ]  # fmt: skip
+                for k in range(one.gammas[j])
+                if reached[k]
+            ]
     return pd.DataFrame(rows)
 
 
@@ -155,12 +164,15 @@ def speed(found: Mapping[Drafts, Record]) -> pd.DataFrame:
         c = seconds["draft"] / seconds["target"]
         rows.append(
             {
-                "seed": one.seed, "c": c, "tokens per call": per_call,
-                "plain [ms]": 1000 * seconds["target"], "assisted [ms]": 1000 * seconds["assisted"],
+                "seed": one.seed,
+                "c": c,
+                "tokens per call": per_call,
+                "plain [ms]": 1000 * seconds["target"],
+                "assisted [ms]": 1000 * seconds["assisted"],
                 "measured factor": seconds["target"] / seconds["assisted"],
                 "promised factor": per_call / (one.gamma * c + 1),
             }
-        )  # fmt: skip
+        )
     return pd.DataFrame(rows).set_index("seed")
 
 

@@ -60,6 +60,14 @@ def card(config: LMConfig, metrics: dict) -> str:
         lines += ["", "| the soft term | |", "|---|---|", f"| weight alpha | {config.alpha:g} |"]
         lines += [f"| {name} | {value} |".replace("||", "\\|\\|") for name, value in convention.items()]
     cost = metrics.get("cost", {})
-    lines += ["", f"Budget: {config.tokens:,} tokens in sequences of {config.length}, {cost.get('seconds', 0):,.0f} s "
-              f"on {cost.get('device', 'unknown')}.", "", "| on held-out text | |", "|---|---|", *rows, ""]  # fmt: skip
+    lines += [
+        "",
+        f"Budget: {config.tokens:,} tokens in sequences of {config.length}, {cost.get('seconds', 0):,.0f} s "
+        f"on {cost.get('device', 'unknown')}.",
+        "",
+        "| on held-out text | |",
+        "|---|---|",
+        *rows,
+        "",
+    ]
     return "\n".join(lines)

@@ -46,9 +46,13 @@ def teacher_of(one: prefixes.GeneratedLanguage) -> Language:
     """The teacher: trained once on text of its own, kept on this machine, loaded after that."""
     _, train, _, held = text_of(one)
     changes = {
-        "tokens": one.teacher_tokens, "batch_size": one.batch, "lr": one.teacher_lr, "precision": "fp32",
-        "seed": one.seed, "order_seed": one.seed,
-    }  # fmt: skip
+        "tokens": one.teacher_tokens,
+        "batch_size": one.batch,
+        "lr": one.teacher_lr,
+        "precision": "fp32",
+        "seed": one.seed,
+        "order_seed": one.seed,
+    }
     arm = runs.Arm(student=one.teacher, changes=changes)
     config, _ = runs.ensure(runs.Material(train, held), arm, keep=True)
     return models.load(str(runs.model_folder(config)))
@@ -175,8 +179,10 @@ def source_kl(student: Language, source: MarkovSource, held: Blocks) -> float:
 def search(one: prefixes.Prefixes, language: Language, held: Blocks) -> dict[str, float]:
     """What beam search finds beyond greedy decoding, under the model itself, and how likely its find is."""
     prompts = _ids(held.ids[: one.prompts, : one.prompt])
-    greedy, beam = (log_probability(language, sampling.mode(language, prompts, one.continued, beams=beams), one.prompt)
-                    for beams in (1, one.beams))  # fmt: skip
+    greedy, beam = (
+        log_probability(language, sampling.mode(language, prompts, one.continued, beams=beams), one.prompt)
+        for beams in (1, one.beams)
+    )
     return {"gap": float((beam - greedy).mean()), "mode_share": float(beam.exp().mean())}
 
 

@@ -217,13 +217,16 @@ def experiments(profile: str = "cpu") -> list[Experiment]:
         for one in (
             Conversion(language=MARKOV, arms=_ON_MARKOV, seed=seed, **size),
             Conversion(
-                language=MARKOV, teacher=STATE_SPACE, arms=(Arm(stages="1"),), seed=seed,
+                language=MARKOV,
+                teacher=STATE_SPACE,
+                arms=(Arm(stages="1"),),
+                seed=seed,
                 **{"teacher_steps": 400, **size},
             ),
             Conversion(language=RECALL, layers=2, arms=_ON_RECALL, seed=seed, **size),
             Beside(seed=seed, **common, **few),
         )
-    ]  # fmt: skip
+    ]
 
 
 def results(profile: str) -> dict[Experiment, Record]:
@@ -255,11 +258,18 @@ def table(found: Mapping[Experiment, Record]) -> pd.DataFrame:
             worst = {name: float(np.nanmax(record.arrays[name][i])) for name in ("matrix_error", "block_error")}
             rows.append(
                 {
-                    "language": one.language, "teacher": one.teacher, "seed": one.seed, "arm": arm.name,
-                    "stages": arm.stages, "copied": arm.copied, "state": arm.state,
-                    "kept": arm.kept[0] if arm.kept else -1, **told, **worst,
+                    "language": one.language,
+                    "teacher": one.teacher,
+                    "seed": one.seed,
+                    "arm": arm.name,
+                    "stages": arm.stages,
+                    "copied": arm.copied,
+                    "state": arm.state,
+                    "kept": arm.kept[0] if arm.kept else -1,
+                    **told,
+                    **worst,
                 }
-            )  # fmt: skip
+            )
     return pd.DataFrame(rows)
 
 

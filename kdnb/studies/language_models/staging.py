@@ -204,9 +204,12 @@ def _texts(experiment: Experiment) -> _Texts:
 def _teacher(experiment: Conversion, texts: _Texts) -> Language:
     """Trained on labels, frozen."""
     values = {
-        "model_type": "llama", "num_hidden_layers": experiment.layers, "hidden_size": experiment.width,
-        "num_attention_heads": experiment.heads, "attn_implementation": "eager",
-    }  # fmt: skip
+        "model_type": "llama",
+        "num_hidden_layers": experiment.layers,
+        "hidden_size": experiment.width,
+        "num_attention_heads": experiment.heads,
+        "attn_implementation": "eager",
+    }
     teacher = models.from_config(values, experiment.vocabulary, experiment.seed)
     if experiment.teacher == stages.STATE_SPACE:
         teacher = convert(teacher, Arm(copied=False, state=experiment.teacher_state), experiment.seed)
@@ -291,24 +294,34 @@ def mamba_config(experiment: Beside) -> dict[str, Any]:
     """Of Mamba-2; its chunks are whole sequences, so that none is padded."""
     inner = 2 * experiment.width
     return {
-        "model_type": "mamba2", "num_hidden_layers": experiment.mamba_layers, "hidden_size": experiment.width,
-        "expand": 2, "num_heads": experiment.heads, "head_dim": inner // experiment.heads, "n_groups": 1,
-        "state_size": experiment.state, "chunk_size": experiment.length,
-    }  # fmt: skip
+        "model_type": "mamba2",
+        "num_hidden_layers": experiment.mamba_layers,
+        "hidden_size": experiment.width,
+        "expand": 2,
+        "num_heads": experiment.heads,
+        "head_dim": inner // experiment.heads,
+        "n_groups": 1,
+        "state_size": experiment.state,
+        "chunk_size": experiment.length,
+    }
 
 
 def llama_config(experiment: Beside) -> dict[str, Any]:
     """Of a Llama whose feed-forward width brings it nearest to Mamba-2's number of parameters."""
     values = {
-        "model_type": "llama", "num_hidden_layers": experiment.llama_layers, "hidden_size": experiment.width,
+        "model_type": "llama",
+        "num_hidden_layers": experiment.llama_layers,
+        "hidden_size": experiment.width,
         "num_attention_heads": experiment.heads,
-    }  # fmt: skip
+    }
 
     def size(config: dict[str, Any]) -> int:
         return models.parameters(models.from_config(config, experiment.vocabulary, 0).model)
 
-    one, two, wanted = (size(c) for c in (values | {"intermediate_size": 1}, values | {"intermediate_size": 2},
-                                          mamba_config(experiment)))  # fmt: skip
+    one, two, wanted = (
+        size(c)
+        for c in (values | {"intermediate_size": 1}, values | {"intermediate_size": 2}, mamba_config(experiment))
+    )
     return values | {"intermediate_size": max(1, round(1 + (wanted - one) / (two - one)))}
 
 

@@ -112,8 +112,17 @@ def dose_response(study: Study, alpha: float = 1.0) -> pd.DataFrame:
         how, sharpness = ("hard", 1.0) if np.isinf(dose) else ("scale", dose)
         told = transformed(run.logits["train"], run.labels["train"], how, sharpness, row.seed)
         told_entropy = float(metrics.per_example("entropy", told, run.labels["train"]).mean())
-        rows.append((row.seed, dose, told_entropy - base.train_entropy, row.entropy - base.entropy,
-                     row.nll - base.nll, row.accuracy - base.accuracy, row.run_id))  # fmt: skip
+        rows.append(
+            (
+                row.seed,
+                dose,
+                told_entropy - base.train_entropy,
+                row.entropy - base.entropy,
+                row.nll - base.nll,
+                row.accuracy - base.accuracy,
+                row.run_id,
+            )
+        )
     table = pd.DataFrame(rows, columns=["seed", "dose", "x", "change", "nll", "accuracy", "run_id"])
     return table.sort_values(["seed", "dose"]).reset_index(drop=True)
 

@@ -27,9 +27,15 @@ def bert(layers=3, heads=4, width=16, seed=0):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         config = BertConfig(
-            vocab_size=50, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
-            intermediate_size=32, max_position_embeddings=16, attn_implementation="eager", initializer_range=0.5,
-        )  # fmt: skip
+            vocab_size=50,
+            hidden_size=width,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            intermediate_size=32,
+            max_position_embeddings=16,
+            attn_implementation="eager",
+            initializer_range=0.5,
+        )
         return BertModel(config).eval()
 
 

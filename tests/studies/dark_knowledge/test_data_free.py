@@ -138,8 +138,11 @@ def test_adversary_moves_its_generator_every_fifth_step_and_never_the_student(ml
 def test_what_trains_without_data_can_be_given_none():
     names = inspect.signature(synthesis.distil).parameters
     assert {name: one.annotation for name, one in names.items()} == {
-        "teacher": "Scaled", "arm": "str", "how": "Settings", "seed": "int",
-    }  # fmt: skip
+        "teacher": "Scaled",
+        "arm": "str",
+        "how": "Settings",
+        "seed": "int",
+    }
     assert all(isinstance(value, int | float | str) for value in vars(Settings()).values())
 
 
@@ -264,9 +267,16 @@ def toys():
     """One experiment of the toy profile and its record, made."""
     data = splits.load("digits", "toy")
     one = DataFree(
-        task="digits", profile="toy", data=data.fingerprint, classes=10, arms=DIGITS, seed=0, steps=6, every=3,
+        task="digits",
+        profile="toy",
+        data=data.fingerprint,
+        classes=10,
+        arms=DIGITS,
+        seed=0,
+        steps=6,
+        every=3,
         teacher_epochs=2,
-    )  # fmt: skip
+    )
     return one, synthesis.make(one)
 
 
@@ -305,13 +315,20 @@ def test_every_experiment_has_a_name_of_its_own():
 
 
 def rows_of(accuracies, entropies=None, task="digits", classes=10, seeds=(0, 1, 2)):
-    return pd.DataFrame([
-        {
-            "task": task, "classes": classes, "seed": seed, "arm": arm, "last": value + 0.001 * seed,
-            "entropy": (entropies or {}).get(arm, 2.0) + 0.01 * seed * (arm == DAFL),
-        }
-        for seed in seeds for arm, value in accuracies.items()
-    ])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "task": task,
+                "classes": classes,
+                "seed": seed,
+                "arm": arm,
+                "last": value + 0.001 * seed,
+                "entropy": (entropies or {}).get(arm, 2.0) + 0.01 * seed * (arm == DAFL),
+            }
+            for seed in seeds
+            for arm, value in accuracies.items()
+        ]
+    )
 
 
 def decided(rows):
@@ -338,13 +355,17 @@ def test_on_mnist5k_the_smallest_difference_decides():
 
 
 def test_growth_of_the_gap_is_the_slope_in_classes():
-    rows = pd.concat([
-        rows_of({REAL: 0.9, NOISE: 0.2, DAFL: 0.9 - 0.01 * classes, DFAD: 0.5}, classes=classes)
-        for classes in data_free.CLASSES
-    ])  # fmt: skip
-    found = {id: values for id, values in claims_data_free.effects(
-        pd.concat([rows, rows_of({data_free.NO_INFORMATION: 0.1})])
-    ).items() if id.startswith("H13.3")}  # fmt: skip
+    rows = pd.concat(
+        [
+            rows_of({REAL: 0.9, NOISE: 0.2, DAFL: 0.9 - 0.01 * classes, DFAD: 0.5}, classes=classes)
+            for classes in data_free.CLASSES
+        ]
+    )
+    found = {
+        id: values
+        for id, values in claims_data_free.effects(pd.concat([rows, rows_of({data_free.NO_INFORMATION: 0.1})])).items()
+        if id.startswith("H13.3")
+    }
     np.testing.assert_allclose(found["H13.3a"], 1.0)  # points a class
     np.testing.assert_allclose(found["H13.3b"], 0.0, atol=1e-9)
 

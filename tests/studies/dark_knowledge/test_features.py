@@ -221,8 +221,10 @@ def test_states_are_read_in_order_and_the_last_is_what_the_classifier_reads(toy)
     inputs = encoded(config, data)["train"]
     states = read_states(model, inputs, "fp32")
     assert {depth.number: tuple(state.shape) for depth, state in states.items()} == {
-        0: (64, 32), 1: (64, 32), 2: (64, 32),
-    }  # fmt: skip
+        0: (64, 32),
+        1: (64, 32),
+        2: (64, 32),
+    }
     with torch.no_grad():
         one = model.eval().encoder(**inputs.batch(np.array([7])))
     torch.testing.assert_close(states[Depth(2)][7:8], one, rtol=1e-4, atol=1e-5)

@@ -24,9 +24,11 @@ def elsewhere(tmp_path, monkeypatch):
 def by_hand():
     """Two seeds on 50 and 1,000 rows with accuracies that are easy to subtract."""
     accuracy = {
-        (50, 0): (0.70, 0.76, 0.72, 0.78), (1000, 0): (0.90, 0.91, 0.93, 0.89),
-        (50, 1): (0.60, 0.60, 0.61, 0.60), (1000, 1): (0.90, 0.94, 0.94, 0.92),
-    }  # fmt: skip
+        (50, 0): (0.70, 0.76, 0.72, 0.78),
+        (1000, 0): (0.90, 0.91, 0.93, 0.89),
+        (50, 1): (0.60, 0.60, 0.61, 0.60),
+        (1000, 1): (0.90, 0.94, 0.94, 0.92),
+    }
     arms = ("ERM", "hidden, uniform", "hidden, learned", "RKD")
     rows = [
         {"task": "digits", "student": "s", "rows": rows, "seed": seed, "arm": arm, "accuracy": value}

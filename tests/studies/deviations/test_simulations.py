@@ -103,9 +103,10 @@ def test_three_of_four_settings_are_asked_for(monkeypatch):
     shares = {("MLP", 0.0): 0.3, ("MLP", 0.4): 0.2, ("CNN", 0.0): 0.1, ("CNN", 0.4): -0.5}
     monkeypatch.setattr(simulations.eigendirections, "network_curves", lambda network, noise, seeds: (network, noise))
     monkeypatch.setattr(
-        simulations.eigendirections, "shares_below",
+        simulations.eigendirections,
+        "shares_below",
         lambda setting, role: dict.fromkeys((0, 1), shares[setting] * (role == "student")),
-    )  # fmt: skip
+    )
     assert SIMULATIONS["H8.2"].effects((0, 1)) == pytest.approx([0.1, 0.1])
 
 
@@ -117,9 +118,10 @@ def test_the_gain_on_noisy_digits_is_the_students_over_its_controls(monkeypatch)
         0.0: {"teacher": 1, "student": 0.97, "control": 0.95},
     }
     monkeypatch.setattr(
-        simulations.eigendirections, "network_curves",
+        simulations.eigendirections,
+        "network_curves",
         lambda _, noise, seeds: [Curve(role=r, seed=s, accuracy=[0, a]) for r, a in ends[noise].items() for s in seeds],
-    )  # fmt: skip
+    )
     assert SIMULATIONS["H8.3"].effects((0, 5)) == pytest.approx([0.3 - 0.02] * 2)
 
 

@@ -178,8 +178,12 @@ def test_a_whole_search_judges_the_claims_at_fixed_settings(store):
     points = [store_search(0), store_search(1, missing=1)]
     found = evidence.protocol("search", tables.study("rt", "toy", lambda _: True))
     assert sorted(zip(found.table.arm, found.table.seed, strict=True)) == [
-        ("erm_large", 0), ("erm_large", 1), ("erm_small", 0), ("erm_small", 1), ("kd_standard", 0)
-    ]  # fmt: skip
+        ("erm_large", 0),
+        ("erm_large", 1),
+        ("erm_small", 0),
+        ("erm_small", 1),
+        ("kd_standard", 0),
+    ]
     best = found.table.set_index(["arm", "seed"])
     assert best.run_id["kd_standard", 0] == points[0][-1].config.run_id()
     assert best.teacher["kd_standard", 0] == best.run_id["erm_large", 0]
@@ -219,8 +223,11 @@ def test_students_of_other_teachers_than_erms_change_no_verdict(grid, capsys):
     assert before.high["H5.1a"] < 0
     assert _ledger().to_csv() == plain.to_csv()
     assert {tables.arm_of(run.config) for run in planted} == {
-        "kd_small_from_ls_large", "kd_small_from_ls_small", "kd_large_from_ls_small", "kd_small_from_kd_large",
-    }  # fmt: skip
+        "kd_small_from_ls_large",
+        "kd_small_from_ls_small",
+        "kd_large_from_ls_small",
+        "kd_small_from_kd_large",
+    }
     table = tables.tidy(planted)
     names = {"KD from an LS teacher (large to small)", "KD from a KD teacher (large to small)"}
     assert names < set(table.name)

@@ -36,14 +36,24 @@ def study(values=AS_PUBLISHED, seeds=(0, 1, 2), arms=tuple(ARMS)):
         for seed in seeds:
             noise = NOISE[(seed + i) % 3]
             teacher = f"{ARMS[arm].teacher}-{seed}" if ARMS[arm].teacher else ""
-            rows.append({
-                "run_id": f"{arm}-{seed}", "arm": arm, "name": ARMS[arm].name, "seed": seed, "teacher": teacher,
-                "entropy": entropy + noise, "accuracy": accuracy + noise, "curve_entropy": entropy + 0.1 + noise,
-                "train_curve_entropy": entropy + 0.05 + noise,
-                "early_entropy": entropy + 0.2 + noise, "train_entropy": entropy - 0.05 + noise,
-                "nll": 1 - accuracy + noise, "degenerate": False,
-                "overconfidence": (1 - entropy) - accuracy + noise,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "run_id": f"{arm}-{seed}",
+                    "arm": arm,
+                    "name": ARMS[arm].name,
+                    "seed": seed,
+                    "teacher": teacher,
+                    "entropy": entropy + noise,
+                    "accuracy": accuracy + noise,
+                    "curve_entropy": entropy + 0.1 + noise,
+                    "train_curve_entropy": entropy + 0.05 + noise,
+                    "early_entropy": entropy + 0.2 + noise,
+                    "train_entropy": entropy - 0.05 + noise,
+                    "nll": 1 - accuracy + noise,
+                    "degenerate": False,
+                    "overconfidence": (1 - entropy) - accuracy + noise,
+                }
+            )
     return tables.Study("rt", "demo", pd.DataFrame(rows), {})
 
 
@@ -400,11 +410,13 @@ def test_other_hyper_parameters_are_no_default_runs():
 def test_a_student_of_another_teacher_is_no_default_run(other):
     """Its arm and its own fields are the default ones; its teacher is of another seed, lr or method."""
     teachers = {
-        "seed": configs(seed=7)["erm_large"], "lr": configs(lr=1e-3)["erm_large"], "method": configs()["ls_large"]
-    }  # fmt: skip
+        "seed": configs(seed=7)["erm_large"],
+        "lr": configs(lr=1e-3)["erm_large"],
+        "method": configs()["ls_large"],
+    }
     student = arm_config(
         "kd_standard", task="rt", profile="toy", data="d" * 16, seed=0, teacher_run=teachers[other].run_id()
-    )  # fmt: skip
+    )
     assert not tables.is_default(student)
 
 

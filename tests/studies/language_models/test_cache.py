@@ -124,8 +124,13 @@ def test_entries_of_padding_are_counted(made, blocks):
     values = json.loads((folder / "manifest.json").read_text())
     small = dataclasses.replace(blocks, vocabulary=60, ids=blocks.ids % 60)
     ids = Reader(folder).take(np.arange(ROWS)).ids
-    target_cache.begin(target_cache.Manifest(**{k: v for k, v in values.items() if k != "kind"} | {
-        "tokenizer_size": 60, "data": small.fingerprint}), small, folder.with_name("small"))  # fmt: skip
+    target_cache.begin(
+        target_cache.Manifest(
+            **{k: v for k, v in values.items() if k != "kind"} | {"tokenizer_size": 60, "data": small.fingerprint}
+        ),
+        small,
+        folder.with_name("small"),
+    )
     for path in folder.glob("shard-*"):
         (folder.with_name("small") / path.name).write_bytes(path.read_bytes())
     assert target_cache.left_out(folder.with_name("small"))["padding_ids"] == (ids >= 60).sum() > 0

@@ -120,9 +120,7 @@ def test_nonsense_is_named(field, value):
 def test_weights_of_published_shapes():
     shape = {"layers": 32, "width": 4096, "feed_forward": 14336, "vocabulary": 128_256, "heads": 32, "kv_heads": 8}
     large = Transformer(**shape)
-    small = Transformer(
-        layers=16, width=2048, feed_forward=8192, vocabulary=128_256, heads=32, kv_heads=8, tied=True
-    )  # fmt: skip
+    small = Transformer(layers=16, width=2048, feed_forward=8192, vocabulary=128_256, heads=32, kv_heads=8, tied=True)
     assert sum(large.weights.values()) == pytest.approx(8.03e9, rel=1e-3)  # Llama-3.1-8B
     assert sum(small.weights.values()) == small.multiplied == pytest.approx(1.236e9, rel=1e-3)  # Llama-3.2-1B
     assert large.multiplied == sum(large.weights.values()) - 128_256 * 4096
@@ -232,14 +230,20 @@ def tables(online=4.2, cache=1.05, on_policy=5.0, off=0.02):
     """Clocks and peaks of three seeds whose answer is known."""
     measured = dict(zip(cost_records.WAYS, (1.0, online, cache, on_policy), strict=True))
     predicted = dict(zip(cost_records.WAYS, (1.0, 13 / 3, 1.0, 4.6), strict=True))
-    clocks = pd.DataFrame([
-        {"seed": seed, "way": way, "measured": value * (1 + 0.001 * seed), "predicted": predicted[way]}
-        for seed in range(3) for way, value in measured.items()
-    ])  # fmt: skip
-    peaks = pd.DataFrame([
-        {"seed": seed, "loss": how, "off": sign * (off + 0.001 * seed)}
-        for seed in range(3) for how, sign in zip(cost_records.LOSSES, (-1, 0.1, 0.2), strict=True)
-    ])  # fmt: skip
+    clocks = pd.DataFrame(
+        [
+            {"seed": seed, "way": way, "measured": value * (1 + 0.001 * seed), "predicted": predicted[way]}
+            for seed in range(3)
+            for way, value in measured.items()
+        ]
+    )
+    peaks = pd.DataFrame(
+        [
+            {"seed": seed, "loss": how, "off": sign * (off + 0.001 * seed)}
+            for seed in range(3)
+            for how, sign in zip(cost_records.LOSSES, (-1, 0.1, 0.2), strict=True)
+        ]
+    )
     return clocks, peaks
 
 

@@ -132,9 +132,13 @@ def test_a_capture_is_read_as_what_its_bytes_stand_for(config):
 
 def test_bytes_written_by_hand():
     config = Compression(
-        d=8, k=3, exact_k=1, exact_dtype="bfloat16", delta_encoding=False,
+        d=8,
+        k=3,
+        exact_k=1,
+        exact_dtype="bfloat16",
+        delta_encoding=False,
         residual_bins=[{"scale_dtype": "float16", "element_bits": 4, "num_elements": 2}],
-    )  # fmt: skip
+    )
     row = {
         "input_ids": [1, 2],
         "bytepacked_indices": [[0b10101111, 0b00000000]],  # 5 3 6: 101 011 110
@@ -155,10 +159,14 @@ def test_a_student_can_learn_from_it():
 
 def test_files_are_read_in_their_order_and_documents_kept_apart(tmp_path):
     lists = pa.list_(pa.list_(pa.uint8()))
-    schema = pa.schema([
-        ("input_ids", pa.list_(pa.uint64())), ("compressed_logprobs", lists), ("bytepacked_indices", lists),
-        ("attention_mask", pa.list_(pa.int64())),
-    ])  # fmt: skip
+    schema = pa.schema(
+        [
+            ("input_ids", pa.list_(pa.uint64())),
+            ("compressed_logprobs", lists),
+            ("bytepacked_indices", lists),
+            ("attention_mask", pa.list_(pa.int64())),
+        ]
+    )
     for number in (0, 2, 10):  # in their order, which is not the alphabet's
         row, *_ = row_of(BINS, tokens=4, seed=number)
         row |= {"input_ids": [number, 1, 2], "attention_mask": [1, 1, 2]}  # packed: as many laws as tokens

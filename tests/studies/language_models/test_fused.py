@@ -42,9 +42,14 @@ def test_a_step_of_the_loop_has_the_same_gradients():
     for kernel in ("torch", "liger"):
         one = models.student("llama-1x32", None, 64, 0)
         config = LMConfig(
-            **{**TAUGHT, "data": train.fingerprint}, length=8, batch_size=4, tokens=100, precision="fp32",
-            divergence="reverse_kl", kernel=kernel,
-        )  # fmt: skip
+            **{**TAUGHT, "data": train.fingerprint},
+            length=8,
+            batch_size=4,
+            tokens=100,
+            precision="fp32",
+            divergence="reverse_kl",
+            kernel=kernel,
+        )
         data = training.batch(config, one, train, 0)
         loss = training._step(config, one, Online(teacher, "fp32", 64), data)
         found.append([torch.tensor(loss), *(p.grad.cpu() for p in one.model.parameters())])
@@ -54,8 +59,11 @@ def test_a_step_of_the_loop_has_the_same_gradients():
 
 @pytest.mark.skipif(bool(WHY), reason=WHY)
 def test_a_kernel_that_is_not_the_walk_is_refused(monkeypatch):
-    monkeypatch.setattr(fused, "_fused", lambda objective, hidden, head, labels, soft: 1.01 * losses.from_hidden(
-        objective, hidden, head, labels, soft))  # fmt: skip
+    monkeypatch.setattr(
+        fused,
+        "_fused",
+        lambda objective, hidden, head, labels, soft: 1.01 * losses.from_hidden(objective, hidden, head, labels, soft),
+    )
     with pytest.raises(ValueError, match=r"forward_kl is off by 1\.0e-02 of our own"):
         fused._held_to_ours.__wrapped__(device())
 

@@ -130,9 +130,17 @@ def aligned(teacher, arm, stage, steps=150):
     """A student after one stage, its losses, and the sequences' config."""
     blocks = stages.recall_blocks(64, 12, 4, 24, 0)
     config = LMConfig(
-        data=blocks.fingerprint, held_out="", length=12, student="", student_weights="", vocabulary=24, batch_size=8,
-        tokens=steps * 8 * 11, lr=2e-2, precision="fp32",
-    )  # fmt: skip
+        data=blocks.fingerprint,
+        held_out="",
+        length=12,
+        student="",
+        student_weights="",
+        vocabulary=24,
+        batch_size=8,
+        tokens=steps * 8 * 11,
+        lr=2e-2,
+        precision="fp32",
+    )
     student = staging.convert(teacher, arm, 1)
     return student, staging.align(config, stage, student, teacher, blocks)
 
@@ -179,9 +187,12 @@ def test_all_but_the_matrix_is_copied_or_nothing_is(teacher):
 def test_a_kept_layer_is_the_teachers_and_stage_one_leaves_it(teacher):
     student, _ = aligned(teacher, Arm(state=4, kept=(0,)), "1", 3)
     first, second = student.model.base_model.layers
-    assert all(torch.equal(a, b) for a, b in zip(
-        first.state_dict().values(), teacher.model.base_model.layers[0].state_dict().values(), strict=True
-    ))  # fmt: skip
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(
+            first.state_dict().values(), teacher.model.base_model.layers[0].state_dict().values(), strict=True
+        )
+    )
     assert isinstance(second.self_attn, mixers.StateSpaceMixer)
     of_matrix, _, matrices = staging.errors(student, staging.trace(teacher, ids_of()))
     assert math.isnan(of_matrix[0])
@@ -257,9 +268,17 @@ def test_the_loop_trains_it_and_its_loss_falls(kind, teacher):
     models.check_head(language)
     blocks = stages.recall_blocks(64, 12, 4, 24, 0)
     config = LMConfig(
-        data=blocks.fingerprint, held_out="", length=12, student="", student_weights="", vocabulary=24, batch_size=8,
-        tokens=40 * 8 * 11, lr=1e-2, precision="fp32",
-    )  # fmt: skip
+        data=blocks.fingerprint,
+        held_out="",
+        length=12,
+        student="",
+        student_weights="",
+        vocabulary=24,
+        batch_size=8,
+        tokens=40 * 8 * 11,
+        lr=1e-2,
+        precision="fp32",
+    )
     before = {name: value.clone() for name, value in language.model.state_dict().items()}
     history = training.fit(config, language, blocks, training.NoTargets())
     assert np.mean([row["loss"] for row in history[-5:]]) < history[0]["loss"] - 0.3
@@ -336,12 +355,23 @@ def test_claims_read_the_arms_they_speak_of():
     blank = np.zeros((len(markov.arms), 1))
     found = {
         markov: told(markov, nll=kl, kl=kl, agreement=kl, recall=kl, matrix_error=blank + 0.5, block_error=blank),
-        family: told(family, **dict.fromkeys(("nll", "kl", "agreement", "recall"), np.zeros(1)),
-                     matrix_error=np.full((1, 1), 0.1), block_error=np.zeros((1, 1))),
-        recall: told(recall, nll=kl[:7], kl=kl[:7] ** 2, agreement=kl[:7], recall=kl[:7] / 10,
-                     matrix_error=np.zeros((7, 2)), block_error=np.tile([0.2, 0.6], (7, 1))),
+        family: told(
+            family,
+            **dict.fromkeys(("nll", "kl", "agreement", "recall"), np.zeros(1)),
+            matrix_error=np.full((1, 1), 0.1),
+            block_error=np.zeros((1, 1)),
+        ),
+        recall: told(
+            recall,
+            nll=kl[:7],
+            kl=kl[:7] ** 2,
+            agreement=kl[:7],
+            recall=kl[:7] / 10,
+            matrix_error=np.zeros((7, 2)),
+            block_error=np.tile([0.2, 0.6], (7, 1)),
+        ),
         beside: told(beside, recall=np.array([0.9, 0.7])),
-    }  # fmt: skip
+    }
     values = {name: series.tolist() for name, series in claims_state_space.effects(found).items()}
     assert set(values) == set(claims_state_space.CLAIMS)
     wanted = {"a": 2 - 6, "b": 1 - 4, "c": 8 - 2, "d": 0.4, "e": 0.2 - 0.4, "f": 0.6 - 0.3, "g": 0.2}

@@ -294,9 +294,13 @@ def test_tables_of_an_experiment_are_what_it_counted(toy):
 
 
 def test_a_claims_effect_is_the_difference_of_its_arms_in_each_seed():
-    rows = pd.DataFrame({
-        "seed": [0, 0, 1, 1], "arm": ["ERM, text", "forward KL, text"] * 2, "acceptance": [0.6, 0.7, 0.5, 0.45],
-    })  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "seed": [0, 0, 1, 1],
+            "arm": ["ERM, text", "forward KL, text"] * 2,
+            "acceptance": [0.6, 0.7, 0.5, 0.45],
+        }
+    )
     found = claims_speculative.effects(rows)
     assert list(found) == ["H14.4a"]
     np.testing.assert_allclose(found["H14.4a"], [0.1, -0.05])

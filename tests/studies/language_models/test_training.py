@@ -53,10 +53,19 @@ def outputs(store, tmp_path, monkeypatch):
 def config(train, **changes):
     return LMConfig(
         **{
-            "data": train.fingerprint, "held_out": "", "length": 16, "student": "llama-1x32", "student_weights": "",
-            "vocabulary": 64, "tokens": 600, "batch_size": 8, "lr": 1e-2, "precision": "fp32", **changes,
+            "data": train.fingerprint,
+            "held_out": "",
+            "length": 16,
+            "student": "llama-1x32",
+            "student_weights": "",
+            "vocabulary": 64,
+            "tokens": 600,
+            "batch_size": 8,
+            "lr": 1e-2,
+            "precision": "fp32",
+            **changes,
         }
-    )  # fmt: skip
+    )
 
 
 def fit(train, soft=None, one=None, **changes):

@@ -228,9 +228,15 @@ def placebo_runs(seed: int) -> list[Run]:
 def test_placebos_are_told_by_what_taught_them():
     table = cells.placebos(study_of(placebo_runs(10)))
     wanted = {
-        "ERM": 0.30, "LS": 0.55, "uniform": 0.60, "class_mean": 0.55, "shuffle": 0.50,
-        STANDARD: 0.32, OWN_SEED: 0.33, OTHER_SEED: 0.34,
-    }  # fmt: skip
+        "ERM": 0.30,
+        "LS": 0.55,
+        "uniform": 0.60,
+        "class_mean": 0.55,
+        "shuffle": 0.50,
+        STANDARD: 0.32,
+        OWN_SEED: 0.33,
+        OTHER_SEED: 0.34,
+    }
     assert set(table) == set(wanted)
     assert table.loc[10].to_dict() == pytest.approx(wanted, abs=1e-4)
     assert table.loc[11, "ERM"] == pytest.approx(0.31, abs=1e-4)  # the other seed's model is a student of its own

@@ -22,8 +22,10 @@ def test_every_teacher_stands_before_its_student():
 def test_the_two_by_two_is_at_alpha_1_with_one_teacher():
     taught = [point.config for point in points("softness") if point.config.teacher_run]
     assert {(c.method, getattr(c, "transform", "")) for c in taught} == {
-        ("kd", ""), ("transformed", "hard"), ("transformed", "swap"),
-    }  # fmt: skip
+        ("kd", ""),
+        ("transformed", "hard"),
+        ("transformed", "swap"),
+    }
     assert {c.alpha for c in taught} == {1.0}
     assert len({c.teacher_run for c in taught}) == 1
 
