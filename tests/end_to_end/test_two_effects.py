@@ -3,13 +3,14 @@
 Nothing of the package's statistics, tables or cells is used here to make a number, only to compare with it.
 """
 
+import functools
 import json
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 from scipy.special import entr, log_softmax, softmax
 
 from kdnb import paths
@@ -30,6 +31,7 @@ LEDGER = ("H18.",)
 EFFECTS = ("H18.1", "H18.2", "H18.3", "H18.4a", "H18.4b", "H18.5", "H18.7", "H18.8", "H18.9", "H18.10", "H18.11")
 
 
+@functools.cache
 def logits_of(name):
     with np.load(REFERENCE / "runs" / name / "arrays.npz") as arrays:
         return {split: arrays[split].astype(float) for split in arrays.files}
@@ -60,6 +62,19 @@ def table():
             row[f"{split}_nll"] = -log_p[np.arange(len(log_p)), labels[split]].mean()
         rows.append(row)
     return pd.DataFrame(rows, index=[row["run"] for row in rows])
+
+
+@functools.cache
+def entropy_after_scaling(name, data):
+    """Test entropy of a run's logits over the one temperature at which its validation NLL is least."""
+    logits, labels = logits_of(name), labels_of(data)["validation"]
+
+    def nll(log_tau):
+        log_p = log_softmax(logits["validation"] / np.exp(log_tau), axis=1)
+        return -log_p[np.arange(len(labels)), labels].mean()
+
+    tau = np.exp(optimize.minimize_scalar(nll, bounds=(-4, 6), method="bounded").x)
+    return entr(softmax(logits["test"] / tau, axis=1)).sum(axis=1).mean()
 
 
 @pytest.fixture(scope="module")
@@ -240,6 +255,24 @@ def told_of(table, ledgers, claim, tasks=TASKS):
     return "; ".join(parts)
 
 
+def scaled(table, task):
+    """What LS, softness and the teacher's labels add to entropy after temperature scaling: (LS, softness, labels)."""
+    cell = {
+        name: pd.Series({seed: entropy_after_scaling(one.run, one.data) for seed, one in rows.iterrows()})
+        for name, rows in cells(table, task).items()
+    }
+    smoothed = (cell["LS"] - cell["lh"]).dropna()
+    soft = ((cell["ls"] - cell["lh"] + cell["ts"] - cell["th"]) / 2).dropna()
+    return smoothed, soft, ((cell["th"] - cell["lh"] + cell["ts"] - cell["ls"]) / 2).dropna()
+
+
+def ranges_after_scaling(table):
+    """README's words on temperature scaling: the range over tasks of each mean."""
+    means = zip(*([one.mean() for one in scaled(table, task)] for task in TASKS), strict=True)
+    ls, soft, labels = ("{} to {}".format(*(as_printed(x, "nats") for x in (min(of), max(of)))) for of in means)
+    return f"LS moves entropy by {ls}, softness by {soft}, the teacher's labels by {labels}"
+
+
 def at_budgets(table):
     """What softness does on digits by the epochs of teacher and student: [effect by seed], from few to many."""
     rows = table[(table.task == "digits") & (table.schedule == "constant") & (table.student == "small")]
@@ -283,6 +316,7 @@ def statements(table, ledgers, base):
     assert set(teacher) == {len(SEEDS)}, "README says of all seeds that the teacher is surer"
     return {
         "few epochs": f"after 2 epochs by {said(budgets[2])}, after 10 by {said(budgets[10])}",
+        "scaled": ranges_after_scaling(table),
         "signs": f"its student is surer than ERM in {', '.join(map(str, student[:-1]))} and {student[-1]} of "
         f"{len(SEEDS)} seeds",
         "base": at_the_papers_size(base),
