@@ -17,7 +17,7 @@ COMMANDS = {  # name -> the first sentence of its own --help; a test holds the t
     "report": "Write the report of the stored runs: one HTML file that needs no network.",
     "runs": "The run store: list, show, verify, migrate.",
     "teachers": "Teachers that no training gives: average, list, rows.",
-    "lm": "Language models: check, cache, train, export.",
+    "lm": "Language models: fetch, check, cache, train, export.",
     "simulate": "Run what the second paper's claims need beside stored runs: toys and small networks, a minute.",
     "plan": "Count a grid's runs and training epochs, what is done, and estimate the time and memory of the rest.",
     "sweep": "Train what a grid lacks: ERM, then what its selected models teach. Start it again: it goes on.",

@@ -42,15 +42,6 @@ def test_the_contestants_import_nothing_of_kdnb():
         assert not [found for found in imported(BENCHMARKS / f"{name}.py") if found.split(".")[0] == "kdnb"]
 
 
-@pytest.mark.parametrize("path", sorted(BENCHMARKS.glob("*.py")), ids=lambda path: path.stem)
-def test_the_benchmarks_are_short(path):
-    text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 200
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef):
-            assert node.end_lineno - node.lineno + 1 <= 40, f"{path.stem}.{node.name}"
-
-
 @pytest.mark.slow
 def test_two_steps_of_kdnb_give_a_whole_result(tmp_path):
     command = [sys.executable, str(BENCHMARKS / "bench.py"), "--steps", "2", "--rounds", "1", "--warm", "1"]

@@ -125,7 +125,7 @@ def test_the_ledger_has_the_effects_of_the_stored_logits(page):
     for claim, method in {"H3.1": "ls", "H3.2": "kd"}.items():
         cells = cells_of(re.search(rf"<tr><td>{re.escape(claim)}</td>.*?</tr>", page, re.DOTALL).group())
         by_method = {"erm": [], method: []}
-        for run_id in re.findall(r'title="([^"]+)"', cells[10][0]):
+        for run_id in re.findall(r'title="([^"]+)"', cells[11][0]):
             found, student, values = stored(run_id)
             if student == "small":
                 by_method[found].append(values["entropy"])
@@ -134,7 +134,7 @@ def test_the_ledger_has_the_effects_of_the_stored_logits(page):
         interval = stats.t.interval(0.95, 1, differences.mean(), stats.sem(differences))
         numbers = [float(number) for cell in (4, 5) for number in re.findall(r"[+-]?\d+\.\d+", cells[cell][1])]
         assert numbers == pytest.approx([differences.mean(), *interval], abs=6e-4)
-        assert cells[6][1] == "2"
+        assert cells[7][1] == "2"
 
 
 @pytest.mark.slow
@@ -151,7 +151,7 @@ def test_the_ledger_stands_in_the_page(page):
         assert cells[3] == row.published
         assert f'class="verdict {row.verdict}">{row.verdict}<' in whole
         interval, star = r"\[[+-]\d+\.\d+, [+-]\d+\.\d+\]", r"\*" * (row.bootstrap == "percentile")
-        assert re.fullmatch("–" if row.bootstrap == "none" else interval + star, cells[8]), row.id
+        assert re.fullmatch("–" if row.bootstrap == "none" else interval + star, cells[9]), row.id
     assert "exact" in re.search(r"<tr><td>H1.1</td>.*?</tr>", page, re.DOTALL).group()
 
 

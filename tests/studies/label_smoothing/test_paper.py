@@ -257,10 +257,11 @@ def test_a_stand_in_stands_beside_its_glue_task():
 
 def test_ours_stand_beside_published_with_their_difference():
     one = {"arm": "ls_small", "name": "LS small", "mean": 0.5, "sd": 0.01, "n": 3, "run_ids": ["a"]}
-    ours = pd.DataFrame([one])
+    ours = pd.DataFrame([{**one, "degenerate": 1}])
     row = paper.beside(ours, "mrpc", "entropy").iloc[0]
     assert (row.ours, row.published, row.source) == (0.5, 0.6896, "Table 2, MRPC")
     assert row.difference == pytest.approx(0.5 - 0.6896)
+    assert row.degenerate == 1
 
 
 def test_deviations_stand_as_the_runs_have_them():
