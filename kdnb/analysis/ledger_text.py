@@ -56,6 +56,16 @@ def p_value(value: float) -> str:
     return "–" if np.isnan(value) else f"{value:.3f}" if value >= 0.0005 else "< .001"
 
 
+def over_confident(row) -> bool:
+    """Whether an effect is a fall of entropy beside a rise of NLL; of several parts the signs are turned, so no.
+
+    Args:
+        row: of a ledger, as a named tuple.
+    """
+    plain = row.side and " and " not in row.metric and row.metric not in SAMPLED
+    return bool(plain and row.high < 0 < row.nll_low)
+
+
 def remark(row) -> str:
     """What a row's verdict must not hide: a price in NLL, degenerate runs behind it, searches of unequal size.
 
@@ -63,10 +73,7 @@ def remark(row) -> str:
         row: of a ledger, as a named tuple.
     """
     said = []
-    plain = (
-        row.side and " and " not in row.metric and row.metric not in SAMPLED
-    )  # of several parts the signs are turned
-    if plain and row.high < 0 < row.nll_low:
+    if over_confident(row):
         said.append(OVER_CONFIDENT)
     if row.degenerate:
         said.append(f"{row.degenerate} of {len(row.run_ids)} runs learnt nothing")

@@ -65,13 +65,14 @@ def of_runs(points: "list[Point]", rows: int, keep: bool) -> str:
     from kdnb.experiment.pace import Pace, epochs
     from kdnb.experiment.points import trainings
 
-    left = Pace(trainings(points), keep).left.values()
+    groups = trainings(points)
+    left = Pace(groups, keep).left.values()
     steps = sum(epochs(group) * -(-rows // group[0].config.batch_size) for group in left)
     arms, seeds = (len({*of}) for of in ([one.arm for one in points], [one.config.seed for one in points]))
     of = f"{len(points)} runs: {arms} arm{'s' * (arms > 1)} x {seeds} seed{'s' * (seeds > 1)}"
     if not left:
         return f"{of}, all of them stored"
-    stored = " (the others are stored)" if len(left) < len(trainings(points)) else ""
+    stored = " (the others are stored)" if len(left) < len(groups) else ""
     return f"{of}; {len(left)} to train{stored}, {steps:,} steps; the time left is told after the first of each model"
 
 

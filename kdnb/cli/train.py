@@ -240,7 +240,7 @@ def compare(asked: Comparison) -> dict[str, Any]:
         from kdnb.report import own
 
         compared = own.Compared(data=data, profile=asked.profile, runs=runs, arms=of_arm, command=asked.command)
-        path, best = own.write(compared), own.recommendation(compared.of)
+        path, best = own.write(compared), compared.of.recommended
         print(f"recommended: {best.what}. {best.reason}" + ("" if best.run_id else f" {best.limit}"))
         print(f"report: {path}")
         if best.run_id:

@@ -20,9 +20,7 @@ class Pace:
         """
         self.workers = workers
         self.left = {_name(group): group for group in groups if not all(_made(point, keep) for point in group)}
-        self.seconds: dict[
-            str, float
-        ] = {}  # of an epoch, by model: of its last training, since the first one starts up
+        self.seconds: dict[str, float] = {}  # of an epoch, by model, in its last training: the first one starts up
 
     def after(self, group: list[Point], seconds: float) -> str:
         """What there is to add to the line of a training that is done; "" until each model was trained once.

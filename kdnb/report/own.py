@@ -106,6 +106,11 @@ class Arms:
         """How many runs of an arm have learnt nothing."""
         return sum(metrics.is_degenerate(run.logits["test"], run.labels["test"]) for run in self.runs[arm].values())
 
+    @cached_property
+    def recommended(self) -> "Recommendation":
+        """What to train, of these runs."""
+        return recommendation(self)
+
     def lowest(self, arm: str) -> str:
         """run_id of an arm's run with the lowest NLL on validation; "" for a classifier that nobody trained."""
         best = min(self.runs[arm].values(), key=lambda run: run.metrics["validation"]["nll"])
@@ -263,7 +268,7 @@ def section(arms: Arms, task: str, profile: str) -> dict[str, Any]:
         "warning": _warning(arms),
         "table": [_row(arms, arm) for arm in arms.runs],
         "heads": [f"{title} [{'%' if unit == 'points' else unit}]" for title, unit, *_ in METRICS.values()],
-        "recommendation": recommendation(arms),
+        "recommendation": arms.recommended,
         "sizes": [footprint.told(row) for row in footprint.rows(runs.values(), arms=arm_of)],
         "runs": runs,
     }
@@ -514,7 +519,7 @@ def _posterior(posterior: np.ndarray, names: Sequence[str]) -> list[str]:
 
 def _commands(compared: Compared) -> list[str]:
     """What repeats the comparison, looks at its runs, and takes the recommended one home."""
-    best, first = recommendation(compared.of), next(iter(compared.runs))
+    best, first = compared.of.recommended, next(iter(compared.runs))
     again = [compared.command] if compared.command else []
     home = [export_command(best)] if best.run_id else []
     return [*again, f"kdnb report --profile {compared.profile}", f"kdnb runs show {best.run_id or first}", *home]

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from kdnb import __version__, files, paths
 from kdnb.analysis import figures
 from kdnb.analysis.ledger import as_printed, over_tasks
-from kdnb.analysis.ledger_text import OVER_CONFIDENT, remark, spanned
+from kdnb.analysis.ledger_text import OVER_CONFIDENT, over_confident, spanned
 from kdnb.catalog import PROFILES, TASKS
 from kdnb.errors import nearest
 from kdnb.experiment import footprint, tables
@@ -251,7 +251,7 @@ def claim(row) -> dict:
         "examples": over_examples + ("*" if row.bootstrap == "percentile" else ""),
         "degenerate": row.degenerate,
         "beside": _beside(row),
-        "over_confident": OVER_CONFIDENT if OVER_CONFIDENT in remark(row) else "",
+        "over_confident": OVER_CONFIDENT if over_confident(row) else "",
         "candidates": row.candidates,
         "verdict": row.verdict,
         "run_ids": row.run_ids,

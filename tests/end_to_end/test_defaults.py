@@ -20,6 +20,10 @@ READS = (
     "prefixes.results", "sparse_targets.results", "drafts.results", "stages.results", "cost_records.results",
     "runs.evidence",
 )  # fmt: skip
+KNOWN = {
+    "00", "30", "31", "32", "33", "34", "40", "41", "42", "43", "50", "51", "60", "61", "62",
+    "63", "64", "70", "71", "72", "73", "74",
+}  # fmt: skip
 WITHOUT_TORCH = ("00", "30", "31", "33", "34", "40", "41", "42", "43", "61", "72")
 GAP = r"\bno runs\b|\bempty\b|is left out|runs are missing|there are none|\bUntil then\b"
 
@@ -54,31 +58,7 @@ def shown(cell):
 
 
 def test_the_notebooks_that_read_runs_are_known():
-    known = {
-        "00",
-        "30",
-        "31",
-        "32",
-        "33",
-        "34",
-        "40",
-        "41",
-        "42",
-        "43",
-        "50",
-        "51",
-        "60",
-        "61",
-        "62",
-        "63",
-        "64",
-        "70",
-        "71",
-        "72",
-        "73",
-        "74",
-    }
-    assert {path.stem[:2] for path in READING} == known
+    assert {path.stem[:2] for path in READING} == KNOWN
 
 
 def imported(statements):

@@ -218,38 +218,10 @@ def test_a_part_of_the_grid_is_without_its_chain():
 
 @pytest.mark.slow
 def test_shards_of_the_grid_wait_for_each_others_teachers(store, kdnb):
-    code, _, error = kdnb(
-        "sweep",
-        "generations",
-        "--task",
-        "digits",
-        "--profile",
-        "toy",
-        "--seeds",
-        "0",
-        "--engine",
-        "shard",
-        "--shard",
-        "2/2",
-    )
+    shard = ["sweep", "generations", "--task=digits", "--profile=toy", "--seeds=0", "--engine=shard", "--shard"]
+    code, _, error = kdnb(*shard, "2/2")
     assert (code, error) == (0, "")
-    assert (
-        kdnb(
-            "sweep",
-            "generations",
-            "--task",
-            "digits",
-            "--profile",
-            "toy",
-            "--seeds",
-            "0",
-            "--engine",
-            "shard",
-            "--shard",
-            "1/2",
-        )[0]
-        == 0
-    )
+    assert kdnb(*shard, "1/2")[0] == 0
     found = born_again.families(born_again.study("digits", "toy"))
     assert [one.seed for one in found] == [0]
     assert len(found[0].runs) == len(family(first(profile="toy", seed=0)))
