@@ -36,17 +36,24 @@ def list_runs(task: Annotated[str, typer.Option(help="Only this task's.")] = "",
 
 @app.command("show")
 def runs_show(run_id: str, as_json: Json = False) -> None:
-    """Show one run: its config, metrics and cost."""
+    """Show one run: its config, how its loss is written (weights, tau squared, reduction), metrics and cost."""
     from kdnb.core import store
     from kdnb.core.config import RunConfig, flat
     from kdnb.errors import nearest
+    from kdnb.experiment.conventions import convention
 
     try:
         record = store.read(run_id)
     except FileNotFoundError:
         raise ValueError(f"no run {run_id!r}{nearest(run_id, store.stored_ids()[:2000])}") from None
-    config = record.config if store.kind_of(run_id) else flat(RunConfig.from_dict(record.config))
-    result = {"run_id": run_id, "config": config, "metrics": record.metrics}
+    result = {"run_id": run_id, "config": record.config, "convention": {}, "metrics": record.metrics}
+    if not store.kind_of(run_id):
+        config = RunConfig.from_dict(record.config)
+        result |= {"config": flat(config), "convention": convention(config)}
+    elif "divergence" in record.config:
+        from kdnb.studies.language_models.divergences import convention_of
+
+        result["convention"] = convention_of(record.config)
     print(json.dumps(result, indent=1))
     finish(as_json, result)
 

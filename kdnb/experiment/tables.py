@@ -75,8 +75,13 @@ class Study:
 
     def per_seed(self, arm: str, metric: str) -> pd.Series:
         """A metric of one arm, indexed by seed."""
-        rows = self.table[["seed", metric]][self.table.arm == arm]
-        return rows.set_index("seed")[metric].sort_index()
+        return self._by_seed.get(arm, self._by_seed[""])[metric].copy()
+
+    @functools.cached_property
+    def _by_seed(self) -> dict[str, pd.DataFrame]:
+        """Arm -> its rows of the table, indexed and sorted by seed; "" has none unless there is such an arm."""
+        rows = self.table.set_index("seed")
+        return {"": rows[:0], **{str(arm): of.sort_index() for arm, of in rows.groupby("arm", sort=False)}}
 
     def difference(self, arm: str, than: str, metric: str) -> pd.Series:
         """arm minus than (0 if than is ""), paired by seed; seeds that one of them lacks are left out."""

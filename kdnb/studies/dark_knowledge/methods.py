@@ -31,6 +31,7 @@ class CWTM(Method):
     """
 
     name, title, needs_teacher = "cwtm", "CWTM", True
+    over_examples = "sum, weighted by the teacher's confidence"
     teacher_run: str = TEACHER_RUN.field("")
 
     def loss(self, logits: Tensor, labels: Tensor, soft_targets: SoftTargets = None) -> Tensor:

@@ -2,16 +2,20 @@
 
 q is the teacher's law, p the student's. Two families are called "generalised JSD" in the literature: both are here and
 neither is called that alone (`gjsd` vanishes at both ends of beta, `interp_jsd` runs from forward to reverse KL).
+Naming and describing one needs no torch, computing it does.
 """
 
+from __future__ import annotations
+
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-Rule = Callable[[Tensor, Tensor, float], Tensor]  # (log q (N, V), log p (N, V), beta) -> (N,) nats
+Rule: TypeAlias = "Callable[[Tensor, Tensor, float], Tensor]"  # (log q (N, V), log p (N, V), beta) -> (N,) nats
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ def _mixture(log_a: Tensor, log_b: Tensor, weight: float) -> Tensor:
     """log(weight a + (1 - weight) b), exact at both ends; (N, V)."""
     if weight in (0.0, 1.0):
         return log_a if weight else log_b
+    import torch
+
     return torch.logaddexp(log_a + math.log(weight), log_b + math.log1p(-weight))
 
 
@@ -68,6 +74,8 @@ def _interp_jsd(log_q: Tensor, log_p: Tensor, beta: float) -> Tensor:
 
 def _overlap(log_q: Tensor, log_p: Tensor) -> Tensor:
     """log sum_v min(q_v, p_v): of speculative decoding's chance to accept; (N,)."""
+    import torch
+
     return torch.minimum(log_q, log_p).logsumexp(dim=-1)
 
 
@@ -88,6 +96,19 @@ DIVERGENCES = {
 }
 
 
+def convention_of(config: Mapping[str, Any]) -> dict[str, str]:
+    """The convention of a stored training's soft term; {} for one of labels alone.
+
+    Args:
+        config: field -> value of an `LMConfig`.
+    """
+    name, alpha, tau = config["divergence"], config["alpha"], config["tau"]
+    if not alpha:
+        return {}
+    soft = DIVERGENCES[name].convention(tau) if name in DIVERGENCES else {"formula": "H(u, p), u uniform: LS"}
+    return {"alpha": f"weighs the soft term: {alpha:g}; the labels' has {1 - alpha:g}", **soft}
+
+
 def log_law(logits: Tensor, tau: float = 1.0) -> Tensor:
     """Log of the law of the next token at temperature tau; at least float32, so that KL(p || p) is 0 in bf16 too.
 
@@ -95,6 +116,8 @@ def log_law(logits: Tensor, tau: float = 1.0) -> Tensor:
         logits: (..., V) float, finite.
         tau: > 0.
     """
+    import torch
+
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return (logits / tau if tau != 1 else logits).log_softmax(dim=-1)
 
