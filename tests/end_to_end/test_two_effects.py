@@ -10,7 +10,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import optimize, stats
+from scipy import interpolate, optimize, stats
 from scipy.special import entr, log_softmax, softmax
 
 from kdnb import paths
@@ -291,6 +291,20 @@ def at_budgets(table):
     return found
 
 
+def at_equal_progress(table):
+    """README's words on students of digits at ERM's NLL on train: KD's and LS's entropy minus ERM's there."""
+    rows = table[(table.task == "digits") & (table.schedule == "constant") & (table.student == "small")]
+    found = {"kd": {}, "ls": {}}
+    for seed, part in rows.groupby("seed"):
+        erm = part[part.method == "erm"].sort_values("train_nll")
+        line = interpolate.interp1d(np.log(erm.train_nll), erm.test_entropy, bounds_error=False)
+        for method, of in found.items():
+            own = part[(part.method == method) & (part.alpha.eq(1) | (method == "ls"))]
+            of[seed] = np.nanmean(own.test_entropy - line(np.log(own.train_nll)))
+    kd, ls = (pd.Series(of) for of in found.values())
+    return f"KD moves entropy by {said(kd)}, LS by {said(ls)}"
+
+
 def signs(table):
     """By task the seeds at which the teacher is surer on train than ERM, and those at which its student is on test."""
     teacher, student = [], []
@@ -316,6 +330,7 @@ def statements(table, ledgers, base):
     assert set(teacher) == {len(SEEDS)}, "README says of all seeds that the teacher is surer"
     return {
         "few epochs": f"after 2 epochs by {said(budgets[2])}, after 10 by {said(budgets[10])}",
+        "equal progress": at_equal_progress(table),
         "scaled": ranges_after_scaling(table),
         "signs": f"its student is surer than ERM in {', '.join(map(str, student[:-1]))} and {student[-1]} of "
         f"{len(SEEDS)} seeds",

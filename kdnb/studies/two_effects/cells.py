@@ -127,6 +127,38 @@ def dose_response(study: Study, alpha: float = 1.0) -> pd.DataFrame:
     return table.sort_values(["seed", "dose"]).reset_index(drop=True)
 
 
+def at_equal_progress(study: Study, metric: str = "entropy") -> pd.DataFrame:
+    """A metric of each cell minus ERM's at the same NLL on train, instead of at the same epochs: a row a seed.
+
+    ERM's metric lies between its budgets, linear in the log of its train NLL; a budget of another cell that has
+    learnt less than ERM's shortest or more than its longest is left out. A mean over the budgets that are left.
+
+    Args:
+        study: runs of the grid `budgets`.
+        metric: a column of `kdnb.experiment.tables.tidy`.
+    Returns:
+        A column a cell and LS; nan where no budget is left.
+    """
+    rows = study.table.assign(cell=[cell_of(row) for row in study.table.itertuples()], progress=np.nan)
+    rows = rows[rows.cell != ""]
+    rows.progress = [np.log(_train_nll(study, run_id)) for run_id in rows.run_id]
+    found = {}
+    for seed, of_seed in rows.groupby("seed"):
+        erm = of_seed[of_seed.cell == HUMAN_HARD].sort_values("progress")
+        if len(erm) < 2:
+            continue
+        others = of_seed[of_seed.progress.between(erm.progress.iloc[0], erm.progress.iloc[-1])]
+        alike = np.interp(others.progress, erm.progress, erm[metric])
+        found[seed] = (others[metric] - alike).groupby(others.cell).mean()
+    table = pd.DataFrame(found).T.rename_axis("seed")
+    return table.reindex(columns=[*TWO_BY_TWO[1:], LS])
+
+
+def _train_nll(study: Study, run_id: str) -> float:
+    run = study.runs[run_id]
+    return float(metrics.per_example("nll", run.logits["train"], run.labels["train"]).mean())
+
+
 def _dose(row: object) -> float:
     """The multiplier of a student's teacher; inf for hard labels, nan for what is no dose."""
     method, tau = getattr(row, "method", ""), getattr(row, "tau", 1)

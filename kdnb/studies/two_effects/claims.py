@@ -14,13 +14,14 @@ from kdnb.analysis.ledger import NO_NUMBER, SIMULATED, Chapter, Claim, Evidence
 from kdnb.analysis.statistics import Effect, equivalence, over_seeds
 from kdnb.experiment.tables import Study
 from kdnb.studies.two_effects import cells, law
-from kdnb.studies.two_effects.cells import LS, OTHER_SEED, OWN_SEED, STANDARD
-from kdnb.studies.two_effects.grids import DOSE, PLACEBO, SEEDS, SOFTNESS
+from kdnb.studies.two_effects.cells import LS, OTHER_SEED, OWN_SEED, STANDARD, TEACHER_SOFT
+from kdnb.studies.two_effects.grids import BUDGETS, DOSE, PLACEBO, SEEDS, SOFTNESS
 from kdnb.sweeps import stored
 
 SHARE = 0.1  # of LS's effect on the task: what counts as no effect
 MEMORISED, CLEANING = 0.995, 0.97  # train accuracy of the teacher, from which on and below which
 SLOPE, SLACK = 1.0, 0.2
+_ASKED = "our question, asked when the runs were there"
 _WITHIN = "within a tenth of LS's effect on the task (two one-sided t tests)"
 
 
@@ -55,6 +56,11 @@ _ALL = [
            f"entropy of self-KD, own seed's teacher minus another's {_WITHIN}", side=0),
     _claim("H18.11", "Self-KD leaves entropy as it is", "self", SEEDS,
            f"entropy of self-KD by another seed's model minus ERM's {_WITHIN}", side=0),
+    _claim("H20.1", "At equal NLL on train KD leaves entropy as it is", "KD, equal progress", BUDGETS,
+           "entropy of KD minus ERM's at its train NLL, mean over budgets, within a tenth of LS's such effect (two "
+           "one-sided t tests)", side=0, source=_ASKED),
+    _claim("H20.2", "At equal NLL on train LS still raises entropy", "LS, equal progress", BUDGETS,
+           "entropy of LS minus ERM's at its train NLL, mean over budgets > 0", source=_ASKED),
 ]  # fmt: skip
 CLAIMS = {claim.id: claim for claim in _ALL}
 
@@ -129,6 +135,24 @@ def _beyond(_claim: Claim, study: Study) -> Effect:
     return replace(effect, beside=ledger.beside(differences.__getitem__)) if effect.n else effect
 
 
+def _equal_progress(cell: str, *, equal: bool = False):
+    """A test of a cell against ERM at equal NLL on train: of their difference, or that there is none."""
+
+    def test(claim: Claim, study: Study) -> Effect:
+        table = cells.at_equal_progress(study)
+        differences = table[cell].dropna()
+        runs = _of_seeds(study, table.loc[differences.index])
+        if equal:
+            effect = equivalence(differences, SHARE * abs(float(table[LS][differences.index].mean())), runs)
+        else:
+            effect = over_seeds(differences, claim.sign, runs)
+        if not effect.n:
+            return effect
+        return replace(effect, beside=ledger.beside(lambda one: cells.at_equal_progress(study, one)[cell]))
+
+    return test
+
+
 def _between(arm: str, than: str, metric: str = "entropy", *, equal: bool = False):
     """A test of one placebo against another: of their difference, or that there is none."""
 
@@ -177,11 +201,14 @@ CHAPTER = Chapter(
         "class means": _between("shuffle", "class_mean", equal=True),
         "whose seed": _between(OWN_SEED, OTHER_SEED, equal=True),
         "self": _between(OTHER_SEED, "ERM", equal=True),
+        "KD, equal progress": _equal_progress(TEACHER_SOFT, equal=True),
+        "LS, equal progress": _equal_progress(LS),
     },
     runless={"law": _law},
     evidence={
         SOFTNESS: Evidence("label or teacher's argmax, hard or soft, at alpha 1", _grid(SOFTNESS)),
         DOSE: Evidence("one teacher's logits, scaled", _grid(DOSE)),
+        BUDGETS: Evidence("few to many epochs of teacher and student alike", _grid(BUDGETS)),
         PLACEBO: Evidence("placebo teachers", _grid(PLACEBO)),
         SEEDS: Evidence("the six arms at eight seeds or more, self-KD by another seed's model", _grid(SEEDS)),
     },

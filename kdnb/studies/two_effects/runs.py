@@ -11,11 +11,11 @@ from kdnb.experiment.obtain import run_points
 from kdnb.experiment.points import Point
 from kdnb.experiment.tables import Study
 from kdnb.studies.two_effects import cells
-from kdnb.studies.two_effects.grids import DOSE, PLACEBO, SEEDS, SOFTNESS
+from kdnb.studies.two_effects.grids import BUDGETS, DOSE, PLACEBO, SEEDS, SOFTNESS
 from kdnb.sweeps import grids, stored
 
 CONDITIONAL = ("H18.2", "H18.3")  # claims on teachers that have not, or have, memorised their train labels
-KINDS = (SOFTNESS, DOSE, PLACEBO, SEEDS)  # the evidence of this study's claims
+KINDS = (SOFTNESS, DOSE, PLACEBO, SEEDS, BUDGETS)  # the evidence of this study's claims
 COMMITTED = "cpu"  # the profile of the reference runs
 
 

@@ -1,7 +1,7 @@
 """Stored runs as cells: who belongs where, the effects, doses and placebos, and which of them the claims read.
 
 The runs are planted: their logits have the entropies that the test asks for, nobody trained them.
-(H18.1, H18.2, H18.3, H18.4a, H18.4b, H18.5, H18.7-H18.11)
+(H18.1, H18.2, H18.3, H18.4a, H18.4b, H18.5, H18.7-H18.11, H20.1, H20.2)
 """
 
 import math
@@ -248,6 +248,47 @@ def test_own_and_another_seed_trade_places_with_the_student():
     assert OWN_SEED in cells.placebos(study)
     study = study_of([planted(own, 0.3, 0.3), planted(other, 0.3, 0.3), planted(taught(11, own), 0.4, 0.3)])
     assert OTHER_SEED in cells.placebos(study)
+
+
+@pytest.fixture(scope="module")
+def budgets():
+    """Three seeds at three budgets, where entropy on test is a line in the log of the NLL on train, plus what is added.
+
+    The NLL of a planted run comes of the entropy it has on train, all rows right: learnt more, surer.
+    """
+    made = []
+    for seed in (10, 11, 12):
+        for epochs, learnt in ((1, 0.6), (2, 0.4), (3, 0.2)):
+            budget = {"epochs": epochs, "history_points": 0}
+            teacher = erm("large", seed, **budget)
+            for config, more, added in (
+                (erm("small", seed, **budget), 0.0, 0.0),
+                (taught(seed, teacher, **budget), -0.01, 0.0),
+                (ls(seed, **budget), 0.05, 0.03 + seed / 10_000),
+            ):
+                run = planted(config, 0.5, learnt + more)
+                nll = float(metrics.per_example("nll", run.logits["train"], run.labels["train"]).mean())
+                made.append(planted(config, 0.4 + 0.05 * math.log(nll) + added, learnt + more))
+    return study_of(made)
+
+
+def test_at_equal_progress_what_is_on_erms_line_moves_nothing(budgets):
+    table = cells.at_equal_progress(budgets)
+    assert list(table.index) == [10, 11, 12]
+    assert table[TEACHER_SOFT].to_numpy() == pytest.approx(0, abs=1e-5)
+    assert table[LS].to_numpy() == pytest.approx([0.0310, 0.0311, 0.0312], abs=1e-5)
+    rows = registry.ledger(None, ("H20",), dict.fromkeys(runs.KINDS) | {"budgets": budgets}).set_index("id")
+    assert rows.effect.to_dict() == pytest.approx({"H20.1": 0, "H20.2": 0.0311}, abs=1e-5)
+    assert list(rows.verdict) == ["holds", "holds"]
+    assert rows.exploratory.all()
+
+
+def test_a_budget_that_erm_never_passed_is_left_out(budgets):
+    learnt_less = budgets.table[budgets.table.epochs > 1]
+    table = cells.at_equal_progress(budgets.only(learnt_less[learnt_less.method != "ls"]))
+    assert table[LS].isna().all()
+    longest = budgets.table[(budgets.table.epochs == 3) & (budgets.table.method == "erm")]
+    assert len(cells.at_equal_progress(budgets.only(longest))) == 0
 
 
 # What the claims make of them
