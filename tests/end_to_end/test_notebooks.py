@@ -148,9 +148,9 @@ def test_a_reading_notebook_runs_in_the_toy_profile(step, trained):
 
 
 @pytest.mark.slow
-def test_a_changed_parameter_shows_in_the_saved_run(kernels, tmp_path, monkeypatch):
+def test_a_changed_parameter_shows_in_the_saved_run_and_a_repeated_seed_runs_once(kernels, tmp_path, monkeypatch):
     monkeypatch.setenv("KDNB_OUTPUTS", str(tmp_path))
-    parameters = {"task": "rt", "profile": "toy", "seeds": "5", "arms": "erm_small,ls_small"}
+    parameters = {"task": "rt", "profile": "toy", "seeds": "5,5", "arms": "erm_small,ls_small"}
     run_notebook(notebooks.notebook_path("20_finetune"), tmp_path / "copy.ipynb", parameters)
     monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
     configs = [store.load(run_id).config for run_id in store.stored_ids()]
