@@ -57,8 +57,9 @@ lab: $(READY)  ## JupyterLab on loopback, with its token
 lint: $(READY)  ## ruff on code and notebooks, mypy on the package
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-docs: $(READY)  ## docs/architecture.svg, drawn from the code, and docs/two_effects.png, from the committed runs
+docs: $(READY)  ## docs/architecture.svg from the code, docs/two_effects.png from the committed runs, the map in notebook 00
 	$(BIN)/python docs/draw_architecture.py
+	$(BIN)/python -m kdnb.report.course
 	$(BIN)/python docs/draw_two_effects.py
 
 report: $(READY)  ## the report of the stored runs
