@@ -4,7 +4,7 @@ PROFILE ?= demo
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help study test quick bench bench-revisions gpu bench-lm lab lint docs report doctor clean clean-all
+.PHONY: help study test quick bench bench-revisions gpu bench-lm lab lint docs report slides doctor clean clean-all
 
 help:  ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -65,6 +65,9 @@ docs: $(READY)  ## docs/architecture.svg from the code, docs/two_effects.png fro
 report: $(READY)  ## the report of the stored runs
 	$(BIN)/kdnb report --profile $(PROFILE)
 
+slides: $(READY)  ## three decks with speaker notes and their handouts, from executed notebooks: outputs/slides/
+	$(BIN)/python -m kdnb.report.slides $(DECKS)
+
 reference: $(READY)  ## hours: the committed reference runs of profile cpu; goes on where it was stopped
 	for task in rt mrpc headline passage relation; do \
 	  KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb compare $$task --profile cpu --seeds $$([ $$task = rt ] && echo 0,1,2,3,4 || echo 0,1,2) || exit; \
@@ -88,7 +91,7 @@ doctor: $(READY)  ## what this machine has
 	$(BIN)/kdnb doctor
 
 clean:  ## executed notebooks, figures, report and caches; runs and data stay
-	rm -rf outputs/executed outputs/figures outputs/report.html .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
+	rm -rf outputs/executed outputs/figures outputs/slides outputs/report.html .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
 	find kdnb tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
 
 clean-all: clean  ## runs, fetched data and the environment as well
