@@ -64,6 +64,7 @@ def test_a_page_without_a_leader_s_box_is_refused(tmp_path):
     one = shutil.copy(START, tmp_path / "00_x.ipynb")
     notebook = json.loads(one.read_text(encoding="utf-8"))
     notebook["cells"][0]["source"] = ["# 00 · What?\n", "\n", "| Before this page | nothing |\n"]
+    notebook["cells"][1]["source"] = ["No box.\n"]
     one.write_text(json.dumps(notebook), encoding="utf-8")
     with pytest.raises(ValueError, match=r"00_x\.ipynb: expected in its first cells .* a leader.s box"):
         course.page(one)
