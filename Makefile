@@ -4,7 +4,7 @@ PROFILE ?= demo
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help study test quick bench bench-revisions gpu bench-lm lab lint docs report doctor clean clean-all
+.PHONY: help study test quick bench bench-revisions gpu bench-lm lab lint docs report slides doctor clean clean-all
 
 help:  ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -57,12 +57,16 @@ lab: $(READY)  ## JupyterLab on loopback, with its token
 lint: $(READY)  ## ruff on code and notebooks, mypy on the package
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-docs: $(READY)  ## docs/architecture.svg, drawn from the code, and docs/two_effects.png, from the committed runs
+docs: $(READY)  ## docs/architecture.svg from the code, docs/two_effects.png from the committed runs, the map in notebook 00
 	$(BIN)/python docs/draw_architecture.py
+	$(BIN)/python -m kdnb.report.course
 	$(BIN)/python docs/draw_two_effects.py
 
 report: $(READY)  ## the report of the stored runs
 	$(BIN)/kdnb report --profile $(PROFILE)
+
+slides: $(READY)  ## three decks with speaker notes and their handouts, from executed notebooks: outputs/slides/
+	$(BIN)/python -m kdnb.report.slides $(DECKS)
 
 reference: $(READY)  ## hours: the committed reference runs of profile cpu; goes on where it was stopped
 	for task in rt mrpc headline passage relation; do \
@@ -87,7 +91,7 @@ doctor: $(READY)  ## what this machine has
 	$(BIN)/kdnb doctor
 
 clean:  ## executed notebooks, figures, report and caches; runs and data stay
-	rm -rf outputs/executed outputs/figures outputs/report.html .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
+	rm -rf outputs/executed outputs/figures outputs/slides outputs/report.html .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
 	find kdnb tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
 
 clean-all: clean  ## runs, fetched data and the environment as well

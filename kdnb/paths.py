@@ -38,6 +38,7 @@ FEATURES = OUTPUTS / "features"  # hidden states of teachers on their train rows
 EXECUTED = OUTPUTS / "executed"
 FIGURES = OUTPUTS / "figures"
 REPORT = OUTPUTS / "report.html"
+SLIDES = OUTPUTS / "slides"  # decks and handouts
 REPORTS = OUTPUTS / "reports"  # of comparisons on the user's own data
 GLUE = DATA_CACHE / "glue"
 ASSETS = DATA_CACHE / "assets"

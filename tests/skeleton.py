@@ -110,6 +110,72 @@ def links_to_notebooks_that_are_there(path):
                 assert (path.parent / name).exists(), name
 
 
+def main_line(notebook):
+    """The cells outside the section "More", which is folded when a notebook is opened."""
+    more, cells = False, []
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            for line in cell.source.splitlines():
+                if line.startswith("## "):
+                    more = line == "## More"
+        if not more:
+            cells.append(cell)
+    return cells
+
+
+def saves(tree, savers=()):
+    """How often a syntax tree saves a figure outside of functions, itself or by calling a function that does."""
+    nodes = (node for one in tree.body if not isinstance(one, ast.FunctionDef) for node in ast.walk(one))
+    called = [ast.unparse(node.func) for node in nodes if isinstance(node, ast.Call)]
+    return sum(name == "figures.save" or name in savers for name in called)
+
+
+def draws(tree):
+    """Whether a syntax tree draws: it saves a figure or touches axes."""
+    nodes = list(ast.walk(tree))
+    touched = {node.value.id for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)}
+    return bool(touched & {"plt", "ax"}) or any(
+        isinstance(node, ast.Call) and ast.unparse(node.func) == "figures.save" for node in nodes
+    )
+
+
+def trees_of(cells):
+    return [(cell, ast.parse(cell.source)) for cell in cells if cell.cell_type == "code"]
+
+
+def has_three_figures_on_its_main_line(path):
+    """More than three are for the section "More"."""
+    notebook = read(path)
+    functions = [one for _, tree in trees_of(notebook.cells) for one in tree.body if isinstance(one, ast.FunctionDef)]
+    savers = {one.name for one in functions if saves(ast.Module(body=one.body, type_ignores=[]))}
+    count = sum(saves(tree, savers) for _, tree in trees_of(main_line(notebook)))
+    assert count <= 3, f"{count} figures on the main line"
+
+
+def folds_what_draws(path):
+    """Cells that draw are folded in JupyterLab and hidden by their tag elsewhere, and stand after a sentence."""
+    visible = 0  # cells of code since the last sentence
+    for cell in read(path).cells:
+        if cell.cell_type == "markdown":
+            visible = 0
+            continue
+        tree, folded = ast.parse(cell.source), bool(cell.metadata.get("jupyter", {}).get("source_hidden"))
+        visible += not folded
+        if "solution" in cell.metadata.get("tags", []) or not draws(tree):
+            continue
+        assert folded, cell.source
+        assert "hide-input" in cell.metadata.get("tags", []), cell.source
+        assert visible < 2 or not saves(tree), f"what it shows stands in a sentence before it: {cell.source}"
+
+
+def folds_its_section_more(path):
+    """JupyterLab opens a notebook with "More" closed; what follows it is a heading of its rank."""
+    for cell in read(path).cells:
+        if cell.cell_type == "markdown" and re.match(r"## More\b", cell.source):
+            assert cell.source.splitlines()[0] == "## More"
+            assert cell.metadata.get("jp-MarkdownHeadingCollapsed") is True
+
+
 CHECKS = (
     is_valid_and_clean,
     has_one_cell_of_literal_parameters,
@@ -118,4 +184,7 @@ CHECKS = (
     has_short_cells,
     spells_no_path_and_fetches_nothing,
     links_to_notebooks_that_are_there,
+    has_three_figures_on_its_main_line,
+    folds_what_draws,
+    folds_its_section_more,
 )

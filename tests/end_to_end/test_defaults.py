@@ -21,10 +21,10 @@ READS = (
     "runs.evidence",
 )  # fmt: skip
 KNOWN = {
-    "00", "30", "31", "32", "33", "34", "40", "41", "42", "43", "50", "51", "60", "61", "62",
+    "00", "30", "31", "32", "33", "34", "40", "41", "42", "43", "51", "55", "60", "61", "62",
     "63", "64", "70", "71", "72", "73", "74",
 }  # fmt: skip
-WITHOUT_TORCH = ("00", "30", "31", "33", "34", "40", "41", "42", "43", "61", "72")
+WITHOUT_TORCH = ("00", "30", "31", "33", "34", "40", "41", "42", "43", "55", "61", "72")
 GAP = r"\bno runs\b|\bempty\b|is left out|runs are missing|there are none|\bUntil then\b"
 
 
@@ -81,7 +81,7 @@ def brings_torch(module):
 
 @pytest.mark.slow
 def test_whatever_reads_runs_and_imports_no_torch_is_executed_without_it():
-    """What else reads runs computes besides: 50 fits toys, 74 has torch count a small model's operations."""
+    """What else reads runs computes besides: 51 fits toys, 74 has torch count a small model's operations."""
     trees = {path.stem[:2]: ast.walk(ast.parse("\n".join(code(path)))) for path in READING}
     assert {name for name, tree in trees.items() if not any(map(brings_torch, imported(tree)))} == set(WITHOUT_TORCH)
 
@@ -122,7 +122,7 @@ def test_a_study_names_the_profile_and_task_of_every_notebook_that_reads_its_run
         demo_reads = profile == "demo" and step.notebook in (of_study.REVERSE, "21_grid_search")
         if step.notebook in of_study.COMMITTED or demo_reads:
             assert step.parameters["profile"] == "cpu"
-        elif step.notebook in of_study.READING or step.notebook == "50_deviations":
+        elif step.notebook in of_study.READING or step.notebook == "55_stored_deviations":
             assert {"task", "profile"} <= set(step.parameters), step
             assert step.parameters["profile"] == profile
     (dark, *more) = [step.parameters for step in notebooks.study_steps(profile) if step.notebook.startswith("31")]

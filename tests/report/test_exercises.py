@@ -35,6 +35,7 @@ NINE = np.corrcoef(  # teachers and students of Tables 2 and 4 without MNLI, as 
 KEPT = {"mean entropy": True, "entropy of each example": False, "share that names the label": True}
 TRENDS = {"nll": (0.01, 0.02), "ece": (0.01, 0.005)}
 POSTERIOR = [0.6, 0.25, 0.1, 0.05]
+WORDS = ("exaggeration", "less sure of everything", "nothing beyond the control")
 SCORES = np.array([[0, 1, 0], [0, 2, 0], [0, 3, 0], [0, 1, 0], [0, 2.5, 0], [0, 0, 5], [0, 0, 6.0]])
 SPLITS = {"train": 0.1, "validation": 0.2, "test": 0.3}
 CASES = {
@@ -43,10 +44,16 @@ CASES = {
     "00.3": Case(["LS", "Standard KD"], (["LS"], ["LS", "Standard KD", "Self-KD"])),
     "10.1": Case(0.15, (0.1, 0.2)),
     "10.2": Case((0.96, 0.03, 0.01), ((1 / 3, 1 / 3, 1 / 3), (0.98, 0.02, 0.0))),
-    "10.3": Case("rises, then falls", ("rises", "falls")),
+    "10.3": Case(0.66, (0.9, 0.7)),
     "11.1": Case(0.1, (0.9, 0.5)),
     "11.2": Case((0.7, 4.8), ((0.7, 0.3), (1.0, 4.8)), {"alpha": 0.3, "tau": 4.0}),
     "11.3": Case((2.155, "yes"), ((20.0, "yes"), (2.155, "no"))),
+    "12.1": Case(
+        ([0.47, 0.52, 0.01], [0.85, 0.075, 0.075]),
+        (([0.6, 0.3, 0.1], [0.4, 0.3, 0.3]), ([0.49, 0.49, 0.02], [0.8, 0.1, 0.1])),
+    ),
+    "12.2": Case(4, (2, 8)),
+    "12.3": Case("rises, then falls", ("rises", "falls")),
     "20.1": Case(7, (6, 8)),
     "20.2": Case(["seed", "data", "lr", "alpha"], (["alpha"], ["alpha", "lr", "data", "seed", "machine"])),
     "21.1": Case(
@@ -108,6 +115,9 @@ CASES = {
     "54.1": Case(("smaller", "no"), (("larger", "no"), ("smaller", "yes")), {"dose": 0.3, "lead": (-1.0, 0.5)}),
     "54.2": Case("undecided", ("yes", "no"), {"lead": (0.5, 0.6)}),
     "54.3": Case("no", ("yes", "undecided"), {"gain_at": {0.0: (-0.5, 0.2), 0.4: (2.0, 0.5)}.get}),
+    "55.1": Case(0, (-0.5, 1)),
+    "55.2": Case(1, (4, 2), {"depth": {1.0: -0.5, 4.0: -0.2}}),
+    "55.3": Case(WORDS, ((WORDS[0], WORDS[0], WORDS[2]), (WORDS[1], WORDS[0], WORDS[2]))),
     "60.1": Case(100 / 101, (0.5, 50 / 101)),
     "60.2": Case(16, (8, 32), {"error": lambda tau: 0.6 / tau}),
     "60.3": Case(4, (2, 3), {"overall": pd.Series({1.0: 0.5, 2.0: 0.4, 4.0: 0.3})}),

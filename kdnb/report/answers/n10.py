@@ -1,12 +1,11 @@
-"""The exercises of notebook 10: a smoothing translated, a teacher that makes sure, which way a temperature pushes."""
+"""The exercises of notebook 10: a smoothing translated, a teacher that makes sure, softness by hand."""
 
 import math
 from collections.abc import Sequence
 
-from kdnb.report.exercises import Exercise, number, word
+from kdnb.report.exercises import Exercise, number
 
 TRUTH = (0.6, 0.3, 0.1)
-WAYS = ("rises", "falls", "rises, then falls")
 
 
 def entropy(law: Sequence[float]) -> float:
@@ -28,27 +27,6 @@ def teacher(answer: Sequence[float]) -> str:
     return "" if change < 0 else f"Still as uncertain as ERM, or more: {change:+.3f} nats."
 
 
-def optimum(tau: float) -> float:
-    """Entropy [nats] at tau 1 of the optimum of KD at alpha .5: the first label, teacher (.7, .2, .1)."""
-    import numpy as np
-    from scipy.optimize import minimize
-    from scipy.special import log_softmax, softmax
-
-    hot = softmax(np.log([0.7, 0.2, 0.1]) / tau)
-
-    def loss(logits: np.ndarray) -> float:
-        soft = float(hot @ log_softmax(logits / tau))
-        return -0.5 * float(log_softmax(logits)[0]) - 0.5 * tau**2 * (soft - float((hot * np.log(hot)).sum()))
-
-    return entropy(softmax(minimize(loss, np.zeros(3), tol=1e-9).x))
-
-
-def way() -> str:
-    """How that entropy goes from tau 1 over 4 to 64."""
-    first, middle, last = optimum(1.0), optimum(4.0), optimum(64.0)
-    return WAYS[2] if middle > max(first, last) else WAYS[0] if last > first else WAYS[1]
-
-
 EXERCISES = {
     "10.1": Exercise(
         amiss=number(
@@ -63,13 +41,12 @@ EXERCISES = {
         reason="Any teacher that is sure of the first class will do: KD's optimum follows it, downwards.",
     ),
     "10.3": Exercise(
-        amiss=word(
-            way,
-            WAYS,
-            {"rises": "Beyond 4, too?", "falls": "From 1 to 2, too? This is the student's entropy, at tau 1."},
+        amiss=number(
+            0.66,
+            within=0.001,
+            seen={0.9: "That is the teacher's, at one label.", 0.7: "That is what labels alone would say."},
         ),
-        hint="Call `kd_minimum(tau)` for 1, 2, 4, 16, 64 and take the entropy of what comes out.",
-        reason="The target's entropy rises all the way, the student's turns back: at tau 1 it answers with the "
-        "logits that it has matched, and a hot target does not ask for a flat posterior.",
+        hint="With probability 0.7 the target is (0.9, 0.1), with probability 0.3 it is (0.1, 0.9).",
+        reason="1/2 + (2 times .9 - 1)(.7 - 1/2): for two classes the mean never lies further from 1/2 than the truth.",
     ),
 }

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from kdnb.analysis.ledger import SIMULATED, Chapter, Claim, Evidence
-from kdnb.analysis.statistics import Effect, over_seeds
+from kdnb.analysis.statistics import Effect, over_seeds, verdict
 from kdnb.experiment.tables import Study
 from kdnb.studies.deviations import spectral, stored, switching
 
@@ -112,16 +112,42 @@ def _filters(_claim: Claim) -> Effect:
 def _deviating(claim: Claim, study: Study) -> Effect:
     """H6.*: one value per seed of the stored students and their controls."""
     rows = stored.table(study)
-    effect = over_seeds(stored.EFFECTS[claim.test](rows), claim.sign, _ids(rows, "run_id", "control_id"))
-    if claim.unit == "r" and effect.n:  # the t interval of a few r may reach beyond what an r can be
-        effect = replace(effect, low=max(effect.low, -1.0), high=min(effect.high, 1.0))
-    return effect
+    ids = _ids(rows, "run_id", "control_id")
+    return _within_r(claim, over_seeds(stored.EFFECTS[claim.test](rows), claim.sign, ids))
 
 
 def _switching(claim: Claim, study: Study) -> Effect:
     """H7.1-H7.3: one value per seed of the stored trainings whose loss switches."""
     rows = switching.table(study)
     return switching.effect(switching.EFFECTS[claim.test](rows), claim.sign, _ids(rows, "run_id"))
+
+
+def on_students(name: str, rows: pd.DataFrame) -> tuple[Effect, str]:
+    """One of H6.1 to H6.3 on a table of students, of stored runs or of toys: the effect over seeds and its verdict.
+
+    Args:
+        name: of the claim.
+        rows: as `stored.table` makes them.
+    """
+    claim = CLAIMS[name]
+    effect = _within_r(claim, over_seeds(stored.EFFECTS[claim.test](rows), claim.sign))
+    return effect, verdict(effect.low, effect.high, claim.sign) if effect.n else "no runs"
+
+
+def in_words(name: str, rows: pd.DataFrame) -> str:
+    """`on_students` as a line: mean effect, 95 % t interval, n and verdict."""
+    effect, word = on_students(name, rows)
+    if not effect.n:
+        return f"{name}: {word}"
+    span = f"[{effect.low:+.3f}, {effect.high:+.3f}] {CLAIMS[name].unit}"
+    return f"{name}: {effect.effect:+.3f} {span}, n = {effect.n}: {word}"
+
+
+def _within_r(claim: Claim, effect: Effect) -> Effect:
+    """The t interval of a few correlations may reach beyond what one can be."""
+    if claim.unit != "r" or not effect.n:
+        return effect
+    return replace(effect, low=max(effect.low, -1.0), high=min(effect.high, 1.0))
 
 
 def _ids(rows: pd.DataFrame, *columns: str) -> list[str]:

@@ -125,6 +125,25 @@ def table(stored: Study | None, share: float = SHARE) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+MEANS = {
+    "slope": "slope",
+    "control_slope": "control's slope",
+    "low_gap": "low mean Y - X",
+    "control_low_gap": "control's low",
+    "low_below": "low share below",
+    "control_low_below": "control's share",
+    "high_gap": "high mean Y - X",
+    "control_high_gap": "control's high",
+    "gain": "accuracy gain",
+}
+
+
+def means(rows: pd.DataFrame) -> pd.DataFrame:
+    """The mean over seeds of each split (train first) and setting, under the names of MEANS."""
+    in_order = rows.sort_values("split", ascending=False, kind="stable")
+    return in_order.groupby(["split", "name"], sort=False)[list(MEANS)].mean().rename(columns=MEANS)
+
+
 def underfit(rows: pd.DataFrame) -> pd.Series:
     """H6.1 by seed, claimed < 0: self-KD at tau 4, train, where the teacher is unsure.
 

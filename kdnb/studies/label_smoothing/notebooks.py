@@ -5,7 +5,7 @@ from kdnb.catalog import PROFILES
 DARK = {"task": "section", "seeds": "0", "arms": "erm_large,erm_small,kd_standard"}  # notebook 31's dark knowledge
 SMALL = "erm_large,erm_small,ls_small,kd_standard,kd_self"  # of demo: large students take as long as all of these
 SEARCHED = ("search", "temperature", "ladder")  # grids of profile cpu's run
-THEORY = ("10_entropy_of_targets", "11_rosetta", "35_published_tables")
+THEORY = ("10_entropy_of_targets", "11_rosetta", "12_kl_and_limits", "35_published_tables")
 READING = (
     "00_start_here",
     "30_kd_vs_ls",

@@ -1,0 +1,145 @@
+"""Decks and handouts: what a slide shows, what is left out, and nothing that asks a network."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import nbformat
+import pytest
+
+from kdnb import paths
+from kdnb.data import assets
+from kdnb.report import slides
+
+TYPES = {"slide", "subslide", "fragment", "notes", "skip", "-"}
+IN_DECKS = [name for deck in slides.DECKS.values() for name in deck.notebooks]
+SOLUTION = "the answer is 42"
+
+
+def markdown(source, kind):
+    return nbformat.v4.new_markdown_cell(source, metadata={"slideshow": {"slide_type": kind}})
+
+
+def code(kind, *outputs):
+    return nbformat.v4.new_code_cell(
+        "spoken = 'source'", metadata={"slideshow": {"slide_type": kind}}, outputs=list(outputs)
+    )
+
+
+def output(**data):
+    return nbformat.v4.new_output("display_data", data={name.replace("_", "/"): one for name, one in data.items()})
+
+
+TOY = nbformat.v4.new_notebook(
+    cells=[
+        markdown("# 99 · Why?\n\nA question with $\\alpha$. See [10](10_entropy_of_targets.ipynb).", "slide"),
+        markdown(f"{slides.LEADER} the evening</summary>\n\nAsk first.\n\n</details>", "notes"),
+        markdown("## Result\n\nFirst paragraph.\n\n$$H = 0$$\n\nSaid aloud.\n\n**Bold.** A lead. More of it.", "slide"),
+        code("-", output(image_png="iVBORw0KGgo=", text_plain="<Image>")),
+        code("subslide", output(text_plain="Guess 1 sign: no guess yet. Here: below (n = 3).")),
+        code("-", output(**{"application/vnd.jupyter.widget-view+json": "{}"})),
+        markdown(SOLUTION, "skip"),
+    ]
+)
+
+
+class Asked(HTMLParser):
+    """Every address that a page asks for by itself, and its visible text by the class of the nearest aside."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.addresses, self.aside, self.text, self.silent = [], "", {"": "", "notes": ""}, False
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        of = dict(attrs)
+        self.addresses += [of[name] for name in ("src", "href") if name in of and tag != "a"]
+        self.aside = "notes" if tag == "aside" else self.aside
+        self.silent = tag in ("style", "script")
+
+    def handle_endtag(self, tag):
+        self.aside = "" if tag == "aside" else self.aside
+        self.silent = False
+
+    def handle_data(self, data):
+        if self.silent:
+            self.addresses += re.findall(r"(?:url\(|@import|from|require\()\s*[\"']?([^\"')\s]+)", data)
+        else:
+            self.text[self.aside] += data
+
+
+@pytest.fixture(scope="module")
+def deck():
+    return slides.slides("Toy & deck", [TOY])
+
+
+@pytest.mark.slow
+def test_a_deck_asks_for_reveal_js_beside_it_and_nothing_else(deck):
+    asked = [address for address in Asked(deck).addresses if not address.startswith("data:")]
+    assert {address.removeprefix("reveal.js/") for address in asked} == set(slides.SERVED) - {"LICENSE"}
+    assert not re.search(r"<script[^>]+https?:|<link[^>]+https?:|cdnjs|unpkg", deck)
+
+
+@pytest.mark.slow
+def test_a_slide_shows_the_short_of_it_and_the_notes_have_the_rest(deck):
+    read = Asked(deck)
+    shown, said = read.text[""], read.text["notes"]
+    for words in ("Why?", "A question", "First paragraph.", "Bold. A lead.", "1 sign: below (n = 3)."):
+        assert words in shown
+    for words in ("Said aloud.", "More of it.", "Ask first."):
+        assert words in said
+        assert words not in shown
+    assert SOLUTION not in deck
+    assert "spoken" not in deck  # the code
+    assert deck.count("<math") >= 2
+    assert "10_entropy_of_targets.ipynb" not in deck
+    assert deck.count("data:image/png;base64,iVBORw0KGgo=") == 1
+    assert len(re.findall(r"<section\b", deck)) == 2 + 3  # two slides, of one and of two pages
+    assert "<title>Toy &amp; deck</title>" in deck
+
+
+@pytest.mark.slow
+def test_a_handout_has_every_text_and_no_answer_of_the_leader_s():
+    page = slides.handout(slides.Deck("Toy", ()), [TOY])
+    text = Asked(page).text[""]
+    for words in ("First paragraph.", "Said aloud.", "More of it."):
+        assert words in text
+    assert "Ask first." not in page
+    assert SOLUTION not in page
+    assert "<script" not in page
+    assert "@media print" in page
+
+
+def test_reveal_js_is_put_beside_the_decks(tmp_path, monkeypatch):
+    for name in (*slides.SERVED, "dist/theme/black.css"):
+        (tmp_path / "asset" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "asset" / name).write_text(name, encoding="utf-8")
+    monkeypatch.setattr(assets, "asset", lambda name: tmp_path / "asset")
+    monkeypatch.setattr(paths, "SLIDES", tmp_path / "slides")
+    folder = slides.serve()
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert there == set(slides.SERVED)
+
+
+def test_an_unknown_deck_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "SLIDES", tmp_path / "slides")
+    with pytest.raises(ValueError, match="unknown deck 'deviation'; did you mean 'deviations'"):
+        slides.build(["two_things", "deviation"])
+    assert not (tmp_path / "slides").exists()
+
+
+@pytest.mark.parametrize("name", IN_DECKS)
+def test_every_cell_of_a_deck_has_its_place(name):
+    """The title begins, the leader's box is spoken, solutions and "More" are left out, the main figures are in."""
+    cells = json.loads((paths.NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+    kinds = [cell["metadata"].get("slideshow", {}).get("slide_type") for cell in cells]
+    assert set(kinds) <= TYPES
+    assert kinds[:2] == ["slide", "notes"]
+    late = False
+    for cell, kind in zip(cells, kinds, strict=True):
+        source = "".join(cell["source"])
+        late = late or source.startswith(("## More", "## Solutions"))
+        if late or "solution" in cell["metadata"].get("tags", []):
+            assert kind == "skip"
+        elif cell["cell_type"] == "code" and re.search(r"^(picture = )?figures\.save\(", source, re.MULTILINE):
+            assert kind != "skip", source
