@@ -57,7 +57,8 @@ lab: $(READY)  ## JupyterLab on loopback, with its token
 lint: $(READY)  ## ruff on code and notebooks, mypy on the package
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-docs: $(READY)  ## docs/architecture.svg, drawn from the code, and docs/two_effects.png, from the committed runs
+docs: $(READY)  ## docs/api.md and docs/architecture.svg from the code, docs/two_effects.png from the committed runs
+	$(BIN)/python docs/write_api.py
 	$(BIN)/python docs/draw_architecture.py
 	$(BIN)/python docs/draw_two_effects.py
 
