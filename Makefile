@@ -5,6 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .PHONY: help study test quick bench bench-revisions gpu bench-lm lab lint docs report slides doctor clean clean-all
+.PHONY: lock licences sbom audit archive
 
 help:  ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -57,7 +58,8 @@ lab: $(READY)  ## JupyterLab on loopback, with its token
 lint: $(READY)  ## ruff on code and notebooks, mypy on the package
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-docs: $(READY)  ## docs/architecture.svg from the code, docs/two_effects.png from the committed runs, the map in notebook 00
+docs: $(READY)  ## the pages and pictures made from the code and the committed runs: docs/, the map in notebook 00
+	$(BIN)/python docs/write_api.py
 	$(BIN)/python docs/draw_architecture.py
 	$(BIN)/python -m kdnb.report.course
 	$(BIN)/python docs/draw_two_effects.py
@@ -90,9 +92,35 @@ reference: $(READY)  ## hours: the committed reference runs of profile cpu; goes
 doctor: $(READY)  ## what this machine has
 	$(BIN)/kdnb doctor
 
+# What looks after the packages themselves has an environment of its own, so that it is no part of what it looks at.
+TOOLS := .venv-tools/bin
+$(TOOLS)/.ready: tools/requirements.txt
+	$(PYTHON) -m venv .venv-tools
+	@echo '*' > .venv-tools/.gitignore
+	$(TOOLS)/python -m pip install --quiet --disable-pip-version-check --requirement tools/requirements.txt
+	@touch $@
+
+lock: $(TOOLS)/.ready  ## requirements.lock and requirements-torch.lock: every package with its hashes
+	PATH="$(CURDIR)/$(TOOLS):$$PATH" $(TOOLS)/python tools/lock.py
+
+licences: $(READY)  ## docs/licences.md: the licence of every dependency, or what stands in the way
+	$(BIN)/python tools/licences.py
+
+sbom: $(TOOLS)/.ready $(READY)  ## outputs/sbom.cdx.json: what is installed in .venv, as CycloneDX
+	@mkdir -p outputs
+	$(TOOLS)/cyclonedx-py environment --output-reproducible --output-format JSON --output-file outputs/sbom.cdx.json $(BIN)/python
+
+audit: $(TOOLS)/.ready  ## known vulnerabilities of the locked packages; AUDIT=--if-reachable where there is no network
+	@$(TOOLS)/python tools/audit.py $(AUDIT)
+
+archive: $(READY) $(TOOLS)/.ready  ## outputs/archive/: the committed runs as Parquet with a Croissant description, validated
+	$(BIN)/kdnb runs table outputs/archive/runs.parquet --committed
+	@$(TOOLS)/python -c 'import mlcroissant' 2>/dev/null || $(TOOLS)/python -m pip install --quiet --disable-pip-version-check mlcroissant==1.1.1
+	$(TOOLS)/mlcroissant validate --jsonld outputs/archive/runs.croissant.json
+
 clean:  ## executed notebooks, figures, report and caches; runs and data stay
 	rm -rf outputs/executed outputs/figures outputs/slides outputs/report.html .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
 	find kdnb tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
 
 clean-all: clean  ## runs, fetched data and the environment as well
-	rm -rf outputs/runs outputs/damaged data_cache/assets data_cache/built data_cache/hub .venv .venv-bench
+	rm -rf outputs/runs outputs/damaged data_cache/assets data_cache/built data_cache/hub .venv .venv-bench .venv-tools

@@ -1,4 +1,5 @@
-"""Files that several processes write and read: the old one or the new one, never a part; their hashes."""
+"""Files that several processes write and read: the old one or the new one, never a part; their hashes; CSV whose texts
+stay texts."""
 
 import hashlib
 import json
@@ -6,7 +7,12 @@ import os
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+FORMULA = "=+-@＝＋－＠\t\r\n"  # what a spreadsheet takes for the beginning of a formula
 
 
 def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object], *, durable: bool = False) -> None:
@@ -48,6 +54,27 @@ def sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def csv_cell(value: Any) -> Any:
+    """A value for a CSV: a text that a spreadsheet would run as a formula gets an apostrophe before it."""
+    if not isinstance(value, str) or value[:1] not in tuple(FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
+
+
+def csv_bytes(table: "DataFrame") -> bytes:
+    """A table as CSV without its index; texts and names of columns as `csv_cell` has them, all else untouched."""
+    guarded = table.set_axis([csv_cell(name) for name in table.columns], axis=1)
+    for position, (_, column) in enumerate(table.items()):
+        values = [csv_cell(value) for value in column] if column.dtype.kind == "O" else []
+        if any(new is not old for new, old in zip(values, column, strict=False)):
+            guarded.isetitem(position, values)
+    return guarded.to_csv(index=False).encode()
 
 
 def write_json(path: Path, content: dict[str, Any], *, durable: bool = False) -> None:

@@ -4,6 +4,8 @@ import hashlib
 import os
 import threading
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from kdnb import files
@@ -67,3 +69,33 @@ def test_the_hash_of_a_file_is_that_of_its_bytes(tmp_path):
     path = tmp_path / "bytes"
     path.write_bytes(bytes(range(256)))
     assert files.sha256(path) == hashlib.sha256(bytes(range(256))).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+49 30", "-ish", "@SUM(A1)", "\t=1", "\r=1", "＝1", "=", "-1-1", '=HYPERLINK("x")']
+)
+def test_a_text_that_begins_like_a_formula_stays_a_text(text):
+    assert files.csv_cell(text) == f"'{text}"
+
+
+@pytest.mark.parametrize("value", ["-1", "+0.5", "-1e-3", "-inf", "a=b", "", "'=1", "5 - 3", -1, 0.5, None, True])
+def test_numbers_and_other_texts_are_left_alone(value):
+    assert files.csv_cell(value) is value
+
+
+def test_a_table_as_csv_is_pandas_own_but_for_formulas():
+    table = pd.DataFrame(
+        {
+            "text": ["=1+1", "plain", None, 'say "no", please'],
+            "mixed": [1, 0.5, "-x", None],
+            "number": [-1.0, 2.5, np.nan, 0.0],
+            "kind": pd.Categorical(["-a", "b", "b", None]),
+        }
+    )
+    written = files.csv_bytes(table.rename(columns={"number": "-number"})).decode()
+    expected = table.assign(
+        text=["'=1+1", *table.text[1:]], mixed=[1, 0.5, "'-x", None], kind=["'-a", "b", "b", None]
+    ).rename(columns={"number": "'-number"})
+    assert written == expected.to_csv(index=False)
+    safe = table.iloc[1:2]
+    assert files.csv_bytes(safe) == safe.to_csv(index=False).encode()

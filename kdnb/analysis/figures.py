@@ -90,7 +90,7 @@ def save(  # noqa: PLR0913  (what every figure of every notebook gives)
         seen = Bbox.union([seen, text.get_window_extent().transformed(figure.dpi_scale_trans.inverted())])
     options = {"dpi": 150, "bbox_inches": seen.padded(0.1), "metadata": {"Description": alt}}
     files.write_atomically(path, lambda file: figure.savefig(file, format="png", **options))
-    files.write_atomically(beside, data.to_csv(index=False).encode())
+    files.write_atomically(beside, files.csv_bytes(data))
     plt.close(figure)
     return Image(filename=str(path), alt=alt, width=int(figure.get_figwidth() * 100))
 

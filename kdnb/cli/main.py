@@ -15,7 +15,7 @@ COMMANDS = {  # name -> the first sentence of its own --help; a test holds the t
     "run": "Execute one notebook with papermill into outputs/executed/.",
     "notebooks": "Copy the notebooks, from a wheel too, into a folder of yours, to be opened and changed there.",
     "report": "Write the report of the stored runs: one HTML file that needs no network.",
-    "runs": "The run store: list, show, verify, migrate.",
+    "runs": "The run store: list, show, table, verify, migrate.",
     "teachers": "Teachers that no training gives: average, list, rows.",
     "lm": "Language models: fetch, check, cache, train, export.",
     "simulate": "Run what the second paper's claims need beside stored runs: toys and small networks, a minute.",

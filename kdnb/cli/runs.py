@@ -1,16 +1,19 @@
-"""The commands `kdnb runs`: list, show, verify, migrate; each prints for people and gives plain data."""
+"""The commands `kdnb runs`: list, show, table, verify, migrate; each prints for people and gives plain data."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kdnb.cli.options import Json, finish, show
+from kdnb.cli.options import Json, finish, on_this_machine, show
 
 if TYPE_CHECKING:
     from kdnb.core.config import RunConfig
 
-app = typer.Typer(help="The run store: list, show, verify, migrate.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="The run store: list, show, table, verify, migrate.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @app.command("list")
@@ -56,6 +59,27 @@ def runs_show(run_id: str, as_json: Json = False) -> None:
         result["convention"] = convention_of(record.config)
     print(json.dumps(result, indent=1))
     finish(as_json, result)
+
+
+@app.command("table")
+def runs_table(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The .parquet to write.", parser=on_this_machine)],
+    committed: Annotated[bool, typer.Option("--committed", help="The committed reference runs alone.")] = False,
+    task: Annotated[str, typer.Option(help="Only this task's.")] = "",
+    url: Annotated[str, typer.Option(help="Where the file will be found; goes into its description.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Write the runs as one Parquet file, a row each, with a Croissant description (JSON-LD) beside it."""
+    from kdnb import paths
+    from kdnb.core import store
+    from kdnb.core.config import slug
+    from kdnb.experiment import archive
+
+    ids = [name for name in store.stored_ids() if name.startswith(f"{slug(task)}-" if task else "")]
+    ids = [name for name in ids if not committed or (paths.REFERENCE / name).is_dir()]
+    described, rows = archive.write(file, ids, url)
+    print(f"{rows:,} runs in {file}, described in {described}")
+    finish(as_json, {"file": str(file), "description": str(described), "rows": rows})
 
 
 @app.command("verify")

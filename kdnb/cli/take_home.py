@@ -129,9 +129,11 @@ def _texts(file: str, text: str, text2: str, columns: list[str]) -> tuple[list[s
 
 def _csv(rows: list[dict[str, Any]]) -> str:
     """Rows as CSV, a column p(class) for each class."""
+    from kdnb.files import csv_cell
+
     written = io.StringIO()
     flat = [
-        {**{name: value for name, value in row.items() if name != "posterior"}}
+        {name: csv_cell(value) for name, value in row.items() if name != "posterior"}
         | {f"p({label})": p for label, p in row["posterior"].items()}
         for row in rows
     ]

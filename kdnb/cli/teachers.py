@@ -90,7 +90,7 @@ def rows_of(
 
     read = task_data(task, profile, rows, own)
     table = row_ids(read)
-    files.write_atomically(file, table.to_csv(index=False).encode())
+    files.write_atomically(file, files.csv_bytes(table))
     print(
         f"{len(table):,} rows of {read.task.name} in {file}; add a column for each class: {', '.join(read.task.labels)}"
     )

@@ -21,6 +21,7 @@ from kdnb.core.config import SPLITS
 from kdnb.data.splits import Split, TaskData
 from kdnb.data.table_files import read_table
 from kdnb.errors import nearest
+from kdnb.files import FORMULA
 
 FORMS = ("probabilities", "logits", "votes")
 WITHIN = 0.02  # of 1: how far probabilities that were rounded may sum from it
@@ -30,6 +31,7 @@ _PREFIXES = {"p": "probabilities", "prob": "probabilities", "probability": "prob
 _PREFIXES |= {"vote": "votes", "votes": "votes", "logits": "logits", "probabilities": "probabilities"}
 _PREFIXED = re.compile(rf"({'|'.join(sorted(_PREFIXES, key=len, reverse=True))})[_:. -](.+)", re.DOTALL)
 _ROW = re.compile(rf"(?:({'|'.join(SPLITS)}):)?(\d+)(?:\.0)?")
+_APOSTROPHE = re.compile(f"^'(?=[{re.escape(FORMULA)}])")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,8 +221,12 @@ def _keys(columns: dict[str, list[str]], data: TaskData, path: str) -> dict[str,
 
 
 def _one_form(text: str, text2: str = "") -> str:
-    """A text, or a pair, as it is compared: whatever blanks, line ends and ways to write an accent became of it."""
-    return "\0".join(" ".join(unicodedata.normalize("NFC", part).split()) for part in (text, text2))
+    """A text, or a pair, as it is compared: whatever became of its blanks, line ends and accents.
+
+    The apostrophe that `kdnb.files.csv_cell` puts before it is left out.
+    """
+    parts = (_APOSTROPHE.sub("", unicodedata.normalize("NFC", part)) for part in (text, text2))
+    return "\0".join(" ".join(part.split()) for part in parts)
 
 
 def _order(classes: list[str], data: TaskData, path: str) -> list[int]:

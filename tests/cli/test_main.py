@@ -15,7 +15,8 @@ from kdnb.experiment.arms import ARMS
 
 COMMANDS = [
     [], ["doctor"], ["fetch"], ["train"], ["compare"], ["study"], ["run"], ["report"], ["runs"], ["runs", "list"],
-    ["runs", "show"], ["runs", "verify"], ["runs", "migrate"], ["sweep"], ["status"], ["plan"], ["select"],
+    ["runs", "show"], ["runs", "table"], ["runs", "verify"], ["runs", "migrate"], ["sweep"], ["status"], ["plan"],
+    ["select"],
 ]  # fmt: skip
 TOY = ["--profile", "toy"]
 

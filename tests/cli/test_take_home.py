@@ -12,6 +12,7 @@ import pytest
 from command import last_json
 
 from kdnb import paths
+from kdnb.cli import take_home
 from kdnb.core import store as runs
 from kdnb.core.store import Run
 from kdnb.data.splits import load
@@ -178,3 +179,16 @@ def test_bad_input_is_one_line_and_leaves_nothing(kdnb, tmp_path):
         assert len(err.splitlines()) == 1
         assert told in err, words
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_prediction_as_csv_holds_no_formula():
+    row = {
+        "row": 1,
+        "text": "=cmd|' /C calc'!A0",
+        "prediction": "-",
+        "entropy": -0.0,
+        "posterior": {"-": 1.0, "+": 0.0},
+    }
+    head, line = take_home._csv([row]).splitlines()
+    assert head == "row,text,prediction,entropy,p(-),p(+)"
+    assert line == "1,'=cmd|' /C calc'!A0,'-,-0.0,1.0,0.0"

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kdnb import files
 from kdnb.catalog import Task
 from kdnb.data import splits, teacher_table
 from kdnb.data.splits import Split, TaskData
@@ -263,3 +264,18 @@ def test_an_unreadable_file_is_a_line(tmp_path, data, name, content, told):
         (tmp_path / name).write_text(content)
     with pytest.raises(ValueError, match=told):
         teacher_table.read(str(tmp_path / name), data)
+
+
+@pytest.mark.parametrize("by", ["id", "text"])
+def test_rows_whose_texts_begin_like_formulas_are_read_back(tmp_path, data, by):
+    """What `kdnb teachers rows` writes has an apostrophe before them, so that no spreadsheet runs them."""
+    train = data.splits["train"]
+    odd = ["=1+1", "-ish", "\t=a  b", "@you", "plain", "'quoted'"]
+    data.splits["train"] = Split(odd, None, train.labels)
+    rows = teacher_table.row_ids(data)[lambda table: table.id.str.startswith("train")]
+    written = files.csv_bytes(rows.assign(**dict.fromkeys(LABELS, 1 / 3)).drop(columns="id" if by == "text" else []))
+    assert b"'=1+1" in written
+    (tmp_path / "rows.csv").write_bytes(written)
+    table = teacher_table.read(str(tmp_path / "rows.csv"), data)
+    assert table.by == by
+    assert not np.isnan(table.logits["train"]).any()
