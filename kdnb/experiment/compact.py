@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdnb import paths
+from kdnb import files, paths
 from kdnb.core import store
 from kdnb.core.config import SPLITS
 from kdnb.experiment import teachers
@@ -48,7 +48,7 @@ def compact(run_id: str, target: Path) -> bool:
     sums = store.keep_labels(labels, run.labels)
     scratch = Path(tempfile.mkdtemp(prefix=".partial-", dir=target))
     try:
-        store.write_content(scratch, {**content, "arrays.npz": store.pack(half)}, values, sums)
+        store.write_content(scratch, {**content, "arrays.npz": files.pack(half)}, values, sums)
         os.rename(scratch, target / run_id)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
