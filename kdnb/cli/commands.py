@@ -290,9 +290,12 @@ def run_command() -> None:
         if getattr(error, "name", "") in _HEAVY and isinstance(error, ModuleNotFoundError):
             needed = f"training needs `pip install {error.name}`"
             _fail(f"{error.name} is not installed here: stored runs can be read, {needed}")
-        if os.environ.get("KDNB_DEBUG") or not isinstance(error, KdnbError | ValueError | OSError):
+        if os.environ.get("KDNB_DEBUG") or not isinstance(error, KdnbError | ValueError | OSError | MemoryError):
             raise
-        _fail(str(error), getattr(error, "exit_code", 2))
+        _fail(
+            f"not enough memory: {error}" if isinstance(error, MemoryError) else str(error),
+            getattr(error, "exit_code", 2),
+        )
 
 
 def _fail(message: str, code: int = 2) -> None:

@@ -100,9 +100,7 @@ def stored_ids() -> list[str]:
 def check_writable() -> None:
     """Raise StoreError, before any work is done, if runs could not be saved."""
     try:
-        paths.RUNS.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=paths.RUNS):
-            pass
+        files.check_writable(paths.RUNS)
     except OSError as error:
         raise StoreError(
             f"cannot write to {paths.RUNS}: {error.strerror}; set KDNB_OUTPUTS to another folder"
@@ -226,10 +224,7 @@ def _config_in(where: Path) -> RunConfig:
 
 
 def load_validation(run_id: str) -> dict[str, float]:
-    """The validation metrics of a stored run, checked: all that a selection may see. No logits are opened.
-
-    Raises: as `load`.
-    """
+    """The validation metrics of a stored run, checked, all that a selection may see: no logits. Raises as `load`."""
     return read_metrics(run_id)[0]["validation"]
 
 
@@ -300,9 +295,7 @@ def read_metrics(run_id: str) -> tuple[dict[str, Any], dict[str, str]]:
     except UNREADABLE as error:
         raise damaged(run_id, error) from None
     if (known := metrics.pop("format", FORMAT)) != FORMAT:
-        raise OldRun(
-            f"run {run_id} is of format {known}, this version reads {FORMAT}: it takes another version of kdnb"
-        )
+        raise OldRun(f"run {run_id} is of format {known}, this version of kdnb reads {FORMAT}: take another one")
     return metrics, sums
 
 

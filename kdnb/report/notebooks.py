@@ -95,12 +95,14 @@ def run_notebook(path: Path, output: Path, parameters: dict, timeout: int = TIME
     Raises:
         ValueError: an unknown parameter, or a value of another type than the parameters cell declares.
         NotebookFailed: a cell failed or ran out of time.
+        OSError: the copy cannot be written; nothing was executed.
     """
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from traitlets.config import Config
 
     parameters_of.check(path, parameters)
+    files.check_writable(output.parent)
     started = time.perf_counter()
     facts = {}
     with tempfile.TemporaryDirectory(prefix="kdnb-") as scratch:

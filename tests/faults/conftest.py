@@ -5,10 +5,12 @@ Tests marked `faults` take long: they are left out unless `--faults N` says how 
 """
 
 import json
+import sys
 import time
 from pathlib import Path
 
 import pytest
+import stores
 
 ALL = 200  # kills that the shares of the tests add up to
 COUNTS = ("injected", "lost", "repeated", "corrupted", "unclear")
@@ -46,6 +48,34 @@ def told(request, record_property):
         assert not any(list(counts.values())[1:]), counts
 
     return tell
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """command(outputs, *words): kdnb in this process, on the store in a folder: exit code, stdout, stderr."""
+    from kdnb.cli.main import main
+
+    def call(outputs, *words):
+        monkeypatch.setattr(sys, "argv", ["kdnb", *map(str, words)])
+        capsys.readouterr()
+        with stores.reading(outputs), pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return ended.value.code or 0, said.out, said.err
+
+    return call
+
+
+@pytest.fixture
+def unclear():
+    """unclear(err, *words): 1 unless what was told ends in one line of kdnb's that has one of the words, else 0."""
+
+    def judge(err, *words):
+        said = [line for line in err.splitlines() if line.strip()]
+        good = said and said[-1].startswith("kdnb: ") and "Traceback" not in err
+        return int(not good or not (not words or any(word in said[-1] for word in words)))
+
+    return judge
 
 
 ROWS: dict[tuple[str, str], dict] = {}  # what the reports of this session told, by kind and fault

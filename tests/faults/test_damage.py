@@ -226,7 +226,7 @@ def test_a_run_of_another_format_is_left_as_it_is(store, capsys, told):
     runs.save(fakes.made_run())
     assert json.loads((store / RUN / "metrics.json").read_text())["format"] == runs.FORMAT
     rehash(store / RUN, lambda told: told.update(format=runs.FORMAT + 1))
-    with pytest.raises(OldRun, match=rf"run {RUN} is of format 3, this version reads 2"):
+    with pytest.raises(OldRun, match=rf"run {RUN} is of format 3, this version of kdnb reads 2"):
         runs.load(RUN)
     with pytest.raises(OldRun):
         obtain.whole(fakes.CONFIG)
