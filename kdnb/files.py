@@ -1,15 +1,20 @@
 """Files that several processes write and read: the old one or the new one, never a part; their hashes; CSV whose texts
 stay texts."""
 
+import csv
 import hashlib
+import io
 import json
 import os
+import re
+import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
+    import numpy as np
     from pandas import DataFrame
 
 FORMULA = "=+-@＝＋－＠\t\r\n"  # what a spreadsheet takes for the beginning of a formula
@@ -77,6 +82,13 @@ def csv_bytes(table: "DataFrame") -> bytes:
     return guarded.to_csv(index=False).encode()
 
 
+def check_writable(folder: Path) -> None:
+    """Make a folder and write into it; OSError, before any work is done, if that cannot be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
 def write_json(path: Path, content: dict[str, Any], *, durable: bool = False) -> None:
     """Write a JSON object as `write_atomically` does, keys in the order given."""
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode(), durable=durable)
@@ -86,7 +98,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """The JSON object that a file holds; {} if there is none or it cannot be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -103,3 +115,48 @@ def sha256(path: Path) -> str:
     """Hex digest of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def pack(arrays: "Mapping[str, np.ndarray]") -> bytes:
+    """Arrays as one compressed npz; equal arrays are equal bytes."""
+    import numpy as np  # not needed by what reads names alone
+
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **arrays)
+    return packed.getvalue()
+
+
+def unpack(packed: bytes) -> "dict[str, np.ndarray]":
+    """The arrays of an npz; nothing pickled is read."""
+    import numpy as np
+
+    with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def table(rows: Sequence[Mapping[str, float]], columns: Sequence[str] = ()) -> bytes:
+    """Rows with the same columns as CSV; without rows the given columns alone."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def rows(content: bytes, name: str) -> list[dict[str, float]]:
+    """Rows of numbers from CSV.
+
+    Args:
+        content: of the file.
+        name: of the file, for errors.
+    Raises:
+        ValueError: it is no such table; a column's name is to be one word of letters, digits, dots and underscores.
+    """
+    try:
+        table = csv.DictReader(io.StringIO(content.decode()))
+        found = [{column: float(cell) for column, cell in row.items()} for row in table]
+    except (ValueError, TypeError, csv.Error):
+        raise ValueError(f"{name} is no table of numbers") from None
+    if odd := [column for column in table.fieldnames or () if not re.fullmatch(r"[\w.]+", column, re.ASCII)]:
+        raise ValueError(f"{name} has a column {odd[0][:80]!a}")
+    return found

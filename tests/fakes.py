@@ -16,7 +16,8 @@ def made_run(config=CONFIG):
     labels = {split: np.arange(n) % 2 for split, n in zip(runs.SPLITS, (12, 5, 7), strict=True)}
     logits = {split: rng.normal(size=(len(y), 2)).astype(np.float32) for split, y in labels.items()}
     values = {split: metrics.summary(logits[split], labels[split]) for split in runs.SPLITS}
-    history = [{"step": step, "loss": 0.7 - step / 10, "test_entropy": 0.6} for step in (0, 1, 2)]
+    curves = {"running_entropy": 0.6, "train_entropy": 0.6, "test_entropy": 0.6}
+    history = [{"step": step, "epoch": step / 2, "loss": 0.7 - step / 10, **curves} for step in (0, 1, 2)]
     return Run(config, logits, labels, {**values, "cost": {"seconds": 1.5, "device": "cpu"}}, history)
 
 

@@ -278,9 +278,8 @@ def run_command() -> None:
     """Run what the command line says: a user's mistake is one line and exit code 2, a failed notebook exit code 1."""
     try:
         sys.exit(app(standalone_mode=False) or 0)
-    except (KeyboardInterrupt, typer.Abort):
-        print("kdnb: stopped; finished runs are kept, start again to go on", file=sys.stderr)
-        sys.exit(130)
+    except typer.Abort as error:  # what typer makes of an interrupt
+        raise error.__cause__ or KeyboardInterrupt from None
     except Exception as error:
         usage = getattr(error, "format_message", None)  # of typer's usage errors, whichever click they come from
         if usage and type(error).__name__ == "NoArgsIsHelpError":
@@ -291,9 +290,12 @@ def run_command() -> None:
         if getattr(error, "name", "") in _HEAVY and isinstance(error, ModuleNotFoundError):
             needed = f"training needs `pip install {error.name}`"
             _fail(f"{error.name} is not installed here: stored runs can be read, {needed}")
-        if os.environ.get("KDNB_DEBUG") or not isinstance(error, KdnbError | ValueError | OSError):
+        if os.environ.get("KDNB_DEBUG") or not isinstance(error, KdnbError | ValueError | OSError | MemoryError):
             raise
-        _fail(str(error), getattr(error, "exit_code", 2))
+        _fail(
+            f"not enough memory: {error}" if isinstance(error, MemoryError) else str(error),
+            getattr(error, "exit_code", 2),
+        )
 
 
 def _fail(message: str, code: int = 2) -> None:

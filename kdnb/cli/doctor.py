@@ -4,6 +4,7 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def check() -> dict[str, Any]:
         "reference_runs": sum(1 for _ in paths.REFERENCE.glob("*/config.json")),
         "data_cache": str(paths.DATA_CACHE),
         "outputs": str(paths.OUTPUTS),
-        "outputs_writable": os.access(_existing(paths.OUTPUTS), os.W_OK),
+        **_writable(paths.OUTPUTS),
         "assets": {name: (paths.ASSETS / name).is_dir() for name in PACKAGED},
         "glue": {t.name: (paths.GLUE / t.glue_folder).is_dir() for t in TASKS.values() if t.source == "glue"},
         "fetched": _fetched(),
@@ -118,6 +119,15 @@ def _existing(folder: Path) -> Path:
     while not folder.exists():
         folder = folder.parent
     return folder
+
+
+def _writable(folder: Path) -> dict[str, Any]:
+    """Whether a folder can be made and written, and if not, why: tried out, since bits do not say it."""
+    try:
+        with tempfile.TemporaryFile(dir=_existing(folder)):
+            return {"outputs_writable": True}
+    except OSError as error:
+        return {"outputs_writable": False, "outputs_refuse": error.strerror}
 
 
 def _hub() -> str:

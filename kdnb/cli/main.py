@@ -66,6 +66,20 @@ def main() -> None:
     if words in ([], ["--help"]):
         print(overview())
         sys.exit(0 if words else 2)
-    from kdnb.cli.commands import run_command
+    import signal
 
-    run_command()
+    from kdnb.errors import Terminated
+
+    def terminated(*_: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminated)  # it ends a command as SIGINT does: what it began is put away
+    try:
+        from kdnb.cli.commands import run_command
+
+        run_command()
+    except KeyboardInterrupt as error:
+        print("kdnb: stopped; finished runs are kept, start again to go on", file=sys.stderr)
+        sys.exit(143 if isinstance(error, Terminated) else 130)
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)

@@ -86,10 +86,13 @@ def runs_table(
 def runs_verify(
     redo: Annotated[bool, typer.Option("--redo", help="Train the damaged runs again.")] = False, as_json: Json = False
 ) -> None:
-    """Check every byte of every run; set damaged ones aside. Exit code 1 if any was found and not redone."""
+    """Check every byte of every run, and its metrics by its logits; set damaged ones aside.
+
+    Exit code 1 if any was found and not redone, or another version of kdnb is needed to read it.
+    """
     result = verify_runs(redo)
     finish(as_json, result)
-    raise typer.Exit(1 if set(result["damaged"]) - set(result["redone"]) else 0)
+    raise typer.Exit(1 if set(result["damaged"]) - set(result["redone"]) or result["foreign"] else 0)
 
 
 @app.command("migrate")
@@ -132,27 +135,29 @@ def verify_runs(redo: bool) -> dict[str, Any]:
     Args:
         redo: whether damaged runs are trained again.
     Returns:
-        How many were checked, and the run_ids of the damaged and the redone ones.
+        How many were checked, and the run_ids of the damaged, the redone and those that another version reads.
     """
     from kdnb.cli import origins
     from kdnb.core import store
     from kdnb.errors import DamagedRun, OldRun
-    from kdnb.experiment import obtain, tables
+    from kdnb.experiment import obtain, tables, teachers
     from kdnb.experiment.migrate import migrate
     from kdnb.experiment.points import Point
 
     ids = store.stored_ids()
     damaged: dict[str, RunConfig | None] = {}
-    redone = []
+    redone, foreign = [], []
     for run_id in ids:
         try:
             try:
-                store.read(run_id) if store.kind_of(run_id) else store.load(run_id)
-            except OldRun:
-                migrate(run_id)  # which checks every byte of it as well
+                store.read(run_id) if store.kind_of(run_id) else teachers.check(store.load(run_id))
+            except OldRun as error:
+                if not migrate(run_id):  # which checks every byte of it as well
+                    foreign.append(run_id)
+                    print(f"left as it is: {error}")
         except DamagedRun as error:
             damaged[run_id] = store.config_of(run_id)
-            print(f"damaged: {error}; set aside in {store.set_aside(run_id)}")
+            print(f"damaged: {error}; set aside in {obtain.set_aside(run_id)}")
     if redo:
         for run_id, config in sorted(damaged.items(), key=lambda item: bool(item[1] and item[1].teacher_run)):
             if config is None:
@@ -160,5 +165,6 @@ def verify_runs(redo: bool) -> dict[str, Any]:
                 continue
             obtain.run_points([Point(tables.arm_of(config), config)], origins.data_of(config))
             redone.append(run_id)
-    print(f"{len(ids)} runs checked, {len(damaged)} damaged, {len(redone)} redone")
-    return {"checked": len(ids), "damaged": list(damaged), "redone": redone}
+    others = f", {len(foreign)} of another version" if foreign else ""
+    print(f"{len(ids)} runs checked, {len(damaged)} damaged, {len(redone)} redone{others}")
+    return {"checked": len(ids), "damaged": list(damaged), "redone": redone, "foreign": foreign}

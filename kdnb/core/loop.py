@@ -15,6 +15,7 @@ from kdnb.core.entropy import posterior_entropy
 from kdnb.core.methods import batch_loss
 from kdnb.core.optimizer import Optimizer
 from kdnb.core.predict import predict
+from kdnb.errors import Diverged
 
 Sample = dict[str, float]  # of the entropy curves: step, epoch, loss, running_entropy, train_entropy, test_entropy
 OnStep = Callable[[int, int, Tensor], object]  # (step, total, mean loss)
@@ -78,6 +79,12 @@ def fit(  # noqa: PLR0913 - what is trained, what on, and who hears of it
     return last.rows
 
 
+def diverged(config: RunConfig, how: str) -> Diverged:
+    """The error that ends a training whose numbers are none, with what may be to blame."""
+    blame = f"learning rate {config.lr:g}, alpha {config.alpha:g}, tau {config.tau:g}"
+    return Diverged(f"{config.prefix()} diverged: {how}, with {blame}; nothing is stored")
+
+
 def learning_rate(config: RunConfig, step: int, total: int) -> float:
     """Learning rate of step 0..total-1: warm-up, then linear decay to 0 or constant."""
     warmup = round(config.warmup * total)
@@ -109,7 +116,7 @@ class History:
             self.subsets[split] = inputs[split].take(np.sort(rows))
         marks = np.linspace(0, steps, config.history_points + 1).round() if config.history_points else []
         self.marks = {int(mark) for mark in marks}
-        self.kind, self.per_epoch = precision(config.precision), per_epoch
+        self.config, self.kind, self.per_epoch = config, precision(config.precision), per_epoch
         self.rows: list[Sample] = []
         self.running: list[Tensor] = []
 
@@ -119,13 +126,15 @@ class History:
             self.running.append(torch.stack([posterior_entropy(logits).mean(), loss]))
 
     def sample(self, model: nn.Module, step: int) -> None:
-        """Sample after an optimiser step, if it is one of those that are sampled."""
+        """Sample after an optimiser step, if it is one of those that are sampled; raises Diverged."""
         if step not in self.marks:
             return
         running = torch.stack(self.running).mean(dim=0).tolist() if self.running else [float("nan")] * 2
         row = {"step": step, "epoch": step / self.per_epoch, "loss": running[1], "running_entropy": running[0]}
         for split, subset in self.subsets.items():
             row[f"{split}_entropy"] = float(posterior_entropy(predict(model, subset, self.kind)).mean())
+        if step and not np.isfinite([*row.values()]).all():
+            raise diverged(self.config, f"its loss is {row['loss']} by step {step}")
         self.rows.append(row)
         self.running = []
 

@@ -4,6 +4,9 @@ Stored runs are analysed without torch, so that a notebook that only reads runs 
 tests hold these functions to `kdnb.core.entropy`.
 """
 
+import math
+from collections.abc import Mapping
+
 import numpy as np
 from scipy.special import entr, log_softmax, softmax
 
@@ -38,22 +41,14 @@ def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
 def f1(logits: np.ndarray, labels: np.ndarray) -> float:
     """F1 of class 1 for K = 2 (GLUE's for MRPC), macro F1 for K > 2; a class never met or predicted counts 0."""
     predicted, num_classes = np.argmax(logits, axis=1), np.asarray(logits).shape[1]
-    scores = []
-    for k in range(num_classes):
-        hits = np.sum((predicted == k) & (labels == k))
-        total = np.sum(predicted == k) + np.sum(labels == k)
-        scores.append(2 * hits / total if total else 0.0)
+    hits, *both = (np.bincount(of, minlength=num_classes) for of in (labels[predicted == labels], predicted, labels))
+    scores = 2 * hits / np.maximum(1, sum(both))
     return float(scores[1] if num_classes == 2 else np.mean(scores))
 
 
 def nll(logits: np.ndarray, labels: np.ndarray) -> float:
     """Mean negative log likelihood of the labels [nats]."""
     return float(per_example("nll", logits, labels).mean())
-
-
-def brier(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Mean squared distance of posterior and one-hot label, summed over classes, in [0, 2]."""
-    return float(per_example("brier", logits, labels).mean())
 
 
 def reliability(
@@ -123,7 +118,6 @@ def per_example(metric: str, logits: np.ndarray, labels: np.ndarray) -> np.ndarr
     Overconfidence is confidence minus 1 if right, minus 0 if wrong; its mean is confidence minus accuracy.
     Raises ValueError for a metric that is no mean over examples.
     """
-    p = posterior(logits)
     correct = (np.argmax(logits, axis=1) == labels).astype(np.float64)
     if metric == "entropy":
         return entropies(logits)
@@ -132,10 +126,17 @@ def per_example(metric: str, logits: np.ndarray, labels: np.ndarray) -> np.ndarr
     if metric == "nll":
         return -log_softmax(np.asarray(logits, dtype=np.float64), axis=1)[np.arange(len(labels)), labels]
     if metric == "brier":
-        return ((p - np.eye(p.shape[1])[labels]) ** 2).sum(axis=1)
+        return _brier(posterior(logits), labels)
     if metric == "overconfidence":
-        return p.max(axis=1) - correct
+        return posterior(logits).max(axis=1) - correct
     raise ValueError(f"{metric} is no mean over examples")
+
+
+def _brier(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Squared distances (N,) of posteriors (N, K) and one-hot labels."""
+    away = p.copy()
+    away[np.arange(len(labels)), labels] -= 1
+    return (away**2).sum(axis=1)
 
 
 def summary(logits: np.ndarray, labels: np.ndarray, teacher_logits: np.ndarray | None = None) -> dict[str, float]:
@@ -150,9 +151,9 @@ def summary(logits: np.ndarray, labels: np.ndarray, teacher_logits: np.ndarray |
     values = {
         "accuracy": accuracy(logits, labels),
         "f1": f1(logits, labels),
-        "entropy": mean_entropy(logits),
+        "entropy": check_entropy(float(entr(p).sum(axis=1).mean()), num_classes),
         "nll": nll(logits, labels),
-        "brier": brier(logits, labels),
+        "brier": float(_brier(p, labels).mean()),
         "ece": ece(p.max(axis=1).clip(0, 1), p.argmax(axis=1) == labels),
         "confidence": float(p.max(axis=1).mean()),
         "majority_share": majority_share(logits),
@@ -161,6 +162,22 @@ def summary(logits: np.ndarray, labels: np.ndarray, teacher_logits: np.ndarray |
         values["agreement"] = agreement(logits, teacher_logits)
         values["kl_to_teacher"] = kl_to_teacher(logits, teacher_logits)
     return values
+
+
+def check(told: Mapping[str, float], logits: np.ndarray, labels: np.ndarray) -> None:
+    """Raise ValueError unless logits are (N, K >= 2) numbers, labels theirs, and the metrics told those of both.
+
+    Another machine's last bits are none of a difference; in `ece` they may move an example to the next bin.
+    """
+    if logits.ndim != 2 or logits.shape[1] < 2 or labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu":
+        raise ValueError(f"logits {logits.shape} and {labels.dtype} labels {labels.shape} are not (N, K >= 2) and (N,)")
+    if not np.isfinite(logits).all():
+        raise ValueError("its logits are not all finite")
+    for name, value in summary(logits, labels).items():
+        slack = 4 / len(labels) if name == "ece" else 1e-6
+        stored = told.get(name)
+        if not isinstance(stored, float) or not math.isclose(stored, value, rel_tol=1e-6, abs_tol=slack):
+            raise ValueError(f"{name} is {stored} in its metrics, {value:.6g} by its logits and labels")
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:

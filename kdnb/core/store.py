@@ -5,17 +5,15 @@ every file, its own included, so that a single flipped byte is found. Labels are
 data: they lie once beside the runs, in outputs/labels/<fingerprint>.npz, and each run holds the hash of theirs.
 """
 
-import csv
 import errno
 import functools
 import hashlib
-import io
 import json
 import os
 import shutil
 import tempfile
-import time
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +22,19 @@ from typing import Any
 import numpy as np
 
 from kdnb import files, paths
+from kdnb.core import metrics as measures
 from kdnb.core.config import SPLITS, Identity, RunConfig
 from kdnb.errors import DamagedRun, OldRun, StoreError
 
 FILES = ("config.json", "history.csv", "arrays.npz")
 LABELS = "labels"  # the name under which a run keeps the hash of its labels' file
 OLD = "logits.npz"  # logits and labels of a run, before labels were kept once
+FORMAT = 2  # of what is written; 1 was `OLD`, and runs that do not say it are of 2
+CURVES = ["step", "epoch", "loss", "running_entropy", "train_entropy", "test_entropy"]  # a run's history
+UNREADABLE = (  # what a file that is not as it should be may raise
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, RecursionError, MemoryError),
+    *(NotImplementedError, zipfile.BadZipFile, zlib.error),
+)
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -95,9 +100,7 @@ def stored_ids() -> list[str]:
 def check_writable() -> None:
     """Raise StoreError, before any work is done, if runs could not be saved."""
     try:
-        paths.RUNS.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=paths.RUNS):
-            pass
+        files.check_writable(paths.RUNS)
     except OSError as error:
         raise StoreError(
             f"cannot write to {paths.RUNS}: {error.strerror}; set KDNB_OUTPUTS to another folder"
@@ -134,7 +137,8 @@ def write(
     scratch = Path(tempfile.mkdtemp(prefix=".partial-", dir=paths.RUNS))
     try:
         sums = keep_labels(labels_path(labels[0], target.parent), labels[1]) if labels else {}
-        write_content(scratch, {**_texts(identity, history), "arrays.npz": pack(arrays)}, metrics, sums)
+        content = {"config.json": identity.to_json().encode(), "history.csv": files.table(history, ["step"])}
+        write_content(scratch, {**content, "arrays.npz": files.pack(arrays)}, metrics, sums)
         if target.is_dir():  # another process was first: the same content, by its name
             return
         os.rename(scratch, target)
@@ -152,21 +156,25 @@ def write(
 
 
 def load(run_id: str) -> Run:
-    """A stored classification run, checked byte by byte.
+    """A stored classification run, checked byte by byte; its metrics are those of its logits and labels.
 
     Raises:
         FileNotFoundError: there is none of that name.
-        OldRun: it was written by an earlier version.
-        DamagedRun: a file is missing or altered.
+        OldRun: it was written by another version.
+        DamagedRun: a file is missing or altered, or does not follow from the others.
     """
     record = read(run_id)
     try:
         config = RunConfig.from_dict(record.config)
-        if config.run_id() != run_id:
-            raise DamagedRun("config.json belongs to another run")
         logits = {split: record.arrays[split].astype(np.float32, copy=False) for split in SPLITS}
         labels = {split: record.labels[split] for split in SPLITS}
-    except (ValueError, KeyError, TypeError) as error:
+        for split in SPLITS:
+            measures.check(record.metrics[split], logits[split], labels[split])
+        if list(record.history[0] if record.history else CURVES) != CURVES:
+            raise DamagedRun(f"history.csv has the columns {', '.join(record.history[0])}, not {', '.join(CURVES)}")
+        if not isinstance(record.metrics["cost"]["seconds"], int | float):
+            raise DamagedRun("its cost has no seconds")
+    except UNREADABLE as error:
         raise damaged(run_id, error) from None
     return Run(config, logits, labels, record.metrics, record.history)
 
@@ -182,12 +190,13 @@ def read(run_id: str) -> Record:
         for name in FILES:
             if hashlib.sha256(raw[name]).hexdigest() != sums.get(name):
                 raise DamagedRun(f"{name} is not what was written")
+        if hashlib.sha256(raw["config.json"]).hexdigest()[:12] != run_id.rpartition("-")[2]:
+            raise DamagedRun("config.json belongs to another run")
         config = json.loads(raw["config.json"])
-        arrays = unpack(raw["arrays.npz"])
+        arrays = files.unpack(raw["arrays.npz"])
         labels = _labels(labels_path(config["data"], where.parent), sums[LABELS]) if LABELS in sums else {}
-        rows = list(csv.DictReader(io.StringIO(raw["history.csv"].decode())))
-        history = [{name: float(value) for name, value in row.items()} for row in rows]
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        history = files.rows(raw["history.csv"], "history.csv")
+    except UNREADABLE as error:
         raise damaged(run_id, error) from None
     return Record(config, arrays, metrics, history, dict(labels))
 
@@ -201,7 +210,7 @@ def config_of(run_id: str) -> RunConfig | None:
     """A stored run's config, whatever else of it is damaged; None if it is not stored or not what was written."""
     try:
         return _config_in(folder(run_id))
-    except (OSError, ValueError, TypeError):
+    except UNREADABLE:
         return None
 
 
@@ -215,26 +224,8 @@ def _config_in(where: Path) -> RunConfig:
 
 
 def load_validation(run_id: str) -> dict[str, float]:
-    """The validation metrics of a stored run, checked: all that a selection may see. No logits are opened.
-
-    Raises: as `load`.
-    """
+    """The validation metrics of a stored run, checked, all that a selection may see: no logits. Raises as `load`."""
     return read_metrics(run_id)[0]["validation"]
-
-
-def set_aside(run_id: str) -> Path:
-    """Move a damaged run out of the store, keeping its bytes; returns where it went.
-
-    A reference run stays where it is: the one trained in its place goes into the store and is found first.
-    """
-    if folder(run_id).parent == paths.REFERENCE:
-        return folder(run_id)
-    paths.DAMAGED.mkdir(parents=True, exist_ok=True)
-    target = paths.DAMAGED / f"{run_id}-{time.strftime('%Y%m%dT%H%M%S')}"
-    while target.exists():
-        target = target.with_name(f"{target.name}x")
-    os.rename(folder(run_id), target)
-    return target
 
 
 def labels_path(fingerprint: str, store: Path) -> Path:
@@ -250,42 +241,21 @@ def metrics_bytes(metrics: Mapping[str, Any], sums: Mapping[str, str]) -> bytes:
     return (json.dumps({**body, "sha256": {**kept, "metrics.json": own}}, sort_keys=True, indent=1) + "\n").encode()
 
 
-def _texts(identity: Identity, history: Sequence[Mapping[str, float]]) -> dict[str, bytes]:
-    """A record's files of text, by name."""
-    table = io.StringIO()
-    writer = csv.DictWriter(table, list(history[0]) if history else ["step"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    return {"config.json": identity.to_json().encode(), "history.csv": table.getvalue().encode()}
-
-
 def write_content(
     scratch: Path, content: Mapping[str, bytes], metrics: Mapping[str, Any], sums: Mapping[str, str]
 ) -> None:
     """Files by name, and metrics.json with their hashes and those of `sums`; each synced to disk."""
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
-    for name, data in {**content, "metrics.json": metrics_bytes(metrics, {**hashes, **sums})}.items():
+    told = metrics_bytes({**metrics, "format": FORMAT}, {**hashes, **sums})
+    for name, data in {**content, "metrics.json": told}.items():
         files.write_atomically(scratch / name, data, durable=True)
     os.chmod(scratch, 0o755)
     files.sync(scratch)
 
 
-def pack(arrays: Arrays) -> bytes:
-    """Arrays as one compressed npz; equal arrays are equal bytes."""
-    packed = io.BytesIO()
-    np.savez_compressed(packed, **arrays)
-    return packed.getvalue()
-
-
-def unpack(packed: bytes) -> dict[str, np.ndarray]:
-    """The arrays of an npz; nothing pickled is read."""
-    with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
-
-
 def keep_labels(path: Path, labels: Arrays) -> dict[str, str]:
     """Write the labels of some data unless they lie there already; the hash that their runs keep."""
-    packed = pack(labels)
+    packed = files.pack(labels)
     digest = hashlib.sha256(packed).hexdigest()
     if not path.exists() or files.sha256(path) != digest:
         files.write_atomically(path, packed, durable=True)
@@ -305,7 +275,7 @@ def _labels(path: Path, digest: str) -> dict[str, np.ndarray]:
 def _read_labels(path: Path, _changed: int, _size: int) -> tuple[str, dict[str, np.ndarray]]:
     """Hash and content of a file of labels, read once while it stays as it is; the arrays cannot be written to."""
     raw = path.read_bytes()
-    labels = unpack(raw)
+    labels = files.unpack(raw)
     for array in labels.values():
         array.setflags(write=False)
     return hashlib.sha256(raw).hexdigest(), labels
@@ -322,11 +292,14 @@ def read_metrics(run_id: str) -> tuple[dict[str, Any], dict[str, str]]:
         sums = metrics.pop("sha256")
         if metrics_bytes(metrics, sums) != raw:
             raise DamagedRun("metrics.json is not what was written")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except UNREADABLE as error:
         raise damaged(run_id, error) from None
+    if (known := metrics.pop("format", FORMAT)) != FORMAT:
+        raise OldRun(f"run {run_id} is of format {known}, this version of kdnb reads {FORMAT}: take another one")
     return metrics, sums
 
 
 def damaged(run_id: str, error: Exception) -> DamagedRun:
     """What is wrong with a run, as the error to be raised."""
-    return DamagedRun(f"run {run_id}: {error.strerror if isinstance(error, OSError) else error}")
+    why = f"{error} is missing" if isinstance(error, KeyError) else getattr(error, "strerror", "") or error
+    return DamagedRun(f"run {run_id}: {why}")

@@ -308,7 +308,7 @@ def _cut(parts: dict[str, pd.DataFrame], classes: dict[Key, str], where: str) ->
     whole, rng = parts["train"], np.random.default_rng(HOLDOUT_SEED)
     groups = _groups(whole, len(classes), rng)
     enough = [place for place, texts in enumerate(groups) if len(texts) > len(lacking)]
-    small = [place for place, texts in enumerate(groups) if texts and place not in enough]
+    small = [place for place, texts in enumerate(groups) if 0 < len(texts) <= len(lacking)]
     if not enough:
         raise ValueError(
             f"{where}: no class has {len(lacking) + 1} different texts, so that none can be held out for "
@@ -345,7 +345,8 @@ def _groups(part: pd.DataFrame, num_classes: int, rng: np.random.Generator) -> l
     codes = pd.factorize(part.alike)[0]
     order = np.argsort(codes, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
-        of_class[int(np.bincount(labels[rows]).argmax())].append(rows)
+        several, counts = np.unique(labels[rows], return_counts=True) if len(rows) > 1 else (labels[rows], [1])
+        of_class[int(several[np.argmax(counts)])].append(rows)
     return [[texts[i] for i in rng.permutation(len(texts))] for texts in of_class]
 
 

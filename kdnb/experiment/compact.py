@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdnb import paths
+from kdnb import files, paths
 from kdnb.core import store
 from kdnb.core.config import SPLITS
 from kdnb.experiment import teachers
@@ -29,10 +29,14 @@ def compact(run_id: str, target: Path) -> bool:
         target: the runs folder that the copy goes to, `labels/` beside it.
     Raises:
         DamagedRun: it is not what was written.
+        ValueError: its logits are too large for half precision.
     """
     if (target / run_id).is_dir():
         return False
     run = store.load(run_id)
+    most = max(float(np.abs(logits).max()) for logits in run.logits.values())
+    if most > float(np.finfo(np.float16).max):
+        raise ValueError(f"run {run_id}: logits of {most:g} do not fit half precision; it is not copied")
     half = {split: run.logits[split].astype(np.float16) for split in SPLITS}
     teacher = teachers.load(run.config.teacher_run) if run.config.teacher_run else None
     if teacher:
@@ -48,7 +52,7 @@ def compact(run_id: str, target: Path) -> bool:
     sums = store.keep_labels(labels, run.labels)
     scratch = Path(tempfile.mkdtemp(prefix=".partial-", dir=target))
     try:
-        store.write_content(scratch, {**content, "arrays.npz": store.pack(half)}, values, sums)
+        store.write_content(scratch, {**content, "arrays.npz": files.pack(half)}, values, sums)
         os.rename(scratch, target / run_id)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -39,7 +39,7 @@ def migrate(run_id: str) -> bool:
             if hashlib.sha256((where / name).read_bytes()).hexdigest() != sums.get(name):
                 raise DamagedRun(f"{name} is not what was written")
         config = json.loads((where / "config.json").read_bytes())
-        stored = store.unpack((where / store.OLD).read_bytes())
+        stored = files.unpack((where / store.OLD).read_bytes())
         logits = {split: stored[split] for split in SPLITS}
         labels = {split: stored[f"{split}_labels"] for split in SPLITS}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
@@ -48,7 +48,7 @@ def migrate(run_id: str) -> bool:
     try:
         kept = store.keep_labels(store.labels_path(config["data"], where.parent), labels)
         content = {name: (where / name).read_bytes() for name in ("config.json", "history.csv")}
-        store.write_content(scratch, {**content, "arrays.npz": store.pack(logits)}, metrics, kept)
+        store.write_content(scratch, {**content, "arrays.npz": files.pack(logits)}, metrics, kept)
         aside = where.with_name(f".old-{where.name}")
         os.rename(where, aside)
         os.rename(scratch, where)

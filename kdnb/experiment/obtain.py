@@ -1,8 +1,10 @@
 """The one way to get the runs of configs: load them from the store, else train them and store them."""
 
+import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
@@ -137,9 +139,24 @@ def _load_or_set_aside(run_id: str) -> Run | None:
     try:
         return store.load(run_id)
     except DamagedRun as error:
-        where = store.set_aside(run_id)
+        where = set_aside(run_id)
         print(f"kdnb: {error}; set aside in {where}, training it again", file=sys.stderr)
         return None
+
+
+def set_aside(run_id: str) -> Path:
+    """Move a damaged run out of the store, keeping its bytes; returns where it went.
+
+    A reference run stays where it is: the one trained in its place goes into the store and is found first.
+    """
+    if store.folder(run_id).parent == paths.REFERENCE:
+        return store.folder(run_id)
+    paths.DAMAGED.mkdir(parents=True, exist_ok=True)
+    target = paths.DAMAGED / f"{run_id}-{time.strftime('%Y%m%dT%H%M%S')}"
+    while target.exists():
+        target = target.with_name(f"{target.name}x")
+    os.rename(store.folder(run_id), target)
+    return target
 
 
 class Bar:

@@ -12,7 +12,7 @@ from kdnb.core import store
 from kdnb.core.config import Identity
 from kdnb.core.store import Record
 from kdnb.errors import DamagedRun
-from kdnb.experiment.obtain import lock
+from kdnb.experiment.obtain import lock, set_aside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ def obtain(identity: Identity, make: Callable[[], Made]) -> Record:
         if record := stored(identity):
             return record
         if store.exists(identity.run_id()):
-            store.set_aside(identity.run_id())
+            set_aside(identity.run_id())
         from kdnb.core.device import precision  # torch, which loading need not wait for
         from kdnb.experiment.surroundings import fresh_peak, surroundings
 

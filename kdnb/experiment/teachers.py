@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -192,6 +192,35 @@ def summary(logits: np.ndarray, labels: np.ndarray, teacher: Teacher | None, spl
         "agreement": metrics.agreement(logits[known], taught[known]),
         "kl_to_teacher": metrics.kl_to_teacher(logits[known], taught[known]),
     }
+
+
+def check(run: Run) -> None:
+    """Hold what a run says of its teacher to the logits of both, if the teacher is stored and whole.
+
+    Raises:
+        DamagedRun: it does not follow from them.
+    """
+    half = run.metrics["cost"].get("stored") == "float16"
+    if not run.config.teacher_run:
+        return
+    try:
+        teacher = load(run.config.teacher_run)
+        if not half and store.read(teacher.run_id).metrics.get("cost", {}).get("stored") == "float16":
+            return  # it may have been taught before its teacher was rounded
+    except (FileNotFoundError, ValueError):  # none, or one that is dealt with by its own name
+        return
+    if half:  # a rounded run tells of a rounded teacher, see `kdnb.experiment.compact`
+        rounded = {split: logits.astype(np.float16).astype(np.float32) for split, logits in teacher.logits.items()}
+        teacher = replace(teacher, logits=rounded)
+    for split in SPLITS:
+        if teacher.logits[split].shape != run.logits[split].shape:
+            raise DamagedRun(f"run {run.run_id}: its teacher's logits of {split} are of another shape than its own")
+        values = summary(run.logits[split], run.labels[split], teacher, split)
+        for name in ("agreement", "kl_to_teacher"):
+            stored, value = (float(of.get(name, np.nan)) for of in (run.metrics[split], values))
+            if not np.isclose(stored, value, rtol=1e-6, atol=1e-6, equal_nan=True):
+                told = f"{name} is {stored} in its metrics, {value:.6g} by its teacher's logits"
+                raise DamagedRun(f"run {run.run_id}: {told}")
 
 
 def _told(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -14,14 +14,13 @@ from kdnb.catalog import model_behind, source_of
 from kdnb.core import device
 from kdnb.core.batches import Inputs
 from kdnb.core.config import SPLITS, RunConfig
-from kdnb.core.loop import OnStep, Sample, fit
+from kdnb.core.loop import OnStep, Sample, diverged, fit
 from kdnb.core.methods import METHODS
 from kdnb.core.optimizer import fast_path
 from kdnb.core.predict import predict
 from kdnb.core.store import Run
 from kdnb.data.pixels import Pixels, augmented
 from kdnb.data.splits import TaskData
-from kdnb.errors import Diverged
 from kdnb.experiment import teachers
 from kdnb.experiment.surroundings import surroundings
 from kdnb.experiment.teachers import Teacher
@@ -139,10 +138,7 @@ def _read_off(
 ) -> Run:
     """The run of a finished training: its logits with their metrics; the cost is still to come."""
     if not all(np.isfinite(part).all() for part in logits.values()):
-        raise Diverged(
-            f"{config.prefix()} diverged: its logits are no numbers after {config.epochs} epochs with learning rate "
-            f"{config.lr:g}, alpha {config.alpha:g}, tau {config.tau:g}; nothing is stored"
-        )
+        raise diverged(config, f"its logits are no numbers after {config.epochs} epochs")
     labels = {split: data.splits[split].labels for split in SPLITS}
     values: dict[str, Any] = {split: teachers.summary(logits[split], labels[split], teacher, split) for split in SPLITS}
     return Run(config, logits, labels, values, history)

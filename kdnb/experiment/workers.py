@@ -4,6 +4,8 @@ import multiprocessing
 import os
 import platform
 import re
+import signal
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -93,6 +95,10 @@ def run_points(
                         say(f"[{len(done)}/{total}] {obtain.run_line(point, run, run.run_id in trained)}{to_go}")
         except BrokenProcessPool:
             raise WorkerDied("a worker died, often for lack of memory; start again with fewer --workers") from None
+        except KeyboardInterrupt:
+            for worker in multiprocessing.active_children():  # at once, and not after what each is at
+                worker.terminate()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
     return {point.config.run_id(): done[point.config.run_id()] for point in points}
@@ -112,11 +118,20 @@ class _Worker:
 
     @classmethod
     def begin(cls, data: "TaskData", threads: int, keep: bool) -> None:
-        """Take the data, the share of the cores, and whether weights are kept."""
+        """Take the data, the share of the cores, and whether weights are kept; end when the process that asks does."""
         import torch
 
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the process that asks says what is to be done
+        threading.Thread(target=cls._end_with_parent, daemon=True).start()
         cls.data, cls.keep = data, keep
         torch.set_num_threads(threads)
+
+    @staticmethod
+    def _end_with_parent() -> None:
+        """Wait for the death of the process that asks, which may leave no time to say so."""
+        if parent := multiprocessing.parent_process():
+            parent.join()
+            os._exit(1)
 
     @classmethod
     def train(cls, configs: list[dict]) -> set[str]:

@@ -4,15 +4,20 @@ papermill only warns of an unknown parameter, writes parameter names into code u
 output path; here names are checked, paths are built inside outputs/, and a failing cell is reported in one line.
 """
 
+import contextlib
 import hashlib
 import json
+import os
 import re
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from kdnb import files, paths
 from kdnb.catalog import PROFILES
@@ -90,19 +95,22 @@ def run_notebook(path: Path, output: Path, parameters: dict, timeout: int = TIME
     Raises:
         ValueError: an unknown parameter, or a value of another type than the parameters cell declares.
         NotebookFailed: a cell failed or ran out of time.
+        OSError: the copy cannot be written; nothing was executed.
     """
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from traitlets.config import Config
 
     parameters_of.check(path, parameters)
+    files.check_writable(output.parent)
     started = time.perf_counter()
     facts = {}
     with tempfile.TemporaryDirectory(prefix="kdnb-") as scratch:
         executed = Path(scratch, "executed.ipynb")
         sockets = {"transport": "ipc", "ip": str(Path(scratch, "kernel"))}  # files in no other place: ports clash
         try:
-            papermill.execute_notebook(
+            _apart(
+                papermill.execute_notebook,
                 str(path),
                 str(executed),
                 parameters,
@@ -181,6 +189,31 @@ def _own_python() -> type:
             return KernelSpec(resource_dir=RESOURCES, **get_kernel_dict())
 
     return OwnPython
+
+
+def _apart(execute: Callable, *words: Any, kernel_manager_class: type, **options: Any) -> None:
+    """Call papermill beside this thread, and end the kernel if that is interrupted.
+
+    In the main thread nbclient takes the signals for itself, and tells of a kernel that died.
+    """
+    managers: list[Any] = []
+
+    class Known(kernel_manager_class):  # type: ignore[misc] # a class of our own making
+        def __init__(self, *args: Any, **kwargs: Any):
+            super().__init__(*args, **kwargs)
+            managers.append(self)
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(execute, *words, kernel_manager_class=Known, **options)
+        try:
+            future.result()
+        except KeyboardInterrupt:
+            while not future.done():  # one that is starting too
+                for pid in [manager.provisioner.pid for manager in managers if manager.provisioner]:
+                    with contextlib.suppress(ProcessLookupError, TypeError):
+                        os.kill(pid, signal.SIGKILL)
+                wait([future], timeout=0.2)
+            raise
 
 
 class _Progress:

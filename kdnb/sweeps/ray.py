@@ -5,8 +5,10 @@ import os
 import platform
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -72,8 +74,11 @@ def connection(how: How, function: Callable) -> Iterator[tuple[ModuleType, Any]]
         except ImportError:
             message = "engine ray needs Ray: pip install 'ray>=2.50,<3', or the extra [cluster] of kdnb"
             raise ValueError(message) from None
+        terminated = signal.getsignal(signal.SIGTERM)
         try:
             _connect(ray, how, scratch)
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, terminated)  # Ray's own handler would end us without a word
             gpus = how.gpus_per_run
             if gpus is None:
                 gpus = min(1.0, ray.cluster_resources().get("GPU", 0.0))

@@ -293,7 +293,7 @@ def test_verify_finds_a_flipped_byte_sets_aside_and_redoes(kdnb):
     code, out, _ = kdnb("runs", "verify", "--json")
     assert code == 1
     assert student in out
-    assert last_json(out) == {"checked": 2, "damaged": [student], "redone": []}
+    assert last_json(out) == {"checked": 2, "damaged": [student], "redone": [], "foreign": []}
     assert runs.stored_ids() == [teacher]
     assert len(list(paths.DAMAGED.iterdir())) == 1
     kdnb(*words)
@@ -301,7 +301,12 @@ def test_verify_finds_a_flipped_byte_sets_aside_and_redoes(kdnb):
     flip(teacher)
     code, out, _ = kdnb("runs", "verify", "--redo", "--json")
     assert code == 0
-    assert last_json(out) == {"checked": 2, "damaged": sorted([student, teacher]), "redone": [teacher, student]}
+    assert last_json(out) == {
+        "checked": 2,
+        "damaged": sorted([student, teacher]),
+        "redone": [teacher, student],
+        "foreign": [],
+    }
     assert {run_id: runs.load(run_id).logits["test"].tobytes() for run_id in before} == before
 
 

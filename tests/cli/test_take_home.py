@@ -13,9 +13,11 @@ from command import last_json
 
 from kdnb import paths
 from kdnb.cli import take_home
+from kdnb.core import metrics
 from kdnb.core import store as runs
 from kdnb.core.store import Run
 from kdnb.data.splits import load
+from kdnb.experiment import obtain
 
 pytestmark = pytest.mark.slow
 TOY = ["--profile", "toy", "--epochs", "1", "--precision", "fp32"]
@@ -73,8 +75,9 @@ def test_other_logits_are_said_on_the_terminal_and_on_the_card(kdnb, tmp_path):
     run_id = last_json(kdnb("train", "rt", *TOY, "--json")[1])["run_id"]
     run = runs.load(run_id)
     moved = {split: logits + np.float32(0.25) for split, logits in run.logits.items()}
-    runs.set_aside(run_id)
-    runs.save(Run(run.config, moved, run.labels, run.metrics, run.history))
+    obtain.set_aside(run_id)
+    values = {split: metrics.summary(logits, run.labels[split]) for split, logits in moved.items()}
+    runs.save(Run(run.config, moved, run.labels, {**run.metrics, **values}, run.history))
     code, out, _ = kdnb("export", run_id, tmp_path / "model")
     assert code == 0
     for told in (out, (tmp_path / "model" / "README.md").read_text()):

@@ -175,12 +175,12 @@ def test_a_second_writer_changes_nothing(saved):
 
 def test_set_aside_keeps_the_bytes(saved):
     (saved / "history.csv").write_bytes(b"odd")
-    where = runs.set_aside(CONFIG.run_id())
+    where = obtain.set_aside(CONFIG.run_id())
     assert where.parent == paths.DAMAGED
     assert (where / "history.csv").read_bytes() == b"odd"
     assert not saved.exists()
     runs.save(made_run())
-    assert runs.set_aside(CONFIG.run_id()) != where
+    assert obtain.set_aside(CONFIG.run_id()) != where
 
 
 @pytest.mark.parametrize("name", EVERY_FILE)

@@ -115,7 +115,9 @@ def runs_of(seeds, data="0" * 16):
     for seed in seeds:
         run = fakes.made_run(replace(fakes.CONFIG, seed=seed, data=data))
         rng = np.random.default_rng(seed)
-        run = replace(run, logits={s: rng.normal(size=z.shape).astype(np.float32) * 3 for s, z in run.logits.items()})
+        logits = {s: rng.normal(size=z.shape).astype(np.float32) * 3 for s, z in run.logits.items()}
+        values = {s: metrics.summary(logits[s], run.labels[s]) for s in logits}
+        run = replace(run, logits=logits, metrics=run.metrics | values)
         runs.save(run)
         made.append(run)
     return made

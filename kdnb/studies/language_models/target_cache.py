@@ -42,6 +42,10 @@ class CacheMismatch(KdnbError, ValueError):
     """A cache of targets is not what is asked for, or not whole; the message says in which field."""
 
 
+class Overflow(KdnbError, ValueError):
+    """What is to be stored is not finite in the precision it is stored in."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Manifest(Identity):
     """Everything that decides a cache's bytes. The name of its folder is the hash of this."""
@@ -198,6 +202,8 @@ def make_shard(folder: Path, shard: int, ids: np.ndarray, passes: tuple[Callable
         ids: (N, T) of all sequences, as `tokens` gives them.
         passes: the teacher's body, ids (B, T) to last hidden states (B, T, d), in eval mode, without gradient; and its
             head, hidden states (n, d) to logits (n, V).
+    Raises:
+        Overflow: a target is not finite in the manifest's dtype; nothing is written.
     """
     manifest, (forward, head) = read_manifest(folder), passes
     rows = manifest.rows_of(shard)
@@ -208,6 +214,11 @@ def make_shard(folder: Path, shard: int, ids: np.ndarray, passes: tuple[Callable
             states = forward(torch.from_numpy(ids[examples.start : examples.stop].astype(np.int64)))[:, :-1]
             for example, one in zip(examples, states, strict=True):
                 for name, part in _encoded(manifest, example, one, head).items():
+                    if part.dtype == np.float16 and not np.isfinite(part).all():
+                        raise Overflow(
+                            f"{name} of sequence {example} are no finite {manifest.dtype}: the teacher's own are none, "
+                            "or too large for it (storage top_k keeps its law where hidden states do not fit)"
+                        )
                     parts.setdefault(name, []).append(part)
     packed = pack({name: np.stack(part) for name, part in sorted(parts.items())})
     files.write_atomically(_shard_file(folder, shard), packed, durable=True)

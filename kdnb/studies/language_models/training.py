@@ -4,6 +4,8 @@ import contextlib
 import functools
 import json
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from torch import Tensor
 from kdnb import files
 from kdnb.core.device import autocast, deterministic, device, precision, set_up
 from kdnb.core.optimizer import Optimizer
+from kdnb.errors import Diverged
 from kdnb.studies.language_models import fused, losses, sampling
 from kdnb.studies.language_models.config import LMConfig
 from kdnb.studies.language_models.losses import FromStates, Objective, Teacher
@@ -138,7 +141,8 @@ def fit(
         watch: where the state lies, and who hears of each step.
     Raises:
         ValueError: blocks are not the config's data, or the state is of another run.
-        FloatingPointError: the loss is not finite.
+        Diverged: the loss is not finite.
+        KeyboardInterrupt: SIGINT or SIGTERM came; the state of the step then under way is on disk.
     """
     if blocks.fingerprint != config.data:
         raise ValueError(f"data: the sequences are {blocks.fingerprint}, the config says {config.data}")
@@ -150,23 +154,49 @@ def fit(
     begun = _restore(state, config, student, optimizer, history) if state else 0
     student.model.train()
     due = time.monotonic() + watch.every
-    for step in range(begun, config.steps):
-        ids, rows, told = batch(config, student, blocks, step)
-        with _dropout(config, step):
-            loss = _step(config, student, targets, (ids, rows, told))
-        if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss of step {step + 1} is {loss}; a smaller learning rate than {config.lr}?"
-            )
-        optimizer.step(config.learning_rate(step))
-        history.append({"step": step + 1, "tokens": (step + 1) * config.tokens_of_step, "loss": loss})
-        if watch.on_step:
-            watch.on_step(step + 1, config.steps, loss)
-        if state and step + 1 < config.steps and time.monotonic() >= due:
-            files.write_atomically(state, _packed(config, student, optimizer, step + 1, history), durable=True)
-            due = time.monotonic() + watch.every
+    with _put_off() as asked:
+        for step in range(begun, config.steps):
+            ids, rows, told = batch(config, student, blocks, step)
+            with _dropout(config, step):
+                loss = _step(config, student, targets, (ids, rows, told))
+            if not math.isfinite(loss):
+                raise Diverged(f"the loss of step {step + 1} is {loss}; a smaller learning rate than {config.lr}?")
+            optimizer.step(config.learning_rate(step))
+            history.append({"step": step + 1, "tokens": (step + 1) * config.tokens_of_step, "loss": loss})
+            if watch.on_step:
+                watch.on_step(step + 1, config.steps, loss)
+            if state and step + 1 < config.steps and (asked or time.monotonic() >= due):
+                files.write_atomically(state, _packed(config, student, optimizer, step + 1, history), durable=True)
+                due = time.monotonic() + watch.every
+            if asked:
+                break
     student.model.eval()
     return history
+
+
+@contextlib.contextmanager
+def _put_off() -> Iterator[list[int]]:
+    """SIGINT and SIGTERM are put off to the end of this block, which learns of them from a list; a second is not."""
+    if threading.current_thread() is not threading.main_thread():
+        yield []
+        return
+    asked: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore(number: int = 0, _frame: object = None) -> None:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+        if number:
+            asked.append(number)
+
+    for number in before:
+        signal.signal(number, restore)
+    try:
+        yield asked
+    finally:
+        restore()
+    if asked:
+        signal.raise_signal(asked[0])
 
 
 @contextlib.contextmanager
