@@ -111,12 +111,11 @@ def state() -> str:
 
 
 def prepare_process() -> None:
-    """For the whole process, before what downloads imports the hub's client: no telemetry, no minute of retries.
+    """For the whole process, before what downloads imports the hub's client: no minute of retries.
 
     Where the hub does not answer now, HF_HUB_OFFLINE is set: datasets has no argument for it, and reads it when it is
     imported. Offline, it still finds what its own cache holds. What takes `local_files_only` needs none of this.
     """
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if state() != "reachable":
         os.environ["HF_HUB_OFFLINE"] = "1"
 

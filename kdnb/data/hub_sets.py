@@ -166,6 +166,8 @@ def tidy(table: pd.DataFrame, task: Task, columns: tuple[str, ...], label: str, 
     missing = [column for column in (*columns, label) if column not in table]
     if missing:
         raise ValueError(f"{where}: no column {missing[0]!r}, found {', '.join(map(str, table.columns))}")
+    if twice := [column for column in (*columns, label) if list(table.columns).count(column) > 1]:
+        raise ValueError(f"{where}: two columns are named {twice[0]!r}")
     names = {name: i for i, name in enumerate(task.labels)} | {str(i): i for i in range(task.num_classes)}
     labels = table[label].astype(str).map(names)
     if labels.isna().any():
