@@ -26,8 +26,9 @@ MANIFEST = "manifest.json"
 MODEL_FILES = (  # alternatives between bars: all there are, at least one; weights as safetensors only, the largest last
     "config.json",
     "tokenizer.json|vocab.txt|tokenizer_config.json|special_tokens_map.json",
-    "model.safetensors",
+    "model.safetensors|model-*.safetensors|model.safetensors.index.json",
 )
+LANGUAGE_MODEL_FILES = ("config.json", "*.json|tokenizer*|vocab*|merges.txt|chat_template*", "*.safetensors")
 
 
 def manifest(repo: str, root: Path | None = None) -> dict | None:
@@ -41,13 +42,20 @@ def manifest(repo: str, root: Path | None = None) -> dict | None:
 
 
 def choose(patterns: tuple[str, ...], names: Iterable[str]) -> list[str]:
-    """The names that some patterns ask for, in the patterns' order; [] unless each of them finds one."""
+    """The names that some patterns ask for, in the patterns' order; [] unless each of them finds one.
+
+    A pattern names files of one folder, as a shell's do.
+    """
     ordered = sorted(names)
     matching = []
     for pattern in patterns:
         either = pattern.split("|")
-        matching.append([name for name in ordered if any(fnmatch.fnmatchcase(name, one) for one in either)])
+        matching.append([name for name in ordered if any(_matches(name, one) for one in either)])
     return list(dict.fromkeys(name for part in matching for name in part)) if all(matching) else []
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return name.count("/") == pattern.count("/") and fnmatch.fnmatchcase(name, pattern)
 
 
 def broken(folder: Path, files: dict[str, dict]) -> list[str]:
@@ -83,8 +91,27 @@ def mirror(repo: str) -> Path | None:
 
 
 def local(repo: str, revision: str, patterns: tuple[str, ...]) -> Path | None:
-    """Where a repository's files lie on this machine: fetched, else mirrored; None if only the hub has them."""
-    return fetched(repo, revision, patterns) or mirror(repo)
+    """Where a repository's files lie on this machine: fetched, else mirrored; None if only the hub has them.
+
+    Raises:
+        DamagedFetch: a file is not what the manifest beside it says.
+        HubUnreachable: the mirror says that it holds another commit.
+    """
+    if folder := fetched(repo, revision, patterns):
+        return folder
+    folder = mirror(repo)
+    known = manifest(repo, folder.parent.parent) if folder else None
+    if folder and known:  # a mirror without one is taken at its owner's word
+        _check_commit(folder, known, revision)
+        if bad := broken(folder, {name: known["files"][name] for name in choose(patterns, known["files"])}):
+            raise DamagedFetch(f"{folder / bad[0]} is not what was fetched, by the manifest of KDNB_HUB")
+    return folder
+
+
+def _check_commit(folder: Path, known: dict, revision: str) -> None:
+    """Raise HubUnreachable if a mirror's manifest says that it holds another commit."""
+    if known["revision"] != revision:
+        raise HubUnreachable(f"{folder} holds commit {known['revision'][:12]}, expected {revision[:12]}")
 
 
 def host() -> str:
@@ -170,8 +197,8 @@ class Mirror:
         folder, known = self.root / part.repo, manifest(part.repo, self.root)
         if not folder.is_dir():
             raise HubUnreachable(f"KDNB_HUB={self.root}: no folder {part.repo}")
-        if known and known["revision"] != part.revision:
-            raise HubUnreachable(f"{folder} holds commit {known['revision'][:12]}, expected {part.revision[:12]}")
+        if known:
+            _check_commit(folder, known, part.revision)
         sums = {name: entry["sha256"] for name, entry in known["files"].items()} if known else {}
         here = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
         names = choose(part.patterns, here)

@@ -113,11 +113,22 @@ def harmed(draw, content):
 
 WORDS = st.text(alphabet="abcdefgh ", min_size=1, max_size=12).filter(str.strip)
 ODD = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.just(10**400), st.floats(), st.text(max_size=20),
-    st.lists(st.integers(), max_size=3), st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
-    st.just("\ud800"), st.just("x" * 100_000), st.just("[" * 60_000), st.just("\x1b]0;x\x07"), st.just(float("nan")),
-    st.just("../../x"), st.just("<script>"),
-)  # fmt: skip
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.just(10**400),
+    st.floats(),
+    st.text(max_size=20),
+    st.lists(st.integers(), max_size=3),
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+    st.just("\ud800"),
+    st.just("x" * 100_000),
+    st.just("[" * 60_000),
+    st.just("\x1b]0;x\x07"),
+    st.just(float("nan")),
+    st.just("../../x"),
+    st.just("<script>"),
+)
 UTF8 = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 
 
@@ -462,19 +473,34 @@ def test_a_part_of_a_grid_that_makes_no_sense(store, monkeypatch, text):
 
 CODE = st.sampled_from(
     [
-        "x;import os", "{__import__('os')}", "f'{1}'", "\\", "\n", "'''", '"; import os; "',
-        "!!python/object:os.system", "alpha", "＝", "ａlpha", "alph\u0430", "__class__", "tau\u200b", " alpha", "a.b",
+        "x;import os",
+        "{__import__('os')}",
+        "f'{1}'",
+        "\\",
+        "\n",
+        "'''",
+        '"; import os; "',
+        "!!python/object:os.system",
+        "alpha",
+        "＝",
+        "ａlpha",
+        "alph\u0430",
+        "__class__",
+        "tau\u200b",
+        " alpha",
+        "a.b",
     ]
-)  # fmt: skip
+)
 
 
 @given(
     name=st.one_of(UTF8, CODE, st.sampled_from(["alpha", "tau", "num_classes", "profile", "task", "seed"])),
     value=st.one_of(
-        UTF8, CODE,
+        UTF8,
+        CODE,
         st.sampled_from(["[" * 60_000, "9" * 5000, "a" * 100_000, "1e999", "nan", "[1]", "{}", "t\u043ey"]),
     ),
-)  # fmt: skip
+)
 @many(2)
 def test_a_parameter_that_makes_no_sense(store, monkeypatch, name, value):
     path = paths.NOTEBOOKS / "10_entropy_of_targets.ipynb"
