@@ -85,7 +85,7 @@ def _bring(
     # All files stand in the first manifest: a fetch that was cut off is seen to be unfinished.
     files.update({name: {"bytes": one.size, "sha256": one.sha256} for name, one in listed.items()})
     for name, one in listed.items():
-        arrived = origin.get(part, name, scratch)
+        arrived = origin.get(part, name, one, scratch)
         files[name]["sha256"] = hub.checked(arrived, one)
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)

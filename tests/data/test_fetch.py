@@ -209,11 +209,11 @@ def test_a_damaged_file_alone_is_fetched_again(mirror, harm, name):
 def test_a_fetch_that_was_cut_off_goes_on(mirror, monkeypatch):
     real, got = hub.Mirror.get, []
 
-    def cut(self, part, name, scratch):
+    def cut(self, part, name, listed, scratch):
         if len(got) == 5:
             raise KeyboardInterrupt
         got.append(f"{part.repo}/{name}")
-        return real(self, part, name, scratch)
+        return real(self, part, name, listed, scratch)
 
     monkeypatch.setattr(hub.Mirror, "get", cut)
     with pytest.raises(KeyboardInterrupt):
