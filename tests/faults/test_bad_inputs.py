@@ -3,14 +3,12 @@
 KDNB_FAULTS_EXAMPLES says how many refused inputs of each kind are tried; what is accepted, being good, does not count.
 """
 
-import contextlib
 import gzip
 import io
 import json
 import os
 import random
 import struct
-import warnings
 import zipfile
 
 import numpy as np
@@ -18,8 +16,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import refusals
+import typer
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from refusals import Accepted, told
 
 from kdnb import paths
 from kdnb.catalog import TASKS
@@ -29,8 +30,8 @@ from kdnb.data.own import OwnData
 from kdnb.report import parameters
 from kdnb.sweeps import grid_files, only
 
+pytestmark = pytest.mark.faults
 EXAMPLES = int(os.environ.get("KDNB_FAULTS_EXAMPLES", "150"))
-LONGEST = 1500  # characters of a message
 
 
 def many(share=1.0):
@@ -41,38 +42,10 @@ def many(share=1.0):
     return settings(max_examples=most, deadline=None, derandomize=True, suppress_health_check=checks, database=None)
 
 
-class Accepted(BaseException):
-    """An input was good after all, and work would have begun."""
-
-
-def told(monkeypatch, call):
-    """What the command line says of a call: exit code 2, one line, no run left. Empty if the call is good."""
-    out, err = io.StringIO(), io.StringIO()
-
-    def app(standalone_mode):
-        with contextlib.redirect_stdout(out):
-            call()
-        raise Accepted
-
-    with monkeypatch.context() as patch, warnings.catch_warnings():
-        warnings.simplefilter("error")  # one would stand on stderr beside the line
-        patch.setattr(commands, "app", app)
-        try:
-            with contextlib.redirect_stderr(err):
-                commands.run_command()
-        except Accepted:
-            return ""
-        except SystemExit as ended:
-            code = ended.code
-    line = err.getvalue()
-    assert code == 2, line
-    assert line.startswith("kdnb: ")
-    assert line.count("\n") == 1
-    assert line.endswith("\n")
-    assert len(line) <= LONGEST, len(line)
-    assert line.isascii() or line.strip("\n").isprintable()
-    assert not paths.RUNS.is_dir() or not os.listdir(paths.RUNS)
-    return line
+@pytest.fixture(autouse=True)
+def row(request, record_property):
+    with refusals.counting(request, record_property, "Input", request.node.originalname[5:].replace("_", " ")):
+        yield
 
 
 def refuse(monkeypatch, call, *causes):
@@ -511,3 +484,83 @@ def test_a_parameter_that_makes_no_sense(store, monkeypatch, name, value):
         "name=value",
         "profile",
     )
+
+
+# Words of the command line
+
+
+def options_of(command, words=()):
+    """(words, option, whether it takes a number) of every option with a value, of every command."""
+    if hasattr(command, "commands"):
+        for name, one in sorted(command.commands.items()):
+            yield from options_of(one, (*words, name))
+        return
+    for option in command.params:
+        if option.opts[0].startswith("-") and not option.is_flag:
+            yield words, option.opts[0], option.type_descriptor.annotation in (int, float)
+
+
+COMMAND = typer.main.get_command(commands.app)
+OPTIONS = list(options_of(COMMAND))
+ARGUMENTS = {  # what a command needs besides, and would take
+    ("train",): ["rt", "--profile", "toy"],
+    ("compare",): ["rt", "--profile", "toy"],
+    ("export",): ["erm-x", "/nowhere/else"],
+    ("predict",): ["/nowhere", "/nowhere/t.csv"],
+    ("run",): ["10_entropy_of_targets"],
+    ("plan",): ["search", "--profile", "toy"],
+    ("sweep",): ["search", "--profile", "toy"],
+    ("select",): ["search", "--profile", "toy"],
+    ("teachers", "rows"): ["/nowhere/rows.csv", "--task", "rt", "--profile", "toy"],
+    ("lm", "train"): ["--student", "cut-2", "--data", "/nowhere"],
+    ("lm", "check"): ["/nowhere", "cut-2"],
+    ("lm", "fetch"): ["owner/name"],
+    ("lm", "plan"): ["--teacher", "1e9", "--student", "1e8", "--tokens", "1e9"],
+    ("lm", "cache", "make"): ["--teacher", "/nowhere", "--data", "/nowhere"],
+    ("lm", "cache", "plan"): ["--tokens", "1000", "--vocabulary", "100", "--width", "8"],
+}
+TEXTS = st.one_of(UTF8, CODE, st.sampled_from(["--x", "-", "\udcff", "x" * 5000, "1e999", "nan", "-1", "0", "9" * 400]))
+
+
+@pytest.fixture
+def line(store, monkeypatch):
+    """line(words): what `kdnb words` says, without the work that good words would begin."""
+    from kdnb.analysis import simulations
+    from kdnb.cli import doctor, sweeps, train
+    from kdnb.data import fetch
+    from kdnb.experiment import obtain
+    from kdnb.report import notebooks, report
+    from kdnb.studies.language_models import models
+    from kdnb.sweeps import engines, plan
+
+    def begun(*_, **__):
+        raise Accepted
+
+    for where, name in (
+        *((obtain, "run_points"), (train, "run_points"), (notebooks, "run_steps"), (notebooks, "run_notebook")),
+        *((report, "write"), (engines, "run"), (plan, "probe"), (doctor, "check"), (fetch, "fetch")),
+        *((simulations, "simulate"), (models, "smollm2"), (sweeps.time, "sleep")),
+    ):
+        monkeypatch.setattr(where, name, begun)
+
+    def say(words):
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.argv", ["kdnb", *words])
+            return told(monkeypatch, lambda: COMMAND(standalone_mode=False))
+
+    return say
+
+
+@given(data=st.data())
+@many(3)
+def test_an_option_that_makes_no_sense(line, data):
+    words, option, number = data.draw(st.sampled_from(OPTIONS))
+    value = data.draw(st.one_of(TEXTS, st.sampled_from(["-1", "1.5", "1e400", "inf"])) if number else TEXTS)
+    said = line([*words, *ARGUMENTS.get(words, []), option, value])
+    assume(said)
+
+
+@given(words=st.lists(st.one_of(UTF8, CODE, st.sampled_from([*COMMAND.commands, "--json", "--help="])), min_size=1))
+@many(1)
+def test_words_that_make_no_sense(line, words):
+    assume(line(words))
