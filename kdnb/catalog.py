@@ -253,7 +253,8 @@ SOURCES = {
 
 
 AS_IT_IS = "as-it-is:"  # stands before the name of a finished classifier
-_HUB_NAME, _FOLDER_NAME = re.compile(r"([\w.-]+/[\w.-]+)@([0-9a-f]{40})"), re.compile(r"([\w.-]+)@([0-9a-f]{16})")
+HUB_REPO = r"\w[\w.-]*/\w[\w.-]*"  # owner/name, neither of which is a way out of a folder
+_HUB_NAME, _FOLDER_NAME = re.compile(rf"({HUB_REPO})@([0-9a-f]{{40}})"), re.compile(r"([\w.-]+)@([0-9a-f]{16})")
 
 
 def source_of(name: str) -> Source:

@@ -2,6 +2,7 @@
 
 import difflib
 import sys
+import unicodedata
 from collections.abc import Iterable
 from typing import Literal
 
@@ -113,5 +114,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """The end of an error message: the known name closest to a wrong one, then all of them."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1)
+    odd = next((sign for sign in name if not sign.isascii()), "") if close else ""  # may look like a letter of ours
+    hint = f"{odd!r} in it is {unicodedata.name(odd, 'no letter')}, " if odd else ""
     listed = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
-    return (f"; did you mean {close[0]!r}?" if close else "") + f" (known: {listed or 'none'})"
+    return (f"; {hint}did you mean {close[0]!r}?" if close else "") + f" (known: {listed or 'none'})"

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 FORMULA = "=+-@＝＋－＠\t\r\n"  # what a spreadsheet takes for the beginning of a formula
 
+LARGEST = 4 * 2**30  # bytes of a file that is read whole, or of what it unpacks to
+_REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
 
 def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object], *, durable: bool = False) -> None:
     """Write a file, its folder too if need be, and put it in place of the old one at once.
@@ -94,11 +97,56 @@ def write_json(path: Path, content: dict[str, Any], *, durable: bool = False) ->
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode(), durable=durable)
 
 
+def given(path: str | Path) -> bytes:
+    """The bytes of a file that a user named.
+
+    Raises:
+        ValueError: it is an address, no ordinary file (a pipe would be waited for), too large, or cannot be read.
+    """
+    if _REMOTE.match(str(path)):
+        raise ValueError(f"{path}: expected a file on this machine, no address; fetch it first")
+    file = Path(path)
+    try:
+        if file.exists() and not file.is_file():
+            raise ValueError(f"{path}: {'a folder' if file.is_dir() else 'no ordinary file'}, expected a file")
+        check_size(path, file.stat().st_size)
+        return file.read_bytes()
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def check_size(path: str | Path, size: int, what: str = "") -> None:
+    """Raise ValueError for more bytes than are read into memory.
+
+    Args:
+        path: of the file.
+        size: bytes.
+        what: what they are, where they are not the file's own: "unpacked".
+    """
+    if size > LARGEST:
+        more = f" {what}" if what else ""
+        raise ValueError(f"{path}: {size / 2**30:,.1f} GiB{more}, at most {LARGEST / 2**30:g} are read; split it")
+
+
+def parsed_json(content: str | bytes) -> Any:
+    """What a JSON text holds.
+
+    Raises:
+        ValueError: it is none, or one that is nested too deeply to be read.
+    """
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object that a file holds; {} if there is none or it cannot be read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = parsed_json(path.read_bytes()) if path.is_file() else {}
+    except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -57,13 +57,15 @@ def inside(folder: Path, name: str) -> Path:
         name: of the file, whatever a user typed into it.
     Raises:
         ValueError: the name is not one component of a path, has characters that are not safe in one, is too long,
-            or is a link that leads out of the folder.
+            or is a link that leads out of the folder, as the folder itself may be.
     """
     told = ascii(name if len(name) <= 80 else f"{name[:77]}...")
     if name in ("", ".", "..") or not name.isprintable() or _UNSAFE.search(name):
         raise ValueError(f'{told} cannot name a file: expected one name with none of / \\ : * ? " < > | in it')
     if (size := len(name.encode())) > _LONGEST:
         raise ValueError(f"{told} cannot name a file: {size:,} bytes, at most {_LONGEST} are allowed")
+    if OUTPUTS in folder.parents and not folder.resolve().is_relative_to(OUTPUTS.resolve()):
+        raise ValueError(f"{folder} is a link that leads elsewhere; remove it, or set KDNB_OUTPUTS to another folder")
     path = folder / name
     if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"{told} is a link that leads out of {folder}; remove it")

@@ -1,10 +1,10 @@
 """A run from the config of one: what `kdnb train --config` does."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from kdnb import files
 from kdnb.cli import origins
 from kdnb.cli.train import facts
 from kdnb.core import store
@@ -56,11 +56,10 @@ def read(path: Path) -> RunConfig:
     """The config that a file holds, or the one in a run's folder; ValueError if it is none."""
     registry.methods()
     path = path / "config.json" if path.is_dir() else path
+    content = files.given(path)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
+        values = files.parsed_json(content)
+    except ValueError as error:
         raise ValueError(f"{path}: no JSON can be read from it ({error})") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected an object, as config.json of a run, got {type(values).__name__}")

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 PROFILES_OWN = "the profile's"
 MORE_ARMS = f"also {', '.join(BY_NAME)}"
 _HEAVY = ("torch", "transformers", "datasets", "safetensors", "tokenizers")  # what reading runs does without
+_LONGEST = 1200  # characters of an error message
 _OPTIMIZER = ("optimizer", "momentum", "weight_decay", "augment")
 TRAIN_OPTIONS = [
     *(setting_option(name) for name in all_settings() if name != "teacher_run"),
@@ -299,5 +300,8 @@ def run_command() -> None:
 
 
 def _fail(message: str, code: int = 2) -> None:
-    print("kdnb: " + printable(" ".join(message.split())), file=sys.stderr)
+    line = printable(" ".join(message.split()))
+    if len(line) > _LONGEST:  # it quotes what was given, which may be a file of its own
+        line = f"{line[: _LONGEST - 200]} ... {line[-200:]}"
+    print(f"kdnb: {line}", file=sys.stderr)
     sys.exit(code)

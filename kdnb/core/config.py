@@ -33,8 +33,7 @@ class Identity:
     def to_json(self, **changes: Any) -> str:
         """Canonical JSON, sorted keys, with some fields changed: equal configs are equal bytes.
 
-        A search names tens of thousands of runs, so this is quick: json's own indentation runs in Python, while the
-        separators of _ENCODER give a flat object the same bytes in C.
+        Quick, since a search names tens of thousands: json indents in Python, _ENCODER's separators do it in C.
         """
         return "{\n " + _ENCODER.encode({**self.values(), **changes})[1:-1] + "\n}\n"
 
@@ -90,9 +89,11 @@ class RunConfig(Identity):
     extra: tuple[tuple[str, Any], ...] = ()  # settings of methods outside the core: (field, value), sorted
 
     def __post_init__(self):
-        for name in _FLOATS:
-            value = getattr(self, name)
-            if type(value) is not float:
+        for name, kind in _KINDS.items():
+            value, kinds = getattr(self, name), (kind, int) if kind is float else kind
+            if isinstance(value, bool) != (kind is bool) or not isinstance(value, kinds):
+                raise ValueError(f"{name} must be of type {kind.__name__}, got {value!r}")
+            if kind is float and type(value) is not float:
                 object.__setattr__(self, name, float(value))  # 1 and 1.0 are one value, hence one run
         if not methods.known(self.method):
             raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
@@ -162,7 +163,7 @@ class RunConfig(Identity):
         """The config of a stored run; an unknown or missing field is a ValueError."""
         try:
             return cls.of(values)
-        except TypeError as error:
+        except (TypeError, AttributeError, OverflowError) as error:
             raise ValueError(str(error)) from None
 
     def changed(self, **changes: Any) -> Self:
@@ -190,8 +191,7 @@ class RunConfig(Identity):
     def training(self) -> str:
         """A name that all runs read off one training share.
 
-        With a constant learning rate the number of epochs does not show in it, since the first epochs of a longer
-        training are a shorter one, step by step. (Not so where the loss switches at a share of the steps.)
+        Epochs do not show in it at a constant rate, where a shorter training is the beginning of a longer one.
         """
         shared = self.schedule == "constant" and not self.warmup and self.method != methods.Switch.name
         return self.run_id(**({"epochs": 1} if shared else {}))
@@ -204,7 +204,7 @@ class RunConfig(Identity):
 # field of the core's methods -> what it is where it has no use
 METHOD_FIELDS: dict[str, Any] = {one.name: one.default for one in fields(RunConfig) if one.name in all_settings()}
 _SETTINGS = {field.name: setting_of(field) for field in fields(RunConfig) if "setting" in field.metadata}
-_FLOATS = tuple(field.name for field in fields(RunConfig) if field.type in (float, "float"))
+_KINDS = {field.name: field.type for field in fields(RunConfig) if isinstance(field.type, type)}
 LATER = {field.name: field.default for field in fields(RunConfig) if setting_of(field).later}
 
 

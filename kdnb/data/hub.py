@@ -10,24 +10,33 @@ import fnmatch
 import functools
 import hashlib
 import os
+import queue
+import re
 import socket
 import sys
+import threading
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from kdnb import paths
 from kdnb.errors import DamagedFetch, HubUnreachable
 from kdnb.files import read_json, sha256
 
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import RepoFile
+
+Answer = TypeVar("Answer")
 MANIFEST = "manifest.json"
 MODEL_FILES = (  # alternatives between bars: all there are, at least one; weights as safetensors only, the largest last
     "config.json",
     "tokenizer.json|vocab.txt|tokenizer_config.json|special_tokens_map.json",
-    "model.safetensors",
+    "model.safetensors|model-*.safetensors|model.safetensors.index.json",
 )
+LANGUAGE_MODEL_FILES = ("config.json", "*.json|tokenizer*|vocab*|merges.txt|chat_template*", "*.safetensors")
 
 
 def manifest(repo: str, root: Path | None = None) -> dict | None:
@@ -41,13 +50,20 @@ def manifest(repo: str, root: Path | None = None) -> dict | None:
 
 
 def choose(patterns: tuple[str, ...], names: Iterable[str]) -> list[str]:
-    """The names that some patterns ask for, in the patterns' order; [] unless each of them finds one."""
+    """The names that some patterns ask for, in the patterns' order; [] unless each of them finds one.
+
+    A pattern names files of one folder, as a shell's do.
+    """
     ordered = sorted(names)
     matching = []
     for pattern in patterns:
         either = pattern.split("|")
-        matching.append([name for name in ordered if any(fnmatch.fnmatchcase(name, one) for one in either)])
+        matching.append([name for name in ordered if any(_matches(name, one) for one in either)])
     return list(dict.fromkeys(name for part in matching for name in part)) if all(matching) else []
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return name.count("/") == pattern.count("/") and fnmatch.fnmatchcase(name, pattern)
 
 
 def broken(folder: Path, files: dict[str, dict]) -> list[str]:
@@ -83,8 +99,27 @@ def mirror(repo: str) -> Path | None:
 
 
 def local(repo: str, revision: str, patterns: tuple[str, ...]) -> Path | None:
-    """Where a repository's files lie on this machine: fetched, else mirrored; None if only the hub has them."""
-    return fetched(repo, revision, patterns) or mirror(repo)
+    """Where a repository's files lie on this machine: fetched, else mirrored; None if only the hub has them.
+
+    Raises:
+        DamagedFetch: a file is not what the manifest beside it says.
+        HubUnreachable: the mirror says that it holds another commit.
+    """
+    if folder := fetched(repo, revision, patterns):
+        return folder
+    folder = mirror(repo)
+    known = manifest(repo, folder.parent.parent) if folder else None
+    if folder and known:  # a mirror without one is taken at its owner's word
+        _check_commit(folder, known, revision)
+        if bad := broken(folder, {name: known["files"][name] for name in choose(patterns, known["files"])}):
+            raise DamagedFetch(f"{folder / bad[0]} is not what was fetched, by the manifest of KDNB_HUB")
+    return folder
+
+
+def _check_commit(folder: Path, known: dict, revision: str) -> None:
+    """Raise HubUnreachable if a mirror's manifest says that it holds another commit."""
+    if known["revision"] != revision:
+        raise HubUnreachable(f"{folder} holds commit {known['revision'][:12]}, expected {revision[:12]}")
 
 
 def host() -> str:
@@ -111,12 +146,11 @@ def state() -> str:
 
 
 def prepare_process() -> None:
-    """For the whole process, before what downloads imports the hub's client: no telemetry, no minute of retries.
+    """For the whole process, before what downloads imports the hub's client: no minute of retries.
 
     Where the hub does not answer now, HF_HUB_OFFLINE is set: datasets has no argument for it, and reads it when it is
     imported. Offline, it still finds what its own cache holds. What takes `local_files_only` needs none of this.
     """
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if state() != "reachable":
         os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -137,6 +171,8 @@ def _digest(path: Path, _size: int, _changed: int) -> str:
 
 LOCAL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
 CHUNK = 2**22  # bytes copied at a time
+LISTING = 60.0  # seconds in which the hub has to tell what there is, and to begin with a file
+SLOWEST = 50_000  # bytes a second: what comes more slowly is given up
 
 
 @dataclass(frozen=True)
@@ -171,14 +207,14 @@ class Mirror:
         folder, known = self.root / part.repo, manifest(part.repo, self.root)
         if not folder.is_dir():
             raise HubUnreachable(f"KDNB_HUB={self.root}: no folder {part.repo}")
-        if known and known["revision"] != part.revision:
-            raise HubUnreachable(f"{folder} holds commit {known['revision'][:12]}, expected {part.revision[:12]}")
+        if known:
+            _check_commit(folder, known, part.revision)
         sums = {name: entry["sha256"] for name, entry in known["files"].items()} if known else {}
         here = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
         names = choose(part.patterns, here)
         return {name: Listed(here[name].stat().st_size, sums.get(name) or sha256(here[name])) for name in names}
 
-    def get(self, part: Part, name: str, scratch: Path) -> Path:
+    def get(self, part: Part, name: str, _listed: Listed, scratch: Path) -> Path:
         """Copy a file into the scratch folder; returns where it is."""
         from tqdm import tqdm
 
@@ -201,23 +237,22 @@ class Hub:
         from huggingface_hub import HfApi
         from huggingface_hub.hf_api import RepoFile
 
-        with _reaching(part):
-            tree = HfApi().list_repo_tree(part.repo, repo_type=part.kind, revision=part.revision, recursive=True)
-            entries = [entry for entry in tree if isinstance(entry, RepoFile)]  # the others are folders
-        return {
-            entry.path: Listed(entry.size, entry.lfs.sha256 if entry.lfs else "", "" if entry.lfs else entry.blob_id)
-            for entry in entries
-            if ".." not in PurePosixPath(entry.path).parts
-        }
+        def tree() -> list[RepoFile]:
+            found = HfApi().list_repo_tree(part.repo, repo_type=part.kind, revision=part.revision, recursive=True)
+            return [entry for entry in found if isinstance(entry, RepoFile)]  # the others are folders
 
-    def get(self, part: Part, name: str, scratch: Path) -> Path:
+        with _reaching(part):
+            return dict(map(_listed, _within(LISTING, tree)))
+
+    def get(self, part: Part, name: str, listed: Listed, scratch: Path) -> Path:
         """Download a file into the scratch folder, going on where an earlier call was cut off; returns where it is."""
         from huggingface_hub import hf_hub_download
 
+        def download() -> str:
+            return hf_hub_download(part.repo, name, repo_type=part.kind, revision=part.revision, local_dir=scratch)
+
         with _reaching(part):
-            return Path(
-                hf_hub_download(part.repo, name, repo_type=part.kind, revision=part.revision, local_dir=scratch)
-            )
+            return Path(_within(LISTING + listed.size / SLOWEST, download))
 
 
 def source() -> Mirror | Hub:
@@ -255,6 +290,41 @@ def _blob(path: Path) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
+def _listed(entry: "RepoFile") -> tuple[str, Listed]:
+    """A file's path in its repository, and what is to arrive; ValueError where the hub does not say how to check it."""
+    sha256, blob = (entry.lfs.sha256, "") if entry.lfs else ("", entry.blob_id)
+    whole = re.fullmatch("[0-9a-f]{64}", sha256) or re.fullmatch("[0-9a-f]{40}", blob)
+    if not (whole and isinstance(entry.size, int) and entry.size >= 0):
+        raise ValueError(f"{entry.path[:80]!a} is listed without size and hash")
+    path = PurePosixPath(entry.path)
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"{entry.path[:80]!a} is listed, which is no file of a repository")
+    return entry.path, Listed(entry.size, sha256, blob)
+
+
+def _within(seconds: float, call: Callable[[], Answer]) -> Answer:
+    """What a call gives; TimeoutError after so many seconds, whatever the other side does: the client alone would wait.
+
+    It then goes on in a thread that ends with the process.
+    """
+    answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            answers.put((call(), None))
+        except BaseException as error:
+            answers.put((None, error))
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        answer, error = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"not done within {seconds:.0f} s") from None
+    if error:
+        raise error
+    return answer
+
+
 @contextlib.contextmanager
 def _reaching(part: Part) -> Iterator[None]:
     """Turns what the hub's client raises into one line; a full or read-only disk stays what it is."""
@@ -262,7 +332,7 @@ def _reaching(part: Part) -> Iterator[None]:
 
     try:
         yield
-    except (HTTPError, OSError, ValueError) as error:
+    except (HTTPError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:  # the last: no listing
         if isinstance(error, OSError) and error.errno in LOCAL_ERRORS:
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -12,7 +12,8 @@ import pandas as pd
 
 from kdnb import plain
 from kdnb.catalog import Task
-from kdnb.data import hub
+from kdnb.data import download, hub
+from kdnb.data.hub import Part
 from kdnb.errors import DamagedFetch, HubUnreachable
 
 HOLDOUT_SEED = 42
@@ -77,7 +78,7 @@ def read(task: Task) -> pd.DataFrame:
 
 
 def load(where: HubSet, title: str, missing: str = "", instead: str = "") -> dict[str, pd.DataFrame]:
-    """Split -> its table: fetched, else from a local mirror, else through the hub's own client.
+    """Split -> its table: fetched, now if need be, else from a local mirror, else from the cache of the hub's client.
 
     Args:
         where: the set.
@@ -88,8 +89,9 @@ def load(where: HubSet, title: str, missing: str = "", instead: str = "") -> dic
         HubUnreachable: the files are not on this machine and cannot be fetched.
     """
     try:
+        download.obtain(Part(where.repo, "dataset", where.revision, tuple(where.files.values())))
         local = local_files(where)
-        return {split: stacked_files(parts) for split, parts in local.items()} if local else _downloaded(where)
+        return {split: stacked_files(parts) for split, parts in local.items()} if local else _cached(where)
     except DamagedFetch:
         raise
     except (OSError, RuntimeError) as error:
@@ -166,6 +168,8 @@ def tidy(table: pd.DataFrame, task: Task, columns: tuple[str, ...], label: str, 
     missing = [column for column in (*columns, label) if column not in table]
     if missing:
         raise ValueError(f"{where}: no column {missing[0]!r}, found {', '.join(map(str, table.columns))}")
+    if twice := [column for column in (*columns, label) if list(table.columns).count(column) > 1]:
+        raise ValueError(f"{where}: two columns are named {twice[0]!r}")
     names = {name: i for i, name in enumerate(task.labels)} | {str(i): i for i in range(task.num_classes)}
     labels = table[label].astype(str).map(names)
     if labels.isna().any():
@@ -175,8 +179,8 @@ def tidy(table: pd.DataFrame, task: Task, columns: tuple[str, ...], label: str, 
     return pd.DataFrame({"text": table[columns[0]].astype(str), "text2": second, "label": labels.astype(int)})
 
 
-def _downloaded(where: HubSet) -> dict[str, pd.DataFrame]:
-    """Split -> table, through the hub's own client and its cache; images stay encoded."""
+def _cached(where: HubSet) -> dict[str, pd.DataFrame]:
+    """Split -> table, from what the hub's own client has in its cache; images stay encoded."""
     hub.prepare_process()
     from datasets import Image, load_dataset
 

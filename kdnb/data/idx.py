@@ -3,15 +3,14 @@
 They are looked for in data_cache/<task>/ and where Debian's package puts them; nothing is fetched here.
 """
 
-import gzip
 import hashlib
-import zlib
 from pathlib import Path
 
 import numpy as np
 
-from kdnb import paths
+from kdnb import files, paths
 from kdnb.catalog import Task
+from kdnb.data.table_files import unzipped
 from kdnb.errors import MissingAsset
 
 PARTS = {"train": "train", "test": "t10k"}  # our split -> how its files begin
@@ -92,11 +91,8 @@ def _array(task: Task, where: Path, split: str, kind: str) -> np.ndarray:
     path = _file(where, name)
     if path is None:
         raise MissingAsset(f"{task.title}: no {name} or {name}.gz in {where}; {way_out(task)}")
-    try:
-        raw = path.read_bytes()
-        content = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: cannot be read ({error})") from None
+    raw = files.given(path)
+    content = unzipped(str(path), raw) if raw[:2] == b"\x1f\x8b" else raw
     array = parsed(content, KINDS[kind], path)
     known = KNOWN.get((task.name, name))
     if known and hashlib.sha256(content).hexdigest() != known:

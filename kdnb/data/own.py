@@ -154,7 +154,7 @@ def _texts(table: TextTable, column: str) -> list[str]:
     if empty:
         raise ValueError(f"{table.path}: {len(empty)} rows with empty text, the first is data row {empty[0]}")
     for row, value in enumerate(values, 1):
-        if problem := _nested(value) or _unencodable(str(value)):
+        if problem := _nested(value):
             raise ValueError(f"{table.path}: column {column!r}, data row {row}: expected one text a row, got {problem}")
     return [str(value) for value in values]
 
@@ -165,15 +165,6 @@ def _in_quotes(part: pd.DataFrame, own: OwnData) -> Iterator[str]:
         ends = {(value.strip()[:1], value.strip()[1:][-1:]) for value in part[column]}
         if len(ends) == 1 and (pair := "".join(*ends)) in _QUOTES:
             yield f"column {printable(name)!r}: every value stands in quotes, {pair}, which are read as part of it"
-
-
-def _unencodable(text: str) -> str:
-    """What a text holds that UTF-8 cannot, in words: JSON can escape half a sign."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return "half a surrogate pair"
-    return ""
 
 
 def _nested(value: Any) -> str:

@@ -18,12 +18,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kdnb import files
 from kdnb.errors import nearest
 
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 FORMATS = "CSV, TSV, JSON lines or Parquet"
+CHUNK = 2**24  # bytes that are unpacked at a time
+ROWS = 512  # of a Parquet file that are unpacked at a time
 _BACKSLASHES = ", quotes escaped by backslashes"
-_REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _EXCEL_HINT = re.compile(r"\Asep=[^\r\n]{1,2}\r?\n", re.IGNORECASE)  # Excel's own first line
 _OTHER_FORMATS = {  # how files begin that hold no table we read
@@ -80,13 +82,10 @@ def open_table(path: str, wanted: Sequence[str] = (), label: str = "", columns: 
     Raises:
         ValueError: one line with the file, where there is one the row, and what was expected.
     """
-    content, suffixes = _content(path), [suffix.lower() for suffix in Path(path).suffixes]
+    content, suffixes = files.given(path), [suffix.lower() for suffix in Path(path).suffixes]
     packed = ""
     if content[:2] == b"\x1f\x8b":
-        try:
-            content, packed = gzip.decompress(content), ", gzipped"
-        except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(f"{path}: not readable as gzip ({error})") from None
+        content, packed = unzipped(path, content), ", gzipped"
     for start, what in _OTHER_FORMATS.items():
         if content.startswith(start):
             raise ValueError(f"{path}: {what}, expected {FORMATS}")
@@ -111,18 +110,22 @@ def read_table(path: str) -> pd.DataFrame:
     return frame
 
 
-def _content(path: str) -> bytes:
-    if _REMOTE.match(path):
-        raise ValueError(f"{path}: expected a file on this machine, no address; fetch it first")
-    file = Path(path)
+def unzipped(path: str, content: bytes) -> bytes:
+    """What a gzip file holds.
+
+    Raises:
+        ValueError: it is damaged, or holds more than is read into memory.
+    """
+    parts, size = [], 0
     try:
-        if file.exists() and not file.is_file():
-            raise ValueError(f"{path}: {'a folder' if file.is_dir() else 'no ordinary file'}, expected a file")
-        return file.read_bytes()
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from None
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            while part := file.read(CHUNK):
+                parts.append(part)
+                size += len(part)
+                files.check_size(path, size, "or more when unpacked")
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path}: not readable as gzip ({error})") from None
+    return b"".join(parts)
 
 
 def _decoded(path: str, content: bytes) -> str:
@@ -141,9 +144,10 @@ def _decoded(path: str, content: bytes) -> str:
 
 def _parquet(path: str, content: bytes) -> TextTable:
     try:
-        table = pq.ParquetFile(io.BytesIO(content)).read()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise ValueError(f"{path}: not readable as Parquet ({str(error).splitlines()[0]})") from None
+        table = _unpacked(path, pq.ParquetFile(io.BytesIO(content)))
+    except (pa.ArrowException, OSError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path}: not readable as Parquet ({reason})") from None
 
     def values(position: int) -> list[Any]:
         return _texts_of_bytes(path, names[position], table.column(position))
@@ -152,10 +156,21 @@ def _parquet(path: str, content: bytes) -> TextTable:
     return TextTable(path, names, table.num_rows, values, "Parquet")
 
 
+def _unpacked(path: str, file: pq.ParquetFile) -> pa.Table:
+    """A Parquet file's table, in steps: a few bytes of it may stand for gigabytes, whatever its metadata say."""
+    groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+    files.check_size(path, sum(group.total_byte_size for group in groups), "unpacked")
+    names, batches, size = file.schema_arrow.names, [], 0
+    for batch in file.iter_batches(batch_size=ROWS):
+        columns = [one.dictionary_decode() if pa.types.is_dictionary(one.type) else one for one in batch.columns]
+        size += sum(one.nbytes for one in columns)
+        files.check_size(path, size, "or more when unpacked")
+        batches.append(pa.RecordBatch.from_arrays(columns, names=names))
+    return pa.Table.from_batches(batches) if batches else file.schema_arrow.empty_table()
+
+
 def _texts_of_bytes(path: str, name: str, column: pa.ChunkedArray) -> list[Any]:
     """A Parquet column's values; bytes are read as UTF-8."""
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         column = column.cast(pa.large_binary())  # writers are trusted to have checked them, and some have not
     values = column.to_pylist()
@@ -201,7 +216,8 @@ def _loaded(path: str, text: str, where: str, expected: bool) -> Any:
     except (ValueError, RecursionError) as error:
         if not expected:
             return None
-        raise ValueError(f"{path}: not readable as JSON{where} ({str(error) or type(error).__name__})") from None
+        reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise ValueError(f"{path}: not readable as JSON{where} ({reason})") from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -209,6 +225,11 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(named) < len(pairs):
         twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
         raise ValueError(f"{twice!r} stands twice in one object")
+    for name, value in pairs:
+        try:
+            f"{name}{value if isinstance(value, str) else ''}".encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{name!r} holds half a surrogate pair, which is no sign") from None
     return named
 
 

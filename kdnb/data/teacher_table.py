@@ -4,7 +4,7 @@ It may come from an ensemble, a pool of annotators or a language model. Each row
 its id or by the text itself; classes are known by their names, never by their order.
 """
 
-import json
+import io
 import re
 import unicodedata
 import zipfile
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kdnb import files
 from kdnb.core import metrics
 from kdnb.core.config import SPLITS
 from kdnb.data.splits import Split, TaskData
@@ -88,10 +89,7 @@ def read(path: str, data: TaskData, form: str = "", texts: Sequence[str] = ()) -
     """
     if form and form not in FORMS:
         raise ValueError(f"the form of a teacher table must be one of {', '.join(FORMS)}, got {form!r}")
-    try:
-        answers = (_of_npz if Path(path).suffix.lower() == ".npz" else _of_table)(path, data, texts)
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
+    answers = (_of_npz if Path(path).suffix.lower() == ".npz" else _of_table)(path, data, texts)
     if not len(answers.values):
         raise ValueError(f"{path}: no rows")
     form = form or answers.form or _form_of(answers.values, path)
@@ -160,13 +158,7 @@ def _share(count: int, of: int) -> str:
 
 def _of_npz(path: str, data: TaskData, _texts: Sequence[str]) -> _Answers:
     """The arrays of an npz."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            content = {name: arrays[name] for name in arrays.files}
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(f"{path}: not readable as npz without pickled objects ({error})") from None
+    content = arrays_of(path)
     forms = [name for name in FORMS if name in content]
     if len(forms) != 1 or "classes" not in content:
         raise ValueError(
@@ -177,13 +169,35 @@ def _of_npz(path: str, data: TaskData, _texts: Sequence[str]) -> _Answers:
         raise ValueError(
             f"{path}: {forms[0]} must be numbers (N, {len(classes)}), got {values.dtype} {tuple(values.shape)}"
         )
-    keys = {name: content[name] for name in ("id", "text", "text2") if name in content}
+    keys: dict[str, np.ndarray] = {name: content[name] for name in ("id", "text", "text2") if name in content}
     for name, column in keys.items():
         if column.shape != (len(values),):
             raise ValueError(f"{path}: {name} must be ({len(values)},), one for each row, got {tuple(column.shape)}")
     order = _order(classes, data, path)
     columns = {name: [str(value) for value in column] for name, column in keys.items()}
     return _Answers(keys=_keys(columns, data, path), values=values[:, order].astype(np.float64), form=forms[0])
+
+
+def arrays_of(path: str) -> dict[str, np.ndarray]:
+    """The arrays in an npz file of the user's.
+
+    Raises:
+        ValueError: it is no npz, holds pickled objects, or unpacks to more than is read into memory.
+    """
+    packed = io.BytesIO(files.given(path))
+    try:
+        with zipfile.ZipFile(packed) as members:
+            unpacked = sum(member.file_size for member in members.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise ValueError(f"{path}: not readable as npz ({error})") from None
+    files.check_size(path, unpacked, "unpacked")
+    try:
+        with np.load(packed, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except MemoryError:
+        raise ValueError(f"{path}: an array in it is said to be larger than memory") from None
+    except Exception as error:  # zipfile, what it decompresses with and numpy raise a dozen classes
+        raise ValueError(f"{path}: not readable as npz without pickled objects ({error})") from None
 
 
 def _of_table(path: str, data: TaskData, texts: Sequence[str]) -> _Answers:
@@ -268,8 +282,8 @@ def _of_objects(cells: list[Any], form: str, data: TaskData, path: str) -> np.nd
         where = f"{path}: row {number + 1}"
         if isinstance(cell, str) and cell.strip():
             try:
-                cell = json.loads(cell)
-            except json.JSONDecodeError:
+                cell = files.parsed_json(cell)
+            except ValueError:
                 raise ValueError(f"{where}: {form} must be an object {{class: number}}, got {cell[:60]!r}") from None
         if cell is None or cell != cell or cell in ("", {}):
             continue
@@ -283,7 +297,7 @@ def _of_objects(cells: list[Any], form: str, data: TaskData, path: str) -> np.nd
             row = [float(given[name]) for name in data.task.labels]
         except KeyError as error:
             raise ValueError(f"{where}: no class {error}{nearest(error.args[0], given)}") from None
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ValueError(f"{where}: {form} must be numbers, got {given}") from None
         if more := [name for name in given if name not in data.task.labels]:
             raise ValueError(f"{where}: {more[0]!r} is no class of {data.task.name} ({', '.join(data.task.labels)})")
@@ -294,7 +308,11 @@ def _of_objects(cells: list[Any], form: str, data: TaskData, path: str) -> np.nd
 def _numbers(column: pd.Series, name: str, path: str) -> np.ndarray:
     """A column as numbers; nan where a cell is empty."""
     empty = column.isna() | (column.astype(str).str.strip() == "")
-    numbers = pd.to_numeric(column.where(~empty), errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    try:
+        read = pd.to_numeric(column.where(~empty), errors="coerce")
+    except OverflowError as error:  # JSON has integers of any length
+        raise ValueError(f"{path}: column {name!r}: {error}") from None
+    numbers = read.to_numpy(dtype=np.float64, na_value=np.nan)
     wrong = np.flatnonzero(np.isnan(numbers) & ~empty.to_numpy())
     if len(wrong):
         raise ValueError(f"{path}: column {name!r}, row {wrong[0] + 1}: {column.iloc[wrong[0]]!r} is no number")

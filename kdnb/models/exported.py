@@ -88,7 +88,9 @@ def save(theirs: "PreTrainedModel", tokenizer: "PreTrainedTokenizerFast", config
     with quiet("transformers"):
         theirs.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        if takes_for_tokens(AutoTokenizer.from_pretrained(folder)):  # its class makes it anew, and not as it was saved
+        if takes_for_tokens(
+            AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        ):  # its class makes it anew, and not as it was saved
             path, names = folder / "tokenizer_config.json", tokenizer.model_input_names
             as_saved = {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": names}
             files.write_json(path, {**files.read_json(path), **as_saved})

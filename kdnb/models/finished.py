@@ -67,10 +67,10 @@ def read(folder: Path, max_length: int = 0) -> Finished:
     try:
         with quiet("transformers"):
             model = AutoModelForSequenceClassification.from_pretrained(
-                folder, use_safetensors=True, dtype=torch.float32
+                folder, use_safetensors=True, dtype=torch.float32, trust_remote_code=False
             )
-            tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as error:
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # transformers, and what it reads with, raise classes of many kinds
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{folder}: no classifier that can be loaded ({reason})") from None
     check_tokenizer(str(folder), tokenizer)

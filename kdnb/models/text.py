@@ -14,12 +14,13 @@ from kdnb.catalog import AS_IT_IS, SOURCES, Source, Task, model_behind, source_o
 from kdnb.core.batches import Inputs
 from kdnb.core.config import RunConfig
 from kdnb.core.optimizer import FastPath
-from kdnb.data import checkpoints, hub
+from kdnb.data import checkpoints, download, hub
 from kdnb.data.assets import asset
+from kdnb.data.hub import Part
 from kdnb.data.onnx_weights import bert_folder
 from kdnb.data.splits import Split, TaskData
 from kdnb.data.tokens import Tokens, take_for_text, tokenize
-from kdnb.errors import ModelUnavailable
+from kdnb.errors import KdnbError, ModelUnavailable
 from kdnb.models import whole
 from kdnb.models.dropout import Dropout
 from kdnb.models.encoder import ROBERTAS, Encoder
@@ -161,7 +162,7 @@ def positions(name: str) -> int:
     if SOURCES[name].kind == "tiny":
         return TINY_POSITIONS
     where, pin = location(name)
-    config = AutoConfig.from_pretrained(where, **pin)
+    config = AutoConfig.from_pretrained(where, trust_remote_code=False, **pin)
     behind = config.model_type in ("roberta", "mpnet")  # positions are counted from the padding token's on
     return config.max_position_embeddings - (config.pad_token_id + 1) * behind
 
@@ -185,15 +186,21 @@ def _pretrained(name: str) -> tuple[nn.Module, nn.Linear | None]:
     else:
         where, pin = location(name)
         try:
-            config = AutoConfig.from_pretrained(where, **pin)
+            config = AutoConfig.from_pretrained(where, trust_remote_code=False, **pin)
             without = config.model_type in ROBERTAS or not source.pooled  # its checkpoint has none
             more = {"add_pooling_layer": False} if without else {}
             with quiet("transformers"):
                 encoder, told = AutoModel.from_pretrained(
-                    where, config=config, use_safetensors=True, output_loading_info=True, **more, **pin
+                    where,
+                    config=config,
+                    use_safetensors=True,
+                    output_loading_info=True,
+                    trust_remote_code=False,
+                    **more,
+                    **pin,
                 )
             missing = set(told["missing_keys"])
-        except (OSError, ValueError) as error:
+        except Exception as error:  # transformers, and what it reads with, raise classes of many kinds
             raise _unavailable(source, "weights", error) from None
     if name not in SOURCES:
         check_whole(name, missing - {"pooler.dense.weight", "pooler.dense.bias"})
@@ -227,8 +234,10 @@ def _own_config(name: str) -> Any:
         with quiet("transformers"):
             values, _ = PretrainedConfig.get_config_dict(where, **pin)
             checkpoints.check_kind(name, values)
-            return AutoConfig.from_pretrained(where, **pin)
-    except (OSError, ValueError, KeyError) as error:
+            return AutoConfig.from_pretrained(where, trust_remote_code=False, **pin)
+    except KdnbError:
+        raise
+    except Exception as error:
         raise _unavailable(source, "configuration", error) from None
 
 
@@ -244,19 +253,22 @@ def _whole(name: str, config: RunConfig, task: Task) -> Whole:
             model = whole.finished(checkpoint, order)
         else:
             model = whole.with_new_head(checkpoint, task.num_classes, config)
-    except (OSError, KeyError, RuntimeError) as error:
+    except (KdnbError, ValueError):
+        raise
+    except Exception as error:
         raise _unavailable(source, "classifier", error) from None
     check_batches(name.removeprefix(AS_IT_IS), model.model, load_tokenizer(name, None))
     return model
 
 
 def location(name: str) -> tuple[str, dict[str, str | bool]]:
-    """Where from_pretrained finds a model, and what else to pass it: fetched, else mirrored, else the hub.
+    """Where from_pretrained finds a model, and what else to pass it: on this machine, fetched first if need be.
 
-    Of the hub, the pinned commit; where it does not answer, its own cache alone, without a minute of retries.
+    Where the hub does not answer, the cache of its own client alone, at the pinned commit.
 
     Raises:
         ModelUnavailable: a folder of the user's is gone, or its content is not what it was.
+        HubUnreachable, DamagedFetch: as `kdnb.data.download.obtain`.
     """
     source = source_of(name)
     if source.kind == "folder":
@@ -265,9 +277,9 @@ def location(name: str) -> tuple[str, dict[str, str | bool]]:
         packaged = asset(source.where)
         graphs = sorted(packaged.glob("*.onnx"))
         return str(bert_folder(source.where, graphs[0], asset("minilm")) if graphs else packaged), {}
-    if folder := hub.local(source.where, source.revision, hub.MODEL_FILES):
+    if folder := download.obtain(Part(source.where, "model", source.revision, hub.MODEL_FILES)):
         return str(folder), {}
-    return source.where, {"revision": source.revision, "local_files_only": hub.state() != "reachable"}
+    return source.where, {"revision": source.revision, "local_files_only": True}
 
 
 def load_tokenizer(name: str, data: TaskData | None) -> "PreTrainedTokenizerFast":
@@ -291,8 +303,8 @@ def load_tokenizer(name: str, data: TaskData | None) -> "PreTrainedTokenizerFast
     where, pin = location(name)
     try:
         with quiet("transformers"):
-            tokenizer = AutoTokenizer.from_pretrained(where, **pin)
-    except (OSError, ValueError) as error:
+            tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False, **pin)
+    except Exception as error:
         raise _unavailable(source, "tokenizer", error) from None
     if name not in SOURCES:
         check_tokenizer(name, tokenizer)

@@ -83,6 +83,7 @@ class Checkpoint:
                 output_loading_info=True,
                 ignore_mismatched_sizes=new_head,
                 dtype=torch.float32,
+                trust_remote_code=False,
                 **self.pin,
             )
         return model, set(told["missing_keys"])

@@ -23,11 +23,13 @@ from kdnb import files, paths
 from kdnb.catalog import PROFILES
 from kdnb.core import store
 from kdnb.core.config import slug
-from kdnb.errors import NotebookFailed, nearest
+from kdnb.errors import NotebookFailed, nearest, one_line
 from kdnb.report import parameters as parameters_of
 from kdnb.studies import registry
 
 TIMEOUT = 3600  # seconds that one cell may take before its kernel is ended
+START = 120  # seconds that a kernel may take to start
+_SOCKET = 100  # bytes of the name of a socket, a little less than any system allows
 
 
 @dataclass(frozen=True)
@@ -98,27 +100,27 @@ def run_notebook(path: Path, output: Path, parameters: dict, timeout: int = TIME
         OSError: the copy cannot be written; nothing was executed.
     """
     import papermill
-    from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from traitlets.config import Config
 
     parameters_of.check(path, parameters)
     files.check_writable(output.parent)
     started = time.perf_counter()
     facts = {}
-    with tempfile.TemporaryDirectory(prefix="kdnb-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="kdnb-", dir=_short()) as scratch:
         executed = Path(scratch, "executed.ipynb")
         sockets = {"transport": "ipc", "ip": str(Path(scratch, "kernel"))}  # files in no other place: ports clash
         try:
             _apart(
                 papermill.execute_notebook,
-                str(path),
-                str(executed),
+                _literal(path),
+                _literal(executed),
                 parameters,
+                engine_name=_engine(),
                 kernel_name="python3",
                 progress_bar=False,
                 log_output=False,
                 execution_timeout=timeout,
-                start_timeout=120,
+                start_timeout=START,
                 cwd=str(paths.NOTEBOOKS),
                 stdout_file=_Progress(),
                 shutdown_kernel="immediate",
@@ -130,15 +132,61 @@ def run_notebook(path: Path, output: Path, parameters: dict, timeout: int = TIME
         except papermill.PapermillExecutionError as error:
             reason = f"cell {error.cell_index} raised {error.ename}: {error.evalue}"
             raise NotebookFailed(f"{path.stem}: {reason} (see {output})") from None
-        except CellTimeoutError:
-            reason = f"a cell took more than {timeout} s and was ended"
-            raise NotebookFailed(f"{path.stem}: {reason} (see {output})") from None
-        except DeadKernelError:
-            reason = "the kernel died, often for lack of memory"
-            raise NotebookFailed(f"{path.stem}: {reason} (see {output})") from None
+        except _Stopped as stopped:
+            executed.write_text(json.dumps(stopped.notebook), encoding="utf-8")
+            raise NotebookFailed(f"{path.stem}: {stopped.reason(timeout)} (see {output})") from None
         finally:
             _put_in_place(executed, output, facts)
     return output
+
+
+class _Stopped(Exception):
+    """A kernel ended, was too slow or did not start; papermill's own errors do not tell in which cell."""
+
+    def __init__(self, error: Exception, notebook: Any):
+        """From the error and the notebook as far as it was executed."""
+        super().__init__(str(error))
+        self.error, self.notebook = error, notebook
+
+    def reason(self, timeout: int) -> str:
+        """What happened, and in which cell, counted as papermill counts: from 0, the injected one among them."""
+        from nbclient.exceptions import CellTimeoutError, DeadKernelError
+
+        begun = [i for i, cell in enumerate(self.notebook.cells) if cell.metadata.papermill["start_time"]]
+        if not begun:
+            return f"no kernel within {START} s, the machine may be busy: {one_line(self.error)}"
+        if isinstance(self.error, CellTimeoutError):
+            return f"cell {begun[-1]} took more than {timeout} s and was ended"
+        if isinstance(self.error, DeadKernelError):
+            return f"the kernel died in cell {begun[-1]}, often for lack of memory"
+        return f"cell {begun[-1]}: {one_line(self.error)}"
+
+
+def _engine() -> str:
+    """The name of papermill's own engine, registered once more with errors that say in which cell they were met."""
+    from nbclient.exceptions import CellTimeoutError
+    from papermill.engines import NBClientEngine, papermill_engines
+
+    class Told(NBClientEngine):
+        @classmethod
+        def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> None:
+            try:
+                super().execute_managed_notebook(nb_man, kernel_name, **options)
+            except (CellTimeoutError, RuntimeError) as error:  # a dead kernel is a RuntimeError
+                raise _Stopped(error, nb_man.nb) from None
+
+    papermill_engines.register("kdnb", Told)
+    return "kdnb"
+
+
+def _literal(path: Path) -> str:
+    """A path as papermill takes it, which fills in what stands in braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def _short() -> str | None:
+    """A folder for temporary files whose name leaves room for that of a socket; None for the usual one."""
+    return "/tmp" if len(os.fsencode(tempfile.gettempdir())) > _SOCKET - 40 and os.access("/tmp", os.W_OK) else None
 
 
 def run_steps(steps: list[Step], say: Callable[[str], None] = print) -> list[Path]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from kdnb import files
 from kdnb.catalog import PROFILES, check_name
 from kdnb.errors import nearest
 
@@ -60,10 +61,10 @@ def check(path: Path, parameters: Mapping[str, Any]) -> None:
     for name, value in parameters.items():
         if name not in types:
             raise ValueError(f"{path.stem}: unknown parameter {name!r}{nearest(str(name), types)}")
-        if not isinstance(value, str | int | float | bool | list | None):
-            raise ValueError(f"{path.stem}: parameter {name} must be a plain value, got {type(value).__name__}")
         if types[name] and not _fits(value, types[name]):
             raise ValueError(f"{path.stem}: parameter {name} must be {EXPECTED[types[name]]}, got {value!r}")
+        if what := _not_plain(value):
+            raise ValueError(f"{path.stem}: parameter {name} must be a plain value, got {what}")
         if name in ("task", "dark_task"):
             check_name(str(value))
         if name in ("profile", "stored") and str(value) not in PROFILES:
@@ -89,10 +90,30 @@ def _read(text: str, kind: str) -> Any:
             return int(text)
         if kind == "float":
             return float(text)
-        value = json.loads(text.lower() if kind == "bool" else text)
+        value = files.parsed_json(text.lower() if kind == "bool" else text)
     except ValueError:
         return text
     return value if kind != "str" or isinstance(value, str) else text  # 0 is the text "0" where text is wanted
+
+
+def _not_plain(value: Any) -> str:
+    """What a value is, or holds, that no literal of a notebook can be, in words; "" for nothing."""
+    if isinstance(value, list):
+        return next(filter(None, map(_not_plain, value)), "")
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{value}, which is no number"
+    if isinstance(value, str):
+        return "" if value.isascii() or _encodable(value) else "text with half a surrogate pair"
+    return "" if isinstance(value, int | float | None) else type(value).__name__
+
+
+def _encodable(text: str) -> bool:
+    """Whether UTF-8 can hold a text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _fits(value: Any, kind: str) -> bool:

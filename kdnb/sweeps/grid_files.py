@@ -15,6 +15,7 @@ content, so that it goes on, here and on other machines, when the file has chang
 
 import hashlib
 import json
+import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +29,7 @@ from kdnb.sweeps.grids import BUDGET, GRIDS, PLACEHOLDER, Grid, points_without_c
 
 SUFFIXES = (".toml", ".json")
 FIELDS = {"title": str, "arms": list, "axes": dict, "schedule": str, "search": bool}
+MOST = 100_000  # points of an arm: more is a slip, and would fill the memory before it is seen
 _CONTENT: dict[str, dict[str, Any]] = {}  # of the grids read so far, by name
 
 
@@ -39,16 +41,14 @@ def named(path: Path) -> str:
     Raises:
         ValueError: it cannot be read, or is no grid; the message names file and field.
     """
+    given = files.given(path)
     try:
-        text = path.read_text(encoding="utf-8")
-        content = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
+        content = _toml(given.decode()) if path.suffix == ".toml" else files.parsed_json(given)
+    except ValueError as error:
         raise ValueError(f"{path}: no grid can be read from it ({error})") from None
     try:
         grid = _grid(content)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise ValueError(f"{path}: {error}") from None
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
     name = f"{slug(path.stem)[:60]}-{digest}"
@@ -56,6 +56,14 @@ def named(path: Path) -> str:
         register(name, grid)
         _CONTENT[name] = content
     return name
+
+
+def _toml(text: str) -> dict[str, Any]:
+    """What a TOML text says; ValueError for one that is none, or is nested too deeply."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def keep(name: str) -> None:
@@ -79,7 +87,10 @@ def _kept(name: str) -> Path:
 def _grid(content: Any) -> Grid:
     """The grid that a file's content describes; ValueError, with the field, for anything else."""
     _check_fields(content)
-    arms = tuple(dict.fromkeys(content.get("arms", ())))
+    named = content.get("arms", [])
+    if unnamed := [arm for arm in named if not isinstance(arm, str)]:
+        raise ValueError(f"arms must be names, got {unnamed[0]!r}")
+    arms = tuple(dict.fromkeys(named))
     schedule, common = content.get("schedule", "linear"), content.get("axes", {})
     if unknown := [arm for arm in arms if arm not in ARMS]:
         raise ValueError(f"unknown arm {unknown[0]!r}{nearest(str(unknown[0]), ARMS)}")
@@ -90,6 +101,9 @@ def _grid(content: Any) -> Grid:
     axes_of = {arm: _axes(common, arm, arms) for arm in arms}
     for arm in {ARMS[arm].teacher for arm in arms} - {"", *arms}:  # trained as its students are
         axes_of[arm] = {name: values for name, values in _axes(common, arm, arms).items() if name in BUDGET}
+    for arm, values in axes_of.items():
+        if (count := math.prod(map(len, values.values()))) > MOST:
+            raise ValueError(f"arm {arm} has {count:,} points for each seed, at most {MOST:,} are trained")
     points = {arm: points_without_curves(values) for arm, values in axes_of.items()}
     for arm, changes in points.items():
         teacher = PLACEHOLDER if ARMS[arm].teacher else ""

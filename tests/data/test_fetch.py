@@ -21,7 +21,7 @@ from kdnb import catalog, paths
 from kdnb.catalog import PROFILES, TASKS
 from kdnb.cli import doctor
 from kdnb.cli.main import main
-from kdnb.data import assets, fetch, glue, hub, hub_sets
+from kdnb.data import assets, download, fetch, glue, hub, hub_sets
 from kdnb.data import splits as data
 from kdnb.data.splits import SPLITS
 from kdnb.errors import DamagedFetch, HubUnreachable, MissingAsset
@@ -209,11 +209,11 @@ def test_a_damaged_file_alone_is_fetched_again(mirror, harm, name):
 def test_a_fetch_that_was_cut_off_goes_on(mirror, monkeypatch):
     real, got = hub.Mirror.get, []
 
-    def cut(self, part, name, scratch):
+    def cut(self, part, name, listed, scratch):
         if len(got) == 5:
             raise KeyboardInterrupt
         got.append(f"{part.repo}/{name}")
-        return real(self, part, name, scratch)
+        return real(self, part, name, listed, scratch)
 
     monkeypatch.setattr(hub.Mirror, "get", cut)
     with pytest.raises(KeyboardInterrupt):
@@ -304,9 +304,14 @@ def test_fetched_files_are_read_first_then_the_mirror(mirror, monkeypatch):
     assert data.load("mrpc", "paper").fingerprint != first
     assert models.location("bert-8") == (str(mirror / BERT), {})
     monkeypatch.delenv("KDNB_HUB")
-    for answer, alone in {"unreachable": True, "offline": True, "reachable": False}.items():
+    for answer in ("unreachable", "offline"):
         monkeypatch.setattr(hub, "state", lambda answer=answer: answer)
-        assert models.location("bert-8") == (BERT, {"revision": COMMITS[BERT], "local_files_only": alone})
+        assert models.location("bert-8") == (BERT, {"revision": COMMITS[BERT], "local_files_only": True})
+    asked = []
+    monkeypatch.setattr(hub, "state", lambda: "reachable")
+    monkeypatch.setattr(download, "bring", asked.append)
+    assert models.location("bert-8") == (str(paths.HUB / BERT), {})
+    assert [(part.repo, part.revision) for part in asked] == [(BERT, COMMITS[BERT])]
 
 
 def test_damaged_files_are_refused_by_name(mirror):

@@ -103,7 +103,7 @@ def test_a_damaged_archive_is_named(cache):
     write(cache / "fashion")
     path = cache / "fashion" / "train-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(ValueError, match=r"train-images-idx3-ubyte.gz: cannot be read \("):
+    with pytest.raises(ValueError, match=r"train-images-idx3-ubyte.gz: not readable as gzip \("):
         data.load("fashion", "paper")
 
 

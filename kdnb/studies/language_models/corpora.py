@@ -17,11 +17,12 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 
 from kdnb import files, paths
+from kdnb.catalog import HUB_REPO
 from kdnb.data import hub
 from kdnb.errors import DamagedFetch, HubUnreachable, nearest
 
 SHARD = 10_000  # documents
-_SPEC = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})(?::(?P<config>[\w.-]+))?")
+_SPEC = re.compile(rf"(?P<repo>{HUB_REPO})@(?P<revision>[0-9a-f]{{40}})(?::(?P<config>\w[\w.-]*))?")
 _MANIFEST = "manifest.json"
 
 
@@ -43,9 +44,8 @@ class Corpus:
     @property
     def folder(self) -> Path:
         """Where its shards lie."""
-        return (
-            paths.DATA_CACHE / "corpora" / self.repo / f"{self.revision[:12]}-{self.config or 'default'}-{self.column}"
-        )
+        name = f"{self.revision[:12]}-{self.config or 'default'}-{self.column}"
+        return paths.inside(paths.DATA_CACHE / "corpora" / self.repo, name)
 
 
 def named(spec: str, column: str = "text") -> Corpus | None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from filelock import FileLock
 from torch import Tensor, nn
 
 from kdnb import files, paths
+from kdnb.catalog import HUB_REPO
 from kdnb.core.device import device
+from kdnb.data import download, hub
 from kdnb.errors import ModelUnavailable, nearest
 
 SMOLLM2 = "smollm2"
@@ -119,14 +122,18 @@ def load(spec: str, *, attention: str = "sdpa") -> Language:
     folder = _folder(spec)
     logging.disable_progress_bar()  # of weights that are there in a second
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError):  # a student of generated ids has none
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception:  # whatever transformers raises on reading somebody's files; a student of generated ids has none
         tokenizer = None
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, attn_implementation=attention
+            folder,
+            dtype=torch.float32,
+            use_safetensors=True,
+            attn_implementation=attention,
+            trust_remote_code=False,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:
         raise ModelUnavailable(f"{spec}: no causal language model can be loaded from it: {_first(error)}") from None
     return Language(model.eval().to(device()), tokenizer, spec if "@" in spec else Path(spec).name)
 
@@ -150,18 +157,11 @@ def _folder(spec: str) -> Path:
 
 def _from_hub(repo: str, revision: str) -> Path:
     """The files of a model of the hub at a commit: fetched before, or fetched now."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    from kdnb.data import hub
-
-    if local := hub.mirror(repo):
-        return local
-    wanted = ["*.json", "*.safetensors", "tokenizer*", "vocab*", "merges*"]
-    try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=wanted, cache_dir=paths.HUB / "lm"))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise ModelUnavailable(f"{repo}@{revision}: not on this machine, and not to be had: {_first(error)}") from None
+    if not re.fullmatch(HUB_REPO, repo) or not re.fullmatch(r"[0-9a-f]{40}", revision):
+        raise ValueError(f"{repo}@{revision}: a model of the hub is named with its commit, as in {repo}@<40 digits>")
+    if folder := download.obtain(hub.Part(repo, "model", revision, hub.LANGUAGE_MODEL_FILES)):
+        return folder
+    raise ModelUnavailable(f"{repo}@{revision}: not on this machine, and {hub.host()} does not answer")
 
 
 def smollm2() -> Path:
