@@ -113,9 +113,17 @@ def test_a_language_models_loss_that_is_no_number(tmp_path, told, monkeypatch):
 
     train = MarkovSource().blocks(16, 16, 0)
     config = LMConfig(
-        data=train.fingerprint, held_out="", length=16, student="s", student_weights="", vocabulary=64,
-        tokens=16 * 40, batch_size=8, lr=1e-2, precision="fp32",
-    )  # fmt: skip
+        data=train.fingerprint,
+        held_out="",
+        length=16,
+        student="s",
+        student_weights="",
+        vocabulary=64,
+        tokens=16 * 40,
+        batch_size=8,
+        lr=1e-2,
+        precision="fp32",
+    )
     student = models.student("llama-1x32", None, 64, 0)
     with torch.no_grad():
         student.head.weight[3, 3] = math.nan
