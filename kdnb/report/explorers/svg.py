@@ -7,7 +7,7 @@ import numpy as np
 
 INK, SOFT, LINE = "#1b1f24", "#57606a", "#c3c9d1"
 RADIUS = 5  # of a marker [pixels]
-_OUTLINES = {  # marker -> corners around (0, 0) at radius 1, by matplotlib's letters
+_OUTLINES: dict[str, list[tuple[float, float]]] = {  # matplotlib's letter -> corners at radius 1
     "s": [(-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)],
     "^": [(0, -1.1), (1, 0.8), (-1, 0.8)],
     "v": [(0, 1.1), (1, -0.8), (-1, -0.8)],
