@@ -81,7 +81,7 @@ const OTHER_SHAPES = ["circle", "square", "up", "down", "diamond", "plus"];
   const grips = {};
   for (const point of POINTS.filter(one => one.moves)) {
     const grip = shape("g", { class: "handle", tabindex: 0, role: "slider", "aria-valuemin": 0, "aria-valuemax": 1, "aria-label": `${point.name}; arrow keys move it` });
-    grip.append(shape("circle", { class: "reach", r: 16 }), mark(point.look, 0, 0, 7));
+    grip.append(shape("circle", { class: "reach", r: 20 }), mark(point.look, 0, 0, 7));
     grip.addEventListener("keydown", event => {
       const step = event.shiftKey ? 20 : 5, ways = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
       if (!(event.key in ways)) return;

@@ -219,15 +219,14 @@ def browser(study: Study) -> Look:
     """Choices of seed, arm and order, and a slider through the examples.
 
     Args:
-        study: runs of one task at one profile.
-    Raises:
-        ValueError: no seed has two arms.
+        study: runs of one task at one profile; where no seed has two arms, there is a word of that instead.
     """
     import ipywidgets as widgets
 
     of_seeds = {seed: Examples(study, seed) for seed in seeds(study)}
     if not of_seeds:
-        raise ValueError(f"no seed of {study.task} ({study.profile}) has two arms to compare")
+        text = f"No seed of {study.task} ({study.profile}) has two arms to compare."
+        return Look(widgets.HTML(html.escape(text)), Strip(text, ()))
     first = next(iter(of_seeds.values()))
     shown = widgets.HTML()
     seed = widgets.Dropdown(options=sorted(of_seeds), value=first.seed, description="seed")

@@ -10,7 +10,7 @@ from kdnb.analysis.figures import METHOD_COLORS, METHOD_MARKERS
 from kdnb.core import store
 from kdnb.core.config import RunConfig, flat
 from kdnb.core.methods import METHODS, known, used_settings
-from kdnb.errors import DamagedRun
+from kdnb.errors import DamagedRun, NoRuns
 from kdnb.experiment.tables import arm_of
 from kdnb.report.explorers import svg
 from kdnb.report.explorers.looks import Frame, Look, Strip, image
@@ -173,8 +173,7 @@ def strip(runs: pd.DataFrame, most: int = 3) -> Strip:
     for task in runs.task.value_counts().index[:most]:
         of_task = runs[runs.task == task]
         text = alt(of_task, task, "accuracy")
-        frames.append(Frame(text,
-                            image(draw(of_task, "accuracy", text), text)))  # fmt: skip
+        frames.append(Frame(text, image(draw(of_task, "accuracy", text), text)))
     return Strip(f"All runs of {len(frames)} tasks, without a kernel", tuple(frames))
 
 
@@ -185,13 +184,13 @@ def explorer(profile: str, task: str = "") -> Look:
         profile: whose runs.
         task: the first one looked at; "" for the one with most runs.
     Raises:
-        ValueError: there are no runs.
+        NoRuns: there are none.
     """
     import ipywidgets as widgets
 
     runs = table(profile)
     if runs.empty:
-        raise ValueError(f"no runs at profile {profile}")
+        raise NoRuns(f"no runs at profile {profile}: make them with `kdnb compare --profile {profile}`")
     tasks = runs.task.value_counts().index.tolist()
     of_task = widgets.Dropdown(options=tasks, value=task if task in tasks else tasks[0], description="task")
     method = widgets.Dropdown(options=["all", *sorted(set(runs.method))], description="method")

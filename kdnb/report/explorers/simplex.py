@@ -256,7 +256,7 @@ def explorer(alpha: float = 0.5, tau: float = 2.0) -> Look:
 
     Args:
         alpha: weight of the soft target, in [0, 1].
-        tau: temperature, in [0.25, 16].
+        tau: temperature; the slider begins and ends at 0.25 and 16.
     """
     import ipywidgets as widgets
 
@@ -264,7 +264,7 @@ def explorer(alpha: float = 0.5, tau: float = 2.0) -> Look:
     inputs = {
         "alpha": widgets.FloatSlider(alpha, min=0, max=1, step=0.05, description="alpha", continuous_update=False),
         "tau": widgets.FloatLogSlider(
-            tau, base=2, min=-2, max=4, step=0.25, description="tau", continuous_update=False
+            min(max(tau, 0.25), 16.0), base=2, min=-2, max=4, step=0.25, description="tau", continuous_update=False
         ),
         "truth": widgets.Dropdown(options=TRUTHS, value=TRUTHS["mixed"], description="truth"),
         "teacher": widgets.Dropdown(options=TEACHERS, value=TEACHERS["sure"], description="teacher"),
