@@ -297,6 +297,7 @@ def test_the_run_explorer_filters_and_tells(stored):
     look = runs.explorer("toy")
     inside = parts(look.widget)
     assert inside["HTML"].value.count("<title>") == 3
+    assert inside["run"].options[0] in inside["HTML"].value.rpartition("</svg>")[2]
     inside["seed"].value = 1
     assert set(inside["run"].options) == set(stored[1:])
     inside["run"].value = stored[2]

@@ -205,8 +205,11 @@ def explorer(profile: str, task: str = "") -> Look:
         return found if seed.value == "all" else found[found.seed == seed.value]
 
     def choose(_change: object = None) -> None:
-        names.options = left().run_id.tolist()  # the first of them is chosen, and shown by that
-        show()
+        names.options = left().run_id.tolist()  # chooses none of them
+        if names.options:
+            names.index = 0
+        else:
+            show()
 
     def show(_change: object = None) -> None:
         found = left()
