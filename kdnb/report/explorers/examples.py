@@ -37,6 +37,7 @@ MEANINGS = {
 COLUMNS = {"entropy": "H", "change": "ΔH", "deviation": "deviation", "surprise": "surprise"}  # of a card
 FIRST = "kd_standard"  # the arm that is looked at, where there is one
 MOST = 50  # examples of an order that the widget goes through
+MOST_CLASSES = 10  # of a posterior that are shown, the likeliest, and the label's
 LONGEST = 600  # characters of a text that are shown
 _SHADE = "#56b4e9"  # behind a probability
 
@@ -62,22 +63,22 @@ class Examples:
     @cached_property
     def teachers(self) -> dict[str, Run]:
         """arm -> its teacher's run, where it has one that is stored."""
-        found = {}
+        teachers = {}
         for arm, run in self.runs.items():
             name = run.config.teacher_run
             if name in self.study.runs:
-                found[arm] = self.study.runs[name]
+                teachers[arm] = self.study.runs[name]
             elif name:
                 try:
-                    found[arm] = store.load(name)
+                    teachers[arm] = store.load(name)
                 except (FileNotFoundError, DamagedRun):
                     continue
-        return found
+        return teachers
 
     @cached_property
     def split(self) -> Split | None:
         """The examples themselves; None where they may not be shown, are not here, or are of another cut."""
-        if self.study.profile != "toy" and self.study.task not in SHOWN:
+        if self.study.profile != "toy" and self.study.task.partition("@")[0] not in SHOWN:
             return None
         try:
             data = splits.load(self.study.task, self.study.profile)
@@ -135,12 +136,15 @@ class Examples:
     def card(self, row: int) -> str:
         """An example as HTML: what it is, its label, and a line for each arm."""
         facts, label = self.table[self.table.row == row].set_index("arm"), self.names[self.labels[row]]
-        heads = ["", *self.names, *COLUMNS.values()]
+        posteriors = {arm: self.posterior(arm)[row] for arm in self.runs}
+        likely = np.argsort(-np.max(list(posteriors.values()), axis=0), kind="stable")[:MOST_CLASSES]
+        classes = sorted({*likely.tolist(), int(self.labels[row])})
+        heads = ["", *(self.names[k] for k in classes), *COLUMNS.values()]
         lines = []
-        for arm in self.runs:
-            shares = "".join(_share(p) for p in self.posterior(arm)[row])
-            told = "".join(_number(facts.loc[arm, name], name) for name in COLUMNS)
-            lines.append(f"<tr><th style='text-align: left'>{NAMES[arm]}</th>{shares}{told}</tr>")
+        for arm, p in posteriors.items():
+            shares = "".join(_share(p[k]) for k in classes)
+            numbers = "".join(_number(facts.loc[arm, name], name) for name in COLUMNS)
+            lines.append(f"<tr><th style='text-align: left'>{NAMES[arm]}</th>{shares}{numbers}</tr>")
         top = "".join(f"<th>{html.escape(head)}{' ✓' if head == label else ''}</th>" for head in heads)
         table = f"<table><thead><tr>{top}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
         what = f"<p>label: <strong>{html.escape(label)}</strong> (test row {row}, seed {self.seed})</p>"
@@ -148,7 +152,7 @@ class Examples:
 
     def _itself(self, row: int) -> str:
         if self.split is None:
-            return f"<p><em>The text of {html.escape(self.study.task)} is not shown here.</em></p>"
+            return f"<p><em>The examples of {html.escape(self.study.task)} themselves are not shown here.</em></p>"
         if self.split.images is not None:
             return picture(self.split.images[row], f"test image {row}")
         texts = [self.split.text[row], *([self.split.text2[row]] if self.split.text2 else [])]
@@ -168,8 +172,8 @@ def _share(p: float) -> str:
 
 def _number(value: float, name: str) -> str:
     """A measure as a cell, differences with their sign."""
-    told = "–" if np.isnan(value) else f"{value:+.3f}" if name in ("change", "deviation") else f"{value:.3f}"
-    return f'<td style="text-align: right">{told}</td>'
+    text = "–" if np.isnan(value) else f"{value:+.3f}" if name in ("change", "deviation") else f"{value:.3f}"
+    return f'<td style="text-align: right">{text}</td>'
 
 
 def picture(image: np.ndarray, alt: str) -> str:
@@ -228,7 +232,7 @@ def browser(study: Study) -> Look:
         text = f"No seed of {study.task} ({study.profile}) has two arms to compare."
         return Look(widgets.HTML(html.escape(text)), Strip(text, ()))
     first = next(iter(of_seeds.values()))
-    shown = widgets.HTML()
+    view = widgets.HTML()
     seed = widgets.Dropdown(options=sorted(of_seeds), value=first.seed, description="seed")
     arm = widgets.Dropdown(options=[(NAMES[name], name) for name in arms(first)], description="arm")
     order = widgets.Dropdown(options=[(title, name) for name, title in ORDERS.items()], description="sorted by")
@@ -238,13 +242,13 @@ def browser(study: Study) -> Look:
         examples = of_seeds[seed.value]
         rows = examples.ranked(arm.value, order.value) if arm.value in examples.runs else []
         if not rows:
-            shown.value = f"<p>{NAMES[arm.value]} at seed {seed.value} has no {ORDERS[order.value]}.</p>"
+            view.value = f"<p>{NAMES[arm.value]} at seed {seed.value} has no {ORDERS[order.value]}.</p>"
             return
         row = rows[min(number.value, len(rows)) - 1]
         said = f"<p>{ORDERS[order.value]}: {MEANINGS[order.value]}; largest first, of {len(rows)} test examples.</p>"
-        shown.value = said + examples.card(row)
+        view.value = said + examples.card(row)
 
     for one in (seed, arm, order, number):
         one.observe(show, "value")
     show()
-    return Look(widgets.VBox([widgets.HBox([seed, arm]), widgets.HBox([order, number]), shown]), strip(first))
+    return Look(widgets.VBox([widgets.HBox([seed, arm]), widgets.HBox([order, number]), view]), strip(first))

@@ -44,12 +44,12 @@ def settings_of(config: RunConfig) -> str:
     """What of a config is not said elsewhere: the method's own settings, and what is not at its default."""
     own = used_settings(config)
     defaults = {**{field.name: field.default for field in fields(RunConfig)}, **own}
-    told = []
+    words = []
     for name, value in flat(config).items():
         usual = value == defaults.get(name) and name not in ALWAYS | (WEIGHTS & set(own))
         if name not in ELSEWHERE and not usual:
-            told.append(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}")
-    return ", ".join(told)
+            words.append(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}")
+    return ", ".join(words)
 
 
 def table(profile: str = "") -> pd.DataFrame:
@@ -72,13 +72,13 @@ def table(profile: str = "") -> pd.DataFrame:
             print(f"kdnb: {error}; left out", file=sys.stderr)
             continue
         named = {name: getattr(config, name) for name in ("task", "profile", "student", "seed")}
-        told = {"method": method_of(config), "settings": settings_of(config), "teacher": config.teacher_run}
-        rows.append({"run_id": run_id, **named, **told, **{name: test[name] for name in ("entropy", *MEASURES)}})
+        named |= {"method": method_of(config), "settings": settings_of(config), "teacher": config.teacher_run}
+        rows.append({"run_id": run_id, **named, **{name: test[name] for name in ("entropy", *MEASURES)}})
     columns = ["run_id", "task", "profile", "method", "student", "seed", "settings", "teacher", "entropy", *MEASURES]
     return pd.DataFrame(rows, columns=columns)
 
 
-def told(row: pd.Series) -> str:
+def sentences(row: pd.Series) -> str:
     """A run in two sentences."""
     teacher = f", teacher {row.teacher}" if row.teacher else ""
     return (
@@ -105,7 +105,7 @@ def draw(runs: pd.DataFrame, measure: str, alt: str, chosen: str | None = None) 
     parts = _axes(across, up, f"{MEASURES[measure]}{' [%]' if scale == 100 else ''}") + _legend(runs)
     for place in np.argsort(runs.method.isin(STYLES), kind="stable"):  # the comparison's own lie on top
         row = runs.iloc[place]
-        said = "" if chosen is None else told(row)
+        said = "" if chosen is None else sentences(row)
         parts.append(_mark(row.method, (x[place], y[place]), said))
         if row.run_id == chosen:
             ring = f'<circle cx="{x[place]:.1f}" cy="{y[place]:.1f}" r="12" fill="none" stroke="{svg.INK}"'
@@ -158,8 +158,8 @@ def _axes(across: np.ndarray, up: np.ndarray, title: str) -> list[str]:
 def alt(runs: pd.DataFrame, task: str, measure: str) -> str:
     """What `draw` shows, in words."""
     means = runs.groupby("method", sort=False)[["entropy", measure]].mean()
-    told = "; ".join(f"{name} {row.entropy:.3f}, {row[measure]:.3f}" for name, row in means.iterrows())
-    return f"{len(runs)} runs of {task}, whatever their settings: {MEASURES[measure]} against entropy. Means: {told}"
+    words = "; ".join(f"{name} {row.entropy:.3f}, {row[measure]:.3f}" for name, row in means.iterrows())
+    return f"{len(runs)} runs of {task}, whatever their settings: {MEASURES[measure]} against entropy. Means: {words}"
 
 
 def strip(runs: pd.DataFrame, most: int = 3) -> Strip:
@@ -190,19 +190,19 @@ def explorer(profile: str, task: str = "") -> Look:
 
     runs = table(profile)
     if runs.empty:
-        raise NoRuns(f"no runs at profile {profile}: make them with `kdnb compare --profile {profile}`")
+        raise NoRuns(f"no runs at profile {profile}: make them with `kdnb compare rt --profile {profile}`")
     tasks = runs.task.value_counts().index.tolist()
     of_task = widgets.Dropdown(options=tasks, value=task if task in tasks else tasks[0], description="task")
     method = widgets.Dropdown(options=["all", *sorted(set(runs.method))], description="method")
     seed = widgets.Dropdown(options=["all", *sorted(set(runs.seed))], description="seed")
     measure = widgets.Dropdown(options=[(title, name) for name, title in MEASURES.items()], description="against")
-    names, shown = widgets.Select(options=[], rows=6, description="run"), widgets.HTML()
+    names, view = widgets.Select(options=[], rows=6, description="run"), widgets.HTML()
     names.layout.width = "34em"
 
     def left() -> pd.DataFrame:
-        found = runs[runs.task == of_task.value]
-        found = found if method.value == "all" else found[found.method == method.value]
-        return found if seed.value == "all" else found[found.seed == seed.value]
+        rows = runs[runs.task == of_task.value]
+        rows = rows if method.value == "all" else rows[rows.method == method.value]
+        return rows if seed.value == "all" else rows[rows.seed == seed.value]
 
     def choose(_change: object = None) -> None:
         names.options = left().run_id.tolist()  # chooses none of them
@@ -212,18 +212,18 @@ def explorer(profile: str, task: str = "") -> Look:
             show()
 
     def show(_change: object = None) -> None:
-        found = left()
-        if found.empty:
-            shown.value = "<p>No run is left.</p>"
+        visible = left()
+        if visible.empty:
+            view.value = "<p>No run is left.</p>"
             return
-        chosen = found[found.run_id == names.value]
-        picture = draw(found, measure.value, alt(found, of_task.value, measure.value), names.value or "")
-        shown.value = picture + "".join(f"<p>{told(row)}</p>" for _, row in chosen.iterrows())
+        chosen = visible[visible.run_id == names.value]
+        picture = draw(visible, measure.value, alt(visible, of_task.value, measure.value), names.value or "")
+        view.value = picture + "".join(f"<p>{sentences(row)}</p>" for _, row in chosen.iterrows())
 
     for one in (of_task, method, seed):
         one.observe(choose, "value")
     for one in (measure, names):
         one.observe(show, "value")
     choose()
-    rows = [widgets.HBox([of_task, method]), widgets.HBox([seed, measure]), names, shown]
+    rows = [widgets.HBox([of_task, method]), widgets.HBox([seed, measure]), names, view]
     return Look(widgets.VBox(rows), strip(runs))

@@ -132,8 +132,8 @@ class Scene:
         """Both optima beside ERM's, in a sentence."""
         base = entropy(np.array(self.truth))
         moved = {name: entropy(p) - base for name, p in ((LS, self.smoothed), (KD, self.optimum))}
-        told = "; ".join(f"{name}'s optimum {value:+.3f} nats" for name, value in moved.items())
-        return f"alpha {self.alpha:g}, tau {self.tau:g}: entropy minus ERM's: {told}"
+        text = "; ".join(f"{name}'s optimum {value:+.3f} nats" for name, value in moved.items())
+        return f"alpha {self.alpha:g}, tau {self.tau:g}: entropy minus ERM's: {text}"
 
 
 STYLES = {  # of the points: color, marker, whether filled
@@ -201,9 +201,9 @@ def draw(scene: Scene) -> str:
         parts.append(svg.arrow(foot, foot + shorter * (tip - foot), METHOD_COLORS[method]))
     for row, (name, p) in enumerate(scene.points.items()):
         color, marker, filled = STYLES[name]
-        told, y = f"{name}: H = {entropy(p):.3f}", 60 + 24 * row
-        parts.append(svg.mark(marker, _seen(p), color, filled=filled, said=f"{told}, {_probabilities(p)}"))
-        parts += [svg.mark(marker, (LEGEND, y - 4), color, filled=filled), svg.words((LEGEND + 14, y), told)]
+        text, y = f"{name}: H = {entropy(p):.3f}", 60 + 24 * row
+        parts.append(svg.mark(marker, _seen(p), color, filled=filled, said=f"{text}, {_probabilities(p)}"))
+        parts += [svg.mark(marker, (LEGEND, y - 4), color, filled=filled), svg.words((LEGEND + 14, y), text)]
     parts.append(svg.words((LEGEND - 8, 32), f"H in nats, of at most log 3 = {np.log(3):.3f}", color=svg.SOFT))
     notes = (
         "dotted: the teacher at every tau",
@@ -230,8 +230,8 @@ def _probabilities(p: np.ndarray) -> str:
 
 def alt(scene: Scene) -> str:
     """What `draw` shows, in words."""
-    told = "; ".join(f"{name} {_probabilities(p)}" for name, p in scene.points.items())
-    return f"Triangle of the posteriors of three classes with lines of equal entropy. {told}. {scene.text}"
+    places = "; ".join(f"{name} {_probabilities(p)}" for name, p in scene.points.items())
+    return f"Triangle of the posteriors of three classes with lines of equal entropy. {places}. {scene.text}"
 
 
 FRAMES = (  # alpha, tau, teacher: what the strip shows

@@ -73,15 +73,15 @@ def mark(kind: str, at: Iterable[float], color: str, *, filled: bool = True, sai
     """
     x, y = at
     size = RADIUS
-    told = f"<title>{html.escape(said)}</title>" if said else ""
+    title = f"<title>{html.escape(said)}</title>" if said else ""
     look = f'fill="{color if filled else "#ffffff"}" stroke="{INK if filled else color}" stroke-width="0.8"'
     if kind == "o":
-        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size:g}" {look}>{told}</circle>'
+        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size:g}" {look}>{title}</circle>'
     if kind == "x":
         arms = f"M{x - size:.1f},{y - size:.1f}l{2 * size:g},{2 * size:g}m0,{-2 * size:g}l{-2 * size:g},{2 * size:g}"
-        return f'<path d="{arms}" stroke="{color}" stroke-width="2.5" fill="none">{told}</path>'
+        return f'<path d="{arms}" stroke="{color}" stroke-width="2.5" fill="none">{title}</path>'
     corners = " ".join(f"{x + size * dx:.1f},{y + size * dy:.1f}" for dx, dy in _OUTLINES[kind])
-    return f'<polygon points="{corners}" {look}>{told}</polygon>'
+    return f'<polygon points="{corners}" {look}>{title}</polygon>'
 
 
 def words(at: Iterable[float], text: str, anchor: str = "start", color: str = INK) -> str:
