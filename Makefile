@@ -63,6 +63,7 @@ docs: $(READY)  ## the pages and pictures made from the code and the committed r
 	$(BIN)/python docs/draw_architecture.py
 	$(BIN)/python -m kdnb.report.course
 	$(BIN)/python docs/draw_two_effects.py
+	$(BIN)/python docs/draw_explorer.py
 
 report: $(READY)  ## the report of the stored runs
 	$(BIN)/kdnb report --profile $(PROFILE)
