@@ -206,7 +206,7 @@ def seed_figure(rows: pd.DataFrame, arms: Mapping[str, str], question: str) -> F
         for place, (name, arm) in enumerate(arms.items()):
             values = rows[(rows.name == name) & (rows.split == split)].low_beyond
             mean, half = t_interval(values)
-            ax.scatter(np.full(len(values), place - 0.12), values, s=26, alpha=0.75, **style(arm))
+            ax.scatter(np.full(len(values), place - 0.12), values, s=26, **style(arm))
             ax.errorbar(place + 0.12, mean, yerr=half if np.isfinite(half) else 0, color="black", marker="D", capsize=4)
         ax.axhline(0, color=METHOD_COLORS["ERM"], linestyle="--", linewidth=1.2)
         ax.set_xticks(range(len(arms)), [name.replace(", ", "\n") for name in arms])
@@ -238,7 +238,7 @@ def gain_panel(ax: Axes, rows: pd.DataFrame, arms: Mapping[str, str]) -> None:
         one, look = part[part.name == name], style(arm)
         hollow = {"facecolors": "none", "edgecolors": look.pop("color")} if (one.tau == 1).all() else {}
         size = 110 if name.startswith("teacher") else 45
-        ax.scatter(-one.low_beyond, one.gain * 100, s=size, alpha=0.85, label=name, **look, **hollow)
+        ax.scatter(-one.low_beyond, one.gain * 100, s=size, label=name, **look, **hollow)
     ax.axhline(0, color="0.4", linestyle="--", linewidth=1)
     ax.set_xlabel("depth below the control, train, low end [nats]")
     ax.set_ylabel("test accuracy over ERM's [points]")
