@@ -1,4 +1,4 @@
-"""Notebooks as programs that take parameters: no value becomes code, no copy lies elsewhere, no kernel is waited for."""
+"""Notebooks take parameters: no value becomes code, no copy lies elsewhere, and no kernel is waited for without end."""
 
 import ast
 import json
@@ -32,10 +32,18 @@ PLAIN = st.recursive(
     max_leaves=6,
 )
 TRICKS = [
-    "x;import os", "{__import__('os').system('touch MARK')}", "f'{1}'", "\\", "\\\\", '"', "'", '"""', "'''", "\n", "\r",
-    '"; import os; os.system("touch MARK"); "', "\\\"; import os #", "\u2028import os", "\x0cimport os", "\x00", "%%bash",
-    "!touch MARK", "%run x", "$(touch MARK)", "`touch MARK`", "!!python/object/apply:os.system ['touch MARK']", "\\N{X}",
-]  # fmt: skip
+    "x;import os",
+    "{__import__('os').system('touch MARK')}",
+    "f'{1}'",
+    *("\\", "\\\\", '"', "'", '"""', "'''", "\n", "\r", "\x00", "%%bash", "!touch MARK", "%run x", "\\N{X}"),
+    '"; import os; os.system("touch MARK"); "',
+    '\\"; import os #',
+    "\u2028import os",
+    "\x0cimport os",
+    "$(touch MARK)",
+    "`touch MARK`",
+    "!!python/object/apply:os.system ['touch MARK']",
+]
 
 
 @pytest.fixture(autouse=True)

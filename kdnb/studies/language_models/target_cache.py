@@ -70,12 +70,7 @@ class Manifest(Identity):
     format: int = 1
 
     def __post_init__(self):
-        for one in fields(self):
-            value, kinds = getattr(self, one.name), (float, int) if one.type is float else one.type
-            if not isinstance(value, kinds) or isinstance(value, bool):  # type: ignore[arg-type] # none is a name
-                raise ValueError(f"{one.name} must be of type {one.type.__name__}, got {value!r}")  # type: ignore[union-attr]
-            if isinstance(value, int) and abs(value) >= 2**63:
-                raise ValueError(f"{one.name} must have 63 bits at most, got {value!r}")
+        self._check_types()
         if self.format != 1:
             raise ValueError(f"format must be 1, got {self.format}")
         if self.storage not in STORAGES:
@@ -90,6 +85,15 @@ class Manifest(Identity):
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
         if self.storage == "hidden" and self.tau != 1:
             raise ValueError("tau must be 1 for hidden states, of which the law is made at any temperature later")
+
+    def _check_types(self) -> None:
+        """Raise ValueError for a value of another type than its field has, or too large for anything."""
+        for one in fields(self):
+            value, kinds = getattr(self, one.name), (float, int) if one.type is float else one.type
+            if not isinstance(value, kinds) or isinstance(value, bool):  # type: ignore[arg-type] # none is a name
+                raise ValueError(f"{one.name} must be of type {one.type.__name__}, got {value!r}")  # type: ignore[union-attr]
+            if isinstance(value, int) and abs(value) >= 2**63:
+                raise ValueError(f"{one.name} must have 63 bits at most, got {value!r}")
 
     def prefix(self) -> str:
         """What the folder's name begins with."""
