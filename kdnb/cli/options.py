@@ -15,6 +15,7 @@ from kdnb import plain
 from kdnb.catalog import PROFILES, TASKS
 from kdnb.core.config import declared
 from kdnb.core.methods import METHODS, setting_of
+from kdnb.errors import printable
 from kdnb.studies import registry
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ def show(table: "Table", keys: int = 1) -> None:
         """A console whose cells have only what the stream can hold, before their widths are measured."""
 
         def render_str(self, text: str, **options: Any) -> Any:
-            return super().render_str(plain.text(text, encoding), **options)
+            shown = "\n".join(map(printable, text.split("\n")))
+            return super().render_str(plain.text(shown, encoding), **options)
 
     console = Plain(width=None if sys.stdout.isatty() else 250)
     for part in _parts(table, console, keys):

@@ -82,12 +82,13 @@ def predict(
     texts, seconds = _texts(file, text, text2, words(columns))
     from kdnb.cli import telling
     from kdnb.core import metrics
+    from kdnb.errors import printable
     from kdnb.models import finished
 
     classifier = finished.read(folder, max_length)
     tokens = classifier.tokens(texts, seconds)
     for line in telling.of_tokens([tokens], classifier.max_length):
-        print(f"{file}: {line}", file=sys.stderr)
+        print(f"{printable(file)}: {line}", file=sys.stderr)
     logits = classifier.logits(tokens)
     posteriors, entropies = metrics.posterior(logits), metrics.entropies(logits)
     rows = []

@@ -19,6 +19,7 @@ from kdnb.errors import ModelUnavailable, nearest
 
 WEIGHTS = "*.safetensors"
 READ = ("config.json", "tokenizer*", "vocab*", "merges.txt", "*.model", "special_tokens_map.json", "added_tokens.json")
+_READ_TYPES = {"model_type": str, "architectures": list, "max_position_embeddings": int, "pad_token_id": int}
 _CLASSIFIER = "ForSequenceClassification"
 _OFFSET = (
     "roberta",
@@ -145,8 +146,12 @@ def is_classifier(name: str) -> bool:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """What config.json in a folder says."""
-    return files.read_json(folder / "config.json")
+    """What config.json in a folder says; of what is read here, {} for a value of another type than it has."""
+    values = files.read_json(folder / "config.json")
+    for name, kind in _READ_TYPES.items():
+        if not isinstance(values.get(name), kind | None):
+            return {}
+    return values
 
 
 def names_a_classifier(folder: Path) -> bool:

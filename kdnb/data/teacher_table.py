@@ -21,7 +21,7 @@ from kdnb.core import metrics
 from kdnb.core.config import SPLITS
 from kdnb.data.splits import Split, TaskData
 from kdnb.data.table_files import read_table
-from kdnb.errors import nearest
+from kdnb.errors import nearest, printable
 from kdnb.files import FORMULA
 
 FORMS = ("probabilities", "logits", "votes")
@@ -125,7 +125,8 @@ def row_ids(data: TaskData) -> pd.DataFrame:
 
 def told(table: TeacherTable, data: TaskData) -> list[str]:
     """What a person is to know of a table before anything is trained, in lines: rows, entropy [nats], accuracy."""
-    lines = [f"teacher {table.path}: {table.form} of {', '.join(data.task.labels)}; {table.rows:,} rows by {table.by}"]
+    of = printable(f"{table.path}: {table.form} of {', '.join(data.task.labels)}")
+    lines = [f"teacher {of}; {table.rows:,} rows by {table.by}"]
     if table.unknown:
         lines.append(f"{_share(table.unknown, table.rows)} of its rows name no row of {data.task.name}: left out")
     if table.blank:
@@ -133,7 +134,7 @@ def told(table: TeacherTable, data: TaskData) -> list[str]:
     if table.rescaled:
         lines.append(f"{_share(table.rescaled, table.rows)} of its rows did not sum to 1, by rounding, and do now")
     if table.ignored:
-        lines.append(f"columns not read: {', '.join(table.ignored)}")
+        lines.append(f"columns not read: {printable(', '.join(table.ignored))}")
     for name, split in data.splits.items():
         logits = table.logits[name]
         known = ~np.isnan(logits).any(axis=1)

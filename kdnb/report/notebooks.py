@@ -112,8 +112,8 @@ def run_notebook(path: Path, output: Path, parameters: dict, timeout: int = TIME
         try:
             _apart(
                 papermill.execute_notebook,
-                _literal(path),
-                _literal(executed),
+                parameters_of.literal(path),
+                parameters_of.literal(executed),
                 parameters,
                 engine_name=_engine(),
                 kernel_name="python3",
@@ -177,11 +177,6 @@ def _engine() -> str:
 
     papermill_engines.register("kdnb", Told)
     return "kdnb"
-
-
-def _literal(path: Path) -> str:
-    """A path as papermill takes it, which fills in what stands in braces."""
-    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def _short() -> str | None:

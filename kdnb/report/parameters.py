@@ -44,7 +44,7 @@ def declared(path: Path) -> dict[str, str]:
     import papermill
 
     types = {}
-    for name, found in papermill.inspect_notebook(str(path)).items():
+    for name, found in papermill.inspect_notebook(literal(path)).items():
         types[name] = found["inferred_type_name"] if found["inferred_type_name"] in EXPECTED else ""
         if not types[name]:
             try:
@@ -53,6 +53,11 @@ def declared(path: Path) -> dict[str, str]:
                 kind = ""
             types[name] = kind if kind in EXPECTED else ""
     return types
+
+
+def literal(path: Path) -> str:
+    """A path as papermill takes it, which fills in what stands in braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def check(path: Path, parameters: Mapping[str, Any]) -> None:

@@ -10,10 +10,12 @@ whatever stopped the last attempt. A shard without its .json is not there.
 """
 
 import functools
+import itertools
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from torch import Tensor
 
 from kdnb import files, paths
 from kdnb.core.config import Identity
-from kdnb.errors import KdnbError
+from kdnb.errors import KdnbError, one_line
 from kdnb.studies.language_models import sizes, sparse
 from kdnb.studies.language_models.divergences import log_law
 from kdnb.studies.language_models.sparse import Sparse
@@ -72,11 +74,14 @@ class Manifest(Identity):
     format: int = 1
 
     def __post_init__(self):
+        self._check_types()
+        if self.format != 1:
+            raise ValueError(f"format must be 1, got {self.format}")
         if self.storage not in STORAGES:
             raise ValueError(f"storage must be one of {', '.join(STORAGES)}, got {self.storage!r}")
         if self.storage == "top_k" and not 1 <= self.kept < self.vocabulary:
             raise ValueError(f"kept must be in 1..{self.vocabulary - 1}, got {self.kept}")
-        for name in ("kept", "shard_rows"):
+        for name in ("kept", "shard_rows", "rows", "length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
         for name in ("exponent", "tau"):
@@ -84,6 +89,15 @@ class Manifest(Identity):
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
         if self.storage == "hidden" and self.tau != 1:
             raise ValueError("tau must be 1 for hidden states, of which the law is made at any temperature later")
+
+    def _check_types(self) -> None:
+        """Raise ValueError for a value of another type than its field has, or too large for anything."""
+        for one in fields(self):
+            value, kinds = getattr(self, one.name), (float, int) if one.type is float else one.type
+            if not isinstance(value, kinds) or isinstance(value, bool):  # type: ignore[arg-type] # none is a name
+                raise ValueError(f"{one.name} must be of type {one.type.__name__}, got {value!r}")  # type: ignore[union-attr]
+            if isinstance(value, int) and abs(value) >= 2**63:
+                raise ValueError(f"{one.name} must have 63 bits at most, got {value!r}")
 
     def prefix(self) -> str:
         """What the folder's name begins with."""
@@ -180,10 +194,10 @@ def tokens(folder: Path) -> Blocks:
     manifest = read_manifest(folder)
     try:
         ids = load_file(folder / TOKENS)["ids"]
+        blocks = Blocks(ids, manifest.tokenizer, manifest.tokenizer_size, manifest.separator)
     except Exception as error:  # safetensors raises classes of its own
         raise CacheMismatch(f"{folder / TOKENS} cannot be read: {error}") from None
-    blocks = Blocks(ids, manifest.tokenizer, manifest.tokenizer_size, manifest.separator)
-    if blocks.fingerprint != manifest.data:
+    if blocks.fingerprint != manifest.data or blocks.ids.shape != (manifest.rows, manifest.length):
         raise CacheMismatch(f"data: {folder / TOKENS} is not what was written")
     return blocks
 
@@ -310,21 +324,33 @@ class Reader:
         """
         self.folder, self.manifest = Path(folder), read_manifest(Path(folder))
         _compare(self.manifest, expected or {}, self.folder)
-        if missing := [shard for shard in range(self.manifest.shards) if not has(self.folder, shard)]:
+        first = next(shard for shard in itertools.count() if not has(self.folder, shard))
+        if first < self.manifest.shards:
+            there = {int(name[6:11]) for name in os.listdir(self.folder) if re.fullmatch(r"shard-\d{5}\.json", name)}
+            missing = self.manifest.shards - sum(has(self.folder, shard) for shard in there)
             raise CacheMismatch(
-                f"{folder}: {len(missing)} of {self.manifest.shards} shards are missing, the first is "
-                f"{missing[0]}; make them with kdnb lm cache make, which goes on where it stopped"
+                f"{folder}: {missing} of {self.manifest.shards} shards are missing, the first is "
+                f"{first}; make them with kdnb lm cache make, which goes on where it stopped"
             )
         self._open = functools.lru_cache(maxsize=None)(self._mapped)
 
     def _mapped(self, shard: int) -> dict[str, np.ndarray]:
         """The arrays of a shard, mapped and not read."""
-        return dict(_memory_mapped(_shard_file(self.folder, shard)))
+        path = _shard_file(self.folder, shard)
+        try:
+            return dict(_memory_mapped(path))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            raise CacheMismatch(f"{path} is no file of targets: {one_line(error)}") from None
 
     def arrays(self, rows: np.ndarray, name: str) -> np.ndarray:
         """One stored array of some examples: (len(rows), T - 1, ...)."""
         shards, places = np.divmod(np.asarray(rows), self.manifest.shard_rows)
-        return np.stack([self._open(int(s))[name][p] for s, p in zip(shards, places, strict=True)])
+        try:
+            return np.stack([self._open(int(s))[name][p] for s, p in zip(shards, places, strict=True)])
+        except (LookupError, ValueError) as error:
+            if isinstance(error, CacheMismatch):
+                raise
+            raise CacheMismatch(f"{self.folder}: its shards lack {name} of some sequences") from None
 
     def take(self, rows: np.ndarray) -> Sparse:
         """Sparse targets of some examples' tokens, one example after the other: N = len(rows) x (T - 1)."""
@@ -354,6 +380,8 @@ def _memory_mapped(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     dtypes = {"F16": "<f2", "F32": "<f4", "U16": "<u2", "U8": "u1", "I64": "<i8"}
     with open(path, "rb") as file:
         size = int.from_bytes(file.read(8), "little")
+        if size > path.stat().st_size:
+            raise ValueError(f"a header of {size} bytes")
         header = json.loads(file.read(size))
     header.pop("__metadata__", None)
     for name, entry in header.items():

@@ -1,0 +1,258 @@
+"""Folders that were harmed: models, caches of a teacher's targets, stored runs. One line, exit code 2, no code run."""
+
+import json
+import os
+import random
+import shutil
+
+import numpy as np
+import own_models
+import pytest
+import refusals
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from refusals import told
+
+from kdnb import paths
+from kdnb.cli import lm, runs, train
+from kdnb.core import store as runs_store
+from kdnb.data import checkpoints
+from kdnb.data.splits import Rows
+from kdnb.models import finished
+from kdnb.studies.language_models import caching, models, target_cache
+from kdnb.studies.language_models.caching import Wanted
+from kdnb.studies.language_models.source import MarkovSource
+
+pytestmark = pytest.mark.faults
+EXAMPLES = int(os.environ.get("KDNB_FAULTS_EXAMPLES", "150"))
+ODD = st.sampled_from(
+    [None, True, -1, 0, 10**400, 1.5, "x", "", [], [1], {}, {"a": 1}, "../../x", "\x1b]0;x\x07", "<script>", "9" * 5000]
+)
+
+
+def many(share=1.0):
+    checks = [HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much, HealthCheck.too_slow]
+    most = max(3, int(EXAMPLES * share))
+    return settings(max_examples=most, deadline=None, derandomize=True, suppress_health_check=checks, database=None)
+
+
+@pytest.fixture(autouse=True)
+def row(request, record_property):
+    with refusals.counting(request, record_property, "Input", request.node.originalname[5:].replace("_", " ")):
+        yield
+
+
+def harm(draw, path):
+    """Cut, flip, empty, replace or remove a file, or change a field of its JSON."""
+    rng, content = random.Random(draw(st.integers(0, 2**32))), path.read_bytes()
+    how = draw(st.sampled_from(["cut", "flip", "flip", "noise", "empty", "gone", "folder", "field", "field", "field"]))
+    if how == "field" and path.suffix == ".json":
+        values = json.loads(content)
+        values[draw(st.sampled_from([*sorted(values), "auto_map", "kind"]))] = draw(ODD)
+        path.write_text(json.dumps(values))
+        return
+    path.unlink()
+    if how == "cut":
+        path.write_bytes(content[: rng.randrange(len(content))])
+    elif how in ("flip", "field"):
+        harmed = bytearray(content)
+        for _ in range(rng.choice([1, 8, 64])):
+            harmed[rng.randrange(len(harmed))] ^= 1 << rng.randrange(8)
+        path.write_bytes(harmed)
+    elif how == "noise":
+        path.write_bytes(rng.randbytes(rng.choice([1, 8, 500])))
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "folder":
+        path.mkdir()
+
+
+def copied(source, target):
+    shutil.rmtree(target, ignore_errors=True)
+    return shutil.copytree(source, target)
+
+
+# Models that transformers wrote
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model") / "mine"
+    own_models.save(folder, "bert", labels=("negative", "positive"))
+    return folder
+
+
+@given(data=st.data())
+@many(0.5)
+def test_a_harmed_classifier(store, tmp_path, monkeypatch, classifier, data):
+    folder = copied(classifier, tmp_path / "harmed")
+    harm(data.draw, folder / data.draw(st.sampled_from(sorted(path.name for path in folder.iterdir()))))
+    line = told(monkeypatch, lambda: finished.read(folder))
+    assume(line)
+    assert "harmed" in line
+
+
+@given(data=st.data())
+@many(0.2)
+def test_a_harmed_model_as_a_student(store, tmp_path, monkeypatch, classifier, data):
+    """The whole of `kdnb train`, up to the training."""
+    folder = copied(classifier, tmp_path / "harmed")
+    harm(data.draw, folder / data.draw(st.sampled_from(sorted(path.name for path in folder.iterdir()))))
+    asked = train.Training(task="rt", method="erm", student=str(folder), profile="toy", rows=Rows(8, 8, 8))
+    line = told(monkeypatch, lambda: train.train(asked))
+    assume(line)
+    assert "harmed" in line
+
+
+@given(data=st.data())
+@many(0.3)
+def test_a_harmed_language_model(store, tmp_path, monkeypatch, language, data):
+    folder = copied(language, tmp_path / "harmed")
+    harm(data.draw, folder / data.draw(st.sampled_from(sorted(path.name for path in folder.iterdir()))))
+    line = told(monkeypatch, lambda: models.load(str(folder)))
+    assume(line)
+    assert "harmed" in line
+
+
+@pytest.fixture(scope="module")
+def language(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model") / "language"
+    models.from_config(models.CONFIGS["llama-1x32"], 64, seed=0).model.save_pretrained(folder)
+    return folder
+
+
+CODE = "open({mark!r}, 'w').write('ran')\nraise SystemExit('code of a model was run')\n"
+
+
+@pytest.mark.parametrize("what", ["model", "tokenizer", "config", "pickle"])
+def test_code_that_comes_with_a_model_is_not_run(store, tmp_path, monkeypatch, classifier, what):
+    """Neither asked about, which would wait for an answer, nor run; weights that unpickle are not read."""
+    folder, mark = copied(classifier, tmp_path / "coded"), tmp_path / "mark"
+    (folder / "code.py").write_text(CODE.format(mark=str(mark)))
+    values = json.loads((folder / "config.json").read_text())
+    if what == "tokenizer":
+        path = folder / "tokenizer_config.json"
+        content = json.loads(path.read_text())
+        content |= {"tokenizer_class": "Mine", "auto_map": {"AutoTokenizer": ["code.Mine", "code.Mine"]}}
+        path.write_text(json.dumps(content))
+    elif what == "pickle":
+        (folder / "model.safetensors").unlink()
+        (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch " + str(mark).encode() + b"'\ntR.")
+    else:
+        names = ["AutoConfig", "AutoModel", "AutoModelForSequenceClassification", "AutoModelForCausalLM"]
+        values["auto_map"] = dict.fromkeys(names, "code.Mine")
+        values["model_type"] = "mine" if what == "config" else values["model_type"]
+        (folder / "config.json").write_text(json.dumps(values))
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("somebody was asked"))
+    for call in (
+        lambda: finished.read(folder),
+        lambda: checkpoints.check_kind("coded", values) or finished.read(folder),
+        lambda: models.load(str(folder)),
+    ):
+        told(monkeypatch, call)
+        assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "a/..@" + "0" * 40,
+        "../x@" + "0" * 40,
+        "owner/name@main",
+        "owner/name@" + "0" * 39,
+        "owner/name@" + "0" * 39 + "G",
+        "owner/name",
+        "https://huggingface.co/owner/name",
+        "owner/name@" + "0" * 40,
+        "/nowhere/model",
+        "x\x00y",
+        "mini\u043bm-6",
+    ],
+)
+def test_a_model_that_is_not_pinned_or_leads_elsewhere(store, tmp_path, monkeypatch, spec):
+    monkeypatch.setattr(paths, "HUB", tmp_path / "hub")
+    before = sorted(tmp_path.rglob("*"))
+    assert told(monkeypatch, lambda: models.load(spec))
+    if spec != "owner/name@" + "0" * 40:  # which is one: that it is not here is told when it is opened
+        assert told(monkeypatch, lambda: checkpoints.name_of(spec))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_every_revision_in_the_catalog_is_a_commit():
+    from kdnb.catalog import SOURCES
+    from kdnb.data import assets, glue, hub_sets
+
+    pinned = [source.revision for source in SOURCES.values() if source.kind == "hub"]
+    pinned += [glue.HUB_REVISION, *(one.revision for one in hub_sets.HUB_SETS.values())]
+    for revision in pinned:
+        assert len(revision) == 40
+        assert set(revision) <= set("0123456789abcdef")
+    for asset in assets.PACKAGED.values():
+        for digest in (asset.sha256, asset.tree, *(piece for _, piece in asset.pieces)):
+            assert len(digest) == 64
+    refusals.seen(len(pinned))
+
+
+# Caches of targets
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    teacher = models.from_config(models.CONFIGS["llama-1x32"], 64, seed=0)
+    blocks = MarkovSource().blocks(8, 12, 0)
+    manifest = caching.manifest_of(teacher, blocks, Wanted(kept=4, shard_rows=4))
+    folder = target_cache.begin(manifest, blocks, tmp_path_factory.mktemp("cache") / "whole")
+    caching.make_here(folder, lambda: teacher, range(manifest.shards), lambda _: None)
+    return folder
+
+
+@given(data=st.data())
+@many(1)
+def test_a_harmed_cache_of_targets(store, tmp_path, monkeypatch, cache, data):
+    folder = copied(cache, tmp_path / "harmed")
+    for _ in range(data.draw(st.integers(1, 2))):
+        names = sorted(path.name for path in folder.iterdir() if path.is_file())
+        harm(data.draw, folder / data.draw(st.sampled_from(names)))
+    line = told(monkeypatch, lambda: lm.cache_verify(folder))
+    assume(line)
+    assert "harmed" in line
+
+
+@given(data=st.data())
+@many(1)
+def test_a_harmed_cache_is_not_read(store, tmp_path, monkeypatch, cache, data):
+    """What a training does with it: every target of every example."""
+    folder = copied(cache, tmp_path / "harmed")
+    name = data.draw(st.sampled_from(sorted(path.name for path in folder.iterdir())))
+    harm(data.draw, folder / name)
+    expected = vars(target_cache.read_manifest(cache))
+    line = told(monkeypatch, lambda: target_cache.Reader(folder, expected).take(np.arange(8)))
+    assume(line)
+
+
+# Stored runs
+
+
+@pytest.fixture(scope="module")
+def run(teacher, tmp_path_factory):
+    """The outputs of a store with one run, and its name."""
+    outputs = tmp_path_factory.mktemp("outputs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "RUNS", outputs / "runs")
+        runs_store.save(teacher)
+    return outputs, teacher.run_id
+
+
+@given(data=st.data())
+@many(1)
+def test_a_harmed_run(store, tmp_path, monkeypatch, run, data):
+    outputs, run_id = run
+    copied(outputs, tmp_path / "harmed")
+    folder = tmp_path / "harmed" / "runs" / run_id
+    names = ["arrays.npz", "config.json", "history.csv", "metrics.json"]
+    harm(data.draw, folder / data.draw(st.sampled_from(names)))
+    with monkeypatch.context() as patch:
+        patch.setattr(runs_store, "folder", lambda _: folder)  # and paths.RUNS stays empty, as `told` has it
+        line = told(patch, lambda: runs.runs_show(run_id))
+    assume(line)
+    assert run_id in line
