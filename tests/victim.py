@@ -21,6 +21,23 @@ def code_of(lines):
     return [sys.executable, "-c", lines]
 
 
+class Moments:
+    """Random moments of a command's time, whatever else the machine is at."""
+
+    def __init__(self, rng, seconds):
+        """Moments within some seconds at first."""
+        self.rng, self.first, self.seconds = rng, seconds, seconds
+
+    def reached(self, running):
+        """Wait for the next one; those of some processes that still run then."""
+        moment = time.monotonic() + self.rng.uniform(0, self.seconds)
+        while time.monotonic() < moment and any(process.poll() is None for process in running):
+            time.sleep(0.002)
+        alive = [process for process in running if process.poll() is None]
+        self.seconds = min(self.first, 1.1 * self.seconds) if alive else max(0.05, 0.8 * self.seconds)
+        return alive
+
+
 def training_of(path):
     """The training that gave a stored run, of its config.json."""
     values = json.loads(path.read_text())
@@ -73,6 +90,8 @@ class Victim:
 
     def run(self):
         """All commands to their ends, side by side; seconds that took."""
+        if not self.real:
+            forked.run(code_of("pass"))  # the server's own start is none of it
         started = time.monotonic()
         for process in [self.start(words) for words in self.commands]:
             process.wait(LONGEST)
@@ -82,6 +101,10 @@ class Victim:
     def words(self):
         """What was told since the beginning, and to be shown where a process failed."""
         return "\n".join(path.read_text() for path in sorted(self.folder.glob("told-*"))[-3:])
+
+    def at_work(self):
+        """Whether something was written since it was made: into the store or to the terminal."""
+        return self.outputs.exists() or any(path.stat().st_size for path in self.folder.glob("told-*"))
 
     def begun(self):
         """Trainings in the order in which they began."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import stores
-from victim import LONGEST, Victim, code_of, trainings_of
+from victim import LONGEST, Moments, Victim, code_of, trainings_of
 
 from kdnb.data import hub
 
@@ -46,18 +46,15 @@ def torment(make, undisturbed, kills, seconds, rng, also=lambda victim: 0):
         injected, lost, repeated, corrupted, for the table.
     """
     counts = {"injected": 0, "lost": 0, "repeated": 0, "corrupted": 0}
-    trainings, rounds = undisturbed["trainings"], 0
+    trainings, rounds, moments = undisturbed["trainings"], 0, Moments(rng, seconds)
     while counts["injected"] < kills:
         rounds += 1
         victim, before, ended = make(f"round-{rounds}"), {}, False
         while not ended:
             begun, whole = len(victim.begun()), victim.wholly_stored(trainings)
             running = [victim.start(words) for words in victim.commands]
-            moment = time.monotonic() + rng.uniform(0, 1.2) * seconds
-            while time.monotonic() < moment and any(process.poll() is None for process in running):
-                time.sleep(0.002)
-            alive = [process for process in running if process.poll() is None]
-            if alive and counts["injected"] < kills:
+            alive = moments.reached(running) if counts["injected"] < kills else []
+            if alive:
                 rng.choice(alive).kill()
                 counts["injected"] += 1
             for process in running:
@@ -205,16 +202,14 @@ def test_fetch(tmp_path, share, told):
 
     plain = make("undisturbed")
     seconds = plain.run()
+    moments = Moments(rng, seconds)
     wanted = {name: raw for name, (_, raw) in lying(plain).items()}
     assert len(wanted) > 8
     while counts["injected"] < kills:
         victim, before = make(f"round-{counts['injected']}"), {}
         while True:
             process = victim.start(words)
-            moment = time.monotonic() + rng.uniform(0, 1.1) * seconds
-            while time.monotonic() < moment and process.poll() is None:
-                time.sleep(0.001)
-            if process.poll() is None and counts["injected"] < kills:
+            if counts["injected"] < kills and moments.reached([process]):
                 process.kill()
                 counts["injected"] += 1
             process.wait(LONGEST)
@@ -287,6 +282,7 @@ def test_cache(tmp_path, share, told, language):
 
     plain = Victim(tmp_path / "undisturbed", words)
     seconds = plain.run()
+    moments = Moments(rng, seconds)
     wanted = {name: raw for name, (_, raw) in shards(plain).items()}
     assert len(wanted) > 5
     assert b"corrupt" not in wanted.values()
@@ -294,10 +290,7 @@ def test_cache(tmp_path, share, told, language):
         victim, before = Victim(tmp_path / f"round-{counts['injected']}", words), {}
         while True:
             process = victim.start(words)
-            moment = time.monotonic() + rng.uniform(0.2, 1.1) * seconds
-            while time.monotonic() < moment and process.poll() is None:
-                time.sleep(0.001)
-            if process.poll() is None and counts["injected"] < kills:
+            if counts["injected"] < kills and moments.reached([process]):
                 process.kill()
                 counts["injected"] += 1
             process.wait(LONGEST)
@@ -352,15 +345,16 @@ def test_a_stop(tmp_path, share, told, language, name, number):
         words = student(language)
     rng, lost, unclear, kills = random.Random(0), 0, 0, share(4 if options or name == "notebook" else 10)
     plain = Victim(tmp_path / "undisturbed", words, **options)
-    seconds, stopped, rounds = plain.run(), 0, 0
-    while stopped < kills and rounds < 3 * kills:
+    moments, stopped, rounds = Moments(rng, plain.run() / 2), 0, 0
+    while stopped < kills and rounds < 10 * kills:
         rounds += 1
         victim = Victim(tmp_path / f"round-{rounds}", words, **options)
         process = victim.start(words)
-        moment = time.monotonic() + rng.uniform(0.3, 0.9) * seconds
-        while time.monotonic() < moment and process.poll() is None:
-            time.sleep(0.002)
-        if process.poll() is not None:
+        until = time.monotonic() + LONGEST
+        while not victim.at_work() and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.002)  # before, it may be reading its first import
+        if not moments.reached([process]):
+            process.wait(LONGEST)
             continue
         before = stores.marks(victim.outputs)
         process.send_signal(number)
