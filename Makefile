@@ -66,7 +66,6 @@ lint: $(READY)  ## ruff on code and notebooks, mypy on the package
 
 docs: $(READY)  ## the pages and pictures made from the code and the committed runs: docs/, the map in notebook 00
 	$(BIN)/python docs/write_api.py
-	$(BIN)/python docs/write_reliability.py
 	$(BIN)/python docs/draw_architecture.py
 	$(BIN)/python -m kdnb.report.course
 	$(BIN)/python docs/draw_two_effects.py

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import forked
 from command import KDNB
@@ -56,6 +57,8 @@ def trainings_of(outputs):
 class Victim:
     """One command on one store, again and again, with a journal of its trainings."""
 
+    every: ClassVar[list] = []  # all processes that were started, to be ended with their test
+
     def __init__(self, folder, *commands, begin=None, real=False, environment=None):
         """A command, or several that run side by side.
 
@@ -86,7 +89,9 @@ class Victim:
         with self.told.open("w") as told:
             make = subprocess.Popen if self.real else forked.Popen
             more = {"start_new_session": True} if self.real else {}
-            return make([*self.begin, *words], env=self.environment, stdout=told, stderr=subprocess.STDOUT, **more)
+            process = make([*self.begin, *words], env=self.environment, stdout=told, stderr=subprocess.STDOUT, **more)
+        self.every.append(process)
+        return process
 
     def run(self):
         """All commands to their ends, side by side; seconds that took."""
