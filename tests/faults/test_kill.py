@@ -18,6 +18,7 @@ from kdnb.data import hub
 
 pytestmark = pytest.mark.faults
 TOY = ["--profile", "toy"]
+COMPARE = ["compare", "rt", *TOY, "--arms", "erm_small,ls_small,erm_large", "--seeds", "0"]
 SEARCH = ["sweep", "search", "--task", "rt", *TOY, "--threads", "1"]  # 16 runs in 8 trainings
 THREE = """
 from kdnb.studies import registry
@@ -137,7 +138,7 @@ def test_ray(tmp_path, share, told):
 
 def test_workers(tmp_path, share, told):
     """Worker processes end with the one that started them, however that ended."""
-    words = ["compare", "rt", *TOY, "--arms", "erm_small,ls_small,erm_large", "--seeds", "0", "--workers", "2"]
+    words = [*COMPARE, "--workers", "2"]
     told("Kill", "SIGKILL in `kdnb compare --workers 2`", **campaign(tmp_path, share(6), words, real=True))
 
 
@@ -325,7 +326,7 @@ STOPS = {  # name -> the words, and how a process of it begins
     "train": (TRAIN, {}),
     "sweep": (SEARCH, {}),
     "ray": ([*SEARCH, "--engine", "ray", "--workers", "1"], {"real": True}),
-    "workers": (["compare", "rt", *TOY, "--seeds", "0", "--workers", "2"], {"real": True}),
+    "workers": ([*COMPARE, "--workers", "2"], {"real": True}),
     "notebook": (["run", "20_finetune", "-p", "profile=toy"], {}),
     "cache": (None, {}),
     "language model": (None, {}),
@@ -343,7 +344,7 @@ def test_a_stop(tmp_path, share, told, language, name, number):
         words = ["lm", "cache", "make", *language, "--kept", "8", "--shard-rows", "4"]
     if name == "language model":
         words = student(language)
-    rng, lost, unclear, kills = random.Random(0), 0, 0, share(4 if options or name == "notebook" else 10)
+    rng, lost, unclear, kills = random.Random(0), 0, 0, share(2 if options or name == "notebook" else 6)
     plain = Victim(tmp_path / "undisturbed", words, **options)
     moments, stopped, rounds = Moments(rng, plain.run() / 2), 0, 0
     while stopped < kills and rounds < 10 * kills:
