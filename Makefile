@@ -4,7 +4,7 @@ PROFILE ?= demo
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help study test quick bench bench-revisions gpu bench-lm lab lint docs report slides doctor clean clean-all
+.PHONY: help study test quick faults bench bench-revisions gpu bench-lm lab lint docs report slides doctor clean clean-all
 .PHONY: lock licences sbom audit archive
 
 help:  ## what there is
@@ -27,6 +27,12 @@ test: $(READY)  ## the tests, every notebook among them
 quick: $(READY)  ## the tests without those marked slow
 	$(BIN)/python -m kdnb.data.assets
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
+
+FAULTS ?= 200
+faults: $(READY)  ## faults put in on purpose, forty minutes at most: docs/reliability.md; FAULTS=8 random kills are quicker
+	$(BIN)/python -m kdnb.data.assets
+	$(BIN)/python -m pytest tests/faults --ignore tests/faults/test_page.py -n 2 --dist load --faults $(FAULTS) --faults-to docs/reliability.json
+	$(BIN)/python docs/write_reliability.py
 
 .venv-bench/.ready: pyproject.toml constraints.txt benchmarks/requirements.txt
 	$(PYTHON) -m venv .venv-bench
@@ -64,6 +70,7 @@ docs: $(READY)  ## the pages and pictures made from the code and the committed r
 	$(BIN)/python -m kdnb.report.course
 	$(BIN)/python docs/draw_two_effects.py
 	$(BIN)/python docs/draw_explorer.py
+	$(BIN)/python docs/write_reliability.py
 
 report: $(READY)  ## the report of the stored runs
 	$(BIN)/kdnb report --profile $(PROFILE)

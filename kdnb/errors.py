@@ -84,10 +84,6 @@ class Passing(KdnbError):
     retry = "again"
 
 
-class Terminated(KeyboardInterrupt):
-    """This process was asked to end by SIGTERM; it ends as it does by SIGINT."""
-
-
 def retry_of(error: BaseException) -> Retry:
     """Whether another attempt at the same training makes sense after an error.
 

@@ -29,6 +29,11 @@ def reading(outputs: Path):
         yield
 
 
+def environment(outputs: Path, **more: str) -> dict[str, str]:
+    """Of a process whose store is in a folder."""
+    return {**os.environ, "KDNB_OUTPUTS": str(outputs), **more}
+
+
 def content(outputs: Path) -> dict[str, bytes]:
     """All that a store says and that does not depend on when it was made: files by name, and the table of its runs."""
     from kdnb.experiment import tables

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import forked
 from command import KDNB
@@ -19,6 +20,23 @@ LONGEST = 600  # seconds after which a process counts as hung
 def code_of(lines):
     """How a process of some code begins."""
     return [sys.executable, "-c", lines]
+
+
+class Moments:
+    """Random moments of a command's time, whatever else the machine is at."""
+
+    def __init__(self, rng, seconds):
+        """Moments within some seconds at first."""
+        self.rng, self.first, self.seconds = rng, seconds, seconds
+
+    def reached(self, running):
+        """Wait for the next one; those of some processes that still run then."""
+        moment = time.monotonic() + self.rng.uniform(0, self.seconds)
+        while time.monotonic() < moment and any(process.poll() is None for process in running):
+            time.sleep(0.002)
+        alive = [process for process in running if process.poll() is None]
+        self.seconds = min(self.first, 1.1 * self.seconds) if alive else max(0.05, 0.8 * self.seconds)
+        return alive
 
 
 def training_of(path):
@@ -38,6 +56,8 @@ def trainings_of(outputs):
 
 class Victim:
     """One command on one store, again and again, with a journal of its trainings."""
+
+    every: ClassVar[list] = []  # all processes that were started, to be ended with their test
 
     def __init__(self, folder, *commands, begin=None, real=False, environment=None):
         """A command, or several that run side by side.
@@ -69,10 +89,14 @@ class Victim:
         with self.told.open("w") as told:
             make = subprocess.Popen if self.real else forked.Popen
             more = {"start_new_session": True} if self.real else {}
-            return make([*self.begin, *words], env=self.environment, stdout=told, stderr=subprocess.STDOUT, **more)
+            process = make([*self.begin, *words], env=self.environment, stdout=told, stderr=subprocess.STDOUT, **more)
+        self.every.append(process)
+        return process
 
     def run(self):
         """All commands to their ends, side by side; seconds that took."""
+        if not self.real:
+            forked.run(code_of("pass"))  # the server's own start is none of it
         started = time.monotonic()
         for process in [self.start(words) for words in self.commands]:
             process.wait(LONGEST)
@@ -82,6 +106,10 @@ class Victim:
     def words(self):
         """What was told since the beginning, and to be shown where a process failed."""
         return "\n".join(path.read_text() for path in sorted(self.folder.glob("told-*"))[-3:])
+
+    def at_work(self):
+        """Whether something was written since it was made: into the store or to the terminal."""
+        return self.outputs.exists() or any(path.stat().st_size for path in self.folder.glob("told-*"))
 
     def begun(self):
         """Trainings in the order in which they began."""

@@ -278,9 +278,12 @@ def report(profile: ProfileName = "demo", as_json: Json = False) -> None:
 def run_command() -> None:
     """Run what the command line says: a user's mistake is one line and exit code 2, a failed notebook exit code 1."""
     try:
-        sys.exit(app(standalone_mode=False) or 0)
-    except typer.Abort as error:  # what typer makes of an interrupt
-        raise error.__cause__ or KeyboardInterrupt from None
+        code = app(standalone_mode=False) or 0
+        if code == 130:  # what typer makes of an interrupt
+            raise KeyboardInterrupt
+        sys.exit(code)
+    except typer.Abort:
+        raise KeyboardInterrupt from None
     except Exception as error:
         usage = getattr(error, "format_message", None)  # of typer's usage errors, whichever click they come from
         if usage and type(error).__name__ == "NoArgsIsHelpError":

@@ -68,18 +68,19 @@ def main() -> None:
         sys.exit(0 if words else 2)
     import signal
 
-    from kdnb.errors import Terminated
+    asked: list[int] = []
 
-    def terminated(*_: object) -> None:
-        raise Terminated
+    def terminated(number: int, _frame: object) -> None:
+        asked.append(number)
+        raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, terminated)  # it ends a command as SIGINT does: what it began is put away
     try:
         from kdnb.cli.commands import run_command
 
         run_command()
-    except KeyboardInterrupt as error:
+    except KeyboardInterrupt:
         print("kdnb: stopped; finished runs are kept, start again to go on", file=sys.stderr)
-        sys.exit(143 if isinstance(error, Terminated) else 130)
+        sys.exit(143 if asked else 130)
     finally:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)

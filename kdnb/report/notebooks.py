@@ -7,6 +7,7 @@ output path; here names are checked, paths are built inside outputs/, and a fail
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import re
 import signal
@@ -251,11 +252,13 @@ def _apart(execute: Callable, *words: Any, kernel_manager_class: type, **options
         try:
             future.result()
         except KeyboardInterrupt:
+            logging.getLogger("papermill").disabled = True  # it would tell of a kernel that died
             while not future.done():  # one that is starting too
                 for pid in [manager.provisioner.pid for manager in managers if manager.provisioner]:
                     with contextlib.suppress(ProcessLookupError, TypeError):
                         os.kill(pid, signal.SIGKILL)
                 wait([future], timeout=0.2)
+            logging.getLogger("papermill").disabled = False
             raise
 
 

@@ -78,6 +78,17 @@ def unclear():
     return judge
 
 
+@pytest.fixture(autouse=True)
+def nobody_left():
+    """What a test that failed had started ends with it."""
+    yield
+    victim = sys.modules.get("victim")
+    while victim and victim.Victim.every:
+        process = victim.Victim.every.pop()
+        if process.poll() is None:
+            process.kill()
+
+
 ROWS: dict[tuple[str, str], dict] = {}  # what the reports of this session told, by kind and fault
 BEGUN = time.monotonic()
 

@@ -244,9 +244,9 @@ def test_links_planted_in_outputs(tmp_path, command, told, plain):
     some[0].symlink_to(elsewhere / "run")
     (elsewhere / "run" / "arrays.npz").write_bytes(b"not a run")
     before = {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()}
-    assert command(outputs, *COMPARE)[0] == 0
-    assert command(outputs, "report", *TOY)[0] == 0
-    assert command(outputs, "runs", "verify")[0] == 0
+    for words in (COMPARE, SWEEP, ["report", *TOY], ["runs", "verify"]):
+        code, _, err = command(outputs, *words)
+        assert code == 0, err
     now = {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()}
     wrong = any(stores.content(plain)[part] != raw for part, raw in stores.content(outputs).items() if part != "table")
     told("Disk", "a link planted in outputs", 3, lost=before != now, corrupted=wrong)

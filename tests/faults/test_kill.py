@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 import stores
-from victim import LONGEST, Victim, code_of, trainings_of
+from victim import LONGEST, Moments, Victim, code_of, trainings_of
 
 from kdnb.data import hub
 
 pytestmark = pytest.mark.faults
 TOY = ["--profile", "toy"]
+COMPARE = ["compare", "rt", *TOY, "--arms", "erm_small,ls_small,erm_large", "--seeds", "0"]
 SEARCH = ["sweep", "search", "--task", "rt", *TOY, "--threads", "1"]  # 16 runs in 8 trainings
 THREE = """
 from kdnb.studies import registry
@@ -46,18 +47,15 @@ def torment(make, undisturbed, kills, seconds, rng, also=lambda victim: 0):
         injected, lost, repeated, corrupted, for the table.
     """
     counts = {"injected": 0, "lost": 0, "repeated": 0, "corrupted": 0}
-    trainings, rounds = undisturbed["trainings"], 0
+    trainings, rounds, moments = undisturbed["trainings"], 0, Moments(rng, seconds)
     while counts["injected"] < kills:
         rounds += 1
         victim, before, ended = make(f"round-{rounds}"), {}, False
         while not ended:
             begun, whole = len(victim.begun()), victim.wholly_stored(trainings)
             running = [victim.start(words) for words in victim.commands]
-            moment = time.monotonic() + rng.uniform(0, 1.2) * seconds
-            while time.monotonic() < moment and any(process.poll() is None for process in running):
-                time.sleep(0.002)
-            alive = [process for process in running if process.poll() is None]
-            if alive and counts["injected"] < kills:
+            alive = moments.reached(running) if counts["injected"] < kills else []
+            if alive:
                 rng.choice(alive).kill()
                 counts["injected"] += 1
             for process in running:
@@ -140,7 +138,7 @@ def test_ray(tmp_path, share, told):
 
 def test_workers(tmp_path, share, told):
     """Worker processes end with the one that started them, however that ended."""
-    words = ["compare", "rt", *TOY, "--arms", "erm_small,ls_small,erm_large", "--seeds", "0", "--workers", "2"]
+    words = [*COMPARE, "--workers", "2"]
     told("Kill", "SIGKILL in `kdnb compare --workers 2`", **campaign(tmp_path, share(6), words, real=True))
 
 
@@ -205,16 +203,14 @@ def test_fetch(tmp_path, share, told):
 
     plain = make("undisturbed")
     seconds = plain.run()
+    moments = Moments(rng, seconds)
     wanted = {name: raw for name, (_, raw) in lying(plain).items()}
     assert len(wanted) > 8
     while counts["injected"] < kills:
         victim, before = make(f"round-{counts['injected']}"), {}
         while True:
             process = victim.start(words)
-            moment = time.monotonic() + rng.uniform(0, 1.1) * seconds
-            while time.monotonic() < moment and process.poll() is None:
-                time.sleep(0.001)
-            if process.poll() is None and counts["injected"] < kills:
+            if counts["injected"] < kills and moments.reached([process]):
                 process.kill()
                 counts["injected"] += 1
             process.wait(LONGEST)
@@ -287,6 +283,7 @@ def test_cache(tmp_path, share, told, language):
 
     plain = Victim(tmp_path / "undisturbed", words)
     seconds = plain.run()
+    moments = Moments(rng, seconds)
     wanted = {name: raw for name, (_, raw) in shards(plain).items()}
     assert len(wanted) > 5
     assert b"corrupt" not in wanted.values()
@@ -294,10 +291,7 @@ def test_cache(tmp_path, share, told, language):
         victim, before = Victim(tmp_path / f"round-{counts['injected']}", words), {}
         while True:
             process = victim.start(words)
-            moment = time.monotonic() + rng.uniform(0.2, 1.1) * seconds
-            while time.monotonic() < moment and process.poll() is None:
-                time.sleep(0.001)
-            if process.poll() is None and counts["injected"] < kills:
+            if counts["injected"] < kills and moments.reached([process]):
                 process.kill()
                 counts["injected"] += 1
             process.wait(LONGEST)
@@ -332,7 +326,7 @@ STOPS = {  # name -> the words, and how a process of it begins
     "train": (TRAIN, {}),
     "sweep": (SEARCH, {}),
     "ray": ([*SEARCH, "--engine", "ray", "--workers", "1"], {"real": True}),
-    "workers": (["compare", "rt", *TOY, "--seeds", "0", "--workers", "2"], {"real": True}),
+    "workers": ([*COMPARE, "--workers", "2"], {"real": True}),
     "notebook": (["run", "20_finetune", "-p", "profile=toy"], {}),
     "cache": (None, {}),
     "language model": (None, {}),
@@ -350,17 +344,18 @@ def test_a_stop(tmp_path, share, told, language, name, number):
         words = ["lm", "cache", "make", *language, "--kept", "8", "--shard-rows", "4"]
     if name == "language model":
         words = student(language)
-    rng, lost, unclear, kills = random.Random(0), 0, 0, share(4 if options or name == "notebook" else 10)
+    rng, lost, unclear, kills = random.Random(0), 0, 0, share(2 if options or name == "notebook" else 6)
     plain = Victim(tmp_path / "undisturbed", words, **options)
-    seconds, stopped, rounds = plain.run(), 0, 0
-    while stopped < kills and rounds < 3 * kills:
+    moments, stopped, rounds = Moments(rng, plain.run() / 2), 0, 0
+    while stopped < kills and rounds < 10 * kills:
         rounds += 1
         victim = Victim(tmp_path / f"round-{rounds}", words, **options)
         process = victim.start(words)
-        moment = time.monotonic() + rng.uniform(0.3, 0.9) * seconds
-        while time.monotonic() < moment and process.poll() is None:
-            time.sleep(0.002)
-        if process.poll() is not None:
+        until = time.monotonic() + LONGEST
+        while not victim.at_work() and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.002)  # before, it may be reading its first import
+        if not moments.reached([process]):
+            process.wait(LONGEST)
             continue
         before = stores.marks(victim.outputs)
         process.send_signal(number)
