@@ -27,7 +27,7 @@ if [ "$what" = study ]; then
   kdnb study --profile toy
   "$python" -m pytest -q -p no:cacheprovider tests/data/test_splits.py tests/cli/test_main.py tests/report/test_own.py
 else
-  kdnb compare rt --profile toy --seeds 0 --epochs 1 --arms erm_small,ls_small
+  kdnb compare rt --profile toy --seeds 0 --arms erm_small,ls_small
   kdnb run 10_entropy_of_targets
   kdnb report --profile toy
   kdnb doctor

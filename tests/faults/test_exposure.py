@@ -1,4 +1,4 @@
-"""What others could see or reach: markup from data, secrets of the environment, ports; and a network that is not there."""
+"""What others could see or reach: markup from data, secrets, ports; and a network that is not there."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def row(request, record_property):
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory):
-    """The outputs of a comparison on a file full of markup, a notebook and a report, with secrets in the environment."""
+    """A comparison on a file full of markup, a notebook and a report, with secrets in the environment."""
     folder = tmp_path_factory.mktemp("exposed")
     rows = [{"text": f"{SCRIPTS[i % len(SCRIPTS)]} {i}", "label": ("<b>a</b>", "<script>b")[i % 2]} for i in range(48)]
     pd.DataFrame(rows).to_csv(folder / "<i>mine.csv", index=False)
@@ -75,10 +75,6 @@ def test_no_secret_is_kept_or_told(outputs):
         refusals.seen()
 
 
-def tags(page):
-    return re.findall(r"<\s*(script|iframe|svg|object|embed|link|base|form)\b", page)
-
-
 def test_markup_of_data_is_text_in_both_reports(outputs):
     (own,) = (outputs / "outputs" / "reports").glob("*.html")
     for path in (own, outputs / "outputs" / "report.html"):
@@ -87,10 +83,9 @@ def test_markup_of_data_is_text_in_both_reports(outputs):
         assert "<script" not in body.lower()
         assert not re.search(r"<[^>]*\son\w+\s*=", body), path
         assert not re.search(r"<(iframe|object|embed|base|form)\b", body)
-        assert not re.search(r'(href|src)\s*=\s*["\']?\s*javascript:', body)
+        assert not re.search(r'<\w[^<>]*\s(href|src)\s*=\s*["\']?\s*javascript:', body)
         assert "<b>a</b>" not in body
         assert "<i>mine" not in body
-        assert "49" not in re.findall(r"\{\{[^}]*\}\}", body)
         refusals.seen(len(SCRIPTS))
     page = own.read_text(encoding="utf-8")
     assert "&lt;script&gt;" in page

@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+import refusals
 from hub_folder import HubServer, _Handler, whole_hub
 
 from kdnb import paths
@@ -17,11 +18,19 @@ from kdnb.data import assets, download, glue, hub
 from kdnb.errors import DamagedFetch, HubUnreachable, KdnbError, MissingAsset
 from kdnb.models import text as models
 
+pytestmark = pytest.mark.faults
 BERT = SOURCES["bert-base"]
 COMMITS = {BERT.where: BERT.revision, glue.HUB_REPO: glue.HUB_REVISION}
 PART = hub.Part(BERT.where, "model", BERT.revision, hub.MODEL_FILES)
 TRUTH = "listing file truth"  # no lie in either
 SOON = 20  # seconds, on a busy machine
+
+
+@pytest.fixture(autouse=True)
+def row(request, record_property):
+    with refusals.counting(request, record_property, "Supply", request.node.originalname[5:].replace("_", " ")):
+        refusals.seen()
+        yield
 
 
 class Liar(_Handler):
