@@ -57,8 +57,8 @@ def test_an_unknown_parameter_is_refused_with_the_nearest_name(path, tmp_path):
 
 
 @each
-def test_a_parameter_that_is_no_plain_value_is_refused(path):
-    with pytest.raises(ValueError, match="profile must be a plain value, got dict"):
+def test_a_parameter_of_another_type_is_refused(path):
+    with pytest.raises(ValueError, match=rf"^{path.stem}: parameter profile must be text, got {{'a': 1}}"):
         parameters.check(path, {"profile": {"a": 1}})
 
 
