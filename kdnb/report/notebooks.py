@@ -126,7 +126,7 @@ def run_notebook(path: Path, output: Path, parameters: dict, timeout: int = TIME
                 stdout_file=_Progress(),
                 shutdown_kernel="immediate",
                 config=Config(KernelManager=sockets),
-                kernel_manager_class=_own_python(),
+                kernel_manager_class=_own_python(Path(scratch)),
                 request_save_on_cell_execute=False,
             )
             facts = {"seconds": round(time.perf_counter() - started, 1), "signature": signature(path, parameters)}
@@ -218,10 +218,11 @@ def signature(path: Path, parameters: dict) -> str:
     return digest.hexdigest()
 
 
-def _own_python() -> type:
-    """A kernel manager whose kernel is the Python that runs kdnb, whatever specs the user's folders hold.
+def _own_python(scratch: Path) -> type:
+    """A kernel manager whose kernel is the Python that runs kdnb, whatever the user's folders hold.
 
-    A spec "python3" that an environment since removed has left there would be taken first.
+    A spec "python3" that an environment since removed has left there would be taken first; IPython's profile, which may
+    have code of its own and needs a home that can be written, lies in a folder for temporary files.
     """
     from ipykernel.kernelspec import RESOURCES, get_kernel_dict
     from jupyter_client import AsyncKernelManager
@@ -230,7 +231,8 @@ def _own_python() -> type:
     class OwnPython(AsyncKernelManager):
         @property
         def kernel_spec(self) -> KernelSpec:
-            return KernelSpec(resource_dir=RESOURCES, **get_kernel_dict())
+            own = {"IPYTHONDIR": str(scratch / "ipython")}
+            return KernelSpec(resource_dir=RESOURCES, **{**get_kernel_dict(), "env": own})
 
     return OwnPython
 
