@@ -59,7 +59,7 @@ def mentions(text: str) -> list[tuple[int, int, Term]]:
     for match in pattern.finditer(text):
         word = match[1]
         before = text[: match.start()]
-        if word.lower() in _ALSO_VERBS and not _ARTICLE.search(before) or before.endswith("standard "):
+        if (word.lower() in _ALSO_VERBS and not _ARTICLE.search(before)) or before.endswith("standard "):
             continue  # nor is a standard deviation one of the glossary's
         found.append((match.start(), match.end(), of[word] if word in of else of[word.lower()]))
     return found
