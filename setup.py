@@ -1,4 +1,4 @@
-"""What a wheel takes along of the repository: notebooks, committed runs, the glossary. All else is said in pyproject.toml."""
+"""What a wheel takes along of the repository: notebooks, committed runs, glossary. pyproject.toml says all else."""
 
 import shutil
 from pathlib import Path

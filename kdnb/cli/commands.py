@@ -267,7 +267,7 @@ def notebooks(
 
 @app.command()
 def report(profile: ProfileName = "demo", as_json: Json = False) -> None:
-    """Write the report of the stored runs twice: outputs/site/, a page each, and all of it in outputs/report.html.
+    """Write the report of the stored runs: a site, outputs/site/, and all of it in outputs/report.html.
 
     The site opens at index.html: the answer, the ledger, tables, the executed notebooks and the record of each run on
     pages of their own. The one file holds the same in some ten megabytes, to be passed on. Neither needs a network.
