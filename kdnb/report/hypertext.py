@@ -17,6 +17,7 @@ _NO_LINKS = frozenset(("a", "h1", "style", "title"))
 _NO_TERMS = _NO_LINKS | frozenset(
     ("abbr", "caption", "code", "dt", "h2", "h3", "h4", "math", "nav", "pre", "summary", "svg", "th")
 )
+_WIDE = ("arms", "claims", "matrix")  # tables of ours that may be wider than the text
 _SCROLLS = '<div class="{}" role="group" tabindex="0" aria-label="{}">'
 
 
@@ -100,7 +101,7 @@ class _Page(HTMLParser):
         if tag == "a":
             text = self._link(text, given.get("href") or "")
         elif tag == "table":
-            text = _SCROLLS.format("scroll wide" if given.get("class") == "claims" else "scroll", "table") + text
+            text = _SCROLLS.format("scroll wide" if given.get("class") in _WIDE else "scroll", "table") + text
         elif tag == "pre" and "tabindex" not in given:
             text = text.replace("<pre", '<pre tabindex="0"', 1)
         elif tag == "img":

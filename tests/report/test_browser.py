@@ -107,8 +107,10 @@ def test_axe_finds_no_serious_fault(browser, written, pages, scheme):
     for name in pages:
         if name in ("tables.html", "runs.html", "glossary.html", "notebooks.html"):
             continue  # made of the same parts as the others
+        if scheme == "dark" and not name.startswith(("ledger", "notebooks/")):
+            continue  # these two have every color
         tab.goto((written.site / name).as_uri())
-        tab.evaluate("document.querySelectorAll('tbody tr:nth-child(n+6)').forEach(row => row.remove())")  # all alike
+        tab.evaluate("document.querySelectorAll('tbody tr:nth-child(n+4)').forEach(row => row.remove())")  # all alike
         result = axe.run(tab, options=options).response
         faults = [
             (fault["id"], fault["nodes"][0]["html"]) for fault in result["violations"] if fault["impact"] in SERIOUS
