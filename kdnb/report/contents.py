@@ -6,12 +6,14 @@ from typing import Any
 
 import pandas as pd
 
+from kdnb import files
 from kdnb.analysis import figures
 from kdnb.analysis.ledger import as_printed, over_tasks
 from kdnb.analysis.ledger_text import OVER_CONFIDENT, over_confident, spanned
 from kdnb.catalog import PROFILES, TASKS
+from kdnb.core import store
 from kdnb.core.store import Run
-from kdnb.errors import nearest
+from kdnb.errors import DamagedRun, nearest
 from kdnb.experiment import footprint, tables
 from kdnb.report import executed, own
 from kdnb.report import notebooks as runner
@@ -36,6 +38,7 @@ class Contents:
         drawn: the claims that need no stored run.
         notes: what does not add up in the printed tables, by id.
         runs: run_id -> every run that a number is linked to.
+        records: the same for records that are no classification runs: name -> config and metrics.
     """
 
     profile: str
@@ -47,6 +50,12 @@ class Contents:
     drawn: list[dict[str, Any]]
     notes: dict[str, str]
     runs: dict[str, Run]
+    records: dict[str, dict[str, Any]]
+
+    @property
+    def names(self) -> list[str]:
+        """Of all runs and records."""
+        return [*self.runs, *self.records]
 
 
 def gather(profile: str) -> Contents:
@@ -65,6 +74,11 @@ def gather(profile: str) -> Contents:
     pages = sorted(executed.read(runner.study_steps(profile)), key=lambda page: page.notebook)
     sections = [section(study, pages) for study in studies]
     tables_of = {part["task"]: part["table"] for part in sections}
+    runs = {run_id: run for part in [*on_own_data, *sections] for run_id, run in part["runs"].items()}
+    told = drawn(pages)
+    records = _records({run_id for row in told for run_id in row["run_ids"]} - runs.keys())
+    for row in told:
+        row["run_ids"] = [run_id for run_id in row["run_ids"] if run_id in runs or run_id in records]
     return Contents(
         profile=profile,
         lead=_lead(profile, tables_of),
@@ -72,10 +86,23 @@ def gather(profile: str) -> Contents:
         own=on_own_data,
         studies=sections,
         notebooks=pages,
-        drawn=drawn(pages),
+        drawn=told,
         notes=paper.notes(),
-        runs={run_id: run for part in [*on_own_data, *sections] for run_id, run in part["runs"].items()},
+        runs=runs,
+        records=records,
     )
+
+
+def _records(names: set[str]) -> dict[str, dict[str, Any]]:
+    """Config and metrics of stored records by name; those that are not there, or damaged, are left out."""
+    found = {}
+    for name in sorted(names):
+        try:
+            metrics, _ = store.read_metrics(name)
+        except (OSError, DamagedRun):
+            continue
+        found[name] = {"config": files.read_json(store.folder(name) / "config.json"), "metrics": metrics}
+    return found
 
 
 def _studies(profile: str, none_will_do: bool) -> list[tables.Study]:

@@ -92,6 +92,7 @@ class _Page(HTMLParser):
         self.written: list[str] = []
         self.inside: list[str] = []  # the open tags in which some text is left alone
         self.mentioned: set[str] = set()
+        self.formula = False  # whether one on a line of its own is open
         self.unlinked = 0  # anchors that became text and are still open
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -104,6 +105,9 @@ class _Page(HTMLParser):
             text = _SCROLLS.format("scroll wide" if given.get("class") in _WIDE else "scroll", "table") + text
         elif tag == "pre" and "tabindex" not in given:
             text = text.replace("<pre", '<pre tabindex="0"', 1)
+        elif tag == "math" and given.get("display") == "block":
+            text = f'<span class="scroll formula" role="group" tabindex="0" aria-label="formula">{text}'
+            self.formula = True
         elif tag == "img":
             text = _picture(text, given)
         self.written.append(text)
@@ -127,7 +131,9 @@ class _Page(HTMLParser):
             self.unlinked -= 1
             self.written.append("</span>")
         else:
-            self.written.append(f"</{tag}>" + "</div>" * (tag == "table"))
+            formula = tag == "math" and self.formula
+            self.formula &= not formula
+            self.written.append(f"</{tag}>" + "</div>" * (tag == "table") + "</span>" * formula)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         text = self.get_starttag_text() or ""

@@ -6,6 +6,7 @@ Both open with no network: pictures are inline, formulas are MathML, there is no
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from kdnb import __version__, files, paths
 from kdnb.core.store import Run
@@ -41,21 +42,23 @@ def _one_file(told: Contents) -> str:
         version=__version__,
         drawn=told.drawn,
         notes=told.notes,
-        records=[_record(run) for run in told.runs.values()],
+        records=[*map(_run, told.runs.values()), *(_record(name, one) for name, one in told.records.items())],
         to=to,
     )
     notebooks = {f"{one.notebook}.ipynb": to.notebook(one) for one in reversed(told.notebooks)}
-    return finished(page, Targets({run_id: to.run(run_id) for run_id in told.runs}, notebooks))
+    return finished(page, Targets({run_id: to.run(run_id) for run_id in told.names}, notebooks))
 
 
-def _record(run: Run) -> dict[str, str]:
+def _run(run: Run) -> dict[str, str]:
     """A run's row in the appendix."""
-    test, cost = run.metrics["test"], run.metrics["cost"]
-    return {
-        "id": run.run_id,
-        "entropy": f"{test['entropy']:.3f}",
-        "accuracy": f"{100 * test['accuracy']:.1f}",
-        "seconds": f"{cost['seconds']:.0f}",
-        "where": f"{cost['device']}, {cost['precision']}",
-        "json": json.dumps({"config": asdict(run.config), "metrics": run.metrics}, indent=1),
-    }
+    test = run.metrics["test"]
+    row = _record(run.run_id, {"config": asdict(run.config), "metrics": run.metrics})
+    return row | {"entropy": f"{test['entropy']:.3f}", "accuracy": f"{100 * test['accuracy']:.1f}"}
+
+
+def _record(name: str, of: dict[str, Any]) -> dict[str, str]:
+    """The row of a record that has no posteriors of one test split."""
+    cost = of["metrics"].get("cost", {})
+    where = ", ".join(str(cost[part]) for part in ("device", "precision") if part in cost)
+    seconds = f"{cost['seconds']:.0f}" if "seconds" in cost else ""
+    return {"id": name, "seconds": seconds, "where": where, "json": json.dumps(of, indent=1)}

@@ -68,7 +68,7 @@ def _fill(folder: Path, told: Contents) -> None:
         text = own.template(page.template).render(facts)
         links = {f"{name}.ipynb": to.notebook(one) for name, one in of.items()}
         links["glossary.md"] = f"{page.up}glossary.html"
-        runs = {run_id: to.run(run_id) for run_id in told.runs}
+        runs = {run_id: to.run(run_id) for run_id in told.names}
         name = "" if page.template == "glossary.html" else f"{page.up}glossary.html"
         where = paths.inside(folder / Path(page.file).parent, Path(page.file).name)
         files.write_atomically(where, finished(text, Targets(runs, links, name)).encode())
@@ -106,7 +106,9 @@ def _pages(told: Contents, parts: list[tuple[str, str, str]]) -> Iterator[Page]:
         yield Page(f"notebooks/{page.name}.html", "executed.html", facts)
     used = _uses(told)
     for run in told.runs.values():
-        yield Page(f"runs/{run.run_id}.html", "run.html", {"r": {**_record(run), "used": used[run.run_id]}})
+        yield Page(f"runs/{run.run_id}.html", "run.html", {"r": {**_run(run), "used": used[run.run_id]}})
+    for name, record in told.records.items():
+        yield Page(f"runs/{name}.html", "run.html", {"r": {**_record(name, **record), "used": used[name]}})
 
 
 def _matrices(told: Contents) -> dict[str, list[dict[str, Any]]]:
@@ -148,6 +150,9 @@ def _groups(told: Contents) -> list[dict[str, Any]]:
                 "seconds": f"{run.metrics['cost']['seconds']:.0f}",
             }
         )
+    for name, record in told.records.items():
+        seconds = _told(round(record["metrics"].get("cost", {}).get("seconds", 0)))
+        groups["other records"].append({"id": name, "method": record["config"].get("kind", ""), "seconds": seconds})
     return [{"task": task, "runs": runs} for task, runs in groups.items()]
 
 
@@ -174,6 +179,8 @@ def _numbers(told: Contents) -> Iterator[Use]:
             yield row["run_ids"], to.task(task, row["id"]), f"claim {row['id']} on {task}: {row['statement']}"
         for row in (row for kind in part["searched"] for row in kind["rows"]):
             yield row["run_ids"], f"{to.task(task)}#searched", f"{task} by the paper's protocol"
+    for row in told.drawn:
+        yield row["run_ids"], f"{to.up}ledger.html#drawn-{row['id']}", f"claim {row['id']}: {row['statement']}"
     for number, part in enumerate(told.own, 1):
         yield part["runs"], f"{to.up}own.html#own-{number}", f"your data, {part['title']}"
 
@@ -184,10 +191,10 @@ def _mentions(told: Contents) -> Iterator[Use]:
     for page in told.notebooks:
         for cell, text in page.shows.items():
             address = f"{to.notebook(page)}#{page.anchor(cell)}"
-            yield told.runs.keys() & set(text.split()), address, f"notebook {page.notebook}, cell {cell}"
+            yield set(told.names) & set(text.split()), address, f"notebook {page.notebook}, cell {cell}"
 
 
-def _record(run: Run) -> dict[str, Any]:
+def _run(run: Run) -> dict[str, Any]:
     """A run as its page tells of it."""
     registry.methods()
     config, cost, test = run.config, run.metrics["cost"], run.metrics["test"]
@@ -203,9 +210,25 @@ def _record(run: Run) -> dict[str, Any]:
             for split in run.logits
         ],
         "curve": _curve(run),
-        "made": [(MADE.get(name, name.replace("_", " ")), _told(value)) for name, value in cost.items()],
+        "made": _made(cost),
         "settings": settings,
     }
+
+
+def _record(name: str, config: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
+    """A record that is no classification run, as its page tells of it."""
+    return {
+        "id": name,
+        "what": f"A record of kind {config.get('kind', 'unknown')}.",
+        "measured": [(name.replace("_", " "), _told(value)) for name, value in metrics.items() if name != "cost"],
+        "made": _made(metrics.get("cost", {})),
+        "settings": [(name, _told(value), "") for name, value in config.items()],
+    }
+
+
+def _made(cost: dict[str, Any]) -> list[tuple[str, str]]:
+    """Where a run was made and what it took, in words."""
+    return [(MADE.get(name, name.replace("_", " ")), _told(value)) for name, value in cost.items()]
 
 
 def _printed(metric: str, value: float | None) -> str:
@@ -216,8 +239,10 @@ def _printed(metric: str, value: float | None) -> str:
 def _told(value: Any) -> str:
     """A value of a run's cost in words."""
     if isinstance(value, dict):
-        return ", ".join(f"{name} {one}" for name, one in value.items())
-    return f"{value:.1f}" if isinstance(value, float) else str(value)
+        return ", ".join(f"{name} {_told(one)}" for name, one in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_told, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _curve(run: Run) -> dict[str, str] | None:

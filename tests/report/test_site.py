@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from kdnb import files, paths
-from kdnb.report import executed, glossary
+from kdnb.report import contents, executed, glossary, site
 from kdnb.report.hypertext import Targets, finished
 
 pytestmark = pytest.mark.slow
@@ -176,3 +176,26 @@ def test_without_runs_no_folder_is_written(store):
     with pytest.raises(NoRuns):
         report.write("demo")
     assert not paths.SITE.exists()
+
+
+def test_a_record_that_is_no_classification_run_has_its_page_too(store):
+    """What a drawn claim rests on: named on the ledger, in the list of runs, and told on a page that leads back."""
+    name = "missingdigit-0123456789ab"
+    row = {"id": "H11.1", "statement": "a claim", "run_ids": [name], "effect": "+1.0 points", "verdict": "holds"}
+    record = {
+        "config": {"kind": "missingdigit", "tau": 20.0},
+        "metrics": {"rows": [903, 894], "cost": {"seconds": 9.6}},
+    }
+    nothing = {"between": [], "own": [], "studies": [], "notebooks": [], "notes": {}, "runs": {}}
+    told = contents.Contents(profile="toy", lead={}, drawn=[row], records={name: record}, **nothing)
+    site.write(told)
+    assert f'href="runs/{name}.html">+1.0 points</a>' in (paths.SITE / "ledger.html").read_text(encoding="utf-8")
+    assert f'href="runs/{name}.html">{name}</a>' in (paths.SITE / "runs.html").read_text(encoding="utf-8")
+    page = (paths.SITE / "runs" / f"{name}.html").read_text(encoding="utf-8")
+    assert "<th>rows</th><td>903, 894</td>" in page
+    assert "<th>tau</th><td>20</td>" in page
+    assert 'href="../ledger.html#drawn-H11.1">claim H11.1: a claim</a>' in page
+
+
+def test_a_record_that_is_gone_is_no_link(store):
+    assert contents._records({"missingdigit-0123456789ab"}) == {}
