@@ -8,9 +8,8 @@ from typing import Any
 
 import nbformat
 
+from kdnb.report.formulas import mathml
 from kdnb.report.notebooks import Step
-
-_MATH = re.compile(r"(`[^`]*`)|\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +88,7 @@ def _read(step: Step, exporter) -> Executed:
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             title = title or "".join(re.findall(r"\A# (.+)", cell.source))
-            cell.source = _MATH.sub(_mathml, cell.source)
+            cell.source = mathml(cell.source)
         elif cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if not _is_widget(output)]
     _fold_solutions(notebook.cells)
@@ -127,16 +126,6 @@ def _said(cell) -> str:
         else:
             said.append(data.get("text/plain", output.get("text", "")))
     return "\n".join(said)
-
-
-def _mathml(match: re.Match) -> str:
-    """A formula as MathML; inline code stays as it is."""
-    from latex2mathml.converter import convert
-
-    code, block, inline = match.groups()
-    if code is not None:
-        return code
-    return convert((block or inline).strip(), display="block" if block else "inline").replace("\n", " ")
 
 
 def naming(pages: Sequence[Executed], words: str, task: str = "") -> Place | None:

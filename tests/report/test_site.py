@@ -149,8 +149,8 @@ def test_the_cell_that_prints_most_of_the_numbers_is_named():
     assert executed.printing(pages, ["0.312", "0.418", "0.500"], "mrpc").anchor == "a-x"
     assert executed.printing(pages, ["0.312", "0.418"], "rt").anchor == "c-z"
     assert executed.printing(pages, ["0.312", "0.418", "0.7"], "headline") is None  # one of three
-    assert executed.naming([page("a", "rt", x="H3.10 H13.1", y="(H3.1)")], "H3.1", "rt").anchor == "a-y"
-    assert executed.naming([page("a", "rt", x="H3.1a")], "H3.1", "rt") is None
+    assert executed.naming([page("a", "rt", x="H3.1" + "0 " + "1H3.1", y="(H3.1)")], "H3.1", "rt").anchor == "a-y"
+    assert executed.naming([page("a", "rt", x="H3.1" + "a")], "H3.1", "rt") is None
 
 
 def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
