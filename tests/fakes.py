@@ -49,7 +49,8 @@ def store_arms(arms, seeds=(0, 1), task="rt", profile="toy"):
         }
         values = {split: metrics.summary(logits[split], labels[split]) for split in runs.SPLITS}
         cost = {"seconds": 1.5, "device": "cpu", "precision": "fp32", "revision": "abc1234", "versions": {"numpy": "2"}}
-        history = [{"step": step, "train_entropy": 0.5, "test_entropy": 0.6 - step / 20} for step in range(4)]
+        still = {"epoch": 1, "loss": 0.7, "running_entropy": 0.6, "train_entropy": 0.5}
+        history = [{"step": step, **still, "test_entropy": 0.6 - step / 20} for step in range(4)]
         runs.save(Run(point.config, logits, labels, {**values, "cost": cost}, history))
         names.append(point.config.run_id())
     return names
