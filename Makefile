@@ -72,7 +72,7 @@ docs: $(READY)  ## the pages and pictures made from the code and the committed r
 	$(BIN)/python docs/draw_explorer.py
 	$(BIN)/python docs/write_reliability.py
 
-report: $(READY)  ## the report of the stored runs
+report: $(READY)  ## the report of the stored runs: outputs/site/ and outputs/report.html
 	$(BIN)/kdnb report --profile $(PROFILE)
 
 slides: $(READY)  ## three decks with speaker notes and their handouts, from executed notebooks: outputs/slides/
@@ -127,7 +127,7 @@ archive: $(READY) $(TOOLS)/.ready  ## outputs/archive/: the committed runs as Pa
 	$(TOOLS)/mlcroissant validate --jsonld outputs/archive/runs.croissant.json
 
 clean:  ## executed notebooks, figures, report and caches; runs and data stay
-	rm -rf outputs/executed outputs/figures outputs/slides outputs/report.html .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
+	rm -rf outputs/executed outputs/figures outputs/slides outputs/site outputs/report.html .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
 	find kdnb tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
 
 clean-all: clean  ## runs, fetched data and the environment as well

@@ -1,9 +1,10 @@
-"""What a wheel takes along of the repository: notebooks and committed runs. All else is said in pyproject.toml."""
+"""What a wheel takes along of the repository: notebooks, committed runs, glossary. pyproject.toml says all else."""
 
 import shutil
 from pathlib import Path
 
 SHIPPED = ("notebooks", "outputs/reference/runs", "outputs/reference/labels", "outputs/reference/simulations")
+FILES = ("docs/glossary.md",)
 
 
 def ship(root: Path, target: Path) -> None:
@@ -16,6 +17,9 @@ def ship(root: Path, target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     for folder in SHIPPED:
         shutil.copytree(root / folder, target / folder, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+    for file in FILES:
+        (target / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / file, target / file)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -53,6 +54,32 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object], 
         raise
     if durable:
         sync(path.parent)
+
+
+def write_folder(path: Path, fill: Callable[[Path], object]) -> None:
+    """Write a folder and put it in place of the old one, which goes with all that it holds.
+
+    Args:
+        path: the folder.
+        fill: writes the new one's files into the folder that it is given.
+    Raises:
+        OSError: the disk is full or refuses; the old folder is as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial, old = (path.with_name(f".{path.name}.{uuid.uuid4().hex}") for _ in range(2))
+    try:
+        partial.mkdir()
+        fill(partial)
+        if path.exists():
+            os.replace(path, old)
+        os.replace(partial, path)
+    except BaseException:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
+        raise
+    finally:
+        for gone in (partial, old):
+            shutil.rmtree(gone, ignore_errors=True)
 
 
 def sync(folder: Path) -> None:

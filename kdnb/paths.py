@@ -22,6 +22,7 @@ def _folder(variable: str, default: Path) -> Path:
 DATA_CACHE = _folder("KDNB_DATA_CACHE", _USERS / "data_cache")
 OUTPUTS = _folder("KDNB_OUTPUTS", _USERS / "outputs")
 NOTEBOOKS = _OURS / "notebooks"
+GLOSSARY = _OURS / "docs" / "glossary.md"
 RUNS = OUTPUTS / "runs"
 REFERENCE = _folder("KDNB_REFERENCE", _OURS / "outputs" / "reference" / "runs")  # committed runs, read only
 SIMULATIONS = OUTPUTS / "simulations"  # effects of what is drawn anew: toys, small networks
@@ -39,6 +40,7 @@ EXECUTED = OUTPUTS / "executed"
 FIGURES = OUTPUTS / "figures"
 REPORT = OUTPUTS / "report.html"
 SLIDES = OUTPUTS / "slides"  # decks and handouts
+SITE = OUTPUTS / "site"  # the report as a folder of pages
 REPORTS = OUTPUTS / "reports"  # of comparisons on the user's own data
 GLUE = DATA_CACHE / "glue"
 ASSETS = DATA_CACHE / "assets"

@@ -80,7 +80,9 @@ def store(tmp_path, monkeypatch):
         "WEIGHTS": "weights",
         "MODELS": "models",
         "ORIGINS": "origins",
+        "REPORT": "report.html",
         "REPORTS": "reports",
+        "SITE": "site",
     }.items():
         monkeypatch.setattr(paths, name, tmp_path / "outputs" / folder)
     return paths.RUNS

@@ -35,3 +35,22 @@ def store_run(config, validation, test=10, sharpness=1.0):
     values = {split: metrics.summary(*pair) for split, pair in made.items()}
     logits, labels = ({split: pair[i] for split, pair in made.items()} for i in (0, 1))
     runs.save(Run(config, logits, labels, {**values, "cost": {"seconds": 1.0}}, []))
+
+
+def store_arms(arms, seeds=(0, 1), task="rt", profile="toy"):
+    """Save runs that nobody trained of the fixed arms, with random logits and a curve; their names."""
+    from kdnb.experiment.points import compare_points
+
+    rng, names = np.random.default_rng(0), []
+    for point in compare_points(task, profile, "0" * 16, seeds, arms):
+        labels = {split: np.arange(n) % 2 for split, n in zip(runs.SPLITS, (24, 20, 30), strict=True)}
+        logits = {
+            split: (rng.normal(size=(len(y), 2)) + 1.5 * np.eye(2)[y]).astype(np.float32) for split, y in labels.items()
+        }
+        values = {split: metrics.summary(logits[split], labels[split]) for split in runs.SPLITS}
+        cost = {"seconds": 1.5, "device": "cpu", "precision": "fp32", "revision": "abc1234", "versions": {"numpy": "2"}}
+        still = {"epoch": 1, "loss": 0.7, "running_entropy": 0.6, "train_entropy": 0.5}
+        history = [{"step": step, **still, "test_entropy": 0.6 - step / 20} for step in range(4)]
+        runs.save(Run(point.config, logits, labels, {**values, "cost": cost}, history))
+        names.append(point.config.run_id())
+    return names

@@ -24,6 +24,9 @@ def site(tmp_path_factory):
         (root / name).mkdir(parents=True)
     for name in ("10_entropy_of_targets", "34_calibration"):
         shutil.copy(paths.ROOT / "notebooks" / f"{name}.ipynb", root / "notebooks")
+    for name in SETUP["FILES"]:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(paths.ROOT / name, root / name)
     reference = paths.ROOT / "outputs" / "reference"
     for run in (reference / "runs").glob("mrpc-*"):
         shutil.copytree(run, root / "outputs" / "reference" / "runs" / run.name)
@@ -123,6 +126,7 @@ def test_a_copy_overwrites_nothing_and_one_that_fails_leaves_nothing(tmp_path, m
 def test_what_a_wheel_takes_along_is_committed_and_its_data_are_named():
     for folder in SETUP["SHIPPED"]:
         assert any((paths.ROOT / folder).iterdir()), folder
+    assert all((paths.ROOT / file).is_file() for file in SETUP["FILES"])
     data = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"][
         "package-data"
     ]
@@ -134,11 +138,14 @@ def test_what_a_wheel_takes_along_is_committed_and_its_data_are_named():
 
 
 def test_a_wheels_shipped_runs_are_where_the_store_looks(site):
-    code = "from kdnb import paths; print(paths.NOTEBOOKS, paths.REFERENCE, paths.SIMULATIONS_REFERENCE)"
+    names = ("NOTEBOOKS", "GLOSSARY", "REFERENCE", "SIMULATIONS_REFERENCE")
+    code = f"from kdnb import paths; print(*(getattr(paths, name) for name in {names}))"
     kept = {name: value for name, value in os.environ.items() if not name.startswith("KDNB_")}
     environment = {**kept, "PYTHONPATH": str(site)}
     words = [sys.executable, "-c", code]
     done = subprocess.run(words, cwd=site, env=environment, capture_output=True, text=True, check=True)
     shipped = site / "kdnb" / "shipped"
     reference = shipped / "outputs" / "reference"
-    assert done.stdout.split() == [str(shipped / "notebooks"), str(reference / "runs"), str(reference / "simulations")]
+    wanted = [shipped / "notebooks", shipped / "docs" / "glossary.md", reference / "runs", reference / "simulations"]
+    assert done.stdout.split() == [str(path) for path in wanted]
+    assert all(path.exists() for path in wanted)

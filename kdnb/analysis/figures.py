@@ -18,21 +18,24 @@ from kdnb.analysis import table_html
 from kdnb.experiment.arms import ALL, ARMS
 from kdnb.plain import version_of
 
+PALETTE = (  # seaborn's colorblind set in its order, darkened until each mark has 3:1 on white
+    "#0C5D97", "#C67200", "#008C61", "#BC4D00", "#C870B2", "#C5814C", "#EF4BCB", "#919191", "#8E9823", "#0098DD",
+)  # fmt: skip
 METHOD_COLORS = {
-    "ERM": "#0173B2",
-    "LS": "#DE8F05",
-    "KD": "#029E73",
-    "Self-KD": "#56B4E9",
-    "Reverse KD": "#CC78BC",
-    "Teacher-free KD": "#CA9161",
+    "ERM": PALETTE[0],
+    "LS": PALETTE[1],
+    "KD": PALETTE[2],
+    "Self-KD": PALETTE[9],
+    "Reverse KD": PALETTE[4],
+    "Teacher-free KD": PALETTE[5],
 }
 METHOD_MARKERS = {"ERM": "o", "LS": "s", "KD": "^", "Self-KD": "v", "Reverse KD": "D", "Teacher-free KD": "P"}
-TEACHER_COLOR = "#949494"
+TEACHER_COLOR = PALETTE[7]
 
 
 def theme() -> None:
-    """seaborn's theme, the same everywhere."""
-    sns.set_theme(context="notebook", style="ticks", palette="colorblind")
+    """seaborn's theme with the house's colors, the same everywhere."""
+    sns.set_theme(context="notebook", style="ticks", palette=list(PALETTE))
     plt.rcParams.update({"figure.dpi": 110, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 12})
 
 
@@ -138,7 +141,7 @@ def seed_dots(
     for place, arm in enumerate(arms):
         values = table[table.arm == arm][metric].to_numpy() * scale
         spots = place + (np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else np.zeros(1)) - 0.12
-        ax.scatter(spots, values, s=26, alpha=0.75, linewidths=0, **style(arm))
+        ax.scatter(spots, values, s=24, linewidths=0, **style(arm))
         if "degenerate" in table and (crossed := table[table.arm == arm].degenerate.to_numpy(bool)).any():
             ax.scatter(spots[crossed], values[crossed], s=60, color="black", marker="x", linewidths=1.2, zorder=3)
         sd = values.std(ddof=1) if len(values) > 1 else 0
@@ -184,7 +187,7 @@ def entropy_curves(curves: pd.DataFrame, ax: Axes, column: str = "test_entropy")
 def inheritance(cells: pd.DataFrame, ax: Axes) -> Axes:
     """Student entropy against teacher entropy, a point per KD run; columns arm, teacher_entropy, student_entropy."""
     for arm, rows in cells.groupby("arm", sort=False):
-        ax.scatter(rows.teacher_entropy, rows.student_entropy, s=55, alpha=0.85, label=ARMS[arm].name, **style(arm))
+        ax.scatter(rows.teacher_entropy, rows.student_entropy, s=50, label=ARMS[arm].name, **style(arm))
     ends = [0, max(cells.teacher_entropy.max(), cells.student_entropy.max()) * 1.15]
     ax.axline((0, 0), slope=1, color="0.3", linewidth=1, linestyle="--")
     ax.set(xlim=ends, ylim=ends, aspect="equal", xlabel="teacher's entropy [nats]", ylabel="student's entropy [nats]")

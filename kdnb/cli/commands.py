@@ -267,12 +267,17 @@ def notebooks(
 
 @app.command()
 def report(profile: ProfileName = "demo", as_json: Json = False) -> None:
-    """Write the report of the stored runs: one HTML file that needs no network."""
+    """Write the report of the stored runs: a site, outputs/site/, and all of it in outputs/report.html.
+
+    The site opens at index.html: the answer, the ledger, tables, the executed notebooks and the record of each run on
+    pages of their own. The one file holds the same in some ten megabytes, to be passed on. Neither needs a network.
+    """
+    from kdnb import paths
     from kdnb.report.report import write
 
-    path = write(profile)
-    print(f"report: {path}")
-    finish(as_json, {"report": str(path)})
+    path, first = write(profile), paths.SITE / "index.html"
+    print(f"site: {first}\nreport: {path}")
+    finish(as_json, {"report": str(path), "site": str(first)})
 
 
 def run_command() -> None:

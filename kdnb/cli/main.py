@@ -14,7 +14,7 @@ COMMANDS = {  # name -> the first sentence of its own --help; a test holds the t
     "study": "Execute the notebooks of a profile (demo: all but the 50s) and write the report; what is current stays.",
     "run": "Execute one notebook with papermill into outputs/executed/.",
     "notebooks": "Copy the notebooks, from a wheel too, into a folder of yours, to be opened and changed there.",
-    "report": "Write the report of the stored runs: one HTML file that needs no network.",
+    "report": "Write the report of the stored runs: a site, outputs/site/, and all of it in outputs/report.html.",
     "runs": "The run store: list, show, table, verify, migrate.",
     "teachers": "Teachers that no training gives: average, list, rows.",
     "lm": "Language models: fetch, check, cache, train, export.",

@@ -301,16 +301,17 @@ def study(profile: str) -> dict:
         raise ValueError(f"unknown profile {profile!r}{nearest(profile, PROFILES)}")
     started, before = time.perf_counter(), set(store.stored_ids())
     outputs = run_steps(study_steps(profile))
-    path = report.write(profile)
+    path, first = report.write(profile), paths.SITE / "index.html"
     trained = len(set(store.stored_ids()) - before)
     seconds = time.perf_counter() - started
-    print(f"{len(outputs)} notebooks, {trained} runs trained, {seconds:.0f} s\nreport: {path}")
+    print(f"{len(outputs)} notebooks, {trained} runs trained, {seconds:.0f} s\nsite: {first}\nreport: {path}")
     return {
         "profile": profile,
         "notebooks": [str(o) for o in outputs],
         "trained": trained,
         "seconds": round(seconds, 1),
         "report": str(path),
+        "site": str(first),
     }
 
 

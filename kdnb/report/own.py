@@ -1,5 +1,6 @@
 """The report of a comparison on a user's own data: one HTML file that says what to do, why, and how sure that is."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -538,4 +539,10 @@ def _name(compared: Compared) -> str:
 
 def template(name: str) -> Template:
     """A page of this room by its file's name; what it is given stands there as text."""
-    return Environment(loader=PackageLoader("kdnb", "report"), autoescape=True).get_template(name)
+    return environment().get_template(name)
+
+
+@functools.cache
+def environment() -> Environment:
+    """Where the templates of pages lie."""
+    return Environment(loader=PackageLoader("kdnb", "report/pages"), autoescape=True)

@@ -3,46 +3,19 @@
 import json
 import re
 
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
 from kdnb import paths
-from kdnb.data import splits as data
-from kdnb.experiment import obtain, tables
-from kdnb.experiment.points import compare_points
-from kdnb.report import notebooks, report
-from kdnb.report import report as ledger_text
-from kdnb.studies import registry
-
-NOTEBOOK = "10_entropy_of_targets"
+from kdnb.experiment import tables
+from kdnb.report import contents, report
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    splits = data.load("rt", "toy")
-    arms = ["erm_large", "erm_small", "ls_small", "kd_standard"]
-    done = obtain.run_points(compare_points("rt", "toy", splits.fingerprint, (0, 1), arms), splits)
-    step = next(step for step in notebooks.study_steps("toy") if step.notebook == NOTEBOOK)
-    kept = step.output.read_bytes() if step.output.exists() else None
-    cells = [
-        nbformat.v4.new_markdown_cell(
-            "Entropy $H(p) = -\\sum_k p_k \\ln p_k$ and `$HOME` in code.\n\n$$\\frac{a}{b} < 1$$"
-        ),
-        nbformat.v4.new_code_cell(
-            "1", outputs=[nbformat.v4.new_output("stream", text=f"made by {next(iter(done))}\n")]
-        ),
-        nbformat.v4.new_markdown_cell("the worked answer", metadata={"tags": ["solution"]}),
-    ]
-    step.output.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), step.output)
-    text = report.write("toy").read_text(encoding="utf-8")
-    step.output.unlink()
-    if kept:
-        step.output.write_bytes(kept)
-    return text
+def page(written):
+    return written.one_file
 
 
 @pytest.mark.slow
@@ -63,16 +36,17 @@ def test_every_link_inside_the_page_lands(page):
 
 
 @pytest.mark.slow
-def test_every_run_of_the_study_stands_in_the_appendix(page):
-    for run_id in tables.study("rt", "toy").runs:
+def test_every_run_of_the_study_stands_in_the_appendix(page, written):
+    assert len(written.study.runs) == 8
+    for run_id in written.study.runs:
         assert f'<tr id="{run_id}">' in page
 
 
 @pytest.mark.slow
-def test_the_first_page_answers_and_says_what_is_not_shown(page):
+def test_the_first_page_answers_and_says_what_is_not_shown(page, written):
     """A sentence for each deciding claim, from the stored logits; claims stated before stand apart from others."""
-    answer = re.search(r'<h2 id="answer">.*?</section>', page, re.DOTALL).group()
-    ledger = registry.ledger(tables.study("rt", "toy")).set_index("id")
+    answer = text_of(re.search(r'<h2 id="answer">.*?</section>', page, re.DOTALL).group())
+    ledger = written.ledger.set_index("id")
     assert f"Label smoothing moves it by {ledger.effect['H3.1']:+.3f} nats [" in answer
     assert "Not shown" in answer
     stated, explored = (re.search(rf"<caption>{words}.*?</table>", page, re.DOTALL).group() for words in CAPTIONS)
@@ -84,11 +58,17 @@ def test_the_first_page_answers_and_says_what_is_not_shown(page):
 CAPTIONS = ("Claims stated before the runs", "Exploratory")
 
 
-def stored(run_id):
+def text_of(markup):
+    """What a reader sees of it."""
+    return re.sub(r"<[^>]*>", "", markup).strip()
+
+
+def stored(written, run_id):
     """Method and student of a run with its mean test entropy [nats] and accuracy, by numpy alone."""
-    config = json.loads((paths.RUNS / run_id / "config.json").read_text(encoding="utf-8"))
-    labels_of = paths.RUNS.parent / "labels" / f"{config['data']}.npz"
-    with np.load(paths.RUNS / run_id / "arrays.npz") as arrays, np.load(labels_of) as labels:
+    folder = written.outputs / "runs" / run_id
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    labels_of = written.outputs / "labels" / f"{config['data']}.npz"
+    with np.load(folder / "arrays.npz") as arrays, np.load(labels_of) as labels:
         logits, labels = arrays["test"].astype(float), labels["test"]
     p = np.exp(logits - logits.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
@@ -99,19 +79,19 @@ def stored(run_id):
 def cells_of(row):
     """The cells of a row as (markup, text)."""
     cells = re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL)
-    return [(cell, re.sub(r"<[^>]*>", "", cell).strip()) for cell in cells]
+    return [(cell, text_of(cell)) for cell in cells]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("metric", "scale", "digits"), [("entropy", 1, 3), ("accuracy", 100, 1)])
-def test_the_tables_have_the_means_and_sds_of_the_stored_logits(page, metric, scale, digits):
+def test_the_tables_have_the_means_and_sds_of_the_stored_logits(page, written, metric, scale, digits):
     table = re.search(rf"<caption>Test {metric} .*?</table>", page, re.DOTALL).group()
     rows = [cells_of(row) for row in re.findall(r"<tr>.*?</tr>", table, re.DOTALL)[1:]]
     assert len(rows) >= 4
-    count = tables.study("rt", "toy").table.name.value_counts()  # a small model may be there for another seed's student
+    count = written.study.table.name.value_counts()
     for (_, name), (mean, shown), (_, sd), *_, (links, _) in rows:
         ids = re.findall(r'title="([^"]+)"', links)
-        values = [scale * stored(run_id)[2][metric] for run_id in ids]
+        values = [scale * stored(written, run_id)[2][metric] for run_id in ids]
         rounding = 0.51 * 10**-digits
         assert len(ids) == count[name] >= 2, name
         assert float(shown) == pytest.approx(np.mean(values), abs=rounding), name
@@ -120,13 +100,13 @@ def test_the_tables_have_the_means_and_sds_of_the_stored_logits(page, metric, sc
 
 
 @pytest.mark.slow
-def test_the_ledger_has_the_effects_of_the_stored_logits(page):
+def test_the_ledger_has_the_effects_of_the_stored_logits(page, written):
     """Paired differences by seed and their t intervals, of two claims about entropy on the small model."""
     for claim, method in {"H3.1": "ls", "H3.2": "kd"}.items():
-        cells = cells_of(re.search(rf"<tr><td>{re.escape(claim)}</td>.*?</tr>", page, re.DOTALL).group())
+        cells = cells_of(re.search(rf'<tr id="rt-{re.escape(claim)}">.*?</tr>', page, re.DOTALL).group())
         by_method = {"erm": [], method: []}
         for run_id in re.findall(r'title="([^"]+)"', cells[11][0]):
-            found, student, values = stored(run_id)
+            found, student, values = stored(written, run_id)
             if student == "small":
                 by_method[found].append(values["entropy"])
         differences = np.subtract(by_method[method], by_method["erm"])
@@ -138,41 +118,40 @@ def test_the_ledger_has_the_effects_of_the_stored_logits(page):
 
 
 @pytest.mark.slow
-def test_the_ledger_stands_in_the_page(page):
+def test_the_ledger_stands_in_the_page(page, written):
     """Every claim with runs has its row, with the bootstrap beside the seed interval; the others are named."""
-    study = tables.study("rt", "toy")
-    ledger = registry.ledger(study, others=registry.evidence(study))
-    for row in ledger.itertuples():
+    for row in written.ledger.itertuples():
         if row.verdict == "no runs":
             assert re.search(rf"No runs at this profile for [^<]*{re.escape(row.id)}", page)
             continue
-        whole = re.search(rf"<tr><td>{re.escape(row.id)}</td>.*?</tr>", page, re.DOTALL).group()
+        whole = re.search(rf'<tr id="rt-{re.escape(row.id)}">.*?</tr>', page, re.DOTALL).group()
         cells = [text for _, text in cells_of(whole)]
         assert cells[3] == row.published
-        assert f'class="verdict {row.verdict}">{row.verdict}<' in whole
+        assert f'class="verdict {row.verdict}"' in whole
+        assert cells[2].startswith(row.verdict)
         interval, star = r"\[[+-]\d+\.\d+, [+-]\d+\.\d+\]", r"\*" * (row.bootstrap == "percentile")
         assert re.fullmatch("–" if row.bootstrap == "none" else interval + star, cells[9]), row.id
-    assert "exact" in re.search(r"<tr><td>H1.1</td>.*?</tr>", page, re.DOTALL).group()
+    assert "exact" in re.search(r'<tr id="rt-H1.1">.*?</tr>', page, re.DOTALL).group()
 
 
 @pytest.mark.slow
-def test_degenerate_runs_are_counted_in_the_page(page):
-    table = tables.study("rt", "toy").table
+def test_degenerate_runs_are_counted_in_the_page(page, written):
+    table = written.study.table
     nothing = table[table.degenerate].run_id
     told = f"{len(nothing)} of {len(table)} runs learnt nothing" if len(nothing) else f"None of the {len(table)} runs"
-    assert told in page
+    assert told in text_of(page)
 
 
 @pytest.mark.slow
-def test_a_degenerate_run_is_part_of_the_mean_and_counted(page):
-    study = tables.study("rt", "toy")
-    study.table["degenerate"] = study.table.run_id == study.table.run_id[0]
-    first, second, *_ = ledger_text.rows(study, "entropy", 1, 3)
+def test_a_degenerate_run_is_part_of_the_mean_and_counted(written):
+    table = written.study.table
+    study = written.study.only(table.assign(degenerate=table.run_id == table.run_id[0]))
+    first, second, *_ = contents.rows(study, "entropy", 1, 3)
     assert first["n"] == "2 (1 degenerate)"
-    assert second["n"] == (study.table.arm == "erm_small").sum() >= 2
-    assert first["ours"] == f"{study.table.entropy[:2].mean():.3f}"
-    section = report._section(study)
-    assert section["degenerate"] == [study.table.run_id[0]]
+    assert second["n"] == 2
+    assert first["ours"] == f"{table.entropy[:2].mean():.3f}"
+    section = contents.section(study)
+    assert section["degenerate"] == [table.run_id[0]]
     assert {row["id"]: row["degenerate"] for row in section["ledger"]}["H4.4"] == 1
 
 
@@ -186,14 +165,14 @@ def test_the_answer_says_no_more_than_the_ledger():
         ("H4.2", "fails", float("nan"), 0, ["f"]),
         ("H4.3", "no runs", float("nan"), 0, []),
     ]
-    assert ledger_text.answer(pd.DataFrame(rows, columns=columns)).split("; ") == [
+    assert contents.answer(pd.DataFrame(rows, columns=columns)).split("; ") == [
         "At fixed hyper-parameters, none of them searched: label smoothing raises entropy over ERM (small student): "
         "holds (not after Holm's correction, 2 of the 3 runs learnt nothing)",
         "label smoothing raises entropy over ERM (large student): holds",
         "standard KD lowers entropy below ERM: undecided",
         "reverse KD raises entropy above ERM: fails (not after Holm's correction)",
     ]
-    assert ledger_text.answer(pd.DataFrame(rows[-1:], columns=columns)) == ""
+    assert contents.answer(pd.DataFrame(rows[-1:], columns=columns)) == ""
 
 
 @pytest.mark.slow
@@ -210,8 +189,14 @@ def test_a_run_named_in_a_notebook_is_a_link(page):
 
 
 @pytest.mark.slow
-def test_solutions_stay_in_jupyterlab(page):
-    assert "the worked answer" not in page
+def test_code_and_solutions_are_folded(page):
+    """A summary is what is seen; the two solution cells are behind one."""
+    solutions = re.search(
+        r'<details class="solution"><summary>Solutions</summary>(.*?)</details>(?!\s*<div class="o)', page, re.DOTALL
+    )
+    assert "the worked answer" in solutions[1]
+    assert page.count('<details class="solution">') == 1
+    assert page.count("<summary>code</summary>") == 5
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ MARKERS = {
     "TinyBERT": ">",
     "KD + hidden": "<",
 }  # fmt: skip
-COLORS = {  # of seaborn's colorblind palette; C0 is ERM's, C7 the teachers' grey
+COLORS = {  # of figures.PALETTE; C0 is ERM's, C7 the teachers' grey
     "KD": METHOD_COLORS["KD"],
     "hidden, uniform": "C1",
     "hidden, last": "C4",
@@ -66,7 +66,7 @@ def dots(gains: pd.DataFrame, ax: Axes) -> Axes:
     mean, half = _spread(gains.groupby(pd.Categorical(gains.arm, arms), observed=True).gain)
     for place, arm in enumerate(arms):
         values = gains[gains.arm == arm].gain
-        ax.scatter(values, np.full(len(values), place) + 0.15, s=16, alpha=0.5, color=COLORS[arm], linewidths=0)
+        ax.scatter(values, np.full(len(values), place) + 0.15, s=12, color=COLORS[arm], linewidths=0)
         look = {"color": COLORS[arm], "marker": MARKERS[arm], "capsize": 4}
         ax.errorbar(mean[place], place, xerr=half[place], **look)
     ax.axvline(0, color="0.4", linestyle="--", linewidth=1)

@@ -60,7 +60,7 @@ def deviation_panel(
         shades = sns.light_palette(look["color"], as_cmap=True)
         ax.hexbin(x, y, gridsize=45, extent=(*ends, *ends), bins="log", mincnt=1, cmap=shades, linewidths=0)
     else:
-        ax.scatter(x, y, s=14, alpha=0.6, linewidths=0, **look)
+        ax.scatter(x, y, s=10, linewidths=0, **look)
     for edge in np.quantile(x, [share, 1 - share]):
         ax.axvline(edge, color="0.4", linestyle=":", linewidth=1)
     ax.axline((ends[0], ends[0]), slope=1, color="0.3", linewidth=1, linestyle="--")

@@ -94,7 +94,7 @@ def two_by_twos(found: dict[str, Study], figure: Figure) -> Figure:
 def _dots_and_mean(ax: Axes, values: pd.Series, place: float, shift: float, style: dict[str, Any]) -> None:
     spots = place + shift / 2 + np.zeros(len(values))
     look = {"marker": style["marker"], "edgecolors": style["color"], "facecolors": style["mfc"]}
-    ax.scatter(spots, values, s=22, alpha=0.6, zorder=3, **look)
+    ax.scatter(spots, values, s=20, zorder=3, **look)
     sd = values.std(ddof=1) if len(values) > 1 else 0
     ax.errorbar(place + shift, values.mean(), yerr=sd, capsize=4, markersize=8, linestyle="", zorder=4, **style)
 
@@ -110,7 +110,7 @@ def effect_intervals(tables: dict[str, pd.DataFrame], ax: Axes, names: tuple[str
     for row, table in enumerate(tables.values()):
         for name in names:
             values, place = cells.EFFECTS[name](table).dropna(), row + 0.3 * (names.index(name) - (len(names) - 1) / 2)
-            ax.scatter(values, np.full(len(values), place + 0.1), s=10, color="0.6", linewidths=0)
+            ax.scatter(values, np.full(len(values), place + 0.1), s=10, color="0.5", linewidths=0)
             _with_interval(ax, values, place, name, label=name if row == 0 else None)
     ax.axvline(0, color="0.4", linestyle="--", linewidth=1)
     ax.set_yticks(range(len(tables)), list(tables))
@@ -184,7 +184,7 @@ def by_dose(rows: pd.DataFrame, metric: str, ax: Axes, scale: float = 1) -> Axes
     color, marker = METHOD_COLORS["KD"], METHOD_MARKERS["KD"]
     for place, dose in enumerate(doses):
         values = scale * rows[rows.dose == dose][metric]
-        ax.scatter(np.full(len(values), place), values, color=color, marker=marker, s=18, alpha=0.45, linewidths=0)
+        ax.scatter(np.full(len(values), place), values, color=color, marker=marker, s=12, linewidths=0)
     ax.plot(range(len(doses)), scale * rows.groupby("dose")[metric].mean(), color=color, marker=marker)
     ax.axhline(0, color="0.4", linestyle="--", linewidth=1)
     ax.set_xticks(range(len(doses)), [dose_word(dose) for dose in doses])

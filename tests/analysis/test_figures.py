@@ -1,0 +1,71 @@
+"""The house's colors: seen on white, and told apart by every reader, no worse than seaborn's color-blind-safe set."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+import seaborn as sns
+from matplotlib.colors import to_rgb
+
+from kdnb.analysis import figures
+from kdnb.studies.dark_knowledge import gain_figures
+
+SEEN = {  # linear RGB as it is seen: Machado, Oliveira & Fernandes 2009, severity 1
+    "all cones": np.eye(3),
+    "no L cone": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "no M cone": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "no S cone": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+XYZ = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]  # sRGB, D65
+
+
+def linear(color):
+    values = np.array(to_rgb(color))
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def contrast_on_white(color):
+    """As WCAG 2 defines it."""
+    return 1.05 / (linear(color) @ XYZ[1] + 0.05)
+
+
+def lab(rgb):
+    """CIELAB of linear RGB."""
+    x, y, z = np.cbrt(np.maximum(np.array(XYZ) @ rgb.clip(0, 1) / [0.9505, 1, 1.089], 0.008856))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def nearest(colors, cones):
+    """The least distance of two of some colors as they are seen [CIELAB 1976]."""
+    seen = [lab(np.array(SEEN[cones]) @ linear(color)) for color in colors]
+    return min(np.linalg.norm(one - other) for one, other in combinations(seen, 2))
+
+
+@pytest.mark.parametrize("color", figures.PALETTE)
+def test_a_mark_has_three_to_one_on_white(color):
+    assert contrast_on_white(color) >= 3
+
+
+def test_the_contrast_is_that_of_wcag():
+    assert contrast_on_white("black") == pytest.approx(21)
+    assert contrast_on_white("#767676") == pytest.approx(4.54, abs=0.01)  # the lightest grey for text
+
+
+@pytest.mark.parametrize("cones", SEEN)
+def test_methods_are_told_apart_as_well_as_by_seaborns_set(cones):
+    ours = [*figures.METHOD_COLORS.values(), figures.TEACHER_COLOR]
+    places = [figures.PALETTE.index(color) for color in ours]
+    theirs = [sns.color_palette("colorblind")[place] for place in places]
+    worst = min(nearest(theirs, one) for one in SEEN)
+    assert len(set(ours)) == len(ours) == 7
+    assert nearest(ours, cones) > worst
+
+
+def test_every_method_has_a_marker_of_its_own_beside_its_color():
+    assert len(set(figures.METHOD_MARKERS.values())) == len(figures.METHOD_COLORS)
+    assert len(set(gain_figures.MARKERS.values())) == len(gain_figures.COLORS)
+
+
+def test_what_a_figure_draws_without_saying_a_color_has_one_of_ours():
+    figures.theme()
+    assert [color.upper() for color in sns.color_palette().as_hex()] == list(figures.PALETTE)
