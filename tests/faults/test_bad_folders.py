@@ -95,11 +95,14 @@ def test_a_harmed_classifier(store, tmp_path, monkeypatch, classifier, data):
 @given(data=st.data())
 @many(0.2)
 def test_a_harmed_model_as_a_student(store, tmp_path, monkeypatch, classifier, data):
-    """The whole of `kdnb train`, up to the training."""
+    """The whole of `kdnb train`; a model that is good after all is trained, and its run taken away."""
     folder = copied(classifier, tmp_path / "harmed")
     harm(data.draw, folder / data.draw(st.sampled_from(sorted(path.name for path in folder.iterdir()))))
-    asked = train.Training(task="rt", method="erm", student=str(folder), profile="toy", rows=Rows(8, 8, 8))
+    asked = train.Training(
+        task="rt", method="erm", student=str(folder), profile="toy", rows=Rows(train=8, validation=8, test=8)
+    )
     line = told(monkeypatch, lambda: train.train(asked))
+    shutil.rmtree(store, ignore_errors=True)
     assume(line)
     assert "harmed" in line
 
