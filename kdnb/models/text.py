@@ -20,7 +20,7 @@ from kdnb.data.hub import Part
 from kdnb.data.onnx_weights import bert_folder
 from kdnb.data.splits import Split, TaskData
 from kdnb.data.tokens import Tokens, take_for_text, tokenize
-from kdnb.errors import KdnbError, ModelUnavailable
+from kdnb.errors import KdnbError, ModelUnavailable, one_line
 from kdnb.models import whole
 from kdnb.models.dropout import Dropout
 from kdnb.models.encoder import ROBERTAS, Encoder
@@ -314,6 +314,10 @@ def load_tokenizer(name: str, data: TaskData | None) -> "PreTrainedTokenizerFast
 
 def check_tokenizer(name: str, tokenizer: Any) -> None:
     """Raise ValueError for a tokenizer whose ids kdnb cannot make batches of."""
+    try:
+        _ = tokenizer("a", "b"), tokenizer.pad_token_id, tokenizer.unk_token_id
+    except Exception as error:  # its settings contradict one another, and its library raises what it meets
+        raise ValueError(f"{name}: its tokenizer cannot be used ({one_line(error)[:200]})") from None
     if not tokenizer.is_fast:
         raise ValueError(f"{name}: expected a fast tokenizer (tokenizer.json), got {type(tokenizer).__name__}")
     if tokenizer.pad_token_id is None:

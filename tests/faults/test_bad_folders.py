@@ -9,7 +9,7 @@ import numpy as np
 import own_models
 import pytest
 import refusals
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from refusals import told
 
@@ -33,7 +33,15 @@ ODD = st.sampled_from(
 def many(share=1.0):
     checks = [HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much, HealthCheck.too_slow]
     most = max(3, int(EXAMPLES * share))
-    return settings(max_examples=most, deadline=None, derandomize=True, suppress_health_check=checks, database=None)
+    phases = [Phase.generate]  # models are read in each: nothing is made smaller
+    return settings(
+        max_examples=most,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=checks,
+        database=None,
+        phases=phases,
+    )
 
 
 @pytest.fixture(autouse=True)
