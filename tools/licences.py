@@ -1,8 +1,8 @@
 """Writes docs/licences.md: the licence of each installed dependency, and whether kdnb may be used with it under MIT.
 
 `make licences` runs it in the environment of `make test`. It reads what packages say of themselves, first their SPDX
-expression, then their licence field, then their classifier. Exit code 1: one has a licence that is not in ALLOWED, or
-none that could be read; nothing is written then.
+expression, then their licence field, then their classifier, then the first line of their licence's text. Exit code 1:
+one has a licence that is not in ALLOWED, or none that could be read; nothing is written then.
 """
 
 import importlib.metadata
@@ -49,15 +49,21 @@ def spelled(words: str) -> str:
     return next((name for start, name in SPELLED.items() if text.startswith(start)), "")
 
 
-def licence(told: Message) -> str:
-    """An SPDX expression of a package's metadata; "" if nothing in them can be read."""
+def first_line(package: importlib.metadata.Distribution) -> str:
+    """The first line of the licence that a package brings along; "" if it brings none."""
+    texts = [path for path in package.files or [] if path.stem.upper() in ("LICENSE", "LICENCE", "COPYING")]
+    return next((line for path in texts for line in path.read_text().splitlines() if line.strip()), "")
+
+
+def licence(told: Message, text: str = "") -> str:
+    """An SPDX expression of a package's metadata, else of its licence's first line; "" if neither can be read."""
     if expression := told.get("License-Expression"):
         return expression
     words = (told.get("License") or "").strip()
     if words and all(part in ALLOWED for part in parts(words)):
         return words
     classifiers = [one.split(" :: ")[-1] for one in told.get_all("Classifier") or [] if one.startswith("License")]
-    return next(filter(None, map(spelled, [words, *classifiers])), "")
+    return next(filter(None, map(spelled, [words, *classifiers, text])), "")
 
 
 def parts(expression: str) -> list[str]:
@@ -82,7 +88,7 @@ def installed(names: set[str]) -> dict[str, tuple[str, str, str]]:
     for one in importlib.metadata.distributions():
         told = one.metadata
         if normal(told["Name"]) in names:
-            found[normal(told["Name"])] = (told["Name"], told["Version"], licence(told))
+            found[normal(told["Name"])] = (told["Name"], told["Version"], licence(told, first_line(one)))
     return dict(sorted(found.items()))
 
 
