@@ -118,7 +118,7 @@ def test_an_executed_notebook_holds_markup_of_data_as_text(executed):
 
 @pytest.fixture(scope="module")
 def page(kernels, executed, tmp_path_factory):
-    """The report of a store with a run whose history has markup for a column, and notebook 00 executed on it."""
+    """The report of a store with a run that was made on a machine with markup for a name, and notebook 00 of it."""
     folder = tmp_path_factory.mktemp("planted")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KDNB_OUTPUTS", str(folder))
@@ -129,7 +129,8 @@ def page(kernels, executed, tmp_path_factory):
         wanted = points.compare_points("rt", "toy", splits.fingerprint, (0,), ["erm_small", "ls_small"])
         done = obtain.run_points(wanted, splits)
         whole = done[min(done)]
-        planted = replace(whole, history=[{**row, SCRIPT: 0.5, IMAGE: 0.5} for row in whole.history])
+        cost = {**whole.metrics["cost"], "device": f"cpu {SCRIPT}{IMAGE}"}
+        planted = replace(whole, metrics={**whole.metrics, "cost": cost})
         for file in store.folder(whole.run_id).iterdir():
             file.unlink()
         store.folder(whole.run_id).rmdir()
@@ -149,7 +150,7 @@ def test_the_report_holds_markup_of_data_as_text(page):
 
 @pytest.mark.slow
 def test_a_planted_run_is_shown_as_text(page):
-    assert re.search(r"&lt;img src=x onerror=[^<]*&gt;</th>", page)  # a header, in notebook 00 alone
+    assert re.search(r"<td>cpu [^<]*&lt;img src=x onerror=[^<]*&gt;, fp32</td>", page)  # where it was made
 
 
 @pytest.mark.slow
