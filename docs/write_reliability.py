@@ -17,9 +17,9 @@ there afterwards. *Repeated*: one that was made twice. *Corrupted*: bytes that a
 a run that `kdnb runs verify` finds, or a process or lock that outlived its command. *Unclear*: a fault that ended in
 anything but one line that names the cause, or, for stops, in anything but the one line that says how to go on.
 
-`make faults` makes all of them, by default with 200 random kills from fixed seeds, and writes `reliability.json`, of which
-this page is made; a pass over some of the tests replaces their rows alone. These rows come of passes with {kills} random
-kills at most, {minutes:g} minutes in all. `make faults FAULTS=8` makes fewer of them.
+`make faults` makes all of them, by default with 200 random kills from fixed seeds, and writes `reliability.json`, of
+which this page is made; a pass over some of the tests replaces their rows alone. These rows come of passes with
+{kills} random kills at most, {minutes:g} minutes in all. `make faults FAULTS=8` makes fewer of them.
 
 | kind | fault | times | lost | repeated | corrupted | unclear | test |
 |---|---|---|---|---|---|---|---|

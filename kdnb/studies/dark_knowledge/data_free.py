@@ -149,8 +149,8 @@ _SIZES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # profile -> what 
         {"steps": 20, "every": 10, "teacher_epochs": 1, "pool": 8, "pool_steps": 2},
     ),
     "demo": (
-        {"steps": 500, "every": 50},
-        {"steps": 30, "every": 10, "teacher_epochs": 1, "pool": 64, "pool_steps": 20},
+        {"steps": 250, "every": 25},
+        {"steps": 20, "every": 10, "teacher_epochs": 1, "pool": 32, "pool_steps": 10},
     ),
 }
 _SEEDS = {"toy": (2, 1), "demo": (2, 1)}  # of digits and of mnist5k; the rest has 5 and 3

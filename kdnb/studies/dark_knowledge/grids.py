@@ -10,12 +10,13 @@ from kdnb.sweeps.grids import Grid, register
 
 GENERATIONS = "generations"
 BANS = {"text": 3, "image": 5}  # generations after the first model
-TOY_BANS = 2
+FEWER_BANS = {"toy": 2, "demo": 3}  # by profile
 STRIDE = 100  # between the seeds of one family's members, far above the seeds themselves
 FIRST: dict[str, dict[str, Any]] = {  # what a family's trainings differ in from the profile's own
     "text": {"schedule": "constant"},  # a budget of its own, so that no run of a family stands in for another study's
     "image": {"epochs": 40},  # so that the first model fits its labels
 }
+DEMO_EPOCHS = 20  # of images
 ROOT, ERM, BAN, LABELS = "first model", "ERM", "BAN", "BAN+L"
 CWTM, DKPP, MEAN, INSTANCE, DRAWN = "CWTM", "DKPP", "LS as soft", "LS as soft each", "LS as drawn"
 
@@ -36,7 +37,7 @@ class Member:
 
 def bans(task: str, profile: str) -> int:
     """Generations after the first model."""
-    return TOY_BANS if profile == "toy" else BANS[modality_of(task)]
+    return FEWER_BANS.get(profile, BANS[modality_of(task)])
 
 
 def family(first: RunConfig) -> list[Member]:
@@ -78,7 +79,10 @@ def family(first: RunConfig) -> list[Member]:
 
 
 def _first(_arm: str, task: str, profile: str) -> list[dict]:
-    return [{"history_points": 0, **(FIRST[modality_of(task)] if profile != "toy" else {})}]
+    changes = {} if profile == "toy" else FIRST[modality_of(task)]
+    if profile == "demo" and "epochs" in changes:
+        changes = {**changes, "epochs": DEMO_EPOCHS}
+    return [{"history_points": 0, **changes}]
 
 
 def _families(_task: str, _profile: str, points: list[Point]) -> list[Point]:
