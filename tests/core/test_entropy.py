@@ -149,6 +149,6 @@ def test_the_guard_stands_where_runs_are_measured(monkeypatch):
 
     logits = np.zeros((4, 2))
     assert mean_entropy(logits) == pytest.approx(math.log(2))
-    monkeypatch.setattr(metrics, "entropies", lambda z: np.full(len(z), 1.0))  # log2 instead of ln
+    monkeypatch.setattr(metrics, "entr", lambda p: np.full(p.shape, 0.5))  # log2 instead of ln
     with pytest.raises(ValueError, match="outside"):
         summary(logits, np.array([0, 1, 0, 1]))

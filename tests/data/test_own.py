@@ -383,7 +383,7 @@ def test_several_labels_written_as_text(tmp_path, labels, told):
 def test_texts_that_no_model_can_read(tmp_path):
     path = tmp_path / "moods.jsonl"
     path.write_text('{"sentence": "half \\ud83d", "mood": 1}\n{"sentence": ["a"], "mood": 0}\n' * 3)
-    assert "line 1 ('text' holds half a surrogate pair" in refused(path)
+    assert "line 1 ('sentence' holds half a surrogate pair" in refused(path)
     path.write_text('{"sentence": ["a", "b"], "mood": 1}\n{"sentence": "c", "mood": 0}\n' * 3)
     assert "data row 1: expected one text a row, got a list" in refused(path)
 

@@ -87,7 +87,10 @@ def test_records_lie_in_their_folders(store, tmp_path, name):
         ("task=rtt", "unknown task 'rtt'; did you mean 'rt'?"),
         ("task=5", "unknown task '5'"),
         ("task=rt@2", "label noise must be a share"),
-        ("profile=tоy", "unknown profile 'tоy'; did you mean 'toy'?"),  # the second letter is Cyrillic
+        (
+            "profile=tоy",
+        ("profile=tоy", "CYRILLIC SMALL LETTER O, did you mean 'toy'?"),  # its second letter
+        ),  # the second letter is Cyrillic
     ],
 )
 def test_kdnb_run_refuses_an_unknown_task_or_profile_before_anything_is_written(parameter, said, store, tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from kdnb.core import store as runs
+from kdnb.core.metrics import summary
 from kdnb.experiment import tables
 
 
@@ -16,7 +17,7 @@ def kept(store, quick):
     config = quick("erm_small", data=SimpleNamespace(fingerprint="a" * 16, task=SimpleNamespace(name="rt")))
     logits = {split: rng.normal(size=(8, 2)).astype(np.float32) for split in ("train", "validation", "test")}
     labels = {split: np.arange(8) % 2 for split in logits}
-    metrics = {"cost": {"seconds": 1.0}, **{split: {"entropy": 0.5, "accuracy": 0.5} for split in logits}}
+    metrics = {"cost": {"seconds": 1.0}, **{split: summary(logits[split], labels[split]) for split in logits}}
     run = runs.Run(config=config, logits=logits, labels=labels, metrics=metrics, history=[])
     runs.save(run)
     return run

@@ -18,7 +18,7 @@ def test_a_training_that_diverges_is_one_line_and_leaves_nothing(kdnb):
     words = ["--method", "kd", "--teacher", teacher, "--tau", "1e20", "--alpha", "1"]
     code, _, err = kdnb(*TRAIN, *words)
     assert code == 2
-    assert err.startswith("kdnb: rt-kd-small-s0 diverged: its loss is nan by step 1, with learning rate ")
+    assert err.startswith("kdnb: rt-kd-small-s0 diverged: its loss is inf by step 1, with learning rate ")
     assert "tau 1e+20; nothing is stored" in err
     assert len(err.splitlines()) == 1
     assert runs_there() == [teacher]

@@ -169,7 +169,7 @@ ABSURD = {  # config.json under the name that is the hash of it -> what the mess
     fakes.CONFIG.to_json(batch_size=-3): "batch_size must be",
     fakes.CONFIG.to_json(epochs=10**30, alpha=2): "alpha must be",
     fakes.CONFIG.to_json(method="magic"): "method must be one of",
-    fakes.CONFIG.to_json(lr="fast"): "could not convert",
+    fakes.CONFIG.to_json(lr="fast"): "lr must be of type float",
     fakes.CONFIG.to_json(student=["small"]): "student must be",
     fakes.CONFIG.to_json(surprise=1): "surprise",
     "[" * 100_000: "recursion|nested|Expecting",

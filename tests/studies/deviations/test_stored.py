@@ -19,6 +19,12 @@ SHIFTS = {  # of Y from X at the low end, by arm and tau; everywhere else studen
 CONTROL = -0.2  # every small ERM model's, held against any teacher but itself
 
 
+@pytest.fixture(autouse=True)
+def metrics_by_hand(monkeypatch):
+    """These runs' metrics are the tests' own, not those of their logits."""
+    monkeypatch.setattr(runs.measures, "check", lambda *_: None)
+
+
 def two_classes(x):
     """Logits of class 1 by their log-odds: (N,) -> (N, 2)."""
     return np.stack([np.zeros_like(x), x], axis=1).astype(np.float32)

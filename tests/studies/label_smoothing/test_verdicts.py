@@ -429,7 +429,7 @@ def stored_run(config, entropy_scale=1.0):
     labels = {split: np.arange(n) % 2 for split, n in zip(runs.SPLITS, (8, 4, 6), strict=True)}
     logits = {s: (entropy_scale * rng.normal(size=(len(y), 2))).astype(np.float32) for s, y in labels.items()}
     values = {s: metrics.summary(logits[s], labels[s]) for s in runs.SPLITS}
-    run = runs.Run(config, logits, labels, {**values, "cost": {"seconds": 1.0}}, [{"step": 0, "test_entropy": 0.5}])
+    run = runs.Run(config, logits, labels, {**values, "cost": {"seconds": 1.0}}, [dict.fromkeys(runs.CURVES, 0.5)])
     runs.save(run)
     return run
 
