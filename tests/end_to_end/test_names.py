@@ -89,7 +89,7 @@ def test_records_lie_in_their_folders(store, tmp_path, name):
         ("task=rt@2", "label noise must be a share"),
         (
             "profile=tоy",
-        ("profile=tоy", "CYRILLIC SMALL LETTER O, did you mean 'toy'?"),  # its second letter
+            ("profile=tоy", "CYRILLIC SMALL LETTER O, did you mean 'toy'?"),  # its second letter
         ),  # the second letter is Cyrillic
     ],
 )
