@@ -169,7 +169,7 @@ def load(run_id: str) -> Teacher:
 
 def origin_of(run_id: str) -> str:
     """What a written teacher comes from, TABLE or AVERAGE; "" for anything else."""
-    kind = store.kind_of(run_id)
+    kind = "" if store.config_of(run_id) else store.kind_of(run_id)  # a run's config is read once for many students
     return kind.removeprefix(KIND) if kind.startswith(KIND) else ""
 
 

@@ -89,8 +89,8 @@ def test_records_lie_in_their_folders(store, tmp_path, name):
         ("task=rt@2", "label noise must be a share"),
         (
             "profile=tоy",
-            ("profile=tоy", "CYRILLIC SMALL LETTER O, did you mean 'toy'?"),  # its second letter
-        ),  # the second letter is Cyrillic
+            "unknown profile 'tоy'; 'о' in it is CYRILLIC SMALL LETTER O, did you mean 'toy'?",
+        ),
     ],
 )
 def test_kdnb_run_refuses_an_unknown_task_or_profile_before_anything_is_written(parameter, said, store, tmp_path):
