@@ -39,8 +39,8 @@ AFTER = """
 - **What fails is named, set aside in `outputs/damaged/` with its bytes, and made again**; reference runs stay where
   they are.
 - **SIGINT and SIGTERM** end a command with one line and exit code 130 or 143. A training that is not finished is
-  begun again; a language model's goes on from the step at which it was stopped. Workers, kernels and Ray end with the
-  command that started them, also where that was killed.
+  begun again; a language model's goes on from the step at which it was stopped. Workers end with the command that
+  started them, also where that was killed.
 - **A training whose loss is no number** ends at its next sample, or at its end where none are taken, and stores
   nothing; a sweep records it in `outputs/failed/` and goes on.
 

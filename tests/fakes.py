@@ -8,6 +8,9 @@ from kdnb.core.config import RunConfig
 from kdnb.core.store import Run
 
 CONFIG = RunConfig(task="rt", profile="toy", data="0" * 16, method="erm", student="small")
+WORDS = [  # of a tiny language
+    "the", "a", "of", "in", "sun", "moon", "rain", "wind", "sea", "hill", "sings", "falls", "turns", "shines", "old",
+]  # fmt: skip
 
 
 def made_run(config=CONFIG):

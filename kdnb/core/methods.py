@@ -110,6 +110,7 @@ class Method:
     name: ClassVar[str] = ""  # as configs and names of runs have it
     title: ClassVar[str] = ""  # as printed
     needs_teacher: ClassVar[bool] = False
+    over_examples: ClassVar[str] = "mean"  # what its loss is over a batch
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)

@@ -30,4 +30,4 @@ def _of(method: Method) -> dict[str, str]:
         told["tau"] = f"in the loss, on both posteriors: {values['tau']:g}"
     if "tau2_scaling" in values and values.get("tfkd_form") != "released":
         told["tau squared"] = "multiplies the soft term" if values["tau2_scaling"] else "is left out"
-    return {**told, "over classes": "sum", "over examples": getattr(method, "over_examples", "mean")}
+    return {**told, "over classes": "sum", "over examples": method.over_examples}

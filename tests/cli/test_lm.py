@@ -10,6 +10,7 @@ import pytest
 import torch
 import typer
 from command import forked_process, last_json, process
+from fakes import WORDS
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
@@ -17,24 +18,6 @@ from kdnb import paths
 from kdnb.cli import lm as lm_commands
 from kdnb.studies.language_models import checks
 from kdnb.studies.language_models import models as language_models
-
-WORDS = [
-    "the",
-    "a",
-    "of",
-    "in",
-    "sun",
-    "moon",
-    "rain",
-    "wind",
-    "sea",
-    "hill",
-    "sings",
-    "falls",
-    "turns",
-    "shines",
-    "old",
-]
 
 
 def tokenizer(words=WORDS):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import stores
+from fakes import WORDS
 from victim import LONGEST, Moments, Victim, code_of, trainings_of
 
 from kdnb.data import hub
@@ -224,25 +225,6 @@ def test_fetch(tmp_path, share, told):
         counts["corrupted"] += {name: raw for name, (_, raw) in now.items()} != wanted
         shutil.rmtree(victim.folder)
     told("Kill", "SIGKILL in `kdnb fetch`", **counts)
-
-
-WORDS = [
-    "the",
-    "a",
-    "of",
-    "in",
-    "sun",
-    "moon",
-    "rain",
-    "wind",
-    "sea",
-    "hill",
-    "sings",
-    "falls",
-    "turns",
-    "shines",
-    "old",
-]
 
 
 @pytest.fixture(scope="module")
