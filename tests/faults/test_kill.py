@@ -95,6 +95,44 @@ def campaign(tmp_path, kills, *commands, also=None, seed=0, **options):
     return torment(make, plain, kills, seconds, random.Random(seed), also or (lambda victim: 0))
 
 
+def torment_files(make, words, there, kills, at_least):
+    """The same of a command that makes files and no runs.
+
+    Args:
+        make: (name) -> a Victim in a new folder.
+        words: the command.
+        there: (victim) -> {name: (mark, bytes)} of the files that count as there.
+        kills: how many.
+        at_least: number of files that an undisturbed pass makes.
+    Returns:
+        injected, lost, repeated, corrupted, for the table.
+    """
+    counts, rng = {"injected": 0, "lost": 0, "repeated": 0, "corrupted": 0}, random.Random(0)
+    plain = make("undisturbed")
+    moments = Moments(rng, plain.run())
+    wanted = {name: raw for name, (_, raw) in there(plain).items()}
+    assert len(wanted) >= at_least
+    assert b"corrupt" not in wanted.values()
+    while counts["injected"] < kills:
+        victim, before, ended = make(f"round-{counts['injected']}"), {}, False
+        while not ended:
+            process = victim.start(words)
+            if counts["injected"] < kills and moments.reached([process]):
+                process.kill()
+                counts["injected"] += 1
+            process.wait(LONGEST)
+            assert process.returncode in (0, -signal.SIGKILL), victim.words()
+            ended = process.returncode == 0
+            now = there(victim)
+            counts["lost"] += len(before.keys() - now.keys())
+            counts["repeated"] += sum(now[name][0] != mark for name, (mark, _) in before.items() if name in now)
+            counts["corrupted"] += sum(raw != wanted.get(name) for name, (_, raw) in now.items())
+            before = now
+        counts["lost"] += len(wanted.keys() - now.keys())
+        shutil.rmtree(victim.folder)
+    return counts
+
+
 TRAIN = ["train", "rt", *TOY, "--method", "kd", "--teacher", "large"]
 
 
@@ -185,7 +223,6 @@ def test_fetch(tmp_path, share, told):
     from hub_folder import whole_hub
 
     whole_hub(tmp_path / "hub")
-    counts, rng, kills = {"injected": 0, "lost": 0, "repeated": 0, "corrupted": 0}, random.Random(0), share(25)
     words = ["fetch", "--profile", "paper", "--tasks", "mrpc"]
 
     def make(name):
@@ -202,28 +239,7 @@ def test_fetch(tmp_path, share, told):
                     found[str(path.relative_to(victim.folder))] = (path.stat().st_ino, path.read_bytes())
         return found
 
-    plain = make("undisturbed")
-    seconds = plain.run()
-    moments = Moments(rng, seconds)
-    wanted = {name: raw for name, (_, raw) in lying(plain).items()}
-    assert len(wanted) > 8
-    while counts["injected"] < kills:
-        victim, before = make(f"round-{counts['injected']}"), {}
-        while True:
-            process = victim.start(words)
-            if counts["injected"] < kills and moments.reached([process]):
-                process.kill()
-                counts["injected"] += 1
-            process.wait(LONGEST)
-            assert process.returncode in (0, -signal.SIGKILL), victim.words()
-            now = lying(victim)
-            counts["lost"] += len(before.keys() - now.keys())
-            counts["repeated"] += sum(now[name][0] != one for name, (one, _) in before.items() if name in now)
-            before = now
-            if process.returncode == 0:
-                break
-        counts["corrupted"] += {name: raw for name, (_, raw) in now.items()} != wanted
-        shutil.rmtree(victim.folder)
+    counts = torment_files(make, words, lying, share(25), at_least=9)
     told("Kill", "SIGKILL in `kdnb fetch`", **counts)
 
 
@@ -252,7 +268,6 @@ def language(tmp_path_factory):
 def test_cache(tmp_path, share, told, language):
     """Every shard that is there is whole, is made once, and is what the undisturbed pass made."""
     words = ["lm", "cache", "make", *language, "--kept", "8", "--shard-rows", "4"]
-    counts, rng, kills = {"injected": 0, "lost": 0, "repeated": 0, "corrupted": 0}, random.Random(0), share(18)
 
     def shards(victim):
         """Name -> mark and bytes of the shards that count as there."""
@@ -263,30 +278,7 @@ def test_cache(tmp_path, share, told, language):
             found[shard.name] = (shard.stat().st_ino, shard.read_bytes() if good else b"corrupt")
         return found
 
-    plain = Victim(tmp_path / "undisturbed", words)
-    seconds = plain.run()
-    moments = Moments(rng, seconds)
-    wanted = {name: raw for name, (_, raw) in shards(plain).items()}
-    assert len(wanted) > 5
-    assert b"corrupt" not in wanted.values()
-    while counts["injected"] < kills:
-        victim, before = Victim(tmp_path / f"round-{counts['injected']}", words), {}
-        while True:
-            process = victim.start(words)
-            if counts["injected"] < kills and moments.reached([process]):
-                process.kill()
-                counts["injected"] += 1
-            process.wait(LONGEST)
-            assert process.returncode in (0, -signal.SIGKILL), victim.words()
-            now = shards(victim)
-            counts["lost"] += len(before.keys() - now.keys())
-            counts["repeated"] += sum(now[name][0] != one for name, (one, _) in before.items() if name in now)
-            counts["corrupted"] += sum(raw != wanted[name] for name, (_, raw) in now.items())
-            before = now
-            if process.returncode == 0:
-                break
-        counts["lost"] += len(wanted.keys() - now.keys())
-        shutil.rmtree(victim.folder)
+    counts = torment_files(lambda name: Victim(tmp_path / name, words), words, shards, share(18), at_least=6)
     told("Kill", "SIGKILL in `kdnb lm cache make`", **counts)
 
 
