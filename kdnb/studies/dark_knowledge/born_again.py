@@ -90,9 +90,9 @@ def table(members: Sequence[Family]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def ensemble(runs: Sequence[Run], split: str = "test") -> np.ndarray:
-    """Log of the mean posterior of some models (BANE): (N, K) float64, logits whose softmax is that mean."""
-    mean = np.mean([metrics.posterior(run.logits[split]) for run in runs], axis=0)
+def ensemble(runs: Sequence[Run]) -> np.ndarray:
+    """Log of the mean posterior of some models on test (BANE): (N, K) float64, logits whose softmax is that mean."""
+    mean = np.mean([metrics.posterior(run.logits["test"]) for run in runs], axis=0)
     return np.log(np.maximum(mean, np.finfo(np.float64).tiny))
 
 

@@ -73,11 +73,13 @@ def uniform(student_layers: int, teacher_layers: int) -> list[Pair]:
 
 def skip(student_layers: int, teacher_layers: int) -> list[Pair]:
     """Layer m from m floor(M_t / M_s), without the last (Sun et al. 2019, PKD-Skip): every other one of 12 for 6."""
+    _no_deeper(student_layers, teacher_layers)
     return [_pair(m, m * (teacher_layers // student_layers)) for m in range(1, student_layers)]
 
 
 def last(student_layers: int, teacher_layers: int) -> list[Pair]:
     """The teacher's last layers but the very last (Sun et al. 2019, PKD-Last): 7..11 of 12 for 6."""
+    _no_deeper(student_layers, teacher_layers)
     return [_pair(m, teacher_layers - student_layers + m) for m in range(1, student_layers)]
 
 
@@ -91,6 +93,14 @@ def tinybert(student_layers: int, teacher_layers: int) -> list[Pair]:
 MAPS: dict[str, Callable[[int, int], list[Pair]]] = {
     "uniform": uniform, "skip": skip, "last": last, "tinybert": tinybert,
 }  # fmt: skip
+
+
+def _no_deeper(student_layers: int, teacher_layers: int) -> None:
+    """Raise ValueError for a student with more layers than its teacher, some of which PKD's maps leave nothing."""
+    if student_layers > teacher_layers:
+        raise ValueError(
+            f"PKD's maps need a teacher of at least {student_layers} layers, got {teacher_layers}: expected uniform"
+        )
 
 
 def _pair(student: int, teacher: int) -> Pair:

@@ -7,7 +7,8 @@ controls.
 
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -129,8 +130,8 @@ def transfer_rows(labels: np.ndarray, omitted: Sequence[int]) -> np.ndarray:
 # The bias
 
 
-def prior_bias(logits: np.ndarray, prior: np.ndarray, free: Sequence[int], bar: float = 1e-12) -> np.ndarray:
-    """The bias at which the mean posterior of some classes is their prior, on rows without labels.
+def prior_bias(logits: np.ndarray, prior: np.ndarray, free: Sequence[int]) -> np.ndarray:
+    """The bias at which the mean posterior of some classes is their prior (to 1e-12), on rows without labels.
 
     It minimises mean logsumexp(z + b) - prior . b over the classes whose bias may move, which is convex. Newton's
     steps; far away the better of a short one and b + ln(prior / mean p), which never goes too far.
@@ -139,7 +140,6 @@ def prior_bias(logits: np.ndarray, prior: np.ndarray, free: Sequence[int], bar: 
         logits: (N, K).
         prior: (K,) positive.
         free: classes whose bias may move. Of all K, one is held: a shift of all changes no posterior.
-        bar: on |mean p - prior|.
     Returns:
         (K,) float64, 0 where it may not move; of mean 0 if all may.
     """
@@ -153,7 +153,7 @@ def prior_bias(logits: np.ndarray, prior: np.ndarray, free: Sequence[int], bar: 
         p = special.softmax(z + bias, axis=1)
         mean = p.mean(axis=0)
         slope = (mean - prior)[moves]
-        if np.abs(slope).max() <= bar:
+        if np.abs(slope).max() <= 1e-12:
             break
         curvature = (np.diag(mean) - p.T @ p / len(p))[np.ix_(moves, moves)]
         newton, careful = bias.copy(), bias.copy()
@@ -220,10 +220,10 @@ def separation(logits: np.ndarray, labels: np.ndarray, omitted: Sequence[int]) -
     return float(stats.mannwhitneyu(margin[unseen], margin[~unseen]).statistic / pairs) if pairs else np.nan
 
 
-def shifted_rows(labels: np.ndarray, digit: int, share: float = SHIFTED) -> np.ndarray:
-    """Rows in which a class has a given share: all of the others, and the first few of it."""
+def shifted_rows(labels: np.ndarray, digit: int) -> np.ndarray:
+    """Rows in which a class has the share `SHIFTED`: all of the others, and the first few of it."""
     of_class, others = np.flatnonzero(labels == digit), np.flatnonzero(labels != digit)
-    return np.sort(np.r_[others, of_class[: max(1, round(share / (1 - share) * len(others)))]])
+    return np.sort(np.r_[others, of_class[: max(1, round(SHIFTED / (1 - SHIFTED) * len(others)))]])
 
 
 def shift(logits: np.ndarray, labels: np.ndarray, digit: int) -> np.ndarray:
@@ -247,9 +247,8 @@ def shift(logits: np.ndarray, labels: np.ndarray, digit: int) -> np.ndarray:
 def configs(task: str, profile: str, data: str) -> Iterator[MissingDigit]:
     """All students of a profile with a setup, seed by seed."""
     setup = SETUPS[task, profile]
-    base = asdict(setup) | {"task": task, "profile": profile, "data": data}
-    for name in ("seeds", "arms", "widths", "width", "omitted"):
-        base.pop(name)
+    base: dict[str, Any] = {"task": task, "profile": profile, "data": data}
+    base |= {name: getattr(setup, name) for name in ("teacher_width", "epochs", "batch_size")}
     for seed in setup.seeds:
         for method, tau in setup.arms:
             yield MissingDigit(**base, omitted=setup.omitted, width=setup.width, method=method, tau=tau, seed=seed)

@@ -98,9 +98,7 @@ def drawn_targets(teacher_logits: Tensor, labels: Tensor) -> Tensor:
         labels: (B,).
     """
     num_classes = teacher_logits.shape[1]
-    weight = ((1 - drawn_confidences(teacher_logits)) * num_classes / (num_classes - 1))[:, None]
-    one_hot = torch.nn.functional.one_hot(labels, num_classes).to(weight.dtype)
-    return (1 - weight) * one_hot + weight / num_classes
+    return _smoothed(labels, (1 - drawn_confidences(teacher_logits)) * num_classes / (num_classes - 1), num_classes)
 
 
 def matched_targets(teacher_logits: Tensor, labels: Tensor, *, by_instance: bool) -> Tensor:
@@ -114,6 +112,10 @@ def matched_targets(teacher_logits: Tensor, labels: Tensor, *, by_instance: bool
     num_classes = teacher_logits.shape[1]
     entropy = posterior_entropy(teacher_logits)
     entropy = entropy if by_instance else entropy.mean().expand_as(entropy)
-    weight = smoothing_weight(entropy.clamp(0, math.log(num_classes)), num_classes)[:, None]
+    return _smoothed(labels, smoothing_weight(entropy.clamp(0, math.log(num_classes)), num_classes), num_classes)
+
+
+def _smoothed(labels: Tensor, weight: Tensor, num_classes: int) -> Tensor:
+    """(1 - a) q + a u with an a (B,) for each label: (B, K)."""
     one_hot = torch.nn.functional.one_hot(labels, num_classes).to(weight.dtype)
-    return (1 - weight) * one_hot + weight / num_classes
+    return (1 - weight[:, None]) * one_hot + weight[:, None] / num_classes

@@ -220,21 +220,20 @@ def best(table: pd.DataFrame, by: str = "validation_nll") -> pd.DataFrame:
     return ordered.groupby(["teacher_epochs", "seed"], as_index=False).first()
 
 
-def of_grid(task: str, profile: str, alpha: float = 1.0) -> pd.DataFrame:
-    """The stored runs of the grid "temperature" at an alpha, with tau^2: seed, tau, `MEASURES`, and the teacher's
+def of_grid(task: str, profile: str) -> pd.DataFrame:
+    """The stored runs of the grid "temperature" at alpha 1, with tau^2: seed, tau, `MEASURES`, and the teacher's
     confidence and entropy on test; without rows where none is stored.
 
     Args:
         task: a key of TASKS; the grids must be registered (`kdnb.studies.registry.grids`).
         profile: a key of PROFILES.
-        alpha: one of the grid's, .5 or 1.
     """
     found = tables.stored_configs(task, profile)
     seeds, rows = sorted({config.seed for config in found.values()}), []
     for data in sorted({config.data for config in found.values()}):
         for point in grids.stages("temperature", task, profile, data, seeds).points:
             config = point.config
-            if point.arm != "kd_standard" or config.alpha != alpha or not config.tau2_scaling:
+            if point.arm != "kd_standard" or config.alpha != 1 or not config.tau2_scaling:
                 continue
             if config.run_id() in found:
                 own, teacher = (store.read_metrics(name)[0] for name in (config.run_id(), config.teacher_run))

@@ -36,6 +36,9 @@ def test_the_maps_are_the_published_ones():
     assert features.tinybert(4, 12)[0] == Pair(Depth(0), Depth(0))
     with pytest.raises(ValueError, match="multiple of 4 teacher layers, got 6"):
         features.tinybert(4, 6)
+    for deeper in (features.skip, features.last):  # skip had the embeddings for every layer, last a layer -1
+        with pytest.raises(ValueError, match="PKD's maps need a teacher of at least 6 layers, got 4"):
+            deeper(6, 4)
     for name, made in features.MAPS.items():
         assert [pair.student.number for pair in made(6, 12)] == list(range(*MAPPED[name]))
 

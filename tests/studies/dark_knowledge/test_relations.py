@@ -3,8 +3,9 @@
 import pytest
 import torch
 from torch.nn.functional import normalize, smooth_l1_loss
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from kdnb.studies.dark_knowledge.relations import angle_loss, distance_loss, distances, rkd_loss
+from kdnb.studies.dark_knowledge.relations import APEXES, angle_loss, distance_loss, distances, rkd_loss
 
 
 def drawn(n=12, d=7, seed=0, dtype=torch.float32):
@@ -119,3 +120,25 @@ def test_half_precision_around_it_changes_nothing():
     plain = rkd_loss(student, teacher)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(rkd_loss(student, teacher), plain)
+
+
+class Largest(TorchDispatchMode):
+    """Notes the most entries that any tensor made within it has."""
+
+    entries = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for one in made if isinstance(made, tuple) else (made,):
+            self.entries = max(self.entries, one.numel() if isinstance(one, torch.Tensor) else 0)
+        return made
+
+
+@pytest.mark.parametrize(("loss", "whole"), [(rkd_loss, False), (released_angle_loss, True)])
+def test_the_angles_of_a_few_apexes_are_in_memory_at_a_time(loss, whole):
+    """Of 64 examples of width 48 no tensor has N^2 d or N^3 entries, as the released form's have."""
+    student, teacher = drawn(64, 48).requires_grad_(), drawn(64, 48, 1)
+    with Largest() as seen:
+        torch.autograd.grad(loss(student, teacher), student)
+    assert (seen.entries >= 64 * 64 * 48) == whole
+    assert whole or seen.entries == APEXES * 64 * 64
