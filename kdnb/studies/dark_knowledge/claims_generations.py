@@ -114,7 +114,7 @@ CLAIMS = {
         ),
         _claim(
             "H11.9",
-            "It matters which example is smoothed, and not only that they are smoothed unequally",
+            "Labels smoothed to the teacher's entropy example by example beat labels smoothed as drawn",
             "test NLL of labels smoothed as drawn minus that of labels as soft, each, > 0",
             "smoothing as drawn",
             _OURS,

@@ -45,9 +45,18 @@ def curves(gains: pd.DataFrame, ax: Axes) -> Axes:
         rows = np.sort(part.rows.unique()) * 1.04 ** (place - 3)
         ax.errorbar(rows, mean, half, color=COLORS[arm], marker=MARKERS[arm], capsize=3, label=arm)
     ax.axhline(0, color="0.4", linestyle="--", linewidth=1)
-    ax.set(xscale="log", xlabel="train rows of the student", ylabel="test accuracy minus ERM's [points]")
+    rows_axis(ax, gains.rows)
+    ax.set_ylabel("test accuracy minus ERM's [points]")
     ax.legend(frameon=False, fontsize=9)
     return ax
+
+
+def rows_axis(ax: Axes, rows: pd.Series) -> None:
+    """A logarithmic axis of train rows with a tick at each number that there is."""
+    ticks = sorted(set(rows))
+    ax.set(xscale="log", xlabel="train rows of the student")
+    ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    ax.minorticks_off()
 
 
 def panels(gains: pd.DataFrame) -> Figure:

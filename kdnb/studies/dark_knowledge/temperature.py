@@ -127,6 +127,7 @@ def matching_error(logits: Tensor, teacher_logits: Tensor, tau: float) -> float:
 # The best temperature
 
 MEASURES = ("validation_nll", "validation_accuracy", "test_nll", "test_accuracy", "test_entropy")
+FEWEST = 3  # temperatures of a seed among which one is chosen
 RULE = (2.0, 6.0)  # the advice under test: take a temperature from 2 to 6
 TEACHER_EPOCHS = {"toy": (1, 4), "demo": (2, 10, 40), "cpu": (2, 5, 10, 20, 40)}
 TAUS = {"toy": (1.0, 4.0), "demo": (1.0, 4.0, 16.0), "cpu": (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)}
@@ -222,7 +223,7 @@ def best(table: pd.DataFrame, by: str = "validation_nll") -> pd.DataFrame:
 
 def of_grid(task: str, profile: str) -> pd.DataFrame:
     """The stored runs of the grid "temperature" at alpha 1, with tau^2: seed, tau, `MEASURES`, and the teacher's
-    confidence and entropy on test; without rows where none is stored.
+    confidence and entropy on test. Seeds with fewer than `FEWEST` temperatures are left out: they leave no choice.
 
     Args:
         task: a key of TASKS; the grids must be registered (`kdnb.studies.registry.grids`).
@@ -241,4 +242,5 @@ def of_grid(task: str, profile: str) -> pd.DataFrame:
                 of_teacher = {name: teacher["test"][name] for name in ("confidence", "entropy")}
                 rows.append({"seed": config.seed, "tau": config.tau, "teacher_epochs": 0, **values, **of_teacher})
     columns = ["seed", "tau", "teacher_epochs", *MEASURES, "confidence", "entropy"]
-    return pd.DataFrame(rows, columns=columns)
+    found = pd.DataFrame(rows, columns=columns)
+    return found[found.groupby("seed").tau.transform("nunique") >= FEWEST]

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from kdnb import paths
 from kdnb.core import theory
 from kdnb.core.losses import kd_loss
 from kdnb.studies import registry
@@ -171,3 +172,14 @@ def test_a_grid_that_is_not_stored_gives_a_table_without_rows(store):
     table = temperature.of_grid("section", "cpu")
     assert len(table) == 0
     assert set(temperature.MEASURES) <= set(table.columns)
+
+
+@pytest.mark.slow
+def test_of_a_grid_seeds_are_read_that_leave_a_choice(monkeypatch):
+    """Most committed seeds of rt have tau 1 alone, and so have all of section: the best of one is no best."""
+    monkeypatch.setattr(paths, "RUNS", paths.ROOT / "none")
+    monkeypatch.setattr(paths, "REFERENCE", paths.ROOT / "outputs" / "reference" / "runs")
+    registry.grids()
+    table = temperature.of_grid("rt", "cpu")
+    assert table.groupby("seed").tau.nunique().tolist() == [5, 5, 5]
+    assert temperature.of_grid("section", "cpu").empty
