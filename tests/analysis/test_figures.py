@@ -63,7 +63,8 @@ def test_methods_are_told_apart_as_well_as_by_seaborns_set(cones):
 
 def test_every_method_has_a_marker_of_its_own_beside_its_color():
     assert len(set(figures.METHOD_MARKERS.values())) == len(figures.METHOD_COLORS)
-    assert len(set(gain_figures.MARKERS.values())) == len(gain_figures.COLORS)
+    for looks in zip(*gain_figures.LOOKS.values(), strict=True):  # all colors, then all markers
+        assert len(set(looks)) == len(gain_figures.LOOKS)
 
 
 def test_what_a_figure_draws_without_saying_a_color_has_one_of_ours():

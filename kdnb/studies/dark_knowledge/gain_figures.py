@@ -9,27 +9,16 @@ from matplotlib.figure import Figure
 from kdnb.analysis.figures import METHOD_COLORS
 from kdnb.analysis.statistics import t_interval
 
-MARKERS = {
-    "KD": "^",
-    "hidden, uniform": "s",
-    "hidden, last": "v",
-    "hidden, learned": "D",
-    "PKD": "P",
-    "RKD": "X",
-    "attention": "p",
-    "TinyBERT": ">",
-    "KD + hidden": "<",
-}  # fmt: skip
-COLORS = {  # of figures.PALETTE; C0 is ERM's, C7 the teachers' grey
-    "KD": METHOD_COLORS["KD"],
-    "hidden, uniform": "C1",
-    "hidden, last": "C4",
-    "hidden, learned": "C3",
-    "PKD": "C5",
-    "RKD": "C9",
-    "attention": "0.3",
-    "TinyBERT": "C8",
-    "KD + hidden": "C6",
+LOOKS = {  # arm -> color, of figures.PALETTE, and marker; C0 is ERM's, C7 the teachers' grey
+    "KD": (METHOD_COLORS["KD"], "^"),
+    "hidden, uniform": ("C1", "s"),
+    "hidden, last": ("C4", "v"),
+    "hidden, learned": ("C3", "D"),
+    "PKD": ("C5", "P"),
+    "RKD": ("C9", "X"),
+    "attention": ("0.3", "p"),
+    "TinyBERT": ("C8", ">"),
+    "KD + hidden": ("C6", "<"),
 }
 
 
@@ -41,9 +30,9 @@ def curves(gains: pd.DataFrame, ax: Axes) -> Axes:
         ax: where to draw.
     """
     for place, (arm, part) in enumerate(gains.groupby("arm")):
-        mean, half = _spread(part.groupby("rows").gain)
+        (color, marker), (mean, half) = LOOKS[arm], _spread(part.groupby("rows").gain)
         rows = np.sort(part.rows.unique()) * 1.04 ** (place - 3)
-        ax.errorbar(rows, mean, half, color=COLORS[arm], marker=MARKERS[arm], capsize=3, label=arm)
+        ax.errorbar(rows, mean, half, color=color, marker=marker, capsize=3, label=arm)
     ax.axhline(0, color="0.4", linestyle="--", linewidth=1)
     rows_axis(ax, gains.rows)
     ax.set_ylabel("test accuracy minus ERM's [points]")
@@ -74,10 +63,9 @@ def dots(gains: pd.DataFrame, ax: Axes) -> Axes:
     arms = list(dict.fromkeys(gains.arm))
     mean, half = _spread(gains.groupby(pd.Categorical(gains.arm, arms), observed=True).gain)
     for place, arm in enumerate(arms):
-        values = gains[gains.arm == arm].gain
-        ax.scatter(values, np.full(len(values), place) + 0.15, s=12, color=COLORS[arm], linewidths=0)
-        look = {"color": COLORS[arm], "marker": MARKERS[arm], "capsize": 4}
-        ax.errorbar(mean[place], place, xerr=half[place], **look)
+        (color, marker), values = LOOKS[arm], gains[gains.arm == arm].gain
+        ax.scatter(values, np.full(len(values), place) + 0.15, s=12, color=color, linewidths=0)
+        ax.errorbar(mean[place], place, xerr=half[place], color=color, marker=marker, capsize=4)
     ax.axvline(0, color="0.4", linestyle="--", linewidth=1)
     ax.set_yticks(range(len(arms)), arms)
     ax.set_xlabel("test accuracy minus ERM's [points]")
