@@ -142,6 +142,8 @@ def prior_bias(logits: np.ndarray, prior: np.ndarray, free: Sequence[int]) -> np
         free: classes whose bias may move. Of all K, one is held: a shift of all changes no posterior.
     Returns:
         (K,) float64, 0 where it may not move; of mean 0 if all may.
+    Raises:
+        ArithmeticError: not found in 500 steps, as where logits are further apart than a float's exponential reaches.
     """
     z, moves = logits.astype(np.float64), np.array(free)[: logits.shape[1] - 1]
     bias = np.zeros(z.shape[1])
@@ -161,6 +163,8 @@ def prior_bias(logits: np.ndarray, prior: np.ndarray, free: Sequence[int]) -> np
         newton[moves] -= step / max(1.0, np.abs(step).max())
         careful[moves] += np.log(prior[moves] / mean[moves])
         bias = newton if np.abs(step).max() <= 1 else min(newton, careful, key=objective)
+    else:
+        raise ArithmeticError("no bias that matches the prior in 500 steps: the logits are too far apart")
     return bias - bias.mean() if len(free) == len(bias) else bias
 
 

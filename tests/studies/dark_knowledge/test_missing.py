@@ -100,6 +100,13 @@ def test_prior_matching_is_exact(free, scale):
         assert abs(bias.mean()) < 1e-12
 
 
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_a_prior_that_no_bias_was_found_for_is_no_silent_zero():
+    """A posterior of exp(-800) is 0: neither step moves it."""
+    with pytest.raises(ArithmeticError, match="no bias that matches the prior in 500 steps"):
+        missing.prior_bias(np.array([[0.0, -800.0, -800.0]] * 10), np.full(3, 1 / 3), [2])
+
+
 def test_prior_matching_finds_a_bias_that_was_taken_away():
     logits, _ = random_logits(2.0)
     prior = special.softmax(logits, axis=1).mean(axis=0)
