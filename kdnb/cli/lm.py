@@ -27,17 +27,20 @@ Teacher = Annotated[str, typer.Option(help="smollm2, a folder with a model, or i
 Data = Annotated[
     str,
     typer.Option(
-        help="bbc, sotu, a file or folder (.txt, .md, .jsonl, .csv, .tsv, .parquet), or what lm fetch brought."
+        help="bbc, sotu, a folder of .txt or .md, one such file with empty lines between its texts, a table (.jsonl, "
+        ".csv, .tsv, .parquet), or what lm fetch brought."
     ),
 ]
 Column = Annotated[str, typer.Option(help="Of a table: the column with the text.")]
-Length = Annotated[int, typer.Option(help="Tokens of a sequence.")]
-Rows = Annotated[int, typer.Option(help="Sequences at most, 0 for all.")]
+Length = Annotated[int, typer.Option(help="Tokens of a sequence.", min=2)]
+Rows = Annotated[int, typer.Option(help="Sequences at most, 0 for all.", min=0)]
 Storage = Annotated[
     str, typer.Option(help="top_k, sampled, or hidden: the teacher's states, which give its whole law.")
 ]
-Kept = Annotated[int, typer.Option(help="Entries of each token's law, or draws from it.")]
-Threads = Annotated[int, typer.Option(help="CPU threads, 0 for torch's own; another number gives other last bits.")]
+Kept = Annotated[int, typer.Option(help="Entries of each token's law, or draws from it.", min=1)]
+Threads = Annotated[
+    int, typer.Option(help="CPU threads, 0 for torch's own; another number gives other last bits.", min=0)
+]
 Folder = Annotated[Path, typer.Argument(help="The cache.", show_default=False)]
 _LEFT_OUT = ("length",)  # of the sequences, said beside the data
 
@@ -87,25 +90,33 @@ def train(
     column: Column = "text",
     length: Length = 128,
     rows: Rows = 0,
-    held_rows: Annotated[int, typer.Option(help="Held-out sequences that are judged, 0 for all.")] = 64,
+    held_rows: Annotated[int, typer.Option(help="Held-out sequences that are judged, 0 for all.", min=0)] = 64,
     storage: Storage = "top_k",
     kept: Kept = 64,
+    made: Annotated[
+        Path | None, typer.Option("--cache", help="A folder of lm cache make, in place of --storage and --kept.")
+    ] = None,
     threads: Threads = 0,
     as_json: Json = False,
 ) -> None:
     """Train a student: on labels, or on a teacher's law. Killed and started again it goes on; done, it is loaded."""
-    from kdnb.studies.language_models import evaluation, models, runs
+    from kdnb.studies.language_models import evaluation, models, runs, target_cache
     from kdnb.studies.language_models.caching import Wanted
 
+    if not changes.get("alpha") and (idle := {"divergence", "beta", "tau", "variant"} & set(changes)):
+        raise ValueError(f"{min(idle)} is of the soft target, whose weight alpha is 0: give --alpha too")
     runs.threads(threads)
     source: Language | None = models.load(teacher) if teacher else None
     tokenizer = source.tokenizer if source else models.student(student, None, 0, 0).tokenizer
     parts = _material(tokenizer, data, column, length, rows)
     held = parts["validation"].head(held_rows) if held_rows else parts["validation"]
-    wanted = Wanted(storage=storage, kept=kept, tau=changes.get("tau", 1.0) if storage != "hidden" else 1.0)
+    if made:
+        changes.setdefault("targets", "cache")
+        storage = target_cache.read_manifest(made).storage
     if storage == "sampled":
         changes.setdefault("variant", "sampled")
-    arm = runs.Arm(student=student, changes=changes, cache=wanted)
+    wanted = Wanted(storage=storage, kept=kept, tau=changes.get("tau", 1.0) if storage != "hidden" else 1.0)
+    arm = runs.Arm(student=student, changes=changes, cache=made or wanted)
     with _Progress() as progress:
         config, record = runs.ensure(runs.Material(parts["train"], held, source), arm, keep=True, on_step=progress.step)
     told = {name: value for name, value in record.metrics.items() if isinstance(value, int | float)}
@@ -298,9 +309,9 @@ def cache_verify(folder: Folder, as_json: Json = False) -> None:
 
 @cache.command("plan")
 def cache_plan(
-    tokens: Annotated[int, typer.Option(help="Of the text.")],
-    vocabulary: Annotated[int, typer.Option(help="Rows of the teacher's head.")],
-    width: Annotated[int, typer.Option(help="Of the teacher's hidden states.")],
+    tokens: Annotated[int, typer.Option(help="Of the text.", min=1)],
+    vocabulary: Annotated[int, typer.Option(help="Rows of the teacher's head.", min=1)],
+    width: Annotated[int, typer.Option(help="Of the teacher's hidden states.", min=1)],
     length: Length = 128,
     kept: Kept = 64,
     as_json: Json = False,

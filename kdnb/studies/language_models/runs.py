@@ -74,12 +74,12 @@ class Arm:
 
     student: see `models.student`.
     changes: fields of LMConfig.
-    cache: of targets "cache", how they are stored.
+    cache: of targets "cache", how they are stored, or the folder of a cache that was made before.
     """
 
     student: str
     changes: dict[str, Any] = field(default_factory=dict)
-    cache: Wanted | None = None
+    cache: Wanted | Path | None = None
 
 
 def prepare(material: Material, arm: Arm) -> tuple[LMConfig, Language, Targets]:
@@ -106,8 +106,8 @@ def prepare(material: Material, arm: Arm) -> tuple[LMConfig, Language, Targets]:
         changes |= {"teacher": teacher.name, "teacher_weights": material.teacher_weights}
         targets = Online(teacher, kind, vocabulary)
     if changes.get("targets") == "cache":
-        folder = material.targets(material.train, arm.cache or Wanted())
-        reader = Reader(folder, {"data": material.train.fingerprint, "teacher_weights": material.teacher_weights})
+        made = arm.cache if isinstance(arm.cache, Path) else material.targets(material.train, arm.cache or Wanted())
+        reader = Reader(made, {"data": material.train.fingerprint, "teacher_weights": material.teacher_weights})
         targets = Cached(reader, teacher, kind, vocabulary)
         changes["cache"] = reader.manifest.run_id()
     config = LMConfig(
@@ -120,7 +120,7 @@ def prepare(material: Material, arm: Arm) -> tuple[LMConfig, Language, Targets]:
         **changes,
     )
     if isinstance(targets, Cached) and targets.reader.manifest.storage != "hidden":
-        training.objective(config).check_sparse(targets.reader.manifest.tau)
+        training.objective(config).check_sparse(targets.reader.manifest.storage, targets.reader.manifest.tau)
     return config, student, targets
 
 
@@ -139,14 +139,12 @@ def ensure(
         save_every: seconds between two states on disk.
     """
     config, student, targets = prepare(material, arm)
-    folder = model_folder(config)
+    folder, state = model_folder(config), MODELS / config.run_id() / "state.safetensors"
 
     def trained() -> list[dict[str, float]]:
-        state = MODELS / config.run_id() / "state.safetensors"
         history = training.fit(config, student, material.train, targets, Watch(state, save_every, on_step))
         if keep:
             save(student, folder, config)
-        state.unlink(missing_ok=True)
         return history
 
     def make() -> records.Made:
@@ -165,6 +163,7 @@ def ensure(
     record = records.obtain(config, make)
     if keep and not (folder / "config.json").exists():
         trained()
+    state.unlink(missing_ok=True)  # not before: killed while it is judged, a training need not begin anew
     return config, record
 
 
