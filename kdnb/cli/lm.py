@@ -43,6 +43,7 @@ Threads = Annotated[
 ]
 Folder = Annotated[Path, typer.Argument(help="The cache.", show_default=False)]
 _LEFT_OUT = ("length",)  # of the sequences, said beside the data
+_SOFT = {one.name: one.default for one in fields(LMConfig) if one.name in ("divergence", "beta", "tau", "variant")}
 
 
 class Refused(KdnbError, ValueError):
@@ -73,7 +74,9 @@ def _material(tokenizer: Any, data: str, column: str, length: int, rows: int) ->
     from kdnb.studies.language_models import text
 
     if tokenizer is None:
-        raise ValueError("a tokenizer is needed to read text: expected tokenizer.json beside the teacher's weights")
+        raise ValueError(
+            "no tokenizer to read text with: expected tokenizer.json beside the weights of teacher or student"
+        )
     parts = text.split(text.documents(data, column))
     return {name: text.blocks(part, tokenizer, length, rows) for name, part in parts.items()}
 
@@ -103,17 +106,18 @@ def train(
     from kdnb.studies.language_models import evaluation, models, runs, target_cache
     from kdnb.studies.language_models.caching import Wanted
 
-    if not changes.get("alpha") and (idle := {"divergence", "beta", "tau", "variant"} & set(changes)):
-        raise ValueError(f"{min(idle)} is of the soft target, whose weight alpha is 0: give --alpha too")
+    if not changes.get("alpha") and (idle := [name for name in _SOFT if changes.get(name, _SOFT[name]) != _SOFT[name]]):
+        raise ValueError(f"{idle[0]} is of the soft target, whose weight alpha is 0: give --alpha too")
     runs.threads(threads)
     source: Language | None = models.load(teacher) if teacher else None
-    tokenizer = source.tokenizer if source else models.student(student, None, 0, 0).tokenizer
+    tokenizer = source.tokenizer if source else models.student(student, None, 1, 0).tokenizer
     parts = _material(tokenizer, data, column, length, rows)
     held = parts["validation"].head(held_rows) if held_rows else parts["validation"]
     if made:
-        changes.setdefault("targets", "cache")
+        if (targets := changes.setdefault("targets", "cache")) != "cache":
+            raise ValueError(f"a cache is for targets cache, got targets {targets}")
         storage = target_cache.read_manifest(made).storage
-    if storage == "sampled":
+    if storage == "sampled" and changes.get("targets") == "cache":
         changes.setdefault("variant", "sampled")
     wanted = Wanted(storage=storage, kept=kept, tau=changes.get("tau", 1.0) if storage != "hidden" else 1.0)
     arm = runs.Arm(student=student, changes=changes, cache=made or wanted)
