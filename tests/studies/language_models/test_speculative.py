@@ -32,7 +32,7 @@ from kdnb.studies.language_models.speculative import (
     walltime_factor,
 )
 from kdnb.studies.language_models.text import Blocks
-from kdnb.studies.language_models.training import Online
+from kdnb.studies.language_models.training import Online, Told
 
 P, Q = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.3, 0.5])
 SIGNIFICANCE = 1e-3  # of every chi-square test here, fixed before any was run
@@ -262,7 +262,7 @@ def test_assisted_tokens_per_call_agree_with_our_own_decoding(pair):
 def test_laws_told_once_are_those_of_a_target_that_runs_on_each_batch(pair):
     ids = np.random.default_rng(0).integers(0, 5, (6, 9))
     blocks, rows = Blocks(ids, "", 5), np.array([4, 1])
-    told = drafting.Told(pair.target, blocks)(rows, None)
+    told = Told(pair.target, blocks)(rows, None)
     online = Online(pair.target, "fp32", 5)(rows, torch.from_numpy(ids[rows]), None)
     for part in (slice(0, 16), slice(5, 9)):
         torch.testing.assert_close(told(part), online(part))
