@@ -7,6 +7,7 @@ reported apart.
 Which claims there are is for the studies to say: `kdnb.studies.registry` hands them in.
 """
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,8 @@ import pandas as pd
 
 from kdnb.analysis import simulations, statistics
 from kdnb.analysis.statistics import NO_BOOTSTRAP, Effect, Interval, over_seeds, verdict
+from kdnb.core import store
+from kdnb.core.store import Record
 from kdnb.experiment.arms import ARMS
 from kdnb.experiment.tables import Study
 
@@ -285,6 +288,31 @@ def simulated(claim: Claim) -> Effect:
     if not content:
         return Effect()
     return over_seeds(pd.Series(content["effects"], content["seeds"], dtype=float), claim.sign)
+
+
+def of_records(
+    stored: Callable[[], Mapping[Any, Record]], effects: Callable[[Any], Mapping[str, pd.Series]]
+) -> RunlessTest:
+    """A test by stored records, which are read once while the store holds the same.
+
+    Args:
+        stored: gives experiment -> record, of those that the store has.
+        effects: of these, if there are any, claim id -> a value for each seed; without claims that lack a record.
+    """
+
+    @functools.lru_cache(maxsize=1)
+    def read(_ids: tuple[str, ...]) -> tuple[Mapping[str, pd.Series], list[str]]:
+        found = stored()
+        return (effects(found) if found else {}), [one.run_id() for one in found]
+
+    def test(claim: Claim) -> Effect:
+        values, run_ids = read(tuple(store.stored_ids()))
+        if claim.id not in values:
+            return Effect()
+        one_each = len(values[claim.id]) == len(run_ids)  # else some of the records are of other claims
+        return over_seeds(values[claim.id], claim.sign, run_ids if one_each else ())
+
+    return test
 
 
 TESTS: dict[str, RunTest] = {"difference": difference}

@@ -27,19 +27,23 @@ Teacher = Annotated[str, typer.Option(help="smollm2, a folder with a model, or i
 Data = Annotated[
     str,
     typer.Option(
-        help="bbc, sotu, a file or folder (.txt, .md, .jsonl, .csv, .tsv, .parquet), or what lm fetch brought."
+        help="bbc, sotu, a folder of .txt or .md, one such file with empty lines between its texts, a table (.jsonl, "
+        ".csv, .tsv, .parquet), or what lm fetch brought."
     ),
 ]
 Column = Annotated[str, typer.Option(help="Of a table: the column with the text.")]
-Length = Annotated[int, typer.Option(help="Tokens of a sequence.")]
-Rows = Annotated[int, typer.Option(help="Sequences at most, 0 for all.")]
+Length = Annotated[int, typer.Option(help="Tokens of a sequence.", min=2)]
+Rows = Annotated[int, typer.Option(help="Sequences at most, 0 for all.", min=0)]
 Storage = Annotated[
     str, typer.Option(help="top_k, sampled, or hidden: the teacher's states, which give its whole law.")
 ]
-Kept = Annotated[int, typer.Option(help="Entries of each token's law, or draws from it.")]
-Threads = Annotated[int, typer.Option(help="CPU threads, 0 for torch's own; another number gives other last bits.")]
+Kept = Annotated[int, typer.Option(help="Entries of each token's law, or draws from it.", min=1)]
+Threads = Annotated[
+    int, typer.Option(help="CPU threads, 0 for torch's own; another number gives other last bits.", min=0)
+]
 Folder = Annotated[Path, typer.Argument(help="The cache.", show_default=False)]
 _LEFT_OUT = ("length",)  # of the sequences, said beside the data
+_SOFT = {one.name: one.default for one in fields(LMConfig) if one.name in ("divergence", "beta", "tau", "variant")}
 
 
 class Refused(KdnbError, ValueError):
@@ -70,7 +74,9 @@ def _material(tokenizer: Any, data: str, column: str, length: int, rows: int) ->
     from kdnb.studies.language_models import text
 
     if tokenizer is None:
-        raise ValueError("a tokenizer is needed to read text: expected tokenizer.json beside the teacher's weights")
+        raise ValueError(
+            "no tokenizer to read text with: expected tokenizer.json beside the weights of teacher or student"
+        )
     parts = text.split(text.documents(data, column))
     return {name: text.blocks(part, tokenizer, length, rows) for name, part in parts.items()}
 
@@ -87,25 +93,34 @@ def train(
     column: Column = "text",
     length: Length = 128,
     rows: Rows = 0,
-    held_rows: Annotated[int, typer.Option(help="Held-out sequences that are judged, 0 for all.")] = 64,
+    held_rows: Annotated[int, typer.Option(help="Held-out sequences that are judged, 0 for all.", min=0)] = 64,
     storage: Storage = "top_k",
     kept: Kept = 64,
+    made: Annotated[
+        Path | None, typer.Option("--cache", help="A folder of lm cache make, in place of --storage and --kept.")
+    ] = None,
     threads: Threads = 0,
     as_json: Json = False,
 ) -> None:
     """Train a student: on labels, or on a teacher's law. Killed and started again it goes on; done, it is loaded."""
-    from kdnb.studies.language_models import evaluation, models, runs
+    from kdnb.studies.language_models import evaluation, models, runs, target_cache
     from kdnb.studies.language_models.caching import Wanted
 
+    if not changes.get("alpha") and (idle := [name for name in _SOFT if changes.get(name, _SOFT[name]) != _SOFT[name]]):
+        raise ValueError(f"{idle[0]} is of the soft target, whose weight alpha is 0: give --alpha too")
     runs.threads(threads)
     source: Language | None = models.load(teacher) if teacher else None
-    tokenizer = source.tokenizer if source else models.student(student, None, 0, 0).tokenizer
+    tokenizer = source.tokenizer if source else models.student(student, None, 1, 0).tokenizer
     parts = _material(tokenizer, data, column, length, rows)
     held = parts["validation"].head(held_rows) if held_rows else parts["validation"]
-    wanted = Wanted(storage=storage, kept=kept, tau=changes.get("tau", 1.0) if storage != "hidden" else 1.0)
-    if storage == "sampled":
+    if made:
+        if (targets := changes.setdefault("targets", "cache")) != "cache":
+            raise ValueError(f"a cache is for targets cache, got targets {targets}")
+        storage = target_cache.read_manifest(made).storage
+    if storage == "sampled" and changes.get("targets") == "cache":
         changes.setdefault("variant", "sampled")
-    arm = runs.Arm(student=student, changes=changes, cache=wanted)
+    wanted = Wanted(storage=storage, kept=kept, tau=changes.get("tau", 1.0) if storage != "hidden" else 1.0)
+    arm = runs.Arm(student=student, changes=changes, cache=made or wanted)
     with _Progress() as progress:
         config, record = runs.ensure(runs.Material(parts["train"], held, source), arm, keep=True, on_step=progress.step)
     told = {name: value for name, value in record.metrics.items() if isinstance(value, int | float)}
@@ -298,9 +313,9 @@ def cache_verify(folder: Folder, as_json: Json = False) -> None:
 
 @cache.command("plan")
 def cache_plan(
-    tokens: Annotated[int, typer.Option(help="Of the text.")],
-    vocabulary: Annotated[int, typer.Option(help="Rows of the teacher's head.")],
-    width: Annotated[int, typer.Option(help="Of the teacher's hidden states.")],
+    tokens: Annotated[int, typer.Option(help="Of the text.", min=1)],
+    vocabulary: Annotated[int, typer.Option(help="Rows of the teacher's head.", min=1)],
+    width: Annotated[int, typer.Option(help="Of the teacher's hidden states.", min=1)],
     length: Length = 128,
     kept: Kept = 64,
     as_json: Json = False,

@@ -2,9 +2,9 @@
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from kdnb.core.config import Identity
 from kdnb.core.store import Record
 from kdnb.errors import DamagedRun
 from kdnb.experiment.obtain import lock, set_aside
+
+Named = TypeVar("Named", bound=Identity)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,12 @@ def stored(identity: Identity) -> Record | None:
     except DamagedRun as error:
         print(f"kdnb: {error}; it is made again", file=sys.stderr)
         return None
+
+
+def those_stored(experiments: Iterable[Named]) -> dict[Named, Record]:
+    """Those of some experiments that the store has, with their records."""
+    names = set(store.stored_ids())
+    return {one: store.read(one.run_id()) for one in experiments if one.run_id() in names}
 
 
 def obtain(identity: Identity, make: Callable[[], Made]) -> Record:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from kdnb import paths
 from kdnb.cli import lm as lm_commands
 from kdnb.studies.language_models import checks
 from kdnb.studies.language_models import models as language_models
+from kdnb.studies.language_models.text import documents
 
 
 def tokenizer(words=WORDS):
@@ -184,6 +186,17 @@ def test_the_cache_of_a_command(lm, teacher, text, tmp_path):
         assert make(lm, teacher, text, "--shard-rows", "32", "--engine", "shard", "--shard", f"{i}/2")[0] == 0
     after = {name: (tmp_path / "targets" / told["folder"] / name).read_bytes() for name in os.listdir(told["folder"])}
     assert after == before
+    moved = tmp_path / "moved"
+    shutil.copytree(told["folder"], moved)
+    shutil.rmtree(told["folder"])
+    words = ("train", "--teacher", teacher, "--data", text, *TRAIN, "--alpha", "1", "--cache", moved, "--json")
+    trained = last_json(lm(*words)[1])
+    assert trained["run_id"].startswith("lm-kd")
+    assert not Path(told["folder"]).exists()  # the teacher did not read the text anew
+    code, _, err = lm(*words, "--targets", "online")
+    assert code == 2
+    assert "a cache is for targets cache, got targets online" in err
+    shutil.copytree(moved, told["folder"])
     broken = tmp_path / "targets" / told["folder"] / "shard-00000.safetensors"
     broken.write_bytes(broken.read_bytes()[:-1] + b"\x07")
     code, out, err = lm("cache", "verify", told["folder"])
@@ -254,6 +267,8 @@ MISTAKES = {
     "variant": (
         ("--alpha", "1", "--targets", "cache", "--divergence", "reverse_kl", "--variant", "renorm"), "tail_bucket",
     ),
+    "sampled": (("--alpha", "1", "--targets", "cache", "--variant", "sampled"), "goes with storage sampled alone"),
+    "no weight": (("--divergence", "reverse_kl"), "whose weight alpha is 0"),
     "kernel": (("--kernel", "liger", "--alpha", "1", "--divergence", "tv"), "kernel liger"),
     "layers": (("--student", "cut-9"), "a cut keeps 1 to 2 layers"),
     "student": (("--student", "cut6"), "no such folder"),
@@ -263,7 +278,7 @@ MISTAKES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_one_line(lm, teacher, text, name):
+def test_a_mistake_is_one_line(lm, teacher, text, tmp_path, name):
     more, words = MISTAKES[name]
     given = {
         "--teacher": teacher,
@@ -275,10 +290,30 @@ def test_a_mistake_is_one_line(lm, teacher, text, name):
     }
     given |= dict(zip(more[::2], more[1::2], strict=True))
     code, _, err = lm("train", *(word for pair in given.items() for word in pair))
+    assert not (tmp_path / "targets").exists()  # the teacher has not read the text for nothing
     assert code == 2
     assert words in err
     assert err.startswith("kdnb: ")
     assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"hidden_size": "wide"}, {"hidden_size": 16, "num_attention_heads": 3}],
+    ids=["none", "word", "heads"],
+)
+def test_a_config_that_makes_no_model_is_one_line(lm, teacher, tmp_path, values):
+    (tmp_path / "student.json").write_text(json.dumps({"model_type": "llama", **values}))
+    code, _, err = lm("check", teacher, tmp_path / "student.json")
+    assert code == 2
+    assert "no configuration of a language model" in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_parts_of_one_file_are_documents(tmp_path):
+    path = tmp_path / "book.txt"
+    path.write_text("one\ntwo\n\nthree\n \n\nfour\n")
+    assert documents(str(path)) == ["one\ntwo", "three", "four\n"]
 
 
 def test_an_unknown_run_is_not_exported(lm, tmp_path):

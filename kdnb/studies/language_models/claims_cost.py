@@ -3,14 +3,13 @@
 They were written after a first probe of one seed and before the measurements that decide them.
 """
 
-import functools
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
-from kdnb.analysis.ledger import SIMULATED, Claim, RunlessTest
-from kdnb.analysis.statistics import Effect, over_seeds
-from kdnb.core import store
+from kdnb.analysis.ledger import SIMULATED, Claim, RunlessTest, of_records
+from kdnb.core.store import Record
 from kdnb.studies.language_models import cost, cost_records
 from kdnb.studies.language_models.cost_records import CostClock, Measurement
 
@@ -68,23 +67,11 @@ def effects(clocks: pd.DataFrame, peaks: pd.DataFrame, ratios: tuple[float, floa
 _COLUMNS = ("measured", "predicted")
 
 
-def of(found: dict[Measurement, store.Record]) -> dict[str, pd.Series]:
+def of(found: Mapping[Measurement, Record]) -> dict[str, pd.Series]:
     """The effects of measurements."""
     pair = next((one.weights for one in found if isinstance(one, CostClock)), (1, 1))
     ratios = cost.forward_ratio(*pair), cost.training_cost_ratio(*pair)
     return effects(cost_records.clock_table(found), cost_records.peak_table(found), ratios)
 
 
-def _decide(claim: Claim) -> Effect:
-    """What the stored measurements say of a claim."""
-    found = _effects(tuple(store.stored_ids()))
-    return over_seeds(found[claim.id], claim.sign) if claim.id in found else Effect()
-
-
-@functools.lru_cache(maxsize=1)
-def _effects(_ids: tuple[str, ...]) -> dict[str, pd.Series]:
-    """The effects of what the store holds, read once while it holds the same."""
-    return of(cost_records.stored())
-
-
-RUNLESS: dict[str, RunlessTest] = {"lm-cost": _decide}
+RUNLESS: dict[str, RunlessTest] = {"lm-cost": of_records(lambda: cost_records.results("cpu"), of)}

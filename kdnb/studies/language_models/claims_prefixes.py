@@ -1,21 +1,21 @@
-"""What is claimed of words, sequences and on-policy students, and how the stored records are tested: a value a seed."""
+"""What is claimed of words, sequences and on-policy students, and the value a seed that decides it."""
+
+from collections.abc import Mapping
 
 import pandas as pd
 
-from kdnb.analysis.ledger import SIMULATED, Claim, RunlessTest
-from kdnb.analysis.statistics import Effect, over_seeds
+from kdnb.analysis.ledger import SIMULATED, Claim, RunlessTest, of_records
+from kdnb.core.store import Record
 from kdnb.studies.language_models import prefixes
-from kdnb.studies.language_models.prefixes import ERM, MODE, SAMPLES, WORD
-
-_SOURCE = "Kim & Rush 2016"
+from kdnb.studies.language_models.prefixes import ERM, LS, MODE, SAMPLES, WORD, Prefixes
 
 
-def _claim(id: str, statement: str, test: str, words: str, side: int) -> Claim:
+def _claim(id: str, statement: str, words: str, side: int) -> Claim:
     return Claim(
         id=id,
         statement=statement,
-        source=_SOURCE,
-        test=test,
+        source="Kim & Rush 2016",
+        test="prefixes",
         test_words=words,
         evidence=SIMULATED,
         unit="nats",
@@ -23,88 +23,54 @@ def _claim(id: str, statement: str, test: str, words: str, side: int) -> Claim:
     )
 
 
-CLAIMS = {
-    claim.id: claim
-    for claim in (
-        _claim(
-            "H14.1a",
-            "Sequence KD from the teacher's mode leaves a surer student than the text does",
-            "mode entropy",
-            "entropy on held-out text: sequence KD (mode) minus ERM < 0",
-            -1,
-        ),
-        _claim(
-            "H14.1b",
-            "Beam search finds less beyond greedy decoding in it",
-            "mode gap",
-            "gap of beam search and greedy decoding: sequence KD (mode) minus ERM < 0",
-            -1,
-        ),
-        _claim(
-            "H14.1c",
-            "It is worse on the text itself",
-            "mode nll",
-            "NLL on held-out text: sequence KD (mode) minus ERM > 0",
-            1,
-        ),
-        _claim(
-            "H14.1d",
-            "From samples, not the mode, it keeps the teacher's doubt",
-            "samples entropy",
-            "|entropy - teacher's|: sequence KD (samples) minus sequence KD (mode) < 0",
-            -1,
-        ),
-        _claim(
-            "H14.1e",
-            "Sequence KD smooths as label smoothing does",
-            "smooths",
-            "entropy: the smaller of LS 0.1 minus ERM and sequence KD (mode) minus ERM > 0",
-            1,
-        ),
-        _claim(
-            "H14.2",
-            "The entropy of a word-KD student follows its teacher's",
-            "word entropy",
-            "|entropy - teacher's|: word KD minus ERM < 0",
-            -1,
-        ),
+_LIST = [
+    _claim(
+        "H14.1a", "Sequence KD from the teacher's mode leaves a surer student than the text does",
+        "entropy on held-out text: sequence KD (mode) minus ERM < 0", -1,
+    ),
+    _claim(
+        "H14.1b", "Beam search finds less beyond greedy decoding in it",
+        "gap of beam search and greedy decoding: sequence KD (mode) minus ERM < 0", -1,
+    ),
+    _claim(
+        "H14.1c", "It is worse on the text itself",
+        "NLL on held-out text: sequence KD (mode) minus ERM > 0", 1,
+    ),
+    _claim(
+        "H14.1d", "From samples, not the mode, it keeps the teacher's doubt",
+        "|entropy - teacher's|: sequence KD (samples) minus sequence KD (mode) < 0", -1,
+    ),
+    _claim(
+        "H14.1e", "Sequence KD smooths as label smoothing does",
+        "entropy: the smaller of LS 0.1 minus ERM and sequence KD (mode) minus ERM > 0", 1,
+    ),
+    _claim(
+        "H14.2", "The entropy of a word-KD student follows its teacher's",
+        "|entropy - teacher's|: word KD minus ERM < 0", -1,
+    ),
+]  # fmt: skip
+CLAIMS: dict[str, Claim] = {claim.id: claim for claim in _LIST}
+
+
+def effects(found: Mapping[Prefixes, Record]) -> dict[str, pd.Series]:
+    """Claim id -> one value per seed."""
+    entropy, gap, nll = (
+        prefixes.table(found).pivot(index="seed", columns="arm", values=name) for name in ("entropy", "gap", "nll")
     )
-}
-
-
-def effects(rows: pd.DataFrame, teacher: pd.Series) -> dict[str, pd.Series]:
-    """Claim id -> one value per seed.
-
-    Args:
-        rows: of `prefixes.table`.
-        teacher: seed -> entropy of the teacher on held-out text [nats].
-    """
-
-    def wide(name: str) -> pd.DataFrame:
-        return rows.pivot(index="seed", columns="arm", values=name)
-
-    entropy, away = wide("entropy"), wide("entropy").sub(teacher, axis=0).abs()
+    away = entropy.sub(teachers_entropy(found), axis=0).abs()
     return {
         "H14.1a": entropy[MODE] - entropy[ERM],
-        "H14.1b": wide("gap")[MODE] - wide("gap")[ERM],
-        "H14.1c": wide("nll")[MODE] - wide("nll")[ERM],
+        "H14.1b": gap[MODE] - gap[ERM],
+        "H14.1c": nll[MODE] - nll[ERM],
         "H14.1d": away[SAMPLES] - away[MODE],
-        "H14.1e": entropy[[prefixes.LS[0.1], MODE]].sub(entropy[ERM], axis=0).min(axis=1),
+        "H14.1e": entropy[[LS[0.1], MODE]].sub(entropy[ERM], axis=0).min(axis=1),
         "H14.2": away[WORD] - away[ERM],
     }
 
 
-def teachers_entropy(found: dict) -> pd.Series:
+def teachers_entropy(found: Mapping[Prefixes, Record]) -> pd.Series:
     """Seed -> the teacher's entropy on held-out text [nats]."""
     return pd.Series({one.seed: record.metrics["teacher_entropy"] for one, record in found.items()}, dtype=float)
 
 
-def _test(claim: Claim) -> Effect:
-    found = prefixes.results("cpu")
-    if not found:
-        return Effect()
-    values = effects(prefixes.table(found), teachers_entropy(found))[claim.id]
-    return over_seeds(values, claim.sign, [one.run_id() for one in found])
-
-
-RUNLESS: dict[str, RunlessTest] = {claim.test: _test for claim in CLAIMS.values()}
+RUNLESS: dict[str, RunlessTest] = {"prefixes": of_records(lambda: prefixes.results("cpu"), effects)}

@@ -1,14 +1,13 @@
 """The claims on drafts of speculative decoding, fixed before the records were made, and how these decide them."""
 
-import functools
+from collections.abc import Mapping
 
 import pandas as pd
 
-from kdnb.analysis.ledger import SIMULATED, Claim, RunlessTest
-from kdnb.analysis.statistics import Effect, over_seeds
-from kdnb.core import store
+from kdnb.analysis.ledger import SIMULATED, Claim, RunlessTest, of_records
+from kdnb.core.store import Record
 from kdnb.studies.language_models import drafts
-from kdnb.studies.language_models.drafts import ERM, OWN, SAMPLES, TEXT
+from kdnb.studies.language_models.drafts import ERM, OWN, SAMPLES, TEXT, Drafts
 
 _WHERE = "generated languages, mean of sum min(p, q) on the target's samples"
 _DRAFTS = "arXiv 2310.08461 (DistillSpec), on T5"
@@ -46,27 +45,10 @@ _PAIRS = {  # claim -> the better arm, the worse one
 }
 
 
-def effects(rows: pd.DataFrame) -> dict[str, pd.Series]:
-    """Claim id -> an effect for each seed [shares]; without the claims whose arms are not there.
-
-    Args:
-        rows: of `drafts.table`.
-    """
-    values = drafts.wide(rows)
-    return {id: values[one] - values[other] for id, (one, other) in _PAIRS.items() if {one, other} <= set(values)}
+def effects(found: Mapping[Drafts, Record]) -> dict[str, pd.Series]:
+    """Claim id -> an effect for each seed [shares]."""
+    values = drafts.wide(drafts.table(found))
+    return {id: values[one] - values[other] for id, (one, other) in _PAIRS.items()}
 
 
-def _decide(claim: Claim) -> Effect:
-    """What the stored records say of a claim."""
-    found = _effects(tuple(store.stored_ids()))
-    return over_seeds(found[claim.id], claim.sign) if claim.id in found else Effect()
-
-
-@functools.lru_cache(maxsize=1)
-def _effects(_ids: tuple[str, ...]) -> dict[str, pd.Series]:
-    """The effects of what the store holds, read once while it holds the same."""
-    rows = drafts.table(drafts.stored())
-    return effects(rows) if len(rows) else {}
-
-
-RUNLESS: dict[str, RunlessTest] = {"drafts": _decide}
+RUNLESS: dict[str, RunlessTest] = {"drafts": of_records(lambda: drafts.results("cpu"), effects)}

@@ -1,13 +1,10 @@
 """The claims on state-space students, fixed before the records were made, and how these decide them."""
 
-import functools
 from collections.abc import Mapping
 
 import pandas as pd
 
-from kdnb.analysis.ledger import SIMULATED, Claim, RunlessTest
-from kdnb.analysis.statistics import Effect, over_seeds
-from kdnb.core import store
+from kdnb.analysis.ledger import SIMULATED, Claim, RunlessTest, of_records
 from kdnb.core.store import Record
 from kdnb.studies.language_models import stages
 from kdnb.studies.language_models.stages import ATTENTION, MARKOV, RECALL, STATE_SPACE, Arm, Experiment
@@ -80,16 +77,4 @@ def effects(found: Mapping[Experiment, Record]) -> dict[str, pd.Series]:
     return effects
 
 
-def _decide(claim: Claim) -> Effect:
-    """What the stored records say of a claim."""
-    found = _effects(tuple(store.stored_ids()))
-    return over_seeds(found[claim.id], claim.sign) if claim.id in found else Effect()
-
-
-@functools.lru_cache(maxsize=1)
-def _effects(_ids: tuple[str, ...]) -> dict[str, pd.Series]:
-    """The effects of what the store holds, read once while it holds the same."""
-    return effects(stages.stored())
-
-
-RUNLESS: dict[str, RunlessTest] = {"state-space": _decide}
+RUNLESS: dict[str, RunlessTest] = {"state-space": of_records(lambda: stages.results("cpu"), effects)}

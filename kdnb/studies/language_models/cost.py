@@ -270,6 +270,7 @@ def _memory(plan: Plan) -> dict[str, float]:
     at_a_time = {DENSE: tokens, TAUGHT: min(plan.chunk, tokens), KEPT: min(plan.chunk, tokens)}
     return {
         "teacher, bfloat16": 2 * plan.teacher,
+        "teacher, float32, as kdnb loads it": 4 * plan.teacher,
         "student, gradient and AdamW, float32": 16 * plan.student,
         "logits, one float32 tensor": 4.0 * tokens * plan.vocabulary,
         **{how: loss_memory(how, n, plan.vocabulary, plan.student_width) for how, n in at_a_time.items()},

@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from kdnb.core import store
 from kdnb.core.config import Identity
 from kdnb.core.store import Record
 from kdnb.experiment import records
@@ -114,15 +113,9 @@ def experiments(profile: str = "cpu") -> list[Measurement]:
 
 
 def results(profile: str) -> dict[Measurement, Record]:
-    """The measurements of a profile with their records: those stored; but for `cpu`, the others are made now."""
-    if profile == "cpu":
-        return stored()
-    return {one: obtain(one) for one in experiments(profile)}
-
-
-def stored() -> dict[Measurement, Record]:
-    """The measurements of the profile `cpu` that the store has."""
-    return {one: store.read(one.run_id()) for one in experiments() if store.exists(one.run_id())}
+    """A profile's measurements with their records; for `cpu` those stored, else the others are made now."""
+    wanted = experiments(profile)
+    return records.those_stored(wanted) if profile == "cpu" else {one: obtain(one) for one in wanted}
 
 
 def clock_table(found: Mapping[Measurement, Record]) -> pd.DataFrame:

@@ -24,25 +24,10 @@ from kdnb.studies.language_models import (
     training,
 )
 from kdnb.studies.language_models.drafts import Drafts
-from kdnb.studies.language_models.losses import Teacher
 from kdnb.studies.language_models.models import Language
 from kdnb.studies.language_models.source import MarkovSource
 from kdnb.studies.language_models.text import Blocks
-from kdnb.studies.language_models.training import NoTargets, Online, Targets
-
-
-class Told:
-    """A target's laws on fixed sequences, computed once for all that learn from them or are judged by them."""
-
-    def __init__(self, target: Language, blocks: Blocks, rows_at_a_time: int = 64):
-        ids = torch.from_numpy(blocks.ids.astype(np.int64)).to(device())
-        with torch.no_grad():
-            self.logits = torch.cat([target.logits(part)[:, :-1] for part in ids.split(rows_at_a_time)])
-
-    def __call__(self, rows: np.ndarray, ids: Tensor, told: Tensor | None = None) -> Teacher:
-        """Of `training.Targets`, for sequences all of whose tokens are told."""
-        table = self.logits[torch.from_numpy(rows)].flatten(0, 1)
-        return lambda part: table[part]
+from kdnb.studies.language_models.training import NoTargets, Online, Targets, Told
 
 
 @dataclass(frozen=True)

@@ -195,16 +195,9 @@ def experiments(profile: str = "cpu") -> list[Drafts]:
 
 
 def results(profile: str) -> dict[Drafts, Record]:
-    """The experiments of a profile with their records: those stored; but for `cpu`, the others are made now."""
-    if profile == "cpu":
-        return stored(profile)
-    return {one: obtain(one) for one in experiments(profile)}
-
-
-def stored(profile: str = "cpu") -> dict[Drafts, Record]:
-    """The experiments of a profile that the store has, with their records."""
-    names = set(store.stored_ids())
-    return {one: store.read(one.run_id()) for one in experiments(profile) if one.run_id() in names}
+    """A profile's experiments with their records; for `cpu` those stored, else the others are made now."""
+    wanted = experiments(profile)
+    return records.those_stored(wanted) if profile == "cpu" else {one: obtain(one) for one in wanted}
 
 
 def students() -> pd.DataFrame:

@@ -56,7 +56,10 @@ def card(config: LMConfig, metrics: dict) -> str:
     lines = [f"# {config.run_id()}", "", f"A student ({config.student}) trained with kdnb: {config.method}."]
     if config.targets != "none":
         convention = divergences.DIVERGENCES[config.divergence].convention(config.tau)
-        lines += ["", f"Teacher: {config.teacher} (weights {config.teacher_weights[:16]}), targets: {config.targets}."]
+        kept = f" of {metrics['storage']}, {metrics['kept']}" if "storage" in metrics else ""
+        kept += f", learned as {config.variant}" if metrics.get("storage", "hidden") != "hidden" else ""
+        teacher = f"{config.teacher} (weights {config.teacher_weights[:16]})"
+        lines += ["", f"Teacher: {teacher}, targets: {config.targets}{kept}."]
         lines += ["", "| the soft term | |", "|---|---|", f"| weight alpha | {config.alpha:g} |"]
         lines += [f"| {name} | {value} |".replace("||", "\\|\\|") for name, value in convention.items()]
     cost = metrics.get("cost", {})

@@ -69,8 +69,15 @@ class Objective:
         if self.variant not in sparse.VARIANTS:
             raise ValueError(f"variant must be one of {', '.join(sparse.VARIANTS)}, got {self.variant!r}")
 
-    def check_sparse(self, tau: float) -> None:
-        """Raise ValueError where sparse targets taken at a temperature cannot serve this objective."""
+    def check_sparse(self, storage: str, tau: float) -> None:
+        """Raise ValueError where sparse targets cannot serve this objective.
+
+        Args:
+            storage: "top_k" or "sampled".
+            tau: the temperature that the law was taken at.
+        """
+        if (self.variant == "sampled") != (storage == "sampled"):
+            raise ValueError(f"variant sampled goes with storage sampled alone, got {self.variant} with {storage}")
         if self.tau != tau:
             raise ValueError(f"tau must be {tau:g}, at which the cached law was taken, got {self.tau:g}")
         if self.divergence != "forward_kl" and self.variant != "tail_bucket":

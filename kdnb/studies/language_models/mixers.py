@@ -99,12 +99,6 @@ class StateSpaceMixer(nn.Module):
         mixed = torch.einsum("bhij,bjhp->bihp", mixer, self.values(hidden_states))
         return self.o_proj(mixed.flatten(2)), mixer
 
-    def stepwise(self, hidden: Tensor) -> Tensor:
-        """The output (B, T, d) by the recurrence: what generation would do, memory the same at every length."""
-        begin = hidden.new_zeros(len(hidden), self.heads, self.state, self.head_dim)
-        mixed, _ = recurrence(*self.parts(hidden), self.values(hidden), begin)
-        return self.o_proj(mixed.flatten(2))
-
 
 def matrix_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Stage 1: ||M - A||_F of each head and text, and their mean; a scalar.

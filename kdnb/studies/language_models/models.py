@@ -15,7 +15,7 @@ from kdnb import files, paths
 from kdnb.catalog import HUB_REPO
 from kdnb.core.device import device
 from kdnb.data import download, hub
-from kdnb.errors import ModelUnavailable, nearest
+from kdnb.errors import ModelUnavailable, nearest, one_line
 
 SMOLLM2 = "smollm2"
 _BUILD = 2  # of its folder: another number where another conversion gives other files
@@ -245,10 +245,15 @@ def from_config(values: dict[str, Any], vocabulary: int, seed: int, tokenizer: A
         vocabulary: rows of the head.
         seed: of the weights.
         tokenizer: it goes with.
+    Raises:
+        ValueError: transformers makes no model of it.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = _blank(_completed(values, vocabulary))
+        try:
+            model = _blank(_completed(values, vocabulary))
+        except Exception as error:  # transformers and its packages raise many kinds on settings that make no sense
+            raise ValueError(f"no configuration of a language model: {one_line(error)[:200]}") from None
     name = f"{values['model_type']} {values.get('num_hidden_layers')}x{values.get('hidden_size')}"
     return Language(model.eval().to(device()), tokenizer, name)
 
@@ -267,10 +272,7 @@ def _blank(values: dict[str, Any]) -> nn.Module:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     values = dict(values)
-    try:
-        config = AutoConfig.for_model(values.pop("model_type"), **values)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"no configuration of a language model: {_first(error)}") from None
+    config = AutoConfig.for_model(values.pop("model_type"), **values)
     return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from kdnb.core import store
 from kdnb.core.config import Identity
 from kdnb.core.store import Record
 from kdnb.experiment import records
@@ -100,9 +99,7 @@ def experiments(profile: str = "cpu") -> list[Prefixes]:
 def results(profile: str) -> dict[Prefixes, Record]:
     """A profile's experiments with their records; for `cpu` those stored, else the others are made now."""
     wanted = experiments(profile)
-    if profile != "cpu":
-        return {one: obtain(one) for one in wanted}
-    return {one: store.read(one.run_id()) for one in wanted if store.exists(one.run_id())}
+    return records.those_stored(wanted) if profile == "cpu" else {one: obtain(one) for one in wanted}
 
 
 def table(found: Mapping[Prefixes, Record]) -> pd.DataFrame:

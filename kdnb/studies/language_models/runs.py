@@ -30,7 +30,7 @@ from kdnb.studies.language_models import (
 from kdnb.studies.language_models.caching import Wanted
 from kdnb.studies.language_models.config import LMConfig
 from kdnb.studies.language_models.models import Language
-from kdnb.studies.language_models.target_cache import Reader
+from kdnb.studies.language_models.target_cache import Manifest, Reader, read_manifest
 from kdnb.studies.language_models.text import Blocks
 from kdnb.studies.language_models.training import Cached, NoTargets, Online, OnStep, Targets, Watch
 
@@ -62,6 +62,11 @@ class Material:
             return None
         return Reader(self.targets(self.held_out, Wanted(storage="hidden", shard_rows=16, precision="fp32")))
 
+    def manifest(self, wanted: Wanted) -> Manifest:
+        """Of the teacher's targets on the sequences trained on."""
+        assert self.teacher is not None
+        return caching.manifest_of(self.teacher, self.train, wanted, self.teacher_weights)
+
     def targets(self, blocks: Blocks, wanted: Wanted) -> Path:
         """The folder of the teacher's targets on some sequences, made where they are missing."""
         assert self.teacher is not None
@@ -74,12 +79,12 @@ class Arm:
 
     student: see `models.student`.
     changes: fields of LMConfig.
-    cache: of targets "cache", how they are stored.
+    cache: of targets "cache", how they are stored, or the folder of a cache that was made before.
     """
 
     student: str
     changes: dict[str, Any] = field(default_factory=dict)
-    cache: Wanted | None = None
+    cache: Wanted | Path | None = None
 
 
 def prepare(material: Material, arm: Arm) -> tuple[LMConfig, Language, Targets]:
@@ -98,18 +103,15 @@ def prepare(material: Material, arm: Arm) -> tuple[LMConfig, Language, Targets]:
     vocabulary = checks.common_vocabulary(student, teacher, material.train)
     if changes.get("alpha", 0) > 0 and changes.get("divergence") != "uniform":
         changes.setdefault("targets", "online")
-    kind = precision(changes.get("precision", "auto"))
-    targets: Targets = NoTargets()
+    cache = arm.cache or Wanted()
+    manifest: Manifest | None = None
     if changes.get("targets", "none") != "none":
         if teacher is None:
             raise ValueError(f"targets {changes['targets']} need a teacher")
         changes |= {"teacher": teacher.name, "teacher_weights": material.teacher_weights}
-        targets = Online(teacher, kind, vocabulary)
     if changes.get("targets") == "cache":
-        folder = material.targets(material.train, arm.cache or Wanted())
-        reader = Reader(folder, {"data": material.train.fingerprint, "teacher_weights": material.teacher_weights})
-        targets = Cached(reader, teacher, kind, vocabulary)
-        changes["cache"] = reader.manifest.run_id()
+        manifest = material.manifest(cache) if isinstance(cache, Wanted) else read_manifest(cache)
+        changes["cache"] = manifest.run_id()
     config = LMConfig(
         data=material.train.fingerprint,
         held_out=material.held_out.fingerprint,
@@ -119,9 +121,17 @@ def prepare(material: Material, arm: Arm) -> tuple[LMConfig, Language, Targets]:
         vocabulary=vocabulary,
         **changes,
     )
-    if isinstance(targets, Cached) and targets.reader.manifest.storage != "hidden":
-        training.objective(config).check_sparse(targets.reader.manifest.tau)
-    return config, student, targets
+    learned = training.objective(config)  # refused, if it is, before the teacher reads the text
+    if manifest and manifest.storage != "hidden":
+        learned.check_sparse(manifest.storage, manifest.tau)
+    if config.targets == "none" or teacher is None:
+        return config, student, NoTargets()
+    kind = precision(config.precision)
+    if manifest is None:
+        return config, student, Online(teacher, kind, vocabulary)
+    folder = material.targets(material.train, cache) if isinstance(cache, Wanted) else cache
+    reader = Reader(folder, {"data": material.train.fingerprint, "teacher_weights": material.teacher_weights})
+    return config, student, Cached(reader, teacher, kind, vocabulary)
 
 
 def ensure(
@@ -139,14 +149,12 @@ def ensure(
         save_every: seconds between two states on disk.
     """
     config, student, targets = prepare(material, arm)
-    folder = model_folder(config)
+    folder, state = model_folder(config), MODELS / config.run_id() / "state.safetensors"
 
     def trained() -> list[dict[str, float]]:
-        state = MODELS / config.run_id() / "state.safetensors"
         history = training.fit(config, student, material.train, targets, Watch(state, save_every, on_step))
         if keep:
             save(student, folder, config)
-        state.unlink(missing_ok=True)
         return history
 
     def make() -> records.Made:
@@ -165,6 +173,7 @@ def ensure(
     record = records.obtain(config, make)
     if keep and not (folder / "config.json").exists():
         trained()
+    state.unlink(missing_ok=True)  # not before: killed while it is judged, a training need not begin anew
     return config, record
 
 

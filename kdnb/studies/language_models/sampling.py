@@ -7,7 +7,7 @@ from kdnb.studies.language_models import sparse
 from kdnb.studies.language_models.models import Language
 
 
-def sample(language: Language, prompts: Tensor, new: int, *, key: tuple[int, ...], tau: float = 1.0) -> Tensor:
+def sample(language: Language, prompts: Tensor, new: int, *, key: tuple[int, ...]) -> Tensor:
     """Prompts continued by draws from a model's own law: no top-k, no nucleus, which would bias every law on V > 50.
 
     Args:
@@ -15,7 +15,6 @@ def sample(language: Language, prompts: Tensor, new: int, *, key: tuple[int, ...
         prompts: (B, P) int64, P >= 1.
         new: tokens drawn for each.
         key: integers that decide the draws, whatever else the process has drawn.
-        tau: temperature of the law.
     Returns:
         (B, P + new); what follows an end-of-text token is drawn too, and for the caller to leave out.
     """
@@ -25,7 +24,7 @@ def sample(language: Language, prompts: Tensor, new: int, *, key: tuple[int, ...
         for _ in range(new):
             out = language.model(input_ids=fed, past_key_values=cache, use_cache=True)
             cache = getattr(out, "past_key_values", None)
-            law = (out.logits[:, -1].float() / tau).softmax(dim=-1)
+            law = out.logits[:, -1].float().softmax(dim=-1)
             token = torch.multinomial(law, 1, generator=generator)
             ids = torch.cat([ids, token], dim=1)
             fed = token if cache is not None else ids

@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from kdnb.core import store
 from kdnb.core.store import Record
 from kdnb.experiment import records
 from kdnb.studies.language_models.config import VARIANT_NAMES as VARIANTS
@@ -63,9 +62,7 @@ def experiments(profile: str = "cpu") -> list[SparseTargets]:
 def results(profile: str) -> dict[SparseTargets, Record]:
     """A profile's experiments with their records; for `cpu` those stored, else the others are made now."""
     wanted = experiments(profile)
-    if profile != "cpu":
-        return {one: obtain(one) for one in wanted}
-    return {one: store.read(one.run_id()) for one in wanted if store.exists(one.run_id())}
+    return records.those_stored(wanted) if profile == "cpu" else {one: obtain(one) for one in wanted}
 
 
 def table(found: Mapping[SparseTargets, Record]) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from kdnb.studies.language_models.prefix_trainings import config_of, student_of,
 from kdnb.studies.language_models.sparse import Sparse
 from kdnb.studies.language_models.sparse_targets import ERM, GRADIENT, MEASURES, WHOLE, SparseTargets
 from kdnb.studies.language_models.text import Blocks
-from kdnb.studies.language_models.training import NoTargets, Online, Targets
+from kdnb.studies.language_models.training import NoTargets, Online, Targets, Told
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,11 @@ def make(one: SparseTargets) -> Made:
     """Train all arms; see `sparse_targets.obtain`."""
     _, _, text, held = text_of(one)
     teacher = teacher_of(one)
-    weights, laws, online = weights_hash(teacher.model), _laws(teacher, text), Online(teacher, "fp32", one.vocabulary)
+    weights, laws, online = (
+        weights_hash(teacher.model),
+        Told(teacher, text).logits,
+        Online(teacher, "fp32", one.vocabulary),
+    )
     measured, anchor = [], student_of(one)
     for variant, kept in one.arms:
         student, changes = student_of(one), {}
@@ -69,13 +73,6 @@ def make(one: SparseTargets) -> Made:
     own = asdict(evaluation.summary(evaluation.judge(teacher, held)))
     arrays = {name: np.array([row[name] for row in measured], dtype=np.float64) for name in (*MEASURES, *GRADIENT)}
     return Made(arrays=arrays, metrics={f"teacher_{name}": own[name] for name in ("nll", "entropy", "ece")})
-
-
-def _laws(teacher: Language, text: Blocks) -> Tensor:
-    """Logits (N, T - 1, V) of the teacher: of a vocabulary of 64 they fit."""
-    with torch.no_grad():
-        parts = torch.from_numpy(text.ids.astype(np.int64)).to(device()).split(64)
-        return torch.cat([teacher.logits(part)[:, :-1] for part in parts])
 
 
 def gradient(

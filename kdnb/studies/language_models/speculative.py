@@ -291,9 +291,9 @@ def operations_factor(alpha, gamma, c):
     return (gamma * c + gamma + 1) / expected_tokens(alpha, gamma)
 
 
-def best_gamma(alpha: float, c: float, largest: int = 20) -> int:
-    """The draft length of the largest wall-time factor; 0 where drafting never pays."""
-    return int(np.argmax(walltime_factor(alpha, np.arange(largest + 1), c)))
+def best_gamma(alpha: float, c: float) -> int:
+    """The draft length up to 20 of the largest wall-time factor; 0 where drafting never pays."""
+    return int(np.argmax(walltime_factor(alpha, np.arange(21), c)))
 
 
 def acceptance_bound(kl):

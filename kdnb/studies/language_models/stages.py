@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kdnb.core import store
 from kdnb.core.config import Identity
 from kdnb.core.store import Record
 from kdnb.experiment import records
@@ -127,15 +126,6 @@ class Conversion(Identity):
         """Field -> value."""
         return {**super().values(), "arms": [vars(arm) for arm in self.arms]}
 
-    @classmethod
-    def from_record(cls, values: Mapping[str, Any]) -> "Conversion":
-        """The experiment of a stored record."""
-        arms = tuple(
-            Arm(**{**arm, "kept": tuple(arm["kept"]), "shares": tuple(arm["shares"])}) for arm in values["arms"]
-        )
-        rest = {name: value for name, value in values.items() if name not in ("kind", "arms", "rates")}
-        return cls(arms=arms, rates=tuple(values["rates"]), **rest)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Beside(Identity):
@@ -162,11 +152,6 @@ class Beside(Identity):
     rate: float = 4e-3
     timed: int = 5  # steps of each that are timed
     seed: int
-
-    @classmethod
-    def from_record(cls, values: Mapping[str, Any]) -> "Beside":
-        """The experiment of a stored record."""
-        return cls(**{name: value for name, value in values.items() if name != "kind"})
 
 
 Experiment = Conversion | Beside
@@ -230,16 +215,9 @@ def experiments(profile: str = "cpu") -> list[Experiment]:
 
 
 def results(profile: str) -> dict[Experiment, Record]:
-    """The experiments of a profile with their records: for `cpu` those stored, else what is missing is made now."""
-    if profile == "cpu":
-        return stored(profile)
-    return {one: obtain(one) for one in experiments(profile)}
-
-
-def stored(profile: str = "cpu") -> dict[Experiment, Record]:
-    """The experiments of a profile that the store has, with their records."""
-    known = set(store.stored_ids())
-    return {one: store.read(one.run_id()) for one in experiments(profile) if one.run_id() in known}
+    """A profile's experiments with their records; for `cpu` those stored, else the others are made now."""
+    wanted = experiments(profile)
+    return records.those_stored(wanted) if profile == "cpu" else {one: obtain(one) for one in wanted}
 
 
 def table(found: Mapping[Experiment, Record]) -> pd.DataFrame:

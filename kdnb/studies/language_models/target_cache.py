@@ -207,6 +207,14 @@ def has(folder: Path, shard: int) -> bool:
     return _hash_file(folder, shard).exists() and _shard_file(folder, shard).exists()
 
 
+def _right(folder: Path, shard: int) -> bool:
+    """Whether a shard's bytes are those that were written."""
+    try:
+        return files.sha256(_shard_file(folder, shard)) == files.read_json(_hash_file(folder, shard)).get("sha256")
+    except OSError:
+        return False
+
+
 def make_shard(folder: Path, shard: int, ids: np.ndarray, passes: tuple[Callable, Callable]) -> None:
     """Make one shard and put it in place; asked twice, the same bytes twice.
 
@@ -282,7 +290,7 @@ def verify(folder: Path) -> Verified:
         known |= {_shard_file(folder, shard).name, _hash_file(folder, shard).name}
         if not has(folder, shard):
             result.missing.append(shard)
-        elif files.sha256(_shard_file(folder, shard)) != files.read_json(_hash_file(folder, shard)).get("sha256"):
+        elif not _right(folder, shard):
             result.corrupt.append(shard)
     result.foreign.extend(sorted(set(os.listdir(folder)) - known))
     return result
@@ -311,7 +319,7 @@ def left_out(folder: Path) -> dict[str, float]:
 
 
 class Reader:
-    """Targets of any examples, in any order, of a whole cache."""
+    """Targets of any examples, in any order, of a whole cache; a shard's bytes are checked when it is first asked."""
 
     def __init__(self, folder: Path, expected: Mapping[str, Any] | None = None):
         """A cache, checked against what its user expects.
@@ -335,8 +343,10 @@ class Reader:
         self._open = functools.lru_cache(maxsize=None)(self._mapped)
 
     def _mapped(self, shard: int) -> dict[str, np.ndarray]:
-        """The arrays of a shard, mapped and not read."""
+        """The arrays of a shard, mapped: its bytes are read once to check them."""
         path = _shard_file(self.folder, shard)
+        if not _right(self.folder, shard):
+            raise CacheMismatch(f"{path} is not what was written; delete it, and kdnb lm cache make makes it again")
         try:
             return dict(_memory_mapped(path))
         except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:

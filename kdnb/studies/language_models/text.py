@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,8 +101,9 @@ def documents(source: str, column: str = "text") -> list[str]:
     """The documents of a source, in its order.
 
     Args:
-        source: "bbc" or "sotu", or a file or folder: .txt and .md are a document each; .jsonl, .json, .csv, .tsv and
-            .parquet, also gzipped, have one a row; or what `kdnb lm fetch` brought, by the same name.
+        source: "bbc" or "sotu"; a folder, whose .txt and .md files are a document each; one such file, whose documents
+            are parted by empty lines; .jsonl, .json, .csv, .tsv or .parquet, also gzipped, with one a row; or what
+            `kdnb lm fetch` brought, by the same name.
         column: of a table, the one with the text.
     Raises:
         ValueError: no such source, file or column, or no text in it; one line that says what was expected.
@@ -147,7 +149,7 @@ def _from_path(path: Path, column: str) -> list[str]:
         raise ValueError(f"{path}: no such file or folder{nearest(str(path), PACKAGED)}")
     kind = path.suffix.lower()
     if kind in TEXT_FILES:
-        return [_read(path)]
+        return re.split(r"\n\s*\n", _read(path))
     if (path.with_suffix("").suffix.lower() if kind == ".gz" else kind) not in TABLES:
         raise ValueError(f"{path}: expected {', '.join((*TEXT_FILES, *TABLES))} or a folder of texts")
     return _rows(path, column)
@@ -176,8 +178,8 @@ def split(texts: Sequence[str]) -> dict[str, list[str]]:
     """
     if len(texts) < 3:
         raise ValueError(
-            f"the text has {len(texts)} documents, expected at least 3: one each to train, validate and test; "
-            "give held-out text as a file of its own"
+            f"the text has {len(texts)} document{'' if len(texts) == 1 else 's'}, expected at least 3, one each to "
+            "train, validate and test: files of a folder, rows of a table, or parts of a file between empty lines"
         )
     order = np.random.default_rng(SPLIT_SEED).permutation(len(texts))
     parts, start = {}, 0

@@ -99,6 +99,10 @@ def test_verify_names_what_is_corrupt_and_what_is_foreign(made):
     raw[-5] ^= 1
     path.write_bytes(raw)
     (folder / "notes.txt").write_text("mine")
+    reader = Reader(folder)
+    with pytest.raises(CacheMismatch, match=r"shard-00000\.safetensors is not what was written"):
+        reader.take(np.array([3]))
+    assert len(reader.take(np.array([9])).weights) == LENGTH - 1  # another shard's
     found = target_cache.verify(folder)
     assert (found.missing, found.corrupt, found.foreign) == ([], [0], ["notes.txt"])
     (folder / "tokens.safetensors").write_bytes(b"no tokens")

@@ -210,7 +210,7 @@ def test_a_clock_times_every_way_and_is_stored_once(toy, store, monkeypatch):
     np.testing.assert_array_equal(cost_records.obtain(one).arrays["seconds"], record.arrays["seconds"])
     table = cost_records.clock_table({one: record}).set_index("way")
     assert table.measured[cost.ERM] == table.predicted[cost.ERM] == 1
-    assert cost_records.stored() == {}  # a toy is none of the measurements that decide
+    assert cost_records.results("cpu") == {}  # a toy is none of the measurements that decide
 
 
 def test_clocked_pair_is_ten_to_one_and_its_prediction_that_of_the_planner():
@@ -260,5 +260,4 @@ def test_claims_go_either_way():
 
 
 def test_claims_without_records_have_no_effect(store):
-    claims_cost._effects.cache_clear()
     assert {claims_cost.RUNLESS[one.test](one).n for one in claims_cost.CLAIMS.values()} == {0}

@@ -45,7 +45,7 @@ def test_a_claim_has_a_value_for_each_of_three_seeds(name):
 
 
 def test_drafts():
-    rows = drafts.table(drafts.stored())
+    rows = drafts.table(drafts.results("cpu"))
     mean = rows.groupby("arm").acceptance.mean()
     for name, better, worse in (
         ("H14.4a", "forward KL, text", "ERM, text"),
@@ -55,7 +55,7 @@ def test_drafts():
 
 
 def test_state_space():
-    found = stages.stored()
+    found = stages.results("cpu")
     rows = stages.table(found)
     kl = rows[(rows.language == stages.MARKOV) & (rows.teacher == stages.ATTENTION)].groupby("arm").kl.mean()
     alone, all_three = stages.Arm(stages="3").name, stages.Arm().name
@@ -63,7 +63,7 @@ def test_state_space():
 
 
 def test_cost():
-    clocks = cost_records.clock_table(cost_records.stored())
+    clocks = cost_records.clock_table(cost_records.results("cpu"))
     online = clocks[clocks.way == claims_cost.cost.ONLINE].measured
     half_way = (np.log(11) + np.log(1 + 10 / 3)) / 2
     assert ledger().loc["H14.5a"].effect == pytest.approx(half_way - np.log(online).mean(), abs=0.05)

@@ -144,7 +144,7 @@ def committed(reference):
 def test_the_committed_records_are_whole_and_the_claims_are_theirs(committed):
     """H14.1a-H14.1e and H14.2, each effect computed anew from the arrays."""
     assert [one.seed for one in committed] == [0, 1, 2]
-    values = claims_prefixes.effects(prefixes.table(committed), claims_prefixes.teachers_entropy(committed))
+    values = claims_prefixes.effects(committed)
     assert list(values) == ["H14.1a", "H14.1b", "H14.1c", "H14.1d", "H14.1e", "H14.2"]
     for one, record in committed.items():
         assert store.exists(one.run_id())

@@ -39,7 +39,7 @@ def committed(reference):
 def test_the_committed_records_are_whole_and_the_claims_are_theirs(committed):
     """H14.3a-H14.3e, each effect computed anew from the arrays."""
     assert [one.seed for one in committed] == [0, 1, 2]
-    values = claims_sparse.effects(sparse_targets.table(committed))
+    values = claims_sparse.effects(committed)
     for one, record in committed.items():
         at = {arm: i for i, arm in enumerate(one.arms)}
         ece, entropy, kl = (record.arrays[name] for name in ("ece", "entropy", "teacher_kl"))

@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kdnb.core import store as core_store
+from kdnb.core.store import Record
 from kdnb.studies.language_models import claims_speculative, divergences, drafting, drafts, models
 from kdnb.studies.language_models.config import LMConfig
 from kdnb.studies.language_models.speculative import (
@@ -32,7 +32,7 @@ from kdnb.studies.language_models.speculative import (
     walltime_factor,
 )
 from kdnb.studies.language_models.text import Blocks
-from kdnb.studies.language_models.training import Online
+from kdnb.studies.language_models.training import Online, Told
 
 P, Q = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.3, 0.5])
 SIGNIFICANCE = 1e-3  # of every chi-square test here, fixed before any was run
@@ -262,7 +262,7 @@ def test_assisted_tokens_per_call_agree_with_our_own_decoding(pair):
 def test_laws_told_once_are_those_of_a_target_that_runs_on_each_batch(pair):
     ids = np.random.default_rng(0).integers(0, 5, (6, 9))
     blocks, rows = Blocks(ids, "", 5), np.array([4, 1])
-    told = drafting.Told(pair.target, blocks)(rows, None)
+    told = Told(pair.target, blocks)(rows, None)
     online = Online(pair.target, "fp32", 5)(rows, torch.from_numpy(ids[rows]), None)
     for part in (slice(0, 16), slice(5, 9)):
         torch.testing.assert_close(told(part), online(part))
@@ -290,20 +290,19 @@ def test_tables_of_an_experiment_are_what_it_counted(toy):
     assert drafts.assistants(toy).shape == (1, len(drafts.WAYS) + 2)
     speed = drafts.speed(toy).iloc[0]
     assert speed["promised factor"] == pytest.approx(speed["tokens per call"] / (one.gamma * speed.c + 1))
-    assert set(claims_speculative.effects(rows)) == set(claims_speculative.CLAIMS)
+    assert set(claims_speculative.effects(toy)) == set(claims_speculative.CLAIMS)
 
 
 def test_a_claims_effect_is_the_difference_of_its_arms_in_each_seed():
-    rows = pd.DataFrame(
-        {
-            "seed": [0, 0, 1, 1],
-            "arm": ["ERM, text", "forward KL, text"] * 2,
-            "acceptance": [0.6, 0.7, 0.5, 0.45],
-        }
-    )
-    found = claims_speculative.effects(rows)
-    assert list(found) == ["H14.4a"]
-    np.testing.assert_allclose(found["H14.4a"], [0.1, -0.05])
+    found = {}
+    for seed in (0, 1):
+        one = drafts.Drafts(seed=seed)
+        values = np.random.default_rng(seed).random(len(one.arms) + 1)
+        found[one] = Record({}, dict.fromkeys(("acceptance", "kl", "entropy", "nll"), values), {}, [], {})
+    effect = claims_speculative.effects(found)["H14.4a"]
+    for one, record in found.items():
+        of = dict(zip((drafts.START, *one.arms), record.arrays["acceptance"], strict=True))
+        assert effect[one.seed] == pytest.approx(of["forward KL, text"] - of["ERM, text"])
 
 
 def test_arms_are_every_loss_on_every_kind_of_data_and_erm_on_both_that_exist_before():

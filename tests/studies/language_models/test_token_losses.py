@@ -297,11 +297,15 @@ def test_mistakes_are_named(settings, words):
 
 
 def test_sparse_targets_are_refused_where_they_cannot_serve():
-    Objective(alpha=1.0, divergence="reverse_kl", variant="tail_bucket").check_sparse(1.0)
+    Objective(alpha=1.0, divergence="reverse_kl", variant="tail_bucket").check_sparse("top_k", 1.0)
+    Objective(alpha=1.0, variant="sampled").check_sparse("sampled", 1.0)
     with pytest.raises(ValueError, match="tail_bucket"):
-        Objective(alpha=1.0, divergence="reverse_kl", variant="renorm").check_sparse(1.0)
+        Objective(alpha=1.0, divergence="reverse_kl", variant="renorm").check_sparse("top_k", 1.0)
     with pytest.raises(ValueError, match="tau must be 1"):
-        Objective(alpha=1.0, tau=2.0).check_sparse(1.0)
+        Objective(alpha=1.0, tau=2.0).check_sparse("top_k", 1.0)
+    for variant, storage in (("sampled", "top_k"), ("tail_bucket", "sampled"), ("renorm", "sampled")):
+        with pytest.raises(ValueError, match=f"got {variant} with {storage}"):
+            Objective(alpha=1.0, variant=variant).check_sparse(storage, 1.0)
 
 
 def test_estimators_of_reverse_kl_as_losses():
