@@ -78,6 +78,8 @@ def predict(
     """Classify new texts: a posterior and its entropy [nats] for each row, in the file's order."""
     if out and out.suffix.lower() not in FORMATS:
         raise ValueError(f"--out {out}: expected a name that ends in {' or '.join(FORMATS)}")
+    if out and out.is_dir():
+        raise ValueError(f"--out {out}: a folder, expected a file")
     if max_length and not 8 <= max_length <= 512:
         raise ValueError(f"--max-length must be in 8..512 tokens, got {max_length}")
     texts, seconds = _texts(file, text, text2, words(columns))
@@ -91,6 +93,8 @@ def predict(
     tokens = classifier.tokens(texts, seconds)
     for line in telling.of_tokens([tokens], classifier.max_length):
         print(f"{printable(file)}: {line}", file=sys.stderr)
+    if out:
+        files.check_writable(out.parent)  # before the texts are classified, which may take long
     logits = classifier.logits(tokens)
     posteriors, entropies = metrics.posterior(logits), metrics.entropies(logits)
     rows = []

@@ -175,6 +175,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(kdnb, tmp_path):
     run_id = last_json(kdnb("train", "rt", *TOY, "--json")[1])["run_id"]
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("")
+    (tmp_path / "p.csv").mkdir()
     (tmp_path / "new.csv").write_text("a,b\nx,\ny,z\n")
     own_models.save(tmp_path / "encoder", "bert")
     own_models.save(tmp_path / "finished", "bert", labels=("x", "y"))
@@ -190,6 +191,11 @@ def test_bad_input_is_one_line_and_leaves_nothing(kdnb, tmp_path):
         (["predict", tmp_path / "finished", tmp_path / "new.csv", "--text", "b"], "the first is data row 1"),
         (["predict", tmp_path / "finished", tmp_path / "new.csv", "--text", "a", "--out", "x.txt"], "ends in .csv or"),
         (["predict", tmp_path / "finished", tmp_path / "new.csv", "--text", "a", "--max-length", "200"], "at most 64"),
+        (
+            ["predict", tmp_path / "finished", tmp_path / "new.csv", "--text", "a", "--out", tmp_path / "p.csv"],
+            "a folder",
+        ),
+        (["export", run_id, tmp_path / "new.csv" / "x"], "new.csv is no folder that you may write to"),
         (["export", run_id, tmp_path / "x", "--train-rows", "5"], "used another cut"),
     ):
         code, out, err = kdnb(*words)
