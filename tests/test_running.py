@@ -1,4 +1,4 @@
-"""docs/running.md and the files of its doors (Docker, dev container, Binder): what they name exists and agrees."""
+"""docs/running.md, README and the files of their doors (Docker, dev container, Binder): what they name exists."""
 
 import functools
 import itertools
@@ -15,16 +15,19 @@ from kdnb import paths
 
 ROOT = paths.ROOT
 PAGE = (ROOT / "docs" / "running.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 SCRIPTS = {name: ROOT / name for name in (".devcontainer/create.sh", ".binder/postBuild")}
 CONTAINER = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text(encoding="utf-8"))
 MADE = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-BLOCKS = re.findall(r"^```\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+FENCED = re.findall(r"^```(\w*)\n(.*?)^```", f"{PAGE}\n{README}", re.MULTILINE | re.DOTALL)
+BLOCKS = [block for language, block in FENCED if not language]
 
 
 def lines():
-    """Every command of the page and of the files, in words; of a container the part that runs inside."""
-    text = "".join(BLOCKS) + "".join(f"{one}\n" for one in re.findall(r"`((?:make|kdnb|uv) [^`]+)`", PAGE))
+    """Every command of the pages and of the files, in words; of a container the part that runs inside."""
+    named = re.findall(r"`((?:make|kdnb|uv)\s[^`]+)`", f"{PAGE}\n{README}")
+    text = "".join(BLOCKS) + "".join(f"{' '.join(one.split())}\n" for one in named)
     text += "".join(path.read_text(encoding="utf-8") for path in SCRIPTS.values())
     runs = re.findall(r"^RUN (.*?[^\\])$", DOCKERFILE, re.MULTILINE | re.DOTALL)
     text += "".join(part.strip(" \\\n") + "\n" for run in runs for part in run.split("&&"))

@@ -1,5 +1,6 @@
 """A run from the config of one: what `kdnb train --config` does."""
 
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,9 @@ def read(path: Path) -> RunConfig:
         raise ValueError(f"{path}: expected an object, as config.json of a run, got {type(values).__name__}")
     if kind := values.get("kind"):
         raise ValueError(f"{path}: expected the config of a classification run, got one of kind {kind!r}")
+    required = [one.name for one in dataclasses.fields(RunConfig) if one.default is dataclasses.MISSING and one.init]
+    if missing := [name for name in required if name not in values]:
+        raise ValueError(f"{path}: no run's config.json, it lacks {', '.join(missing)}")
     try:
         return RunConfig.from_dict(values)
     except ValueError as error:

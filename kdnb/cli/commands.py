@@ -195,7 +195,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare ERM, LS and KD (standard, self, reverse, teacher-free) on a task or on your own data."""
-    from kdnb.cli.train import Comparison, soft_changes
+    from kdnb.cli.train import Comparison
     from kdnb.cli.train import compare as run_comparison
 
     asked = Comparison(
@@ -205,7 +205,7 @@ def compare(
         seeds=tuple(integers("seeds", seeds)),
         arms=tuple(words(arms)),
         changes=changes,
-        arm_changes=soft_changes(ls_alpha, kd_alpha, tau, sharpness),
+        soft=_given(ls_alpha=ls_alpha, kd_alpha=kd_alpha, tau=tau, sharpness=sharpness),
         teacher_table=teacher_table,
         teacher_form=teacher_form,
         rows=rows,

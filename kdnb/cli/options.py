@@ -202,9 +202,12 @@ def _own_files(
     valid: Annotated[str, typer.Option(help="Validation file, taken whole. [default: 15 % of --data]")] = "",
     test: Annotated[str, typer.Option(help="Test file, taken whole. [default: 15 % of --data]")] = "",
 ) -> "OwnData":
-    """The user's own files that some options name."""
+    """The user's own files that some options name; ValueError for what is said of a file that is not given."""
     from kdnb.data.own import OwnData
 
+    said = {"text": text, "text2": text2, "label": label, "columns": columns, "valid": valid, "test": test}
+    if lone := next((name for name, value in said.items() if value and not data), ""):
+        raise ValueError(f"--{lone} {said[lone]} is said of your own file, and no file is given: --data FILE")
     return OwnData(
         path=data, text=text, text2=text2, label=label, columns=tuple(words(columns)), validation=valid, test=test
     )

@@ -30,9 +30,7 @@ def note(data: "TaskData", asked: dict[str, Any]) -> None:
         for name in ("path", "validation", "test"):
             content[name] = str(Path(content[name]).resolve()) if content[name] else ""
         plain["own"] = content
-    path = paths.inside(paths.ORIGINS, f"{data.fingerprint}.json")
-    if not path.exists():
-        files.write_json(path, plain)
+    files.write_json(paths.inside(paths.ORIGINS, f"{data.fingerprint}.json"), plain)  # files that were moved, anew
 
 
 def data_of(config: "RunConfig", own: OwnData | None = None, rows: Rows = AS_PROFILE) -> "TaskData":

@@ -73,13 +73,17 @@ def predict(
         ),
     ] = None,
     max_length: Annotated[int, typer.Option(help="Longer texts are cut, tokens; 0 for what DIR says.")] = 0,
+    as_json: Json = False,
 ) -> None:
     """Classify new texts: a posterior and its entropy [nats] for each row, in the file's order."""
     if out and out.suffix.lower() not in FORMATS:
         raise ValueError(f"--out {out}: expected a name that ends in {' or '.join(FORMATS)}")
+    if out and out.is_dir():
+        raise ValueError(f"--out {out}: a folder, expected a file")
     if max_length and not 8 <= max_length <= 512:
         raise ValueError(f"--max-length must be in 8..512 tokens, got {max_length}")
     texts, seconds = _texts(file, text, text2, words(columns))
+    from kdnb import files
     from kdnb.cli import telling
     from kdnb.core import metrics
     from kdnb.errors import printable
@@ -89,6 +93,8 @@ def predict(
     tokens = classifier.tokens(texts, seconds)
     for line in telling.of_tokens([tokens], classifier.max_length):
         print(f"{printable(file)}: {line}", file=sys.stderr)
+    if out:
+        files.check_writable(out.parent)  # before the texts are classified, which may take long
     logits = classifier.logits(tokens)
     posteriors, entropies = metrics.posterior(logits), metrics.entropies(logits)
     rows = []
@@ -98,13 +104,13 @@ def predict(
         by_class = dict(zip(classifier.labels, posterior.tolist(), strict=True))
         rows.append({**row, "entropy": float(entropy), "posterior": by_class})
     content = _json_lines(rows) if out and out.suffix.lower() == ".jsonl" else _csv(rows)
-    if not out:
+    if out:
+        files.write_atomically(out, content.encode())
+        print(f"{len(rows):,} rows, mean entropy {entropies.mean():.3f} nats: {out}")
+    else:
         sys.stdout.write(content)
-        return
-    from kdnb import files
-
-    files.write_atomically(out, content.encode())
-    print(f"{len(rows):,} rows, mean entropy {entropies.mean():.3f} nats: {out}")
+    mean = float(entropies.mean())
+    finish(as_json, {"rows": len(rows), "entropy": mean, "labels": list(classifier.labels), "file": str(out or "")})
 
 
 def _texts(file: str, text: str, text2: str, columns: list[str]) -> tuple[list[str], list[str] | None]:

@@ -40,7 +40,9 @@ def average(
         if told["known"]:
             rows = f"{told['known']:,} {split} rows"
             print(f"{rows}: entropy {told['entropy']:.3f} nats, accuracy {100 * told['accuracy']:.1f} %")
-    print(f"{name}: to be taught by it, kdnb train {ensemble.identity.task} --method kd --teacher {name}")
+    task = ensemble.identity.task
+    data = "--data ..." if task.startswith("own:") else f"{task} ..."
+    print(f"{name}: to be taught by it, on the data of its runs: kdnb compare {data} --teacher-table {name}")
     finish(as_json, {"teacher": name, **metrics})
 
 
@@ -75,7 +77,7 @@ def list_teachers(as_json: Json = False) -> None:
 @of_own_files
 @of_rows
 def rows_of(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The CSV to write.", parser=on_this_machine)],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The CSV to write, a new one.", parser=on_this_machine)],
     task: Annotated[str, typer.Option(help="A task by name; leave out with --data.")] = "",
     *,
     own: "OwnData",
@@ -88,6 +90,8 @@ def rows_of(
     from kdnb.cli.train import task_data
     from kdnb.data.teacher_table import row_ids
 
+    if file.exists():
+        raise ValueError(f"{file}: is there already, and may hold answers; name a new file")
     read = task_data(task, profile, rows, own)
     table = row_ids(read)
     files.write_atomically(file, files.csv_bytes(table))
@@ -125,13 +129,16 @@ def written(named: str, data: "TaskData", form: str = "", texts: tuple[str, ...]
         form: of a file's numbers, "" to read it off.
         texts: further names of a file's text columns.
     Raises:
-        ValueError: it is neither, or does not belong to the data.
+        ValueError: it is neither, does not belong to the data, or a form is said of no file.
     """
     from kdnb.experiment import teachers
 
+    origin = teachers.origin_of(named) if named else ""
+    if form and (origin or not named):
+        raise ValueError(f"--teacher-form {form} says what the numbers of a file are, and --teacher-table names none")
     if not named:
         return Written()
-    if origin := teachers.origin_of(named):
+    if origin:
         stored = teachers.load(named)
         if stored.data != data.fingerprint:
             raise ValueError(

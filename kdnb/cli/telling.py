@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kdnb.catalog import model_behind
+from kdnb.catalog import AS_IT_IS, model_behind
 from kdnb.data.splits import TaskData
 from kdnb.errors import printable
 
@@ -51,7 +51,7 @@ def of_texts(data: TaskData, configs: "list[RunConfig]") -> Iterator[str]:
     read = dict.fromkeys((model_behind(one), one.max_length) for one in configs)
     for model, length in read:
         splits = [part for part in encode(model, data, length).values() if isinstance(part, Tokens)]
-        yield from (f"  {model}: {line}" for line in of_tokens(splits, length))
+        yield from (f"  {model.removeprefix(AS_IT_IS)}: {line}" for line in of_tokens(splits, length))
 
 
 def of_runs(points: "list[Point]", rows: int, keep: bool) -> str:

@@ -55,6 +55,7 @@ class Comparison:
     arms: tuple[str, ...] = ()  # () for all
     changes: dict[str, Any] = field(default_factory=dict)  # RunConfig fields of all arms
     arm_changes: dict[str, dict[str, Any]] = field(default_factory=dict)  # of one arm, on top
+    soft: dict[str, float] = field(default_factory=dict)  # what SOFT has, of the arms that have a use for it
     rows: Rows = AS_PROFILE
     workers: int = 1  # trainings at a time
     student: str = ""  # a model that stands for small, "" for the profile's
@@ -187,16 +188,25 @@ def _teacher(asked: Training, data: TaskData, changes: dict[str, Any]) -> str:
     return points[0].config.run_id()
 
 
-def soft_changes(
-    ls_alpha: float | None, kd_alpha: float | None, tau: float | None, sharpness: float | None = None
-) -> dict[str, dict[str, Any]]:
-    """Per arm, the fields that the soft-target options change."""
-    changes = {}
-    for name, arm in ALL.items():
-        given = {"alpha": {"erm": None, "ls": ls_alpha}.get(arm.method, kd_alpha)}
-        given["tau"] = tau if arm.method in ("kd", "transformed") else None
-        given["sharpness"] = sharpness if arm.method == "transformed" else None
-        changes[name] = {field: value for field, value in given.items() if value is not None}
+SOFT = {  # option of a comparison -> the field that it changes, and in the arms of which methods
+    "ls_alpha": ("alpha", ("ls",)),
+    "kd_alpha": ("alpha", ("kd", "tfkd", "transformed")),
+    "tau": ("tau", ("kd", "transformed")),
+    "sharpness": ("sharpness", ("transformed",)),
+}
+
+
+def _with_soft(changes: dict[str, dict[str, Any]], soft: dict[str, float], arms: list[str]) -> dict[str, Any]:
+    """What changes in each arm, with the soft options that were given; ValueError for one that no arm has a use for."""
+    changes = {arm: dict(changes.get(arm, {})) for arm in arms}
+    for option, value in soft.items():
+        name, methods = SOFT[option]
+        of = [arm for arm in arms if ALL[arm].method in methods]
+        if not of:
+            named = option.replace("_", "-")
+            raise ValueError(f"--{named} {value:g}: none of the arms {', '.join(arms)} has a use for it")
+        for arm in of:
+            changes[arm][name] = value
     return changes
 
 
@@ -209,6 +219,7 @@ def compare(asked: Comparison) -> dict[str, Any]:
     print(*telling.of_data(data), sep="\n")
     table = written(asked.teacher_table, data, asked.teacher_form, (asked.own.text, asked.own.text2))
     arms, arm_changes = _with_table(asked, table)
+    arm_changes = _with_soft(arm_changes, asked.soft, with_teachers(arms))
     points = compare_points(
         data.task.name,
         asked.profile,

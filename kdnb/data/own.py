@@ -215,7 +215,9 @@ def _classes(labels: pd.Series, own: OwnData) -> tuple[dict[Key, str], list[str]
     if len(spellings) < 2:
         raise ValueError(f"{where} has one class only ({labels.iloc[0].strip()!r}), expected two or more")
     if len(spellings) > len(labels) / 2:
-        raise ValueError(f"{where} has {len(spellings)} classes in {len(labels)} rows; is it the label?")
+        raise ValueError(
+            f"{where} has {len(spellings)} classes in {len(labels)} rows; is it the label? If so, more rows are needed"
+        )
     for row, label in enumerate(labels, 1):
         if what := _several(label):
             raise ValueError(f"{where}, data row {row}: expected one label a row, got {what} ({printable(label)[:60]})")

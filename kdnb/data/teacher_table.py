@@ -331,9 +331,10 @@ def _form_of(values: np.ndarray, path: str) -> str:
         return "votes"
     if (given <= 1).all():
         return "probabilities"  # whose sums are refused by row
+    percent = "; percent go as votes" if np.abs(given.sum(axis=1) - 100).max() <= 100 * WITHIN else ""
     raise ValueError(
         f"{path}: neither probabilities (they sum to 1) nor votes (whole numbers): "
-        "say what they are with --teacher-form logits, probabilities or votes"
+        f"say what they are with --teacher-form logits, probabilities or votes{percent}"
     )
 
 

@@ -1,5 +1,6 @@
 """A run's model as a folder that transformers loads without kdnb, with a card that says how it was made."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -33,6 +34,9 @@ def check_folder(folder: Path) -> None:
     """Raise ValueError, before any work, unless a folder is new or empty."""
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise ValueError(f"{folder}: expected a new or an empty folder")
+    above = next(one for one in folder.absolute().parents if one.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        raise ValueError(f"{folder}: cannot be written, {above} is no folder that you may write to")
 
 
 def export(run: Run, weights: Kept, folder: Path) -> None:

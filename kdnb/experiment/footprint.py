@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdnb import files, paths
-from kdnb.catalog import model_behind
+from kdnb.catalog import AS_IT_IS, model_behind
 from kdnb.core.config import RunConfig
 from kdnb.core.store import Run
 from kdnb.experiment import tables
@@ -103,7 +103,8 @@ def told(row: dict[str, Any]) -> dict[str, str]:
     """A row of `rows` as printed, by column."""
     size = Footprint(**{field.name: row[field.name] for field in fields(Footprint)})
     accuracies = ", ".join(f"{arm} {100 * mean:.1f}" for arm, mean in row["accuracy"].items())
-    return {"student": row["student"], "model": row["model"], **size.told, "mean accuracy, %": accuracies}
+    model = row["model"].removeprefix(AS_IT_IS)  # its arm says that it is
+    return {"student": row["student"], "model": model, **size.told, "mean accuracy, %": accuracies}
 
 
 def measure(config: RunConfig, data: "TaskData") -> Footprint:

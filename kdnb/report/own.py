@@ -423,7 +423,7 @@ def _arms(compared: Compared) -> list[dict[str, str]]:
     """Each arm by name: its model, and what it learns from."""
     first = {arm: next(iter(seeds.values())).config for arm, seeds in compared.of.runs.items()}
     return [
-        {"name": NAMES[arm], "model": model_behind(config), "learns": _learns(arm, config)}
+        {"name": NAMES[arm], "model": model_behind(config).removeprefix(AS_IT_IS), "learns": _learns(arm, config)}
         for arm, config in first.items()
     ]
 

@@ -70,7 +70,13 @@ def test_what_contradicts_a_config_is_one_line(kdnb, tmp_path, config, change, w
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [("{", "no JSON can be read"), ("[1]", "expected an object"), ("{}", ": "), (None, "no such file")],
+    [
+        ("{", "no JSON can be read"),
+        ("[1]", "expected an object"),
+        ("{}", "it lacks task, profile, data, method, student"),
+        ('{"task": 5}', "it lacks profile, data, "),
+        (None, "no such file"),
+    ],
 )
 def test_a_file_that_is_no_config_is_one_line(kdnb, tmp_path, content, told):
     path = tmp_path / "config.json"

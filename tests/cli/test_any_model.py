@@ -55,6 +55,7 @@ def test_a_finished_classifier_teaches_as_it_is(kdnb, tmp_path):
     arms = last_json(out)["arms"]
     (teacher,) = (entry for entry in arms if entry["arm"] == "erm_large")  # asked once, whatever the seeds
     assert "Classifier as given" in out
+    assert "as-it-is" not in out.rpartition("\n{")[0]
     assert {entry["teacher"] for entry in arms if entry["arm"] == "kd_standard"} == {teacher["run_id"]}
     assert not {"ls_large", "kd_reverse"} & {entry["arm"] for entry in arms}
     words = ["train", "rt", *TOY, "--method", "kd", "--teacher", tmp_path / "done", "--seed", "1", "--lr", "0.001"]

@@ -10,28 +10,34 @@ import yaml
 from command import last_json, process
 
 from kdnb import paths
+from kdnb.cli.commands import app
 from kdnb.core import store as runs
 from kdnb.experiment.arms import ARMS
 
-COMMANDS = [
-    [], ["doctor"], ["fetch"], ["train"], ["compare"], ["study"], ["run"], ["report"], ["runs"], ["runs", "list"],
-    ["runs", "show"], ["runs", "table"], ["runs", "verify"], ["runs", "migrate"], ["sweep"], ["status"], ["plan"],
-    ["select"],
-]  # fmt: skip
 TOY = ["--profile", "toy"]
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda words: "-".join(words) or "kdnb")
-def test_help_tells_what_a_command_does(kdnb, command):
-    code, out, err = kdnb(*command, "--help")
+def commands(of=app, words=()):
+    """The words of every command and group of commands, with whether it is a command."""
+    yield words, False
+    yield from (((*words, one.name or one.callback.__name__), True) for one in of.registered_commands)
+    for group in of.registered_groups:
+        yield from commands(group.typer_instance, (*words, group.name))
+
+
+@pytest.mark.parametrize(
+    ("words", "does"), list(commands()), ids=lambda one: "-".join(one) if isinstance(one, tuple) else ""
+)
+def test_help_tells_what_a_command_does(kdnb, words, does):
+    code, out, err = kdnb(*words, "--help")
     assert code == 0
     assert err == ""
     assert "Usage:" in out
     assert "--help" in out
+    assert ("--json" in out) == does
 
 
 def test_the_overview_lists_every_command_with_its_own_first_sentence(kdnb):
-    from kdnb.cli.commands import app
     from kdnb.cli.main import ABOUT, COMMANDS
 
     own = {one.name or one.callback.__name__: inspect.getdoc(one.callback) for one in app.registered_commands}
@@ -107,6 +113,15 @@ MISTAKES = {
     "no task": (["compare", *TOY], ["name a task", "--data"]),
     "task and data": (["compare", "rt", "--data", "x.csv", *TOY], ["not both"]),
     "data without columns": (["compare", "--data", "x.csv", *TOY], ["--text and --label"]),
+    "test file of no data": (["compare", "rt", *TOY, "--test", "x.csv"], ["--test x.csv is said of your own file"]),
+    "label of no data": (["teachers", "rows", "x.csv", "--task", "rt", "--label", "a"], ["--label a is said of your"]),
+    "form of no table": (["compare", "rt", *TOY, "--teacher-form", "votes"], ["--teacher-form votes says what"]),
+    "form of no teacher's table": (
+        ["train", "rt", *TOY, "--method", "kd", "--teacher", "small", "--teacher-form", "votes"], ["votes says what"]
+    ),
+    "sharpness of no arm": (["compare", "rt", *TOY, "--sharpness", "2"], ["--sharpness 2: none of the arms erm_large"]),
+    "tau of no arm": (["compare", "rt", *TOY, "--arms", "ls_small", "--tau", "4"], ["--tau 4: none of the arms"]),
+    "alpha of no arm": (["compare", "rt", *TOY, "--arms", "kd_self", "--ls-alpha", "0"], ["--ls-alpha 0: none of"]),
     "no such file": (["compare", "--data", "x.csv", "--text", "a", "--label", "b"], ["x.csv: no such file"]),
     "notebooks to an address": (["notebooks", "s3://b/d"], ["s3://b/d: expected a path on this machine"]),
     "export to an address": (["export", "x", "gs://b/d"], ["gs://b/d: expected a path on this machine"]),

@@ -131,8 +131,12 @@ def test_a_student_on_ones_own_texts_goes_home_and_reads_new_ones(kdnb, tmp_path
         assert p == pytest.approx(scores, abs=1e-5)
         assert row["prediction"] == max(p, key=p.get)
         assert float(row["entropy"]) == pytest.approx(-sum(x * np.log(x) for x in p.values()), abs=1e-9)
-    code, out, _ = kdnb("predict", tmp_path / "model", new, "--text", "review", "--out", tmp_path / "new.jsonl")
+    out_file = tmp_path / "new.jsonl"
+    code, out, _ = kdnb("predict", tmp_path / "model", new, "--text", "review", "--out", out_file, "--json")
     assert code == 0
+    mean = np.mean([float(row["entropy"]) for row in predicted])
+    labels = ["<yes>", "no, thanks"]
+    assert last_json(out) == {"rows": 5, "entropy": pytest.approx(mean), "labels": labels, "file": str(out_file)}
     lines = [json.loads(line) for line in (tmp_path / "new.jsonl").read_text().splitlines()]
     assert [line["posterior"]["<yes>"] for line in lines] == [float(row["p(<yes>)"]) for row in predicted]
     (tmp_path / "long.csv").write_text("review\n" + "good word1 " * 40 + "\nwhat is this and that\n")
@@ -156,10 +160,22 @@ def test_a_student_on_ones_own_texts_goes_home_and_reads_new_ones(kdnb, tmp_path
     assert not (tmp_path / "third").exists()
 
 
+def test_a_file_that_was_moved_is_found_where_it_was_compared_last(kdnb, tmp_path):
+    first, moved = tmp_path / "mine.csv", tmp_path / "moved.csv"
+    first.write_text("text,label\n" + "".join(f"word{i} sign{i % 2},{i % 2}\n" for i in range(40)))
+    words = ["--text", "text", "--label", "label", *TOY[:4], "--seeds", "0", "--arms", "erm_small", "--json"]
+    kdnb("compare", "--data", first, *words)
+    first.rename(moved)
+    run_id = last_json(kdnb("compare", "--data", moved, *words)[1])["arms"][0]["run_id"]
+    code, out, err = kdnb("export", run_id, tmp_path / "model")
+    assert (code, err) == (0, ""), out
+
+
 def test_bad_input_is_one_line_and_leaves_nothing(kdnb, tmp_path):
     run_id = last_json(kdnb("train", "rt", *TOY, "--json")[1])["run_id"]
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("")
+    (tmp_path / "p.csv").mkdir()
     (tmp_path / "new.csv").write_text("a,b\nx,\ny,z\n")
     own_models.save(tmp_path / "encoder", "bert")
     own_models.save(tmp_path / "finished", "bert", labels=("x", "y"))
@@ -175,6 +191,11 @@ def test_bad_input_is_one_line_and_leaves_nothing(kdnb, tmp_path):
         (["predict", tmp_path / "finished", tmp_path / "new.csv", "--text", "b"], "the first is data row 1"),
         (["predict", tmp_path / "finished", tmp_path / "new.csv", "--text", "a", "--out", "x.txt"], "ends in .csv or"),
         (["predict", tmp_path / "finished", tmp_path / "new.csv", "--text", "a", "--max-length", "200"], "at most 64"),
+        (
+            ["predict", tmp_path / "finished", tmp_path / "new.csv", "--text", "a", "--out", tmp_path / "p.csv"],
+            "a folder",
+        ),
+        (["export", run_id, tmp_path / "new.csv" / "x"], "new.csv is no folder that you may write to"),
         (["export", run_id, tmp_path / "x", "--train-rows", "5"], "used another cut"),
     ):
         code, out, err = kdnb(*words)

@@ -1,6 +1,7 @@
 """Teachers from the command line: tables, ensembles, what is told of them, and what is refused."""
 
 import json
+import shlex
 
 import numpy as np
 import pandas as pd
@@ -71,6 +72,23 @@ def test_an_ensemble_of_stored_runs_teaches(kdnb):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("own", [True, False])
+def test_the_command_that_an_ensemble_is_told_with_is_taught_by_it(kdnb, tmp_path, own):
+    path = tmp_path / "mine.csv"
+    path.write_text("text,label\n" + "".join(f"word{i} sign{i % 2},{i % 2}\n" for i in range(40)))
+    data = ["--data", str(path), "--text", "text", "--label", "label"] if own else ["rt"]
+    words = [*data, *QUICK, "--arms", "erm_small", "--seeds", "0,1"]
+    names = [one["run_id"] for one in last_json(kdnb("compare", *words)[1])["arms"]]
+    told = kdnb("teachers", "average", *names)[1].splitlines()[-1]
+    command = shlex.split(told.partition(": kdnb ")[2])
+    place = command.index("...")
+    command[place - 1 : place + 1] = words
+    code, out, err = kdnb(*command)
+    assert (code, err) == (0, "")
+    assert last_json(out)["arms"][-1]["arm"] == "kd_small_from_average"
+
+
+@pytest.mark.slow
 def test_tables_ls_teachers_and_tempered_ones_are_arms_of_a_comparison(kdnb, tmp_path):
     write_table(tmp_path / "answers.csv")
     named = ["kd_small_from_ls_large", "kd_small_from_tempered_large"]
@@ -101,6 +119,10 @@ def test_rows_are_written_answered_and_read_back(kdnb, tmp_path):
     assert "votes of negative, positive; 128 rows by id" in out
     assert "0 (0.0 %) of 32 test rows are missing" in out
     assert runs.load(last_json(out)["run_id"]).metrics["test"]["agreement"] <= 1
+    answered = path.read_bytes()
+    code, _, err = kdnb("teachers", "rows", path, "--task", "rt", *TOY)
+    assert (code, err) == (2, f"kdnb: {path}: is there already, and may hold answers; name a new file\n")
+    assert path.read_bytes() == answered
 
 
 HEAD = "id,negative,positive\n"

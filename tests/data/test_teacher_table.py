@@ -208,7 +208,14 @@ REFUSED = {
     "no text of ours": ({"text": list("abcd")} | columns(), ["none of its 4 rows", "'train text 0'"]),
     "twice": ({"id": [0, 0, 2, 3]} | columns(), ["rows 1 and 2 say different things on train:0"]),
     "another cut": (IDS | texts([0, 2, 3, 5]) | columns(), ["row 4: its text is not that of row train:4"]),
-    "neither": (IDS | columns(POSTERIORS * 3.1), ["neither probabilities", "--teacher-form"]),
+    "neither": (
+        IDS | columns(POSTERIORS * 3.1),
+        ["neither probabilities", "--teacher-form logits, probabilities or votes"],
+    ),
+    "percent": (
+        IDS | columns(POSTERIORS * 100 + [0.5, -0.5, 0]),
+        ["--teacher-form", "or votes; percent go as votes"],
+    ),
     "a list": (IDS | {"logits": ["[1, 2, 3]"] * 4}, ["row 1: logits must be an object", "order of classes"]),
     "no object": (IDS | {"logits": ["0.1 0.2"] * 4}, ["row 1: logits must be an object"]),
     "object lacks": (IDS | {"logits": ['{"neg": 1, "pos": 2}'] * 4}, ["row 1: no class 'so so'"]),

@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
 import pytest
+from command import last_json
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 LACKING = [name for name in ("playwright", "axe_playwright_python") if find_spec(name) is None]
@@ -118,6 +119,28 @@ def test_axe_finds_no_serious_fault(browser, written, pages, scheme):
         assert faults == [], name
         assert result["passes"] or result["inapplicable"], "axe looked at nothing"
     tab.close()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_page_of_own_data_is_silent_fits_a_telephone_and_has_no_fault(browser, kdnb, tmp_path, scheme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    path = tmp_path / "a file of many words.csv"
+    path.write_text("text,label\n" + "".join(f"word{i} sign{i % 2} {'wide ' * 60},{i % 2}\n" for i in range(60)))
+    words = ["compare", "--data", path, "--text", "text", "--label", "label", "--profile", "toy", "--epochs", "1"]
+    out = kdnb(*words, "--seeds", "0", "--arms", "erm_small,ls_small,kd_self", "--json")[1]
+    for width in (390, 1280):
+        said, asked = [], []
+        tab = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme).new_page()
+        tab.on("console", lambda message, said=said: said.append(message.text))
+        tab.on("request", lambda request, asked=asked: asked.append(request.url))
+        tab.goto(Path(last_json(out)["report"]).as_uri())
+        assert tab.evaluate("document.documentElement.scrollWidth") == width
+        assert {urlsplit(address).scheme for address in asked} <= {"file", "data"}
+        result = Axe().run(tab, options={"preload": False, "resultTypes": ["violations"]}).response
+        assert [(fault["id"], fault["nodes"][0]["html"]) for fault in result["violations"]] == []
+        assert said == []
+        tab.close()
 
 
 def test_axe_would_find_one(browser, written):

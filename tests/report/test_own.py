@@ -210,7 +210,7 @@ def test_models_that_learnt_nothing_are_not_recommended(store, data):
 
 @pytest.mark.slow
 def test_the_commands_to_repeat_it_stand_in_the_page(page):
-    assert "<pre>kdnb compare --data mine.csv\nkdnb report --profile demo\nkdnb runs show own-mine-" in page
+    assert ">kdnb compare --data mine.csv\nkdnb report --profile demo\nkdnb runs show own-mine-" in page
 
 
 def test_the_recommended_run_is_the_one_to_take_home(data):
