@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, chromium.needed]
 NOTEBOOKS = sorted(path.stem for path in paths.NOTEBOOKS.glob("*.ipynb"))
 RUN = ("00_start_here", "10_entropy_of_targets", "30_kd_vs_ls", "42_two_things_in_one_loss", "61_missing_digit",
        "72_speculative_decoding")  # fmt: skip
-PATIENCE = 120  # seconds that anything may take
+PATIENCE = 90  # seconds that anything may take
 
 
 @pytest.fixture(scope="module")
@@ -67,25 +67,31 @@ class Lab:
         self.seen = chromium.watched(context)
         self.tab, self.asked = self.seen.tab, self.seen.asked
         self.tab.goto(address)
-        self.tab.wait_for_function("window.jupyterapp !== undefined")
-        self.tab.evaluate("async () => { await jupyterapp.restored; }")
+        self.tab.wait_for_function("window.jupyterapp?.restored.then(() => true)")
         self.ran = {}
 
     def open(self, name):
-        """The panel of a notebook, in front, once its texts are rendered."""
+        """The panel of a notebook, in front."""
         self.tab.evaluate(
-            """async path => {
-                window.panel = await jupyterapp.commands.execute('docmanager:open', {path});
-                await panel.context.ready;
-                await panel.revealed;
+            """path => {
+                window.panel = null;
+                jupyterapp.commands.execute('docmanager:open', {path}).then(opened => { window.panel = opened; });
             }""",
             f"{name}.ipynb",
         )
-        self.tab.wait_for_function(
-            """() => panel.content.widgets.filter(cell => cell.model.type === 'markdown')
-                .every(cell => cell.node.querySelector('.jp-MarkdownOutput')?.childElementCount > 0)"""
-        )
+        self.tab.wait_for_function("panel?.context.isReady && panel.isVisible && panel.content.widgets.length > 0")
         return self.tab.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
+
+    def read_through(self):
+        """Scroll through the notebook in front until each of its texts is rendered: those out of sight are not."""
+        self.tab.wait_for_function(
+            """() => {
+                const text = cell => cell.node.querySelector('.jp-MarkdownOutput')?.childElementCount;
+                const next = panel.content.widgets.findIndex(cell => cell.model.type === 'markdown' && !text(cell));
+                if (next >= 0) panel.content.scrollToItem(next);
+                return next < 0;
+            }"""
+        )
 
     def run_all(self, name):
         """A notebook's panel and its cells as they are after Run All, chosen from the menu the first time."""
@@ -108,10 +114,10 @@ class Lab:
     def cell(self, panel, name):
         """A cell by its id, active and in view."""
         self.tab.evaluate(
-            """async id => {
+            """id => {
                 const notebook = panel.content;
                 notebook.activeCellIndex = notebook.widgets.findIndex(cell => cell.model.id === id);
-                await notebook.scrollToCell(notebook.activeCell);
+                notebook.scrollToCell(notebook.activeCell);
             }""",
             name,
         )
@@ -119,13 +125,9 @@ class Lab:
 
     def close(self):
         """The notebook in front, its kernel too, whatever changed in it."""
-        self.tab.evaluate(
-            """async () => {
-                await panel.sessionContext.ready;
-                await panel.sessionContext.shutdown();
-                panel.dispose();
-            }"""
-        )
+        self.tab.wait_for_function("panel.sessionContext.isReady")
+        self.tab.evaluate("panel.sessionContext.shutdown().then(() => panel.dispose()), 0")
+        self.tab.wait_for_function("panel.isDisposed")
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +144,7 @@ def lab(browser, server):
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_notebook_opens_with_its_texts_and_formulas_and_no_dialog(lab, name):
     panel = lab.open(name)
+    lab.read_through()
     assert panel.locator("h1").first.inner_text().startswith(f"{name[:2]} · ")
     assert lab.tab.locator(".jp-Dialog").count() == 0
     text = json.loads((paths.NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
