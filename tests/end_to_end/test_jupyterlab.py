@@ -28,9 +28,13 @@ def server(tmp_path_factory):
     own = {f"JUPYTER_{name}_DIR": str(folder / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
     own |= {"IPYTHONDIR": str(folder / "ipython"), "KDNB_OUTPUTS": str(folder / "outputs")}
     own |= {"KDNB_REFERENCE": str(paths.ROOT / "outputs" / "reference" / "runs")}
-    (folder / "config" / "labconfig").mkdir(parents=True)
-    news = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}  # as `make lab` does
-    (folder / "config" / "labconfig" / "page_config.json").write_text(json.dumps(news), encoding="utf-8")
+    settings = {
+        "labconfig/page_config.json": {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}},
+        "lab/user-settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings": {"windowingMode": "none"},
+    }  # no news, as in `make lab`; cells out of sight are drawn as well, and not when the browser has time for it
+    for name, told in settings.items():
+        (folder / "config" / name).parent.mkdir(parents=True)
+        (folder / "config" / name).write_text(json.dumps(told), encoding="utf-8")
     words = ["--no-browser", "--ip=127.0.0.1", "--port=0", "--allow-root", "--expose-app-in-browser"]
     words = [sys.executable, "-m", "jupyterlab", *words, f"--notebook-dir={folder / 'notebooks'}"]
     with (folder / "log").open("w", encoding="utf-8") as log:
@@ -82,15 +86,11 @@ class Lab:
         self.tab.wait_for_function("panel?.context.isReady && panel.isVisible && panel.content.widgets.length > 0")
         return self.tab.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
 
-    def read_through(self):
-        """Scroll through the notebook in front until each of its texts is rendered: those out of sight are not."""
+    def rendered(self):
+        """Wait for the texts of the notebook in front, but those of solutions, which are folded."""
         self.tab.wait_for_function(
-            """() => {
-                const text = cell => cell.node.querySelector('.jp-MarkdownOutput')?.childElementCount;
-                const next = panel.content.widgets.findIndex(cell => cell.model.type === 'markdown' && !text(cell));
-                if (next >= 0) panel.content.scrollToItem(next);
-                return next < 0;
-            }"""
+            """() => panel.content.widgets.filter(cell => cell.model.type === 'markdown' && !cell.inputHidden)
+                .every(cell => cell.node.querySelector('.jp-MarkdownOutput')?.childElementCount > 0)"""
         )
 
     def run_all(self, name):
@@ -98,7 +98,7 @@ class Lab:
         panel = self.open(name)
         if name not in self.ran:
             self.tab.locator(".lm-MenuBar-item", has_text=re.compile("^Run$")).click()
-            self.tab.locator('.lm-Menu-item[data-command="notebook:run-all-cells"]').click()
+            self.tab.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
             self.tab.wait_for_function(
                 """() => {
                     const cells = [...panel.content.model.cells].map(one => one.toJSON());
@@ -144,7 +144,7 @@ def lab(browser, server):
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_notebook_opens_with_its_texts_and_formulas_and_no_dialog(lab, name):
     panel = lab.open(name)
-    lab.read_through()
+    lab.rendered()
     assert panel.locator("h1").first.inner_text().startswith(f"{name[:2]} · ")
     assert lab.tab.locator(".jp-Dialog").count() == 0
     text = json.loads((paths.NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
