@@ -97,6 +97,7 @@ class Lab:
         """A notebook's panel and its cells as they are after Run All, chosen from the menu the first time."""
         panel = self.open(name)
         if name not in self.ran:
+            self.tab.wait_for_function("panel.sessionContext.isReady && panel.sessionContext.session?.kernel")
             self.tab.locator(".lm-MenuBar-item", has_text=re.compile("^Run$")).click()
             self.tab.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
             self.tab.wait_for_function(
