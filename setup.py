@@ -1,10 +1,10 @@
-"""What a wheel takes along of the repository: notebooks, committed runs, glossary. pyproject.toml says all else."""
+"""What a wheel takes along of the repository: notebooks, runs, glossary, explorer. pyproject.toml says all else."""
 
 import shutil
 from pathlib import Path
 
 SHIPPED = ("notebooks", "outputs/reference/runs", "outputs/reference/labels", "outputs/reference/simulations")
-FILES = ("docs/glossary.md",)
+FILES = ("docs/glossary.md", "docs/explorer.html")
 
 
 def ship(root: Path, target: Path) -> None:

@@ -23,6 +23,7 @@ DATA_CACHE = _folder("KDNB_DATA_CACHE", _USERS / "data_cache")
 OUTPUTS = _folder("KDNB_OUTPUTS", _USERS / "outputs")
 NOTEBOOKS = _OURS / "notebooks"
 GLOSSARY = _OURS / "docs" / "glossary.md"
+EXPLORER = _OURS / "docs" / "explorer.html"
 RUNS = OUTPUTS / "runs"
 REFERENCE = _folder("KDNB_REFERENCE", _OURS / "outputs" / "reference" / "runs")  # committed runs, read only
 SIMULATIONS = OUTPUTS / "simulations"  # effects of what is drawn anew: toys, small networks

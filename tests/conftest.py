@@ -30,6 +30,7 @@ import matplotlib  # noqa: E402
 import no_grammar  # noqa: E402, F401
 import pytest  # noqa: E402
 import sitecustomize as offline  # noqa: E402
+from chromium import browser  # noqa: E402, F401
 from forked import kernels  # noqa: E402, F401
 from hypothesis import settings  # noqa: E402
 

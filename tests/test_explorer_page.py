@@ -3,9 +3,8 @@
 import json
 import re
 import runpy
-import shutil
-import subprocess
 
+import chromium
 import numpy as np
 import pytest
 from scipy.special import entr, softmax
@@ -76,19 +75,64 @@ def test_an_example_is_a_digit_with_its_arms_posteriors():
     assert set(examples["rows"][0]) == {"row", "label", "image", "arms"}  # no text of anybody's
 
 
+@pytest.fixture
+def seen(browser):
+    """The page, opened from its file: what is said on the console and asked for beside what it shows."""
+    found = chromium.watched(browser.new_context(viewport={"width": 1280, "height": 900}))
+    found.tab.goto(PAGE.as_uri())
+    yield found
+    assert found.said == []
+    assert found.asked == [PAGE.as_uri()]
+    found.tab.context.close()
+
+
 @pytest.mark.slow
-def test_a_browser_draws_all_three():
-    """What Chromium has made of the page, without a click: points, digits, marks; an error would leave them out."""
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if not browser:
-        pytest.skip("no chromium is here to open docs/explorer.html")
-    words = [browser, "--headless", "--no-sandbox", "--virtual-time-budget=3000", "--dump-dom", PAGE.as_uri()]
-    seen = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-    inside = {name: re.search(rf'id="{name}".*?</\w+>', seen, re.DOTALL)[0] for name in ("simplex-told", "run-told")}
-    assert "LS's optimum is" in inside["simplex-told"]
+@chromium.needed
+def test_a_browser_draws_all_three(seen):
     of_rt = sum(DATA["runs"]["tasks"][row[0]] == "rt" for row in DATA["runs"]["rows"])
-    assert f"{of_rt} runs" in inside["run-told"]
-    scatter = re.search(r'<svg id="scatter".*?</svg>', seen, re.DOTALL)[0]
-    assert len(re.findall(r'class="(?:mark|hollow)"', scatter)) == of_rt
-    assert seen.count("<canvas") == 24 + 1
-    assert seen.count('role="slider"') == 3
+    assert "LS's optimum is" in seen.tab.inner_text("#simplex-told")
+    assert seen.tab.inner_text("#run-told") == f"{of_rt} runs. None is chosen."
+    assert seen.tab.locator("#scatter").locator(".mark, .hollow").count() == of_rt
+    assert seen.tab.locator("canvas").count() == 24 + 1
+    assert seen.tab.locator("#triangle").get_by_role("slider").count() == 3
+
+
+@pytest.mark.slow
+@chromium.needed
+@pytest.mark.parametrize(
+    ("control", "key", "changed"),
+    [
+        ("#alpha", "ArrowRight", ("#triangle", "#points", "#simplex-told", "#alpha-value")),
+        ("#tau", "End", ("#triangle", "#points", "#simplex-told", "#tau-value")),
+        ("#truth", "ArrowDown", ("#triangle", "#points", "#simplex-told")),
+        ("#triangle [role=slider]", "ArrowLeft", ("#triangle", "#points", "#simplex-told")),
+        ("#arm", "ArrowDown", ("#thumbs", "#example")),
+        ("#order", "ArrowDown", ("#order-means", "#thumbs", "#example")),
+        ("#thumbs button:nth-child(2)", "Enter", ("#example",)),
+        ("#run-task", "ArrowDown", ("#scatter", "#run-told")),
+        ("#run-measure", "ArrowDown", ("#scatter",)),
+        ("#run-none", "Enter", ("#scatter", "#run-told")),
+        ("#scatter", "End", ("#scatter", "#run-told")),
+    ],
+)
+def test_a_control_moved_by_key_changes_the_picture_and_what_is_told(seen, control, key, changed):
+    def shown():
+        return {name: seen.tab.locator(name).inner_html() for name in changed}
+
+    before = shown()
+    seen.tab.locator(control).first.press(key)
+    after = shown()
+    assert [name for name in changed if after[name] == before[name]] == []
+
+
+@pytest.mark.slow
+@chromium.needed
+@pytest.mark.parametrize("scheme", chromium.SCHEMES)
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_no_serious_fault(seen, scheme, width):
+    """With a run chosen and an example opened; the page fits the window."""
+    seen.tab.emulate_media(color_scheme=scheme)
+    seen.tab.set_viewport_size({"width": width, "height": 844})
+    seen.tab.locator("#scatter").press("End")
+    assert chromium.serious_faults(seen.tab) == []
+    assert seen.tab.evaluate("document.documentElement.scrollWidth") == width

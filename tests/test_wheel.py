@@ -138,7 +138,7 @@ def test_what_a_wheel_takes_along_is_committed_and_its_data_are_named():
 
 
 def test_a_wheels_shipped_runs_are_where_the_store_looks(site):
-    names = ("NOTEBOOKS", "GLOSSARY", "REFERENCE", "SIMULATIONS_REFERENCE")
+    names = ("NOTEBOOKS", "GLOSSARY", "EXPLORER", "REFERENCE", "SIMULATIONS_REFERENCE")
     code = f"from kdnb import paths; print(*(getattr(paths, name) for name in {names}))"
     kept = {name: value for name, value in os.environ.items() if not name.startswith("KDNB_")}
     environment = {**kept, "PYTHONPATH": str(site)}
@@ -146,6 +146,7 @@ def test_a_wheels_shipped_runs_are_where_the_store_looks(site):
     done = subprocess.run(words, cwd=site, env=environment, capture_output=True, text=True, check=True)
     shipped = site / "kdnb" / "shipped"
     reference = shipped / "outputs" / "reference"
-    wanted = [shipped / "notebooks", shipped / "docs" / "glossary.md", reference / "runs", reference / "simulations"]
+    docs = [shipped / "docs" / name for name in ("glossary.md", "explorer.html")]
+    wanted = [shipped / "notebooks", *docs, reference / "runs", reference / "simulations"]
     assert done.stdout.split() == [str(path) for path in wanted]
     assert all(path.exists() for path in wanted)

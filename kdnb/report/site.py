@@ -59,6 +59,9 @@ def write(told: Contents) -> Path:
 def _fill(folder: Path, told: Contents) -> None:
     sheet = own.environment().get_template("style.css").render()
     files.write_atomically(folder / "style.css", sheet.encode())
+    back = '<p><a href="index.html">Back to the report</a></p>'
+    explorer = paths.EXPLORER.read_text(encoding="utf-8").replace("<header>", f"<header>\n{back}", 1)
+    files.write_atomically(folder / "explorer.html", explorer.encode())
     parts = _contents(told)
     menu = [("index.html", "Answer"), *((address, words) for address, words, _ in parts)]
     of = {one.notebook: one for one in reversed(told.notebooks)}
@@ -81,6 +84,7 @@ def _contents(told: Contents) -> list[tuple[str, str, str]]:
         ("tables.html", "Tables", "ours beside the published numbers, and what does not add up in these"),
         ("notebooks.html", "Notebooks", "each as executed, on a page of its own"),
         ("runs.html", "Runs", "the record of every run behind a number: settings, metrics, commit, hardware"),
+        ("explorer.html", "Explorer", "to be moved: targets in the simplex, single digits, all committed runs"),
         ("glossary.html", "Glossary", "what each word and symbol means here"),
     ]
     return [*([("own.html", "Your data", "the comparisons on your own data")] if told.own else []), *rows]

@@ -2,13 +2,18 @@
 
 import json
 import re
+import threading
+from functools import partial
 from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
+import chromium
 import nbformat
 import pytest
 
 from kdnb import paths
 from kdnb.data import assets
+from kdnb.errors import MissingAsset
 from kdnb.report import slides
 
 TYPES = {"slide", "subslide", "fragment", "notes", "skip", "-"}
@@ -143,3 +148,56 @@ def test_every_cell_of_a_deck_has_its_place(name):
             assert kind == "skip"
         elif cell["cell_type"] == "code" and re.search(r"^(picture = )?figures\.save\(", source, re.MULTILINE):
             assert kind != "skip", source
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Says nothing of what it serves."""
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def address(deck, tmp_path, monkeypatch):
+    """Where the toy deck is served, reveal.js beside it."""
+    try:
+        assets.asset("reveal.js")
+    except MissingAsset as error:
+        pytest.skip(f"reveal.js is not here: {error}")
+    monkeypatch.setattr(paths, "SLIDES", tmp_path)
+    slides.serve()
+    (tmp_path / "toy.html").write_text(deck, encoding="utf-8")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path)) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.mark.slow
+@chromium.needed
+def test_a_deck_advances_by_key_and_its_speaker_s_window_with_it(browser, address):
+    context = browser.new_context(viewport={"width": 1280, "height": 720})
+    context.set_default_timeout(20_000)
+    seen = chromium.watched(context)
+    seen.tab.goto(f"{address}toy.html")
+    shown = seen.tab.locator(".slides section.present:not(.stack)")
+    shown.get_by_role("heading", name="Why?").wait_for()
+    with context.expect_page() as opened:
+        seen.tab.keyboard.press("s")
+    notes = opened.value
+    notes.get_by_text("Ask first.").wait_for()
+    assert not seen.tab.get_by_text("Ask first.").is_visible()  # nor does the audience read them
+
+    for key, words in (
+        ("ArrowRight", "First paragraph."),
+        ("PageDown", "1 sign: below (n = 3)."),  # of a presenter's remote control
+        ("PageUp", "First paragraph."),
+        ("Space", "1 sign: below (n = 3)."),
+    ):
+        seen.tab.keyboard.press(key)
+        shown.get_by_text(words).wait_for()
+    seen.tab.keyboard.press("ArrowUp")
+    notes.get_by_text("Said aloud.").wait_for()
+    context.close()
+    assert seen.said == []
+    assert {one for one in seen.asked if not one.startswith((address, "data:", "about:", "blob:"))} == set()
