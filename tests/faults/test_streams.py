@@ -53,7 +53,7 @@ def stream_of(monkeypatch, rows):
     monkeypatch.setattr(corpora, "_stream", lambda corpus, skip: itertools.islice(rows(), skip, None))
 
 
-def told_rows(count=len(ROWS)):
+def told_rows(count=None):
     return ({"text": row, "id": 1} for row in ROWS[:count])
 
 
