@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdnb import paths
+from kdnb import files, paths
 from kdnb.core.config import Identity
 from kdnb.core.device import device, precision
 from kdnb.core.store import Record
@@ -137,9 +137,13 @@ def ensure(
         keep: whether the student itself is to be in `model_folder`; a stored run without it is trained again.
         on_step: called after each optimiser step.
         save_every: seconds between two states on disk.
+    Raises:
+        OSError: the student is to be kept, and cannot be; before any training.
     """
     config, student, targets = prepare(material, arm)
     folder = model_folder(config)
+    if keep:
+        files.check_writable(folder.parent)
 
     def trained() -> list[dict[str, float]]:
         state = MODELS / config.run_id() / "state.safetensors"
