@@ -1,4 +1,4 @@
-"""What mutants of the core showed that no quick test held: orders, precisions, first and last steps, words of errors."""
+"""What mutants of the core showed that no quick test held: orders, precisions, first and last steps, words."""
 
 import re
 from dataclasses import dataclass, replace
