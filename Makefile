@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .PHONY: help study test quick faults bench bench-revisions gpu bench-lm lab lint docs report slides doctor clean clean-all
-.PHONY: lock licences sbom audit archive
+.PHONY: lock licences sbom audit mutants archive
 
 help:  ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -121,13 +121,18 @@ sbom: $(TOOLS)/.ready $(READY)  ## outputs/sbom.cdx.json: what is installed in .
 audit: $(TOOLS)/.ready  ## known vulnerabilities of the locked packages; AUDIT=--if-reachable where there is no network
 	@$(TOOLS)/python tools/audit.py $(AUDIT)
 
+MUTANTS ?= 200
+mutants: $(TOOLS)/.ready $(READY)  ## docs/mutants.json: which of so many changes of kdnb/core its quick tests notice; an hour
+	$(BIN)/python -m kdnb.data.assets
+	$(TOOLS)/python tools/mutants.py $(MUTANTS)
+
 archive: $(READY) $(TOOLS)/.ready  ## outputs/archive/: the committed runs as Parquet with a Croissant description, validated
 	$(BIN)/kdnb runs table outputs/archive/runs.parquet --committed
 	@$(TOOLS)/python -c 'import mlcroissant' 2>/dev/null || $(TOOLS)/python -m pip install --quiet --disable-pip-version-check mlcroissant==1.1.1
 	$(TOOLS)/mlcroissant validate --jsonld outputs/archive/runs.croissant.json
 
 clean:  ## executed notebooks, figures, report and caches; runs and data stay
-	rm -rf outputs/executed outputs/figures outputs/slides outputs/site outputs/report.html .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
+	rm -rf outputs/executed outputs/figures outputs/slides outputs/site outputs/report.html mutants .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
 	find kdnb tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
 
 clean-all: clean  ## runs, fetched data and the environment as well

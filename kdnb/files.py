@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from kdnb import paths
+
 if TYPE_CHECKING:
     import numpy as np
     from pandas import DataFrame
@@ -35,8 +37,9 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object], 
         content: its bytes, or what writes them into an open binary file.
         durable: whether it is on the disk, and not in the system's memory alone, when this returns.
     Raises:
-        OSError: the disk is full or refuses; the old file is as it was.
+        OSError: the disk is full or refuses, or as `kdnb.paths.check_ours`; the old file is as it was.
     """
+    paths.check_ours(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name[:200]}.{uuid.uuid4().hex}")
     try:
@@ -63,8 +66,9 @@ def write_folder(path: Path, fill: Callable[[Path], object]) -> None:
         path: the folder.
         fill: writes the new one's files into the folder that it is given.
     Raises:
-        OSError: the disk is full or refuses; the old folder is as it was.
+        OSError: the disk is full or refuses, or as `kdnb.paths.check_ours`; the old folder is as it was.
     """
+    paths.check_ours(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial, old = (path.with_name(f".{path.name}.{uuid.uuid4().hex}") for _ in range(2))
     try:
@@ -113,7 +117,9 @@ def csv_bytes(table: "DataFrame") -> bytes:
 
 
 def check_writable(folder: Path) -> None:
-    """Make a folder and write into it; OSError, before any work is done, if that cannot be."""
+    """Make a folder and write into it; OSError, before any work is done, if that cannot be, or as
+    `kdnb.paths.check_ours`."""
+    paths.check_ours(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
         pass

@@ -3,9 +3,12 @@
 What is named after a task, a run or a parameter gets its path from `inside`, and from nowhere else.
 """
 
+import errno
 import os
 import re
 from pathlib import Path
+
+from kdnb.errors import StoreError
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ROOT / "kdnb" / "shipped"  # what a wheel brings of the repository: notebooks and committed runs
@@ -52,6 +55,15 @@ _UNSAFE = re.compile(r'[/\\:*?"<>|]')  # what some file system takes for more th
 _LONGEST = 255  # bytes of a file name
 
 
+def check_ours(folder: Path) -> None:
+    """Raise StoreError for a folder in the outputs folder that is a link, or lies behind one, that leads out of it.
+
+    The outputs folder itself may be a link to a larger disk; a link in it was planted, and nothing is written there.
+    """
+    if OUTPUTS in folder.parents and not folder.resolve().is_relative_to(OUTPUTS.resolve()):
+        raise StoreError(errno.ELOOP, "A link that leads out of the outputs folder, remove it", str(folder))
+
+
 def inside(folder: Path, name: str) -> Path:
     """The file of a name in a folder of ours, and never one elsewhere.
 
@@ -60,15 +72,15 @@ def inside(folder: Path, name: str) -> Path:
         name: of the file, whatever a user typed into it.
     Raises:
         ValueError: the name is not one component of a path, has characters that are not safe in one, is too long,
-            or is a link that leads out of the folder, as the folder itself may be.
+            or is a link that leads out of the folder.
+        StoreError: as `check_ours` for the folder.
     """
     told = ascii(name if len(name) <= 80 else f"{name[:77]}...")
     if name in ("", ".", "..") or not name.isprintable() or _UNSAFE.search(name):
         raise ValueError(f'{told} cannot name a file: expected one name with none of / \\ : * ? " < > | in it')
     if (size := len(name.encode())) > _LONGEST:
         raise ValueError(f"{told} cannot name a file: {size:,} bytes, at most {_LONGEST} are allowed")
-    if OUTPUTS in folder.parents and not folder.resolve().is_relative_to(OUTPUTS.resolve()):
-        raise ValueError(f"{folder} is a link that leads elsewhere; remove it, or set KDNB_OUTPUTS to another folder")
+    check_ours(folder)
     path = folder / name
     if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"{told} is a link that leads out of {folder}; remove it")

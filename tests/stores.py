@@ -12,7 +12,7 @@ FOLDERS = {
     "OUTPUTS": "", "RUNS": "runs", "REFERENCE": "reference", "DAMAGED": "damaged", "SWEEPS": "sweeps",
     "GRIDS": "sweeps/grids", "RUNNING": "running", "FAILED": "failed", "EXECUTED": "executed", "WEIGHTS": "weights",
     "MODELS": "models", "ORIGINS": "origins", "REPORTS": "reports", "FIGURES": "figures", "REPORT": "report.html",
-    "SIMULATIONS": "simulations", "FEATURES": "features",
+    "SIMULATIONS": "simulations", "FEATURES": "features", "SITE": "site", "SLIDES": "slides",
 }  # fmt: skip
 
 

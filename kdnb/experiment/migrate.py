@@ -8,7 +8,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from kdnb import files
+from kdnb import files, paths
 from kdnb.core import store
 from kdnb.core.config import SPLITS
 from kdnb.errors import DamagedRun, StoreError
@@ -44,6 +44,7 @@ def migrate(run_id: str) -> bool:
         labels = {split: stored[f"{split}_labels"] for split in SPLITS}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise store.damaged(run_id, error) from None
+    paths.check_ours(where.parent)
     scratch = Path(tempfile.mkdtemp(prefix=".partial-", dir=where.parent))
     try:
         kept = store.keep_labels(store.labels_path(config["data"], where.parent), labels)
@@ -63,6 +64,7 @@ def migrate(run_id: str) -> bool:
 
 def recover(runs: Path) -> None:
     """Put back what a `migrate` that was killed between its two renames had moved away."""
+    paths.check_ours(runs)
     for aside in runs.glob(".old-*") if runs.is_dir() else ():
         where = aside.with_name(aside.name.removeprefix(".old-"))
         if where.is_dir():

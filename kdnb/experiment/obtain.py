@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from kdnb import paths
+from kdnb import files, paths
 from kdnb.catalog import model_behind, source_of
 from kdnb.core import metrics, store
 from kdnb.core.config import RunConfig
@@ -78,9 +78,9 @@ def _train(configs: list[RunConfig], data: "TaskData", teacher: Any, on_step: Ca
 def lock(training: str) -> FileLock:
     """What a process holds while it makes the runs of a `RunConfig.training()`, or a record of some name; freed by
     its death as well."""
-    locks = paths.RUNS / ".locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    return FileLock(locks / f"{training}.lock")
+    path = paths.inside(paths.RUNS / ".locks", f"{training}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path)
 
 
 def whole(config: RunConfig) -> Run | None:
@@ -151,7 +151,8 @@ def set_aside(run_id: str) -> Path:
     """
     if store.folder(run_id).parent == paths.REFERENCE:
         return store.folder(run_id)
-    paths.DAMAGED.mkdir(parents=True, exist_ok=True)
+    paths.check_ours(store.folder(run_id).parent)
+    files.check_writable(paths.DAMAGED)
     target = paths.DAMAGED / f"{run_id}-{time.strftime('%Y%m%dT%H%M%S')}"
     while target.exists():
         target = target.with_name(f"{target.name}x")

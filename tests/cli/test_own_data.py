@@ -131,3 +131,14 @@ def test_a_files_own_words_reach_no_terminal_raw(compare, tmp_path):
     assert code == 2
     assert "\x1b" not in out + err
     assert "\\x1b]0;pwned" in err
+
+
+@pytest.mark.slow
+def test_a_files_name_and_labels_reach_no_terminal_raw(compare, tmp_path):
+    """Where all is well, too."""
+    rows = [f"{row[:-1]}\x1b[3{row[-1]}mmood {row[-1]}" for row in moods(40)]
+    code, out, err = compare(csv(tmp_path / "\x1b]0;pwned\x07mine.csv", rows))
+    assert code == 0, err
+    assert "\x1b" not in out + err
+    assert "\x07" not in out + err
+    assert "\\x1b]0;pwned" in out

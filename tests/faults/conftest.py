@@ -51,6 +51,12 @@ def told(request, record_property):
 
 
 @pytest.fixture
+def measured(record_property):
+    """measured(name, **values): what the page says of something that is no fault."""
+    return lambda name, **values: record_property("measured", {name: values})
+
+
+@pytest.fixture
 def command(monkeypatch, capsys):
     """command(outputs, *words): kdnb in this process, on the store in a folder: exit code, stdout, stderr."""
     from kdnb.cli.main import main
@@ -90,11 +96,14 @@ def nobody_left():
 
 
 ROWS: dict[tuple[str, str], dict] = {}  # what the reports of this session told, by kind and fault
+MEASURED: dict[str, dict] = {}
 BEGUN = time.monotonic()
 
 
 def pytest_runtest_logreport(report):
     for name, row in report.user_properties if report.when == "call" else ():
+        if name == "measured":
+            MEASURED.update(row)
         if name == "fault":
             known = ROWS.setdefault((row["kind"], row["fault"]), {**row, **dict.fromkeys(COUNTS, 0)})
             known |= {count: known[count] + row[count] for count in COUNTS}
@@ -105,11 +114,12 @@ def pytest_sessionfinish(session):
     if not target or hasattr(session.config, "workerinput"):
         return
     path = Path(target)
-    before = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
-    rows = {(row["kind"], row["fault"]): row for row in before} | ROWS  # a part of the tests leaves the other rows
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"rows": []}
+    rows = {(row["kind"], row["fault"]): row for row in before["rows"]} | ROWS  # others stay as they are
     content = {
         "kills_asked_for": session.config.getoption("--faults", default=None) or 0,
         "minutes": round((time.monotonic() - BEGUN) / 60, 1),
+        "measured": before.get("measured", {}) | MEASURED,
         "rows": [rows[key] for key in sorted(rows)],
     }
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

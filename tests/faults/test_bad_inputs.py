@@ -196,7 +196,7 @@ def test_a_small_file_that_stands_for_a_large_one(store, tmp_path, monkeypatch, 
     assert "at most" in told(monkeypatch, lambda: teacher_table.arrays_of(str(tmp_path / "t.npz")))
 
 
-@pytest.mark.parametrize("what", ["pipe", "folder", "address", "nothing", "unreadable", "device"])
+@pytest.mark.parametrize("what", ["pipe", "folder", "address", "nothing", "unreadable", "device", "loop", "dangling"])
 def test_what_is_no_file_is_told_and_not_waited_for(store, tmp_path, monkeypatch, toy, what):
     path = str(tmp_path / "t.json")
     if what == "pipe":
@@ -207,6 +207,8 @@ def test_what_is_no_file_is_told_and_not_waited_for(store, tmp_path, monkeypatch
         path = "s3://bucket/t.json"
     elif what == "device":
         path = "/dev/zero"
+    elif what in ("loop", "dangling"):
+        os.symlink(path if what == "loop" else tmp_path / "nowhere", path)
     elif what == "unreadable":
         (tmp_path / "t.json").write_bytes(b"{}")
         (tmp_path / "t.json").chmod(0)

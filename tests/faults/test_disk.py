@@ -14,15 +14,18 @@ from pathlib import Path
 import forked
 import pytest
 import stores
+from command import forked_process
 from victim import Victim
 
-from kdnb import paths
+from kdnb import files, paths
 from kdnb.core import store as runs
 
 pytestmark = pytest.mark.faults
 TOY = ["--profile", "toy"]
 COMPARE = ["compare", "rt", *TOY, "--seeds", "0", "--arms", "erm_small,ls_small,erm_large,kd_standard"]
 SWEEP = ["sweep", "search", "--task", "rt", *TOY, "--threads", "1", "--only", "lr=0.01"]
+RUN = ["run", "10_entropy_of_targets"]
+PURE = ("10", "11")  # notebooks that train nothing
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +204,29 @@ def test_a_folder_removed_under_our_feet(tmp_path, command, told, unclear, monke
     told("Disk", "a folder removed between two runs", 1, corrupted=broken, unclear=bad)
 
 
+def test_executed_notebooks_removed_while_a_study_runs(tmp_path, command, told, monkeypatch, plain):
+    """With their folder, as each notebook ends: it is made again, and the study goes on to its report."""
+    from kdnb.report import notebooks
+    from kdnb.studies import registry
+
+    real, every, removed = notebooks._put_in_place, registry.notebooks, []
+
+    def put_in_place(executed, output, facts):
+        removed.append(sorted(path.name for path in output.parent.iterdir()))
+        shutil.rmtree(output.parent)
+        real(executed, output, facts)
+
+    monkeypatch.setattr(notebooks, "_put_in_place", put_in_place)
+    monkeypatch.setattr(registry, "notebooks", lambda profile: [one for one in every(profile) if one[0][:2] in PURE])
+    outputs = tmp_path / "outputs"
+    shutil.copytree(plain, outputs)
+    code, _, err = command(outputs, "study", *TOY)
+    assert code == 0, err
+    assert [len(names) for names in removed] == [0, 1]
+    lost = len(list((outputs / "executed").glob("*.ipynb"))) != 1 or not (outputs / "report.html").exists()
+    told("Disk", "executed notebooks removed while a study runs", len(removed), lost=lost)
+
+
 IN_THE_WAY = {  # a file of this name where a folder should be -> what then fails
     "": [COMPARE, SWEEP, ["report", *TOY]],
     "runs": [COMPARE, SWEEP],
@@ -250,6 +276,82 @@ def test_links_planted_in_outputs(tmp_path, command, told, plain):
     now = {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()}
     wrong = any(stores.content(plain)[part] != raw for part, raw in stores.content(outputs).items() if part != "table")
     told("Disk", "a link planted in outputs", 3, lost=before != now, corrupted=wrong)
+
+
+PLANTED = {  # a folder in outputs that is a link elsewhere -> what would write there
+    "runs": [COMPARE, SWEEP, ["runs", "verify"], ["runs", "migrate"]],
+    "runs/.locks": [COMPARE],
+    "labels": [COMPARE],
+    "damaged": [COMPARE, ["runs", "verify"]],
+    "sweeps": [SWEEP],
+    "running": [SWEEP],
+    "weights": [[*COMPARE, "--keep-weights"]],
+    "executed": [RUN],
+    "figures": [RUN],
+    "site": [["report", *TOY]],
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_folder_planted_as_a_link(tmp_path, told, unclear, plain, name):
+    """Nothing behind it is written, moved or removed; one line names it."""
+    outputs, elsewhere, bad = tmp_path / "outputs", tmp_path / "elsewhere", 0
+    shutil.copytree(plain, outputs)
+    for one in (outputs / "runs").glob("rt-*"):
+        if name != "site":
+            (one / "arrays.npz").write_bytes(b"not a run")  # it is to be set aside and made again
+    if name in ("labels", "running"):
+        shutil.rmtree(outputs / "labels")
+        shutil.rmtree(outputs / "runs")
+    link = outputs / name
+    link.mkdir(exist_ok=True)
+    if name == "runs":
+        (link / ".old-rt-x").mkdir()  # of a conversion that was killed
+    (link / "mine").write_text("mine")
+    shutil.move(link, elsewhere)
+    link.symlink_to(elsewhere)
+    before = {path: path.read_bytes() if path.is_file() else b"" for path in elsewhere.rglob("*")}
+    for words in PLANTED[name]:
+        done = forked_process(*words, outputs=outputs)
+        bad += not done.returncode or unclear(done.stderr, "A link that leads out of the outputs folder")
+    now = {path: path.read_bytes() if path.is_file() else b"" for path in elsewhere.rglob("*")}
+    told("Disk", "a folder of outputs planted as a link", len(PLANTED[name]), lost=before != now, unclear=bad)
+
+
+def test_no_folder_of_outputs_is_written_behind_a_link(tmp_path):
+    """Whatever writes there: by name, a file, a whole folder; a link to another folder of outputs is followed."""
+    outputs, elsewhere = tmp_path / "outputs", tmp_path / "elsewhere"
+    outputs.mkdir()
+    elsewhere.mkdir()
+    (tmp_path / "linked").symlink_to(outputs)
+    with stores.reading(outputs):
+        for name in sorted({"lm", "targets", *stores.FOLDERS.values()} - {"", "report.html", "sweeps/grids"}):
+            (outputs / name).symlink_to(elsewhere)
+            for write in (
+                lambda folder: paths.inside(folder, "a"),
+                lambda folder: files.write_atomically(folder / "a" / "b", b""),
+                lambda folder: files.write_folder(folder, lambda new: (new / "a").touch()),
+                files.check_writable,
+            ):
+                with pytest.raises(OSError, match=f"A link that leads out .*outputs/{name}"):
+                    write(outputs / name)
+            (outputs / name).unlink()
+        (outputs / "big").mkdir()
+        (outputs / "figures").symlink_to(outputs / "big")
+        files.write_atomically(paths.inside(paths.FIGURES, "a.png"), b"1")
+        assert (outputs / "big" / "a.png").read_bytes() == b"1"
+    assert not list(elsewhere.iterdir())
+
+
+def test_outputs_may_be_a_link_itself(tmp_path, told, unclear):
+    """A user's, to a larger disk."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "outputs").symlink_to(tmp_path / "disk")
+    done = [forked_process(*words, outputs=tmp_path / "outputs") for words in (COMPARE, RUN, ["report", *TOY])]
+    assert not any(one.returncode for one in done), done
+    made = {path.name for path in (tmp_path / "disk").iterdir()}
+    lost = {"runs", "labels", "executed", "figures", "site", "report.html"} - made
+    told("Disk", "the outputs folder itself is a link", len(done), lost=len(lost))
 
 
 # Two at once

@@ -147,7 +147,7 @@ def test_a_link_that_leads_out_of_outputs(tmp_path, store, link):
     else:
         paths.EXECUTED.mkdir()
         output.symlink_to(elsewhere / "x.ipynb")
-    with pytest.raises(ValueError, match="is a link that leads"):
+    with pytest.raises((ValueError, OSError), match="link that leads out of"):
         _ = notebooks.Step("made", {}).output
     assert not list(elsewhere.iterdir())
     refusals.seen()

@@ -9,8 +9,11 @@ import pytest
 import stores
 from victim import Victim, code_of
 
+from kdnb.core import store
+
 pytestmark = pytest.mark.faults
 TOY = ["--profile", "toy"]
+DEMO = ["compare", "rt", "--profile", "demo", "--seeds", "0", "--arms", "erm_small,ls_small,kd_self"]
 SEARCH = ["sweep", "search", "--task", "rt", *TOY, "--threads", "1"]
 STUDY = """
 from kdnb.studies import registry
@@ -76,6 +79,44 @@ def test_two_passes_are_the_same_bits(tmp_path, told):
     first, second = passes
     differ = sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name))
     told("Determinism", "two passes of a comparison and a sweep at `toy`", len(first), corrupted=len(differ))
+
+
+def test_two_passes_at_demo(tmp_path, told, measured):
+    """The same with models of a usual kind, from packaged weights; then once with another number of threads."""
+    passes = []
+    for name, threads in (("first", 1), ("second", 1), ("two threads", 2)):
+        victim = Victim(tmp_path / name, DEMO, real=True, environment={"OMP_NUM_THREADS": str(threads)})
+        victim.run()
+        passes.append(victim.outputs)
+    first, second = (stores.content(outputs) for outputs in passes[:2])
+    differ = sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name))
+    measured("threads", **difference(passes[0], passes[2]))
+    told("Determinism", "two passes of a comparison at `demo`", len(first), corrupted=len(differ))
+
+
+def difference(one, other):
+    """What differs between the test splits of two stores with the same runs, the largest over runs."""
+    names = sorted(path.name for path in (one / "runs").glob("[!.]*"))
+    assert names == sorted(path.name for path in (other / "runs").glob("[!.]*"))
+    logits, metrics = [], []
+    for name in names:
+        parts = []
+        for outputs in (one, other):
+            with stores.reading(outputs):
+                parts.append(store.load(name))
+        logits.append([run.logits["test"].astype(np.float64) for run in parts])
+        metrics.append([[run.metrics["test"][key] for key in ("entropy", "accuracy")] for run in parts])
+    before, after = np.array(logits).swapaxes(0, 1)  # (runs, rows, classes) each
+    entropy, accuracy = np.abs(np.diff(metrics, axis=1)).max(axis=(0, 1))
+    return {
+        "runs": len(names),
+        "rows": before.shape[1],
+        "largest": float(np.abs(after - before).max()),  # of a logit
+        "spread": float(before.std()),
+        "entropy": float(entropy),  # nats
+        "accuracy": float(accuracy),
+        "predictions": int((before.argmax(-1) != after.argmax(-1)).sum()),  # of all runs and rows
+    }
 
 
 def test_two_passes_of_the_study(tmp_path, request, told):

@@ -134,9 +134,9 @@ def make_here(folder: Path, teacher: Callable[[], Language], shards: Any, say: S
 
 def _lock(folder: Path, shard: int) -> FileLock:
     """What a process holds while it makes a shard, beside the cache; freed by the system when it dies."""
-    locks = folder.with_name(f".{folder.name}.locks")
-    locks.mkdir(parents=True, exist_ok=True)
-    return FileLock(locks / str(shard))
+    path = paths.inside(folder.with_name(f".{folder.name}.locks"), str(shard))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path)
 
 
 def _passes(teacher: Language, kind: str) -> tuple[Callable, Callable]:

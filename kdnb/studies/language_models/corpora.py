@@ -7,7 +7,7 @@ fetch that was cut off goes on behind its last whole shard, in the order of the 
 import io
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from kdnb.data import hub
 from kdnb.errors import DamagedFetch, HubUnreachable, nearest
 
 SHARD = 10_000  # documents
+LARGEST = 2**30  # bytes of text in a shard, which is held in memory
 _SPEC = re.compile(rf"(?P<repo>{HUB_REPO})@(?P<revision>[0-9a-f]{{40}})(?::(?P<config>\w[\w.-]*))?")
 _MANIFEST = "manifest.json"
 
@@ -66,10 +67,13 @@ def fetch(corpus: Corpus, documents: int = 0, *, shard: int = SHARD, say: Callab
         The folder: `shard-00000.parquet` and so on, and manifest.json with sha256, rows and documents of each.
     Raises:
         HubUnreachable: the hub does not answer, or has no such set, commit or config.
-        ValueError: the set has no such column, or another shard size was begun with.
+        ValueError: the set has no such column, or no text in it, or too much for a shard; a number is out of range,
+            or another shard size was begun with.
     """
+    if shard < 1 or documents < 0:
+        raise ValueError(f"expected documents >= 0 in shards of at least 1, got {documents} in shards of {shard}")
     folder = corpus.folder
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):
         manifest = _begun(corpus, shard)
         shards = manifest["shards"]
@@ -81,6 +85,10 @@ def fetch(corpus: Corpus, documents: int = 0, *, shard: int = SHARD, say: Callab
             say(f"shard {len(shards)}: {_count(shards):,} documents")
             if documents and _count(shards) >= documents:
                 return folder
+        if not shards:
+            raise ValueError(f"{corpus.repo}: no text in column {corpus.column!r}")
+        if documents:
+            say(f"{corpus.repo} has no more")
         files.write_json(folder / _MANIFEST, {**manifest, "all": True}, durable=True)
     return folder
 
@@ -92,7 +100,7 @@ def read(corpus: Corpus) -> list[str]:
         HubUnreachable: none was.
         DamagedFetch: a shard is not what was written.
     """
-    shards = files.read_json(corpus.folder / _MANIFEST).get("shards", [])
+    shards = _manifest(corpus).get("shards", [])
     if not shards:
         config = f":{corpus.config}" if corpus.config else ""
         raise HubUnreachable(
@@ -108,10 +116,35 @@ def read(corpus: Corpus) -> list[str]:
     return found
 
 
+def _names(corpus: Corpus) -> dict[str, str]:
+    return {"repo": corpus.repo, "revision": corpus.revision, "config": corpus.config, "column": corpus.column}
+
+
+def _manifest(corpus: Corpus) -> dict[str, Any]:
+    """What a fetch said of its shards; {} where none did, or what is there is no manifest of this corpus."""
+    manifest = files.read_json(corpus.folder / _MANIFEST)
+    shards = manifest.get("shards")
+    good = isinstance(shards, list) and shards and all(_is_entry(one, number) for number, one in enumerate(shards))
+    return manifest if good and manifest.items() >= _names(corpus).items() else {}
+
+
+def _is_entry(one: Any, number: int) -> bool:
+    """Whether a manifest's entry is one of its shard."""
+    return (
+        isinstance(one, dict)
+        and one.get("name") == _name(number)
+        and isinstance(one.get("sha256"), str)
+        and all(type(one.get(count)) is int and one[count] > 0 for count in ("rows", "documents"))
+    )
+
+
+def _name(number: int) -> str:
+    return f"shard-{number:05d}.parquet"
+
+
 def _begun(corpus: Corpus, shard: int) -> dict[str, Any]:
     """The manifest of what is there, with its whole shards from the first to the last in one go; else a new one."""
-    wanted = {"repo": corpus.repo, "revision": corpus.revision, "config": corpus.config, "column": corpus.column}
-    manifest = files.read_json(corpus.folder / _MANIFEST)
+    manifest = _manifest(corpus)
     if manifest and manifest.get("shard") != shard:
         raise ValueError(f"{corpus.folder}: begun with shards of {manifest.get('shard')} documents, got {shard}")
     there = manifest.get("shards", [])
@@ -122,7 +155,7 @@ def _begun(corpus: Corpus, shard: int) -> dict[str, Any]:
     ]
     kept = list(itertools.takewhile(bool, whole))
     return {
-        **wanted,
+        **_names(corpus),
         "shard": shard,
         "all": bool(manifest.get("all")) and len(kept) == len(there),
         "shards": there[: len(kept)],
@@ -131,7 +164,7 @@ def _begun(corpus: Corpus, shard: int) -> dict[str, Any]:
 
 def _write(folder: Path, manifest: dict[str, Any], rows: int, texts: list[str]) -> None:
     """A shard, then the manifest that has it: killed between the two, the shard is written again."""
-    name = f"shard-{len(manifest['shards']):05d}.parquet"
+    name = _name(len(manifest["shards"]))
     content = io.BytesIO()
     pq.write_table(pa.table({"text": texts}), content, compression="zstd")
     files.write_atomically(folder / name, content.getvalue(), durable=True)
@@ -146,33 +179,55 @@ def _count(shards: list[dict]) -> int:
 
 def _shards(rows: Iterable[dict], corpus: Corpus, shard: int) -> Iterator[tuple[int, list[str]]]:
     """(rows of the set, their texts) of each shard; rows without text are counted and left out."""
-    count, texts = 0, []
+    count, size, texts = 0, 0, []
     for row in rows:
-        if corpus.column not in row:
-            raise ValueError(f"{corpus.repo}: no column {corpus.column!r}{nearest(corpus.column, tuple(row))}")
+        text = _text(row, corpus)
         count += 1
-        if isinstance(text := row[corpus.column], str) and text.strip():
+        if text.strip():
+            size += _bytes(text, corpus)
             texts.append(text)
+        if size > LARGEST:
+            most = f"at most {LARGEST / 2**30:g} GiB are held in memory; take a smaller --shard"
+            raise ValueError(f"{corpus.repo}: {size / 2**30:,.1f} GiB of text in {len(texts):,} documents, {most}")
         if len(texts) == shard:
             yield count, texts
-            count, texts = 0, []
+            count, size, texts = 0, 0, []
     if texts:
         yield count, texts
+
+
+def _text(row: Any, corpus: Corpus) -> str:
+    """The text of a row, "" where it has none; ValueError for a row that is none, or another column."""
+    if not isinstance(row, Mapping):
+        raise ValueError(f"{corpus.repo}: a row is {type(row).__name__}, expected named columns")
+    if corpus.column not in row:
+        raise ValueError(f"{corpus.repo}: no column {corpus.column!r}{nearest(corpus.column, tuple(map(str, row)))}")
+    text = row[corpus.column]
+    if not isinstance(text, str | None):
+        raise ValueError(f"{corpus.repo}: column {corpus.column!r} holds {type(text).__name__}, expected text")
+    return text or ""
+
+
+def _bytes(text: str, corpus: Corpus) -> int:
+    """Of a text in UTF-8; ValueError if it cannot be written so."""
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        raise ValueError(f"{corpus.repo}: a text is no Unicode: {text[:40]!a}") from None
 
 
 def _stream(corpus: Corpus, skip: int) -> Iterator[dict]:
     """The rows of the train split from one on, in the files' order."""
     hub.prepare_process()
     from datasets import load_dataset
-    from datasets.exceptions import DatasetNotFoundError
 
     local = hub.mirror(corpus.repo)
     where = {"path": str(local)} if local else {"path": corpus.repo, "revision": corpus.revision}
     try:
         stream = load_dataset(**where, name=corpus.config or None, split="train", streaming=True)
         yield from stream.skip(skip) if skip else stream
-    except (DatasetNotFoundError, OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, OSError) and error.errno in hub.LOCAL_ERRORS:
+    except Exception as error:  # whatever the library and its readers make of a stranger's files
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in hub.LOCAL_ERRORS):
             raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise HubUnreachable(f"{corpus.repo} at {corpus.revision[:12]}: nothing from the hub ({reason})") from None

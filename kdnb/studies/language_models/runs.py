@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdnb import paths
+from kdnb import files, paths
 from kdnb.core.config import Identity
 from kdnb.core.device import device, precision
 from kdnb.core.store import Record
@@ -147,9 +147,13 @@ def ensure(
         keep: whether the student itself is to be in `model_folder`; a stored run without it is trained again.
         on_step: called after each optimiser step.
         save_every: seconds between two states on disk.
+    Raises:
+        OSError: the student is to be kept, and cannot be; before any training.
     """
     config, student, targets = prepare(material, arm)
     folder, state = model_folder(config), MODELS / config.run_id() / "state.safetensors"
+    if keep:
+        files.check_writable(folder.parent)
 
     def trained() -> list[dict[str, float]]:
         history = training.fit(config, student, material.train, targets, Watch(state, save_every, on_step))
