@@ -12,7 +12,7 @@ import yaml
 from kdnb import paths
 
 ROOMS = [  # a room imports from itself and from those above it alone
-    "__init__", "paths", "files", "errors", "plain", "catalog",
+    "__init__", "errors", "paths", "files", "plain", "catalog",
     "core", "data", "models", "experiment", "analysis", "sweeps", "studies", "report", "cli",
 ]  # fmt: skip
 NEEDS_TORCH = {
