@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, chromium.needed]
 NOTEBOOKS = sorted(path.stem for path in paths.NOTEBOOKS.glob("*.ipynb"))
 RUN = ("00_start_here", "10_entropy_of_targets", "30_kd_vs_ls", "42_two_things_in_one_loss", "61_missing_digit",
        "72_speculative_decoding")  # fmt: skip
-PATIENCE = 90  # seconds that anything may take
+PATIENCE, LONGEST = 90, 300  # seconds that anything may take, and a notebook
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,8 @@ class Lab:
                     const failed = code.some(one => one.outputs.some(output => output.output_type === 'error'));
                     const idle = panel.sessionContext.session.kernel.status === 'idle';
                     return failed || (idle && code.every(one => one.execution_count));
-                }"""
+                }""",
+                timeout=1000 * LONGEST,
             )
             self.ran[name] = self.tab.evaluate("[...panel.content.model.cells].map(one => one.toJSON())")
         return panel, self.ran[name]
