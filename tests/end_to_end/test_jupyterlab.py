@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, chromium.needed]
 NOTEBOOKS = sorted(path.stem for path in paths.NOTEBOOKS.glob("*.ipynb"))
 RUN = ("00_start_here", "10_entropy_of_targets", "30_kd_vs_ls", "42_two_things_in_one_loss", "61_missing_digit",
        "72_speculative_decoding")  # fmt: skip
-PATIENCE = 90  # seconds that anything may take
+PATIENCE, LONGEST = 90, 300  # seconds that anything may take, and a notebook
 
 
 @pytest.fixture(scope="module")
@@ -74,14 +74,16 @@ class Lab:
         self.tab.wait_for_function("window.jupyterapp?.restored.then(() => true)")
         self.ran = {}
 
-    def open(self, name):
-        """The panel of a notebook, in front."""
+    def open(self, name, shared=False):
+        """The panel of a notebook, in front; its kernel is its own, or `shared` one that runs already."""
         self.tab.evaluate(
-            """path => {
+            """([path, shared]) => {
                 window.panel = null;
-                jupyterapp.commands.execute('docmanager:open', {path}).then(opened => { window.panel = opened; });
+                const kernel = shared ? [...jupyterapp.serviceManager.sessions.running()][0]?.kernel : undefined;
+                const opening = jupyterapp.commands.execute('docmanager:open', {path, kernel});
+                opening.then(opened => { window.panel = opened; });
             }""",
-            f"{name}.ipynb",
+            [f"{name}.ipynb", shared],
         )
         self.tab.wait_for_function("panel?.context.isReady && panel.isVisible && panel.content.widgets.length > 0")
         return self.tab.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
@@ -107,7 +109,8 @@ class Lab:
                     const failed = code.some(one => one.outputs.some(output => output.output_type === 'error'));
                     const idle = panel.sessionContext.session.kernel.status === 'idle';
                     return failed || (idle && code.every(one => one.execution_count));
-                }"""
+                }""",
+                timeout=1000 * LONGEST,
             )
             self.ran[name] = self.tab.evaluate("[...panel.content.model.cells].map(one => one.toJSON())")
         return panel, self.ran[name]
@@ -125,10 +128,9 @@ class Lab:
         return panel.locator(".jp-Cell.jp-mod-active")
 
     def close(self):
-        """The notebook in front, its kernel too, whatever changed in it."""
+        """The notebook in front, whatever changed in it; its kernel stays."""
         self.tab.wait_for_function("panel.sessionContext.isReady")
-        self.tab.evaluate("panel.sessionContext.shutdown().then(() => panel.dispose()), 0")
-        self.tab.wait_for_function("panel.isDisposed")
+        self.tab.evaluate("panel.dispose()")
 
 
 @pytest.fixture(scope="module")
@@ -142,14 +144,19 @@ def lab(browser, server):
     assert hosts == {re.match(r"\w+://([^/]+)", server)[1]}, "asked of elsewhere"
 
 
+def folded(cell):
+    return cell["metadata"].get("jupyter", {}).get("source_hidden", False)
+
+
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_notebook_opens_with_its_texts_and_formulas_and_no_dialog(lab, name):
-    panel = lab.open(name)
+    panel = lab.open(name, shared=True)
     lab.rendered()
     assert panel.locator("h1").first.inner_text().startswith(f"{name[:2]} · ")
     assert lab.tab.locator(".jp-Dialog").count() == 0
-    text = json.loads((paths.NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
-    if any("$" in "".join(cell["source"]) for cell in text if cell["cell_type"] == "markdown"):
+    cells = json.loads((paths.NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+    texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown" and not folded(cell)]
+    if any("$" in text for text in texts):
         panel.locator("mjx-container").first.wait_for(state="attached")
     assert panel.locator("mjx-merror, [data-mjx-error]").count() == 0
     lab.close()

@@ -137,8 +137,8 @@ def test_on_paper_all_is_unfolded_and_black_on_white_and_nothing_is_cut_off(brow
                     .map(part => part.outerHTML.slice(0, 200)),
             })"""
         )
-        colors = ["rgb(255, 255, 255)", "rgb(27, 31, 36)"]
-        assert facts == {"colors": colors, "wide": PAPER, "menu": False, "folded": []}, name
+        black_on_white = ["rgb(255, 255, 255)", "rgb(27, 31, 36)"]
+        assert facts == {"colors": black_on_white, "wide": PAPER, "menu": False, "folded": []}, name
     assert tab.pdf(format="A4").startswith(b"%PDF-")
     tab.close()
 
