@@ -30,6 +30,7 @@ FAR = 1e4  # below the largest logit: its softmax is exactly 0 in float32, at ta
 IDS = ("id", "row_id", "row")
 _PREFIXES = {"p": "probabilities", "prob": "probabilities", "probability": "probabilities", "logit": "logits"}
 _PREFIXES |= {"vote": "votes", "votes": "votes", "logits": "logits", "probabilities": "probabilities"}
+_PREDICTED = re.compile(r"^p\((.+)\)$", re.DOTALL)  # a class's column as `kdnb predict` writes it
 _PREFIXED = re.compile(rf"({'|'.join(sorted(_PREFIXES, key=len, reverse=True))})[_:. -](.+)", re.DOTALL)
 _ROW = re.compile(rf"(?:({'|'.join(SPLITS)}):)?(\d+)(?:\.0)?")
 _APOSTROPHE = re.compile(f"^'(?=[{re.escape(FORMULA)}])")
@@ -204,11 +205,14 @@ def arrays_of(path: str) -> dict[str, np.ndarray]:
 def _of_table(path: str, data: TaskData, texts: Sequence[str]) -> _Answers:
     """The rows of a table."""
     table = read_table(path)
-    table.columns = [str(name).strip() for name in table.columns]
+    table.columns = [_PREDICTED.sub(r"p_\1", str(name).strip()) for name in table.columns]
+    if "posterior" not in data.task.labels:
+        table = table.rename(columns={"posterior": "probabilities"})
     if twice := sorted({name for name in table.columns if list(table.columns).count(name) > 1}):
         raise ValueError(f"{path}: two columns are called {twice[0]!r}")
-    names = {"id": next((name for name in IDS if name in table), ""), "text2": ""}
-    names["text"] = next((name for name in (*texts[:1], "text") if name and name in table), "")
+    names = {"text": next((name for name in (*texts[:1], "text") if name and name in table), ""), "text2": ""}
+    ids = IDS[:-1] if names["text"] and data.task.source == "own" else IDS  # `kdnb predict` counts the file's rows
+    names["id"] = next((name for name in ids if name in table), "")
     if data.task.pair:
         names["text2"] = next((name for name in (*texts[1:], "text2") if name and name in table), "")
     keys = {kind: [_text(value) for value in table[name]] for kind, name in names.items() if name}

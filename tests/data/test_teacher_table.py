@@ -63,6 +63,10 @@ WRITTEN = {  # file name -> table
     "texts.csv": texts() | columns(),
     "other order.csv": IDS | columns(order=("so so", "neg", "pos")),
     "prefixed.csv": columns(prefix="p_") | IDS,
+    "predicted.csv": texts()
+    | {"entropy": [0.5] * 4}
+    | {f"p({name})": POSTERIORS[:, i] for i, name in enumerate(LABELS)},
+    "predicted.jsonl": texts() | {"prediction": ["neg"] * 4, "entropy": [0.5] * 4, "posterior": OBJECTS},
     "objects.jsonl": texts() | {"probabilities": OBJECTS},
     "objects as text.csv": IDS | {"probabilities": [json.dumps(one) for one in OBJECTS]},
     "typed.parquet": {"id": [0, 2, 3, 4]} | columns(),
@@ -232,6 +236,13 @@ def test_what_does_not_fit_is_refused_in_a_line(tmp_path, data, table, told):
     for part in told:
         assert part in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_predictions_on_ones_own_file_are_a_teacher(tmp_path):
+    """Their numbers count the file's rows, before it was cut into splits: the text says which row it is."""
+    table = {"row": [1, 3, 4, 5]} | texts() | {f"p({name})": POSTERIORS[:, i] for i, name in enumerate(LABELS)}
+    read = teacher_table.read(write(tmp_path / "predicted.csv", table), task_data("own"))
+    assert list(np.flatnonzero(np.isfinite(read.logits["train"]).all(axis=1))) == ROWS
 
 
 def test_a_number_alone_names_no_row_of_ones_own_file(tmp_path):
