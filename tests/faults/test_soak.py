@@ -13,7 +13,7 @@ from kdnb.core import store
 
 pytestmark = pytest.mark.faults
 TOY = ["--profile", "toy"]
-DEMO = ["compare", "rt", "--profile", "demo", "--seeds", "0", "--arms", "erm_small,ls_small,kd_self"]
+DEMO = ["compare", "rt", "--profile", "demo", "--seeds", "0", "--arms", "erm_small,ls_small", "--epochs", "1"]
 SEARCH = ["sweep", "search", "--task", "rt", *TOY, "--threads", "1"]
 STUDY = """
 from kdnb.studies import registry
