@@ -21,6 +21,7 @@ from kdnb.sweeps import stored
 SHARE = 0.1  # of LS's effect on the task: what counts as no effect
 MEMORISED, CLEANING = 0.995, 0.97  # train accuracy of the teacher, from which on and below which
 SLOPE, SLACK = 1.0, 0.2
+BEYOND = 4.0  # times the teacher's logits: confidence beyond the labels' own
 _ASKED = "our question, asked when the runs were there"
 _WITHIN = "within a tenth of LS's effect on the task (two one-sided t tests)"
 
@@ -125,11 +126,10 @@ def _beyond(_claim: Claim, study: Study) -> Effect:
     if rows.empty:
         return Effect()
     table = rows.pivot_table(index="seed", columns="dose", values=["change", *ledger.BESIDE], aggfunc="first")
-    doses = table["change"].columns
-    if np.inf not in doses or not len(sure := [dose for dose in doses if np.isfinite(dose)]):
+    if not {BEYOND, np.inf} <= set(table["change"]):
         return Effect()
-    ends = rows[rows.dose.isin([max(sure), np.inf])]
-    differences = {metric: (table[metric][max(sure)] - table[metric][np.inf]).dropna() for metric, _ in table}
+    ends = rows[rows.dose.isin([BEYOND, np.inf])]
+    differences = {metric: (table[metric][BEYOND] - table[metric][np.inf]).dropna() for metric, _ in table}
     bound = _bound(cells.placebos(study), "LS", "ERM", differences["change"].index)
     effect = equivalence(differences["change"], bound, ends.run_id.tolist())
     return replace(effect, beside=ledger.beside(differences.__getitem__)) if effect.n else effect
