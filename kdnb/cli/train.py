@@ -270,6 +270,8 @@ def show_sizes(runs: list[Run], data: TaskData, arms: dict[str, str]) -> list[di
     """
     from rich.table import Table
 
+    if new := {run.config.student for run in runs if not footprint.stored(run.config)}:
+        print(f"timing {', '.join(sorted(new))} on up to {footprint.ROWS} test examples ...", flush=True)
     try:
         rows = footprint.rows(runs, data, arms)
     except (KdnbError, OSError, ImportError) as error:  # runs that are stored can be compared without their models

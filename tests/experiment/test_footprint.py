@@ -65,7 +65,9 @@ def test_compare_tells_teacher_and_student_beside_their_accuracy(kdnb, monkeypat
         {"Standard KD": accuracy["kd_standard"]},
     )
     assert f"{small['parameters']:,}" in out
+    assert f"timing large, small on up to {footprint.ROWS} test examples ..." in out
     assert "ms per example" in out
+    assert "timing" not in kdnb(*words)[1]  # they are stored now
     (paths.OUTPUTS / "footprints.json").unlink()
     monkeypatch.setattr(footprint, "measure", lambda *_: (_ for _ in ()).throw(OSError("no room")))
     code, out, _ = kdnb(*words)
