@@ -176,10 +176,11 @@ def test_a_grid_that_is_not_stored_gives_a_table_without_rows(store):
 
 @pytest.mark.slow
 def test_of_a_grid_seeds_are_read_that_leave_a_choice(monkeypatch):
-    """Most committed seeds of rt have tau 1 alone, and so have all of section: the best of one is no best."""
+    """Most committed seeds of rt have tau 1 alone, and so have all of headline: the best of one is no best."""
     monkeypatch.setattr(paths, "RUNS", paths.ROOT / "none")
     monkeypatch.setattr(paths, "REFERENCE", paths.ROOT / "outputs" / "reference" / "runs")
     registry.grids()
     table = temperature.of_grid("rt", "cpu")
     assert table.groupby("seed").tau.nunique().tolist() == [5, 5, 5]
-    assert temperature.of_grid("section", "cpu").empty
+    assert temperature.of_grid("section", "cpu").groupby("seed").tau.nunique().tolist() == [5] * 5
+    assert temperature.of_grid("headline", "cpu").empty
