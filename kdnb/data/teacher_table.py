@@ -211,7 +211,8 @@ def _of_table(path: str, data: TaskData, texts: Sequence[str]) -> _Answers:
     if twice := sorted({name for name in table.columns if list(table.columns).count(name) > 1}):
         raise ValueError(f"{path}: two columns are called {twice[0]!r}")
     names = {"text": next((name for name in (*texts[:1], "text") if name and name in table), ""), "text2": ""}
-    ids = IDS[:-1] if names["text"] and data.task.source == "own" else IDS  # `kdnb predict` counts the file's rows
+    counted = data.task.source == "own" and "row" in table and table["row"].astype(str).str.fullmatch(r"\d+").all()
+    ids = IDS[:-1] if counted and names["text"] else IDS  # `kdnb predict` counts the rows of the file
     names["id"] = next((name for name in ids if name in table), "")
     if data.task.pair:
         names["text2"] = next((name for name in (*texts[1:], "text2") if name and name in table), "")

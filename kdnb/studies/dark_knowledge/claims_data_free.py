@@ -1,12 +1,9 @@
 """The claims on distillation without data, fixed before the records were made, and how these decide them."""
 
-import functools
-
 import pandas as pd
 
+from kdnb.analysis import ledger
 from kdnb.analysis.ledger import SIMULATED, Claim, RunlessTest
-from kdnb.analysis.statistics import Effect, over_seeds
-from kdnb.core import store
 from kdnb.studies.dark_knowledge import data_free
 from kdnb.studies.dark_knowledge.data_free import DAFL, DFAD, INVERSION, NO_INFORMATION, NOISE, REAL
 
@@ -76,17 +73,6 @@ def effects(rows: pd.DataFrame) -> dict[str, pd.Series]:
 _ORDER = ((DAFL, NOISE), (DFAD, NOISE), (REAL, DAFL), (REAL, DFAD))  # better, worse
 
 
-def _decide(claim: Claim) -> Effect:
-    """What the stored records say of a claim."""
-    found = _effects(tuple(store.stored_ids()))
-    return over_seeds(found[claim.id], claim.sign) if claim.id in found else Effect()
-
-
-@functools.lru_cache(maxsize=1)
-def _effects(_ids: tuple[str, ...]) -> dict[str, pd.Series]:
-    """The effects of what the store holds, read once while it holds the same."""
-    rows = data_free.table(data_free.stored())
-    return effects(rows) if len(rows) else {}
-
-
-RUNLESS: dict[str, RunlessTest] = {"data-free": _decide}
+RUNLESS: dict[str, RunlessTest] = {
+    "data-free": ledger.of_records(data_free.stored, lambda found: effects(data_free.table(found)))
+}

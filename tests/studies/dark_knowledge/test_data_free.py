@@ -371,5 +371,4 @@ def test_growth_of_the_gap_is_the_slope_in_classes():
 
 
 def test_claims_without_records_have_no_effect(store):
-    claims_data_free._effects.cache_clear()
     assert {claims_data_free.RUNLESS[one.test](one).n for one in claims_data_free.CLAIMS.values()} == {0}
