@@ -461,7 +461,7 @@ def _settings(table, text):
     return {
         "tasks": ", ".join(f"`{task}`" for task in told),
         "rows": f"| {listed(same)} {told['rt']}; `mrpc` {told['mrpc']}; `digits` {told['digits']} |",
-        "precision": f"{', '.join(sorted(set(cost.precision)))} on {' and '.join(where)}",
+        "precision": f"{' and '.join(sorted(set(cost.precision)))} on {' and '.join(where)}",
         "seeds": f"{', '.join(f'`{task}` {seeds[task]}' for task in (*TASKS, 'digits'))}; LS on the large model and "
         f"teacher-free KD {seeds['large']} on `rt`, else {seeds['else']}",
         "degenerate": f"learnt nothing: {', '.join(f'{n} on `{task}`' for task, n in nothing.items())}"
