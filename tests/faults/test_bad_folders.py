@@ -221,9 +221,9 @@ def cache(tmp_path_factory):
 @many(1)
 def test_a_harmed_cache_of_targets(store, tmp_path, monkeypatch, cache, data):
     folder = copied(cache, tmp_path / "harmed")
-    for _ in range(data.draw(st.integers(1, 2))):
-        names = sorted(path.name for path in folder.iterdir() if path.is_file())
-        harm(data.draw, folder / data.draw(st.sampled_from(names)))
+    names = sorted(path.name for path in folder.iterdir())
+    for name in data.draw(st.lists(st.sampled_from(names), min_size=1, max_size=2, unique=True)):
+        harm(data.draw, folder / name)
     line = told(monkeypatch, lambda: lm.cache_verify(folder))
     assume(line)
     assert "harmed" in line
