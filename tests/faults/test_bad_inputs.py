@@ -526,7 +526,7 @@ TEXTS = st.one_of(UTF8, CODE, st.sampled_from(["--x", "-", "\udcff", "x" * 5000,
 
 
 @pytest.fixture
-def line(store, monkeypatch):
+def line(store, tmp_path, monkeypatch):
     """line(words): what `kdnb words` says, without the work that good words would begin."""
     from kdnb.analysis import simulations
     from kdnb.cli import doctor, sweeps, train
@@ -535,6 +535,8 @@ def line(store, monkeypatch):
     from kdnb.report import notebooks, report
     from kdnb.studies.language_models import models
     from kdnb.sweeps import engines, plan
+
+    monkeypatch.chdir(tmp_path)  # where a path among the words would lie
 
     def begun(*_, **__):
         raise Accepted
