@@ -565,6 +565,14 @@ def test_an_option_that_makes_no_sense(line, data):
     assume(said)
 
 
+@pytest.mark.parametrize("option", ["--tokens", "--vocabulary", "--width", "--length", "--kept"])
+def test_a_plan_of_more_than_there_is(line, option):
+    """Numbers that no float holds, in the two plans."""
+    huge, own = "9" * 400, option.replace("--width", "--student-width")
+    assert "must be" in line(["lm", "cache", "plan", *ARGUMENTS["lm", "cache", "plan"], option, huge])
+    assert "must be" in line(["lm", "plan", *ARGUMENTS["lm", "plan"], own, huge])
+
+
 @given(words=st.lists(st.one_of(UTF8, CODE, st.sampled_from([*COMMAND.commands, "--json", "--help="])), min_size=1))
 @many(1)
 def test_words_that_make_no_sense(line, words):
