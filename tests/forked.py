@@ -9,7 +9,6 @@ import contextlib
 import multiprocessing
 import os
 import runpy
-import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -118,7 +117,6 @@ def _begin(command, surroundings, told):
     """In the process: the command, as if by exec."""
     environment, folder, streams = surroundings
     os.setsid()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
     before = os.environ.get("PYTHONPATH")
     os.environ.clear()
     os.environ.update(environment)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -21,11 +20,6 @@ LONGEST = 600  # seconds after which a process counts as hung
 def code_of(lines):
     """How a process of some code begins."""
     return [sys.executable, "-c", lines]
-
-
-def interruptible():
-    """In a new process: SIGINT is not ignored, as it would be where the tests run in the background."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Moments:
@@ -94,7 +88,7 @@ class Victim:
         self.told = self.folder / f"told-{self.number}"
         with self.told.open("w") as told:
             make = subprocess.Popen if self.real else forked.Popen
-            more = {"start_new_session": True, "preexec_fn": interruptible} if self.real else {}
+            more = {"start_new_session": True} if self.real else {}
             process = make([*self.begin, *words], env=self.environment, stdout=told, stderr=subprocess.STDOUT, **more)
         self.every.append(process)
         return process
