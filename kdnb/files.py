@@ -8,8 +8,11 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 import uuid
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -213,6 +216,17 @@ def unpack(packed: bytes) -> "dict[str, np.ndarray]":
 
     with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
+
+
+def kept_arrays(path: Path) -> "dict[str, np.ndarray] | None":
+    """The arrays of an npz that can be made again; None where there is none, or, which is told, a damaged one."""
+    try:
+        return unpack(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError, NotImplementedError) as error:
+        print(f"kdnb: {path} is damaged ({error}); making it again", file=sys.stderr)
+        return None
 
 
 def table(rows: Sequence[Mapping[str, float]], columns: Sequence[str] = ()) -> bytes:

@@ -242,7 +242,7 @@ class Hub:
             return [entry for entry in found if isinstance(entry, RepoFile)]  # the others are folders
 
         with _reaching(part):
-            return dict(map(_listed, _within(LISTING, tree)))
+            return dict(map(_listed, within(LISTING, tree)))
 
     def get(self, part: Part, name: str, listed: Listed, scratch: Path) -> Path:
         """Download a file into the scratch folder, going on where an earlier call was cut off; returns where it is."""
@@ -252,7 +252,7 @@ class Hub:
             return hf_hub_download(part.repo, name, repo_type=part.kind, revision=part.revision, local_dir=scratch)
 
         with _reaching(part):
-            return Path(_within(LISTING + listed.size / SLOWEST, download))
+            return Path(within(LISTING + listed.size / SLOWEST, download))
 
 
 def source() -> Mirror | Hub:
@@ -302,7 +302,7 @@ def _listed(entry: "RepoFile") -> tuple[str, Listed]:
     return entry.path, Listed(entry.size, sha256, blob)
 
 
-def _within(seconds: float, call: Callable[[], Answer]) -> Answer:
+def within(seconds: float, call: Callable[[], Answer]) -> Answer:
     """What a call gives; TimeoutError after so many seconds, whatever the other side does: the client alone would wait.
 
     It then goes on in a thread that ends with the process.

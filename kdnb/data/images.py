@@ -84,9 +84,8 @@ def _decoded_parts(task: Task, where: HubSet) -> Parts:
     What comes through the hub's own client lies in that one's cache and is decoded anew.
     """
     path = _kept_at(task, where)
-    if path and path.is_file():
-        with np.load(path, allow_pickle=False) as kept:
-            return {split: (kept[f"{split}_images"], kept[f"{split}_labels"]) for split in where.files}
+    if path and (kept := files.kept_arrays(path)):
+        return {split: (kept[f"{split}_images"], kept[f"{split}_labels"]) for split in where.files}
     instead = hub_sets.way_out(task, "take digits or mnist5k")
     tables = hub_sets.load(where, task.title, instead=instead)
     parts = {split: _decoded(task, where, table, f"{where.repo} {split}") for split, table in tables.items()}

@@ -1,22 +1,27 @@
 """Folders that were harmed: models, caches of a teacher's targets, stored runs. One line, exit code 2, no code run."""
 
+import hashlib
+import itertools
 import json
 import os
+import pickle
 import random
 import shutil
 
 import numpy as np
 import own_models
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import refusals
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from refusals import told
 
-from kdnb import paths
+from kdnb import files, paths
 from kdnb.cli import lm, runs, train
 from kdnb.core import store as runs_store
-from kdnb.data import checkpoints
+from kdnb.data import checkpoints, own, teacher_table
 from kdnb.data.splits import Rows
 from kdnb.models import finished
 from kdnb.studies.language_models import caching, models, target_cache
@@ -221,9 +226,9 @@ def cache(tmp_path_factory):
 @many(1)
 def test_a_harmed_cache_of_targets(store, tmp_path, monkeypatch, cache, data):
     folder = copied(cache, tmp_path / "harmed")
-    for _ in range(data.draw(st.integers(1, 2))):
-        names = sorted(path.name for path in folder.iterdir() if path.is_file())
-        harm(data.draw, folder / data.draw(st.sampled_from(names)))
+    names = sorted(path.name for path in folder.iterdir())
+    for name in data.draw(st.lists(st.sampled_from(names), min_size=1, max_size=2, unique=True)):
+        harm(data.draw, folder / name)
     line = told(monkeypatch, lambda: lm.cache_verify(folder))
     assume(line)
     assert "harmed" in line
@@ -239,6 +244,97 @@ def test_a_harmed_cache_is_not_read(store, tmp_path, monkeypatch, cache, data):
     expected = vars(target_cache.read_manifest(cache))
     line = told(monkeypatch, lambda: target_cache.Reader(folder, expected).take(np.arange(8)))
     assume(line)
+
+
+# Pickled bytes, wherever tables and arrays are read
+
+
+class Planted:
+    """Makes a file where it is unpickled."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return open, (str(self.mark), "w")
+
+
+def in_parquet(path, frame, mark, column):
+    """A table whose column names pickled bytes as its type, as pyarrow once unpickled them on reading."""
+    schema = pa.Schema.from_pandas(frame, preserve_index=False)
+    told = {"ARROW:extension:name": "arrow.py_extension_type", "ARROW:extension:metadata": pickle.dumps(Planted(mark))}
+    number = schema.get_field_index(column)
+    schema = schema.set(number, schema.field(number).with_metadata(told))
+    pq.write_table(pa.Table.from_pandas(frame, schema, preserve_index=False), path)
+
+
+PICKLED = [*itertools.product(["t.npz", "t.parquet", "t.csv", "t.jsonl"], ["cells", "all"]), ("t.parquet", "type")]
+
+
+@pytest.mark.parametrize(("name", "how"), PICKLED)
+def test_pickled_bytes_in_a_table_are_not_unpickled(store, tmp_path, monkeypatch, toy, name, how):
+    """As a teacher, and as texts to learn: refused with the file's name, or, where they are a type's, not looked at."""
+    path, mark = tmp_path / name, tmp_path / "mark"
+    pickled = pickle.dumps(Planted(mark), protocol=0)
+    frame = teacher_table.row_ids(toy)[["id"]].assign(**dict.fromkeys(toy.task.labels, 0.5))
+    frame = frame.assign(text=frame.id, label=["a", "b"] * (len(frame) // 2) + ["a"] * (len(frame) % 2))
+    cells = np.full(len(frame), Planted(mark), dtype=object)
+    if how == "type":
+        in_parquet(path, frame, mark, "text")
+    elif how == "all":
+        path.write_bytes(pickled)
+    elif name == "t.npz":
+        classes = np.array(toy.task.labels, dtype=str)
+        np.savez(path, id=frame.id.to_numpy(dtype=str), classes=classes, probabilities=np.stack([cells] * 2, axis=1))
+    else:
+        harmed = frame.assign(
+            **dict.fromkeys(["text", *toy.task.labels], pickled if "parquet" in name else repr(pickled))
+        )
+        write = {"t.csv": harmed.to_csv, "t.parquet": harmed.to_parquet}.get(name)
+        write(path, index=False) if write else harmed.to_json(path, orient="records", lines=True)
+    line = told(monkeypatch, lambda: teacher_table.read(str(path), toy))
+    assert (name in line) or how == "type"
+    asked = own.OwnData(path=str(path), text="text", label="label")
+    told(monkeypatch, lambda: own.load(asked, "toy"))
+    assert not mark.exists()
+    pickle.loads(pickled).close()
+    assert mark.exists()  # it would have
+
+
+@pytest.mark.parametrize("name", ["shard-00000.safetensors", "tokens.safetensors", "manifest.json", "shard-00000.json"])
+def test_pickled_bytes_in_a_cache_of_targets(store, tmp_path, monkeypatch, cache, name):
+    """Also where the hash beside a shard is that of the pickled bytes."""
+    folder, mark = copied(cache, tmp_path / "harmed"), tmp_path / "mark"
+    pickled = pickle.dumps(Planted(mark))
+    (folder / name).write_bytes(pickled)
+    if name.startswith("shard") and name.endswith(".safetensors"):
+        beside = (folder / name).with_suffix(".json")
+        content = json.loads(beside.read_text())
+        beside.write_text(json.dumps({**content, "sha256": hashlib.sha256(pickled).hexdigest()}))
+    expected = vars(target_cache.read_manifest(cache))
+    if name != "tokens.safetensors":  # which no training reads again
+        assert "harmed" in told(monkeypatch, lambda: target_cache.Reader(folder, expected).take(np.arange(8)))
+    assert "harmed" in told(monkeypatch, lambda: lm.cache_verify(folder))
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("how", ["cells", "all", "cut", "flip"])
+def test_kept_arrays_that_are_none_are_made_again(tmp_path, capsys, how):
+    """Hidden states and decoded images, which can be: pickled or damaged they are told, never read."""
+    path, mark = tmp_path / "kept.npz", tmp_path / "mark"
+    np.savez(path, states=np.array([Planted(mark)] * 3) if how == "cells" else np.arange(1000.0))
+    content = bytearray(path.read_bytes())
+    content[500] ^= how == "flip"
+    if how in ("flip", "cut"):
+        path.write_bytes(content if how == "flip" else content[:-100])
+    elif how == "all":
+        path.write_bytes(pickle.dumps(Planted(mark)))
+    assert files.kept_arrays(path) is None
+    assert capsys.readouterr().err.startswith(f"kdnb: {path} is damaged (")
+    assert not mark.exists()
+    assert files.kept_arrays(tmp_path / "none.npz") is None
+    assert not capsys.readouterr().err
+    refusals.seen()
 
 
 # Stored runs

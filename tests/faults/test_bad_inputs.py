@@ -504,6 +504,7 @@ def options_of(command, words=()):
 
 COMMAND = typer.main.get_command(commands.app)
 OPTIONS = list(options_of(COMMAND))
+GROUPS = [name for name, one in COMMAND.commands.items() if hasattr(one, "commands")]
 ARGUMENTS = {  # what a command needs besides, and would take
     ("train",): ["rt", "--profile", "toy"],
     ("compare",): ["rt", "--profile", "toy"],
@@ -525,7 +526,7 @@ TEXTS = st.one_of(UTF8, CODE, st.sampled_from(["--x", "-", "\udcff", "x" * 5000,
 
 
 @pytest.fixture
-def line(store, monkeypatch):
+def line(store, tmp_path, monkeypatch):
     """line(words): what `kdnb words` says, without the work that good words would begin."""
     from kdnb.analysis import simulations
     from kdnb.cli import doctor, sweeps, train
@@ -534,6 +535,8 @@ def line(store, monkeypatch):
     from kdnb.report import notebooks, report
     from kdnb.studies.language_models import models
     from kdnb.sweeps import engines, plan
+
+    monkeypatch.chdir(tmp_path)  # where a path among the words would lie
 
     def begun(*_, **__):
         raise Accepted
@@ -562,7 +565,16 @@ def test_an_option_that_makes_no_sense(line, data):
     assume(said)
 
 
+@pytest.mark.parametrize("option", ["--tokens", "--vocabulary", "--width", "--length", "--kept"])
+def test_a_plan_of_more_than_there_is(line, option):
+    """Numbers that no float holds, in the two plans."""
+    huge, own = "9" * 400, option.replace("--width", "--student-width")
+    assert "must be" in line(["lm", "cache", "plan", *ARGUMENTS["lm", "cache", "plan"], option, huge])
+    assert "must be" in line(["lm", "plan", *ARGUMENTS["lm", "plan"], own, huge])
+
+
 @given(words=st.lists(st.one_of(UTF8, CODE, st.sampled_from([*COMMAND.commands, "--json", "--help="])), min_size=1))
 @many(1)
 def test_words_that_make_no_sense(line, words):
+    assume(len(words) > 1 or words[0] not in GROUPS)  # one alone is answered with its help
     assume(line(words))

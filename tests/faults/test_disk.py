@@ -419,9 +419,9 @@ def test_a_store_copied_elsewhere(tmp_path, command, told, plain):
 
 
 def clone(tmp_path):
-    """The package and its notebooks in a folder with blanks and umlauts."""
+    """The package, its notebooks and pages in a folder with blanks and umlauts."""
     root = tmp_path / "Größe & Co" / "kd nb"
-    for name in ("kdnb", "notebooks"):
+    for name in ("kdnb", "notebooks", "docs"):
         shutil.copytree(paths.ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     return root
 

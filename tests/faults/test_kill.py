@@ -10,6 +10,7 @@ import signal
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import stores
 from fakes import WORDS
@@ -137,7 +138,7 @@ TRAIN = ["train", "rt", *TOY, "--method", "kd", "--teacher", "large"]
 
 
 def test_train(tmp_path, share, told):
-    told("Kill", "SIGKILL in `kdnb train`", **campaign(tmp_path, share(25), TRAIN))
+    told("Kill", "SIGKILL in `kdnb train`", **campaign(tmp_path, share(20), TRAIN))
 
 
 def test_train_keeping_weights(tmp_path, share, told):
@@ -239,8 +240,33 @@ def test_fetch(tmp_path, share, told):
                     found[str(path.relative_to(victim.folder))] = (path.stat().st_ino, path.read_bytes())
         return found
 
-    counts = torment_files(make, words, lying, share(25), at_least=9)
+    counts = torment_files(make, words, lying, share(20), at_least=9)
     told("Kill", "SIGKILL in `kdnb fetch`", **counts)
+
+
+def test_corpus(tmp_path, share, told):
+    """Every shard that a manifest has is whole, is written once, and is what the undisturbed pass wrote."""
+    corpus = tmp_path / "hub" / "some" / "corpus"
+    corpus.mkdir(parents=True)
+    for name in ("first", "second"):
+        pd.DataFrame({"text": [f"{name} {i}" for i in range(150)]}).to_parquet(corpus / f"{name}.parquet", index=False)
+    words = ["lm", "fetch", f"some/corpus@{'0' * 40}", "--documents", "0", "--shard", "10"]
+
+    def make(name):
+        cache = {"KDNB_HUB": str(tmp_path / "hub"), "KDNB_DATA_CACHE": str(tmp_path / name / "cache")}
+        return Victim(tmp_path / name, words, environment=cache)
+
+    def shards(victim):
+        """Name -> mark and bytes of the shards that count as there."""
+        found = {}
+        for manifest in (victim.folder / "cache").rglob("manifest.json"):
+            for one in json.loads(manifest.read_text())["shards"]:
+                path = manifest.parent / one["name"]
+                good = hashlib.sha256(path.read_bytes()).hexdigest() == one["sha256"]
+                found[path.name] = (path.stat().st_ino, path.read_bytes() if good else b"corrupt")
+        return found
+
+    told("Kill", "SIGKILL in `kdnb lm fetch`", **torment_files(make, words, shards, share(10), at_least=30))
 
 
 @pytest.fixture(scope="module")
@@ -278,7 +304,7 @@ def test_cache(tmp_path, share, told, language):
             found[shard.name] = (shard.stat().st_ino, shard.read_bytes() if good else b"corrupt")
         return found
 
-    counts = torment_files(lambda name: Victim(tmp_path / name, words), words, shards, share(18), at_least=6)
+    counts = torment_files(lambda name: Victim(tmp_path / name, words), words, shards, share(15), at_least=6)
     told("Kill", "SIGKILL in `kdnb lm cache make`", **counts)
 
 
@@ -288,7 +314,7 @@ def student(language):
 
 def test_language_model(tmp_path, share, told, language):
     """It goes on from its last state, and the student's weights at the end are the undisturbed ones."""
-    counts = campaign(tmp_path, share(18), student(language), begin=code_of(OFTEN))
+    counts = campaign(tmp_path, share(15), student(language), begin=code_of(OFTEN))
     told("Kill", "SIGKILL in `kdnb lm train`", **counts)
 
 

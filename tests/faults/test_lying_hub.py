@@ -7,7 +7,9 @@ import shutil
 import socketserver
 import threading
 import time
+from urllib.parse import parse_qs, urlsplit
 
+import pandas as pd
 import pytest
 import refusals
 from hub_folder import HubServer, _Handler, whole_hub
@@ -17,6 +19,7 @@ from kdnb.catalog import SOURCES
 from kdnb.data import assets, download, glue, hub
 from kdnb.errors import DamagedFetch, HubUnreachable, KdnbError, MissingAsset
 from kdnb.models import text as models
+from kdnb.studies.language_models import corpora
 
 pytestmark = pytest.mark.faults
 BERT = SOURCES["bert-base"]
@@ -219,6 +222,106 @@ def test_a_mirror_that_contradicts_its_manifest(small_hub, tmp_path, monkeypatch
         (folder / hub.MANIFEST).write_text(json.dumps({**told, "revision": "0" * 40}))
     with pytest.raises((DamagedFetch, HubUnreachable), match=r"not what was fetched|holds commit 000000000000"):
         models.location("bert-base")
+
+
+# A corpus that `kdnb lm fetch` streams: through the library that reads it on the way
+
+CORPUS = corpora.Corpus("some/corpus", "0123456789abcdef0123456789abcdef01234567")
+TEXTS = [f"document {i} {i * 7919 % 1000}" for i in range(90)]
+SECOND = "second"  # of the set's two files: what comes before the lie is whole
+
+
+class CorpusLiar(Liar):
+    """Answers as the hub does to what streams a data set, but for what its server's `lie` says."""
+
+    def do_POST(self):
+        """Which of some paths there are."""
+        asked = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        there = [path for path in self.files(CORPUS.repo) if any(str(path).endswith(one) for one in asked["paths"])]
+        self.tell([self.entry(CORPUS.repo, path) for path in there])
+
+    def answer(self, body):
+        lie, path = self.server.lie, urlsplit(self.path).path
+        told = "/api/" in path
+        if ("listing" in lie and told) or ("file" in lie and f"{SECOND}.parquet" in path):
+            return getattr(self, lie.split()[-1])(body)
+        if "/revision/" in path:
+            return self.tell({"id": CORPUS.repo, "sha": CORPUS.revision, "siblings": [], "tags": []}, body)
+        if told and path.endswith(CORPUS.revision):
+            return self.tell([self.entry(CORPUS.repo, file) for file in self.files(CORPUS.repo)], body)
+        return super(Liar, self).answer(body)
+
+    def tell(self, content, body=True):
+        self.reply(200, {"Content-Type": "application/json"}, json.dumps(content).encode(), body)
+
+    def elsewhere(self, body):
+        """A text of the same repository in place of the file asked for, by a redirect."""
+        self.reply(302, {"Location": f"/datasets/{CORPUS.repo}/resolve/{CORPUS.revision}/notes.txt"}, b"", body)
+
+    def noise(self, body):
+        self.reply(206, {"Content-Range": "bytes 0-4999/5000"}, b"PAR1" + bytes(4992) + b"PAR1", body)
+
+    def less(self, body):
+        """The first half, as if it were all."""
+        content = (self.server.root / CORPUS.repo / f"{SECOND}.parquet").read_bytes()
+        self.reply(200, {}, content[: len(content) // 2], body)
+
+
+@pytest.fixture
+def streamed(liar, monkeypatch, tmp_path):
+    """The liar, with a corpus of two files, each of half the texts, for the library that streams it."""
+    import datasets
+    import huggingface_hub
+
+    folder = liar.root / CORPUS.repo
+    folder.mkdir(parents=True)
+    for name, texts in (("first", TEXTS[:45]), (SECOND, TEXTS[45:])):
+        pd.DataFrame({"text": texts}).to_parquet(folder / f"{name}.parquet", index=False)
+    (folder / "notes.txt").write_text("no Parquet\n" * 100)
+    liar.commits, liar.RequestHandlerClass = {**COMMITS, CORPUS.repo: CORPUS.revision}, CorpusLiar
+    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", liar.url)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    for name in ("STREAMING_READ_MAX_RETRIES", "STREAMING_OPEN_MAX_RETRIES"):
+        monkeypatch.setattr(datasets.config, name, 1)
+    monkeypatch.setattr(paths, "DATA_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(corpora, "LONGEST", 6.0)
+    huggingface_hub.HfFileSystem.clear_instance_cache()
+    return liar
+
+
+def lm_fetch():
+    return corpora.fetch(CORPUS, shard=10, say=lambda _: None)
+
+
+def test_a_corpus_of_a_server_that_tells_the_truth(streamed, monkeypatch):
+    monkeypatch.setattr(corpora, "LONGEST", 120.0)
+    streamed.lie = ""
+    lm_fetch()
+    assert corpora.read(CORPUS) == TEXTS
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        *(f"listing {how}" for how in ("hangs", "drips", "fails", "waits", "circles", "leaves", "page", "closes")),
+        *(f"file {how}" for how in ("hangs", "drips", "fails", "waits", "circles", "leaves", "page", "closes")),
+        *("file elsewhere", "file noise", "file less"),
+    ],
+)
+def test_a_corpus_of_a_server_that_lies(streamed, lie):
+    """In one line and soon; of its shards those that were whole before are kept, and they are the truth.
+
+    That a fetch goes on behind them is seen in `test_streams.py`: here a thread of the client's may wait on.
+    """
+    streamed.lie, started = lie, time.monotonic()
+    with pytest.raises(HubUnreachable, match=f"{CORPUS.repo} at {CORPUS.revision[:12]}: nothing from the hub") as told:
+        lm_fetch()
+    assert time.monotonic() - started < 2 * SOON
+    assert "\n" not in str(told.value)
+    kept = corpora.read(CORPUS) if CORPUS.folder.exists() else []
+    assert kept == TEXTS[: len(kept)]
+    assert not kept or "file" in lie
 
 
 @pytest.mark.parametrize("answer", ["hangs", "page"])

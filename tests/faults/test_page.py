@@ -31,3 +31,11 @@ def test_a_row_has_its_test_and_was_put_in(row):
 
 def test_every_kind_of_fault_is_told():
     assert {row["kind"] for row in NUMBERS["rows"]} >= {"Damage", "Determinism", "Disk", "Kill", "Numbers", "Soak"}
+
+
+def test_the_shares_of_the_kills_add_up():
+    """Those of SIGKILL; what is stopped otherwise is counted in `test_a_stop` alone."""
+    folder = Path(__file__).parent
+    (every,) = re.findall(r"^ALL = (\d+)", (folder / "conftest.py").read_text(encoding="utf-8"), re.MULTILINE)
+    shares = re.findall(r"\bshare\((\d+)\)", (folder / "test_kill.py").read_text(encoding="utf-8"))
+    assert sum(map(int, shares)) == int(every)

@@ -197,11 +197,11 @@ def read_again(run_id: str, data: TaskData, what: str, read: Reader) -> dict[str
     """
     path = paths.inside(paths.FEATURES, f"{run_id}{what}.npz")
     with lock(f"features-{run_id}{what}"):
-        if not path.exists():
-            arrays = _trained_again(run_id, data, read)
-            files.write_atomically(path, lambda file: np.savez(file, **arrays))
-    with np.load(path, allow_pickle=False) as kept:
-        return {name: kept[name] for name in kept}
+        arrays = files.kept_arrays(path)
+        if arrays is None:
+            arrays = made = _trained_again(run_id, data, read)
+            files.write_atomically(path, lambda file: np.savez(file, **made))
+    return arrays
 
 
 def _trained_again(run_id: str, data: TaskData, read: Reader) -> dict[str, np.ndarray]:

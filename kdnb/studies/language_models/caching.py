@@ -24,6 +24,8 @@ from kdnb.sweeps.engines import How
 
 Say = Callable[[str], None]
 
+MOST = 1e18  # of anything that a cache is planned for
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -192,8 +194,13 @@ def plan(rows: int, length: int, vocabulary: int, width: int, wanted: Wanted) ->
         vocabulary: entries of the law.
         width: of the teacher's hidden states.
         wanted: how targets are stored.
+    Raises:
+        ValueError: one of them is beyond 1e18.
     """
     tokens = rows * (length - 1)
+    for name, value in {"tokens": tokens, "vocabulary": vocabulary, "width": width, "kept": wanted.kept}.items():
+        if value > MOST:
+            raise ValueError(f"{name} must be at most {MOST:g}, got {value}")
     each = target_cache.bytes_per_token(
         wanted.storage, width if wanted.storage == "hidden" else wanted.kept, vocabulary
     )

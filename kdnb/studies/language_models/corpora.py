@@ -9,6 +9,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from kdnb.errors import DamagedFetch, HubUnreachable, nearest
 
 SHARD = 10_000  # documents
 LARGEST = 2**30  # bytes of text in a shard, which is held in memory
+AT_ONCE = 100  # rows
+LONGEST = 600.0  # seconds in which the next rows have to come: a group of a Parquet file, on a slow line
 _SPEC = re.compile(rf"(?P<repo>{HUB_REPO})@(?P<revision>[0-9a-f]{{40}})(?::(?P<config>\w[\w.-]*))?")
 _MANIFEST = "manifest.json"
 
@@ -224,10 +227,31 @@ def _stream(corpus: Corpus, skip: int) -> Iterator[dict]:
     local = hub.mirror(corpus.repo)
     where = {"path": str(local)} if local else {"path": corpus.repo, "revision": corpus.revision}
     try:
-        stream = load_dataset(**where, name=corpus.config or None, split="train", streaming=True)
-        yield from stream.skip(skip) if skip else stream
+        load = partial(load_dataset, **where, name=corpus.config or None, split="train", streaming=True)
+        stream = hub.within(LONGEST, load)
+        yield from _in_time(iter(stream.skip(skip) if skip else stream))
     except Exception as error:  # whatever the library and its readers make of a stranger's files
         if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in hub.LOCAL_ERRORS):
             raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise HubUnreachable(f"{corpus.repo} at {corpus.revision[:12]}: nothing from the hub ({reason})") from None
+
+
+def _in_time(stream: Iterator[dict]) -> Iterator[dict]:
+    """The rows of a stream, some at a time; TimeoutError where the next do not come: its client would try for long."""
+    errors = []
+
+    def some() -> list[dict]:
+        found = []
+        try:
+            for row in itertools.islice(stream, AT_ONCE):
+                found.append(row)
+        except Exception as error:  # behind rows that are good
+            errors.append(error)
+        return found
+
+    while (rows := hub.within(LONGEST, some)) and not errors:
+        yield from rows
+    yield from rows
+    if errors:
+        raise errors[0]

@@ -23,6 +23,7 @@ STATES = "hidden states, float16"
 FORWARD, BACKWARD = 2, 4  # FLOPs for a token and a weight
 DENSE, TAUGHT, KEPT = "dense loss", "chunked loss, teacher online", "chunked loss, sparse targets"
 TENSORS = {DENSE: 7, TAUGHT: 7, KEPT: 2}  # float32 (tokens, V) alive at the peak; `cost_measured.peak` counts them
+MOST = 1e30  # of anything in a plan, so that products of it are finite
 DISTILLKIT = {"recommended": (128, 16, 6), "budget": (50, 1, 3)}  # README: k, exact values bf16, terms float32
 
 
@@ -131,10 +132,10 @@ class Plan:
     def __post_init__(self):
         for one in fields(self):
             value = getattr(self, one.name)
-            if one.name not in ("device", "teacher_tokens", "generated") and not (value > 0 and math.isfinite(value)):
-                raise ValueError(f"{one.name} must be positive, got {value}")
-        if not self.teacher_tokens >= 0:
-            raise ValueError(f"teacher_tokens must be >= 0, got {self.teacher_tokens}")
+            if one.name not in ("device", "teacher_tokens", "generated") and not 0 < value < MOST:
+                raise ValueError(f"{one.name} must be positive and below {MOST:g}, got {value}")
+        if not 0 <= self.teacher_tokens < MOST:
+            raise ValueError(f"teacher_tokens must be >= 0 and below {MOST:g}, got {self.teacher_tokens}")
         for name in ("utilization", "generated"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
