@@ -175,7 +175,7 @@ def check(
     length: Length = 128,
     as_json: Json = False,
 ) -> None:
-    """Tell whether teacher and student fit: tokenizers, vocabularies, ends, templates, heads; exit code 2 if not."""
+    """Tell whether teacher and student fit, from tokenizer to head, and their licences; exit code 2 if not."""
     from kdnb.studies.language_models import checks, models
 
     source = models.load(teacher)
