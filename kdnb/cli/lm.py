@@ -129,6 +129,8 @@ def train(
         for row in evaluation.by_teacher_entropy(record.arrays):
             where = f"{row['from']:g} to {row['to']:g} nats, {row['share']:.0%} of the tokens"
             print(f"  kl where the teacher has {where}: {row['mean']:.3f} nats")
+        for row in evaluation.by_position(record.arrays):
+            print(f"  kl after {row['from']} to {row['to']} tokens of a sequence: {row['mean']:.3f} nats")
     for name in ("length_ratio", "sampled_length_ratio"):
         if evaluation.alarming(ratio := told.get(name, 1.0)):
             print(

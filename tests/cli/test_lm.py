@@ -159,6 +159,7 @@ def test_train_export_and_load(lm, teacher, text, tmp_path):
     code, out, err = lm(*words)
     assert code == 0, err
     assert "kl where the teacher has" in out
+    assert re.findall(r"kl after (\d+) to (\d+) tokens", out) == [("1", "1"), ("2", "3"), ("4", "7"), ("8", "15")]
     result = last_json(out)
     assert {"perplexity", "entropy", "kl", "acceptance", "ece", "agreement"} <= set(result)
     again = last_json(lm(*words)[1])
