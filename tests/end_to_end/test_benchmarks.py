@@ -123,7 +123,7 @@ def test_without_a_cuda_device_the_gpu_check_says_so_in_one_line(tmp_path):
 def test_language_models_are_measured_at_toy_size_on_a_cpu(tmp_path):
     out = tmp_path / "lm.json"
     out.write_text(json.dumps({"cuda": {"device": "a card"}}))
-    wanted = ["tokens", "engine", "billion"]
+    wanted = ["tokens", "engine", "billion", "step"]
     done = script("lm.py", "--device", "cpu", "--tiny", "--seconds", "600", "--out", out, "--only", *wanted)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)
@@ -135,6 +135,7 @@ def test_language_models_are_measured_at_toy_size_on_a_cpu(tmp_path):
     assert parts["tokens"]["kdnb_ratio_to"]["tuned"]["median"] > 0
     assert 0 < parts["tokens"]["measured"]["kdnb"]["loss"] < 10  # nats: about half of log 512
     assert parts["engine"]["overhead"]["median"] > -1
+    assert parts["step"]["mamba2_ratio_to"]["llama"]["median"] > 0
     assert parts["billion"]["measured"]["kdnb"]["of_peak"] > 0
 
 
