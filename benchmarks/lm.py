@@ -6,8 +6,9 @@
     python benchmarks/lm.py --device cpu --tiny         does the script work? toy sizes, no figure means anything
 
 Parts: tokens (training with sparse targets beside a teacher that runs), memory (of a step, chunked and dense), engine
-(what making a cache costs beyond a bare loop), billion (a Llama of 1.2 billion weights; GPU only). Weights and
-sequences are drawn: they change no time. Exit code: 0, 1 if a part failed, 2 without a CUDA device.
+(what making a cache costs beyond a bare loop), billion (a Llama of 1.2 billion weights; GPU only), step (Mamba-2 beside
+a Llama; CPU only). Weights and sequences are drawn: they change no time. Exit code: 0, 1 if a part failed, 2 without a
+CUDA device.
 """
 
 import argparse
@@ -27,7 +28,7 @@ import machine
 from bench import HERE
 from gpu import Bench, revision, status
 
-PARTS = ("tokens", "memory", "engine", "billion")
+PARTS = ("tokens", "memory", "engine", "billion", "step")
 ROWS = (49152, 151936)  # vocabularies of `memory`: SmolLM2's and Qwen's
 
 
@@ -55,6 +56,7 @@ def parts(options) -> dict[str, Part]:
         "memory": Part(memory, 1, "mib"),
         "engine": Part(making, rounds, "seconds", "engine"),
         "billion": Part({"kdnb": ["lm_kdnb.py", "billion"]}),
+        "step": Part({name: ["lm_kdnb.py", name] for name in ("llama", "mamba2")}, rounds, "seconds", "mamba2"),
     }
     return {name: found[name] for name in found if name in options.only}
 
@@ -172,6 +174,8 @@ def main() -> int:
     options.seconds = options.seconds or (150.0 if options.device == "cuda" else 1200.0)
     if options.device == "cpu" and not options.tiny:
         options.only = [name for name in options.only if name != "billion"]
+    if options.device == "cuda":
+        options.only = [name for name in options.only if name != "step"]
     options.out = options.out or (HERE / ".work" / "lm.json" if options.tiny else HERE / "lm.json")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="kdnb-lm-") as folder:

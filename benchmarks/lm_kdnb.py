@@ -1,5 +1,6 @@
-"""kdnb's side of `lm.py`: training on cached and online targets, memory of a step, making a cache, a billion."""
+"""kdnb's side of `lm.py`: training on cached and online targets, memory, making a cache, a billion, a small step."""
 
+import functools
 import shutil
 import tempfile
 from pathlib import Path
@@ -11,7 +12,7 @@ from safetensors.torch import save_file
 
 from kdnb.core import device as gpu
 from kdnb.core.device import autocast, precision
-from kdnb.studies.language_models import caching, losses, sparse, target_cache, training
+from kdnb.studies.language_models import caching, losses, models, sparse, staging, target_cache, training
 from kdnb.studies.language_models.caching import Wanted
 from kdnb.studies.language_models.config import LMConfig
 from kdnb.studies.language_models.losses import Head, Objective
@@ -170,6 +171,11 @@ def billion(options):
     return measured
 
 
+def step(options, name: str):
+    """CPU seconds of forward and backward on 8 sequences of 64 tokens: a model of two layers, 64 wide, V = 64."""
+    return lambda: {"seconds": staging.seconds(models.CONFIGS[f"{name}-2x64"], 64, 2 if options.tiny else 50)}
+
+
 if __name__ == "__main__":
     lm_work.serve(
         {
@@ -179,5 +185,6 @@ if __name__ == "__main__":
             "engine": lambda o: making(o, True),
             "bare": lambda o: making(o, False),
             "billion": billion,
+            **{name: functools.partial(step, name=name) for name in ("llama", "mamba2")},
         }
     )

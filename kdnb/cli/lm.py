@@ -129,6 +129,8 @@ def train(
         for row in evaluation.by_teacher_entropy(record.arrays):
             where = f"{row['from']:g} to {row['to']:g} nats, {row['share']:.0%} of the tokens"
             print(f"  kl where the teacher has {where}: {row['mean']:.3f} nats")
+        for row in evaluation.by_position(record.arrays):
+            print(f"  kl after {row['from']} to {row['to']} tokens of a sequence: {row['mean']:.3f} nats")
     for name in ("length_ratio", "sampled_length_ratio"):
         if evaluation.alarming(ratio := told.get(name, 1.0)):
             print(
@@ -175,7 +177,7 @@ def check(
     length: Length = 128,
     as_json: Json = False,
 ) -> None:
-    """Tell whether teacher and student fit: tokenizers, vocabularies, ends, templates, heads; exit code 2 if not."""
+    """Tell whether teacher and student fit, from tokenizer to head, and their licences; exit code 2 if not."""
     from kdnb.studies.language_models import checks, models
 
     source = models.load(teacher)

@@ -36,7 +36,11 @@ MODEL_FILES = (  # alternatives between bars: all there are, at least one; weigh
     "tokenizer.json|vocab.txt|tokenizer_config.json|special_tokens_map.json",
     "model.safetensors|model-*.safetensors|model.safetensors.index.json",
 )
-LANGUAGE_MODEL_FILES = ("config.json", "*.json|tokenizer*|vocab*|merges.txt|chat_template*", "*.safetensors")
+LANGUAGE_MODEL_FILES = (
+    "config.json",
+    "*.json|tokenizer*|vocab*|merges.txt|chat_template*|README.md",  # the card tells the licence
+    "*.safetensors",
+)
 
 
 def manifest(repo: str, root: Path | None = None) -> dict | None:

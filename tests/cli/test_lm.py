@@ -89,6 +89,37 @@ def test_another_tokenizer_is_refused_with_its_reason(lm, teacher, tmp_path):
     assert "vocabulary" in err
 
 
+@pytest.mark.parametrize(
+    ("card", "config", "told"),
+    [
+        (b"---\nlicense: mit\n---\n# A card", {"license": "bsd"}, "mit"),
+        (b"---\nlicense: other\nlicense_name: llama3.2\n---\n", {}, "llama3.2"),
+        (b"---\nlicense: [mit, apache-2.0]\n---\n", {}, "mit, apache-2.0"),
+        (b"license: in a sentence", {}, ""),
+        (b"---\nlicense: [mit\n---\n", {"license": "bsd\x1b"}, "bsd\\x1b"),
+        (b"\xff\xfe", {}, ""),
+        (None, {"license": "apache-2.0"}, "apache-2.0"),
+        (None, None, ""),
+    ],
+)
+def test_a_licence_is_the_cards_else_the_configs(tmp_path, card, config, told):
+    if card is not None:
+        (tmp_path / "README.md").write_bytes(card)
+    if config is not None:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+    assert language_models.licence(tmp_path) == told
+
+
+def test_both_licences_are_told_or_that_none_is(lm, teacher, tmp_path):
+    """A cut has its teacher's; they are to be known, and stand in no way."""
+    licensed = shutil.copytree(teacher, tmp_path / "licensed")
+    (licensed / "README.md").write_text("---\nlicense: mit\n---\n")
+    for student, told in (("cut-1", "licensed cut to 1 layers: mit"), (teacher, "teacher: none is told")):
+        code, out, err = lm("check", licensed, student)
+        assert code == 0, err
+        assert f"note         licence: licensed: mit, {told}\n" in out
+
+
 def test_a_teacher_whose_law_lies_in_rows_that_are_cut_off_is_refused():
     """A head of 40 rows beside one of 32, the rows beyond either dead, as padding is, or likely."""
     values = {"model_type": "llama", "num_hidden_layers": 1, "hidden_size": 16, "num_attention_heads": 2}
@@ -128,6 +159,7 @@ def test_train_export_and_load(lm, teacher, text, tmp_path):
     code, out, err = lm(*words)
     assert code == 0, err
     assert "kl where the teacher has" in out
+    assert re.findall(r"kl after (\d+) to (\d+) tokens", out) == [("1", "1"), ("2", "3"), ("4", "7"), ("8", "15")]
     result = last_json(out)
     assert {"perplexity", "entropy", "kl", "acceptance", "ece", "agreement"} <= set(result)
     again = last_json(lm(*words)[1])

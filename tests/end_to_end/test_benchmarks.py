@@ -123,7 +123,7 @@ def test_without_a_cuda_device_the_gpu_check_says_so_in_one_line(tmp_path):
 def test_language_models_are_measured_at_toy_size_on_a_cpu(tmp_path):
     out = tmp_path / "lm.json"
     out.write_text(json.dumps({"cuda": {"device": "a card"}}))
-    wanted = ["tokens", "engine", "billion"]
+    wanted = ["tokens", "engine", "billion", "step"]
     done = script("lm.py", "--device", "cpu", "--tiny", "--seconds", "600", "--out", out, "--only", *wanted)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)
@@ -135,6 +135,7 @@ def test_language_models_are_measured_at_toy_size_on_a_cpu(tmp_path):
     assert parts["tokens"]["kdnb_ratio_to"]["tuned"]["median"] > 0
     assert 0 < parts["tokens"]["measured"]["kdnb"]["loss"] < 10  # nats: about half of log 512
     assert parts["engine"]["overhead"]["median"] > -1
+    assert parts["step"]["mamba2_ratio_to"]["llama"]["median"] > 0
     assert parts["billion"]["measured"]["kdnb"]["of_peak"] > 0
 
 
@@ -203,6 +204,78 @@ def test_results_say_what_a_gpu_did_or_that_none_has_run(benchmarks):
     section = benchmarks("gpu_table").text(BENCHMARKS)
     assert section in (BENCHMARKS / "results.md").read_text()
     assert (BENCHMARKS / "gpu.json").exists() != ("No GPU has run" in section)
+
+
+def spread(found):
+    """A ratio as the README writes it."""
+    return f"{found['median']:.2f} [{found['min']:.2f}, {found['max']:.2f}] times"
+
+
+def words_on_language_models(report):
+    parts = report["cpu"]["parts"]
+    tokens, to = parts["tokens"]["measured"], parts["tokens"]["kdnb_ratio_to"]
+    dense, engine, more = parts["memory"]["dense_to_chunked"], parts["engine"]["measured"]["engine"], parts["engine"]
+    online, cached = (1000 / tokens[name]["rate"] for name in ("kdnb-online", "kdnb"))  # ms a token
+    return [
+        f"at {tokens['kdnb']['rate']:.0f} tokens/s, {spread(to['tutorial'])} the tutorial's rate",
+        f"{spread(to['tuned'])} the tuned loop's",
+        f"{spread(to['trl-gkd'])} TRL's and {spread(to['kdnb-online'])} its own",
+        f"takes {1000 * engine['seconds'] / engine['tokens']:.1f} ms a token",
+        f"({engine['seconds']:.1f} s for a shard of {engine['tokens']:,})",
+        f"the teacher in the loop adds {online - cached:.1f}:",
+        f"{dense['49152']:.2f} times the memory dense at 49,152 tokens, and {dense['151936']:.2f} times at 151,936",
+        f"adds {100 * more['overhead']['median']:.1f} % to a shard",
+        f"between {100 * more['overhead']['min']:.0f} and {100 * more['overhead']['max']:.0f} % in three rounds",
+        *["`step` came later and is not in `lm.json`"] * ("step" not in parts),
+        *["On a GPU nothing of this was run"] * ("cuda" not in report),
+    ]
+
+
+def words_on_sweeps(report):
+    kills, flat, beyond = report["kills"], report["flat"], report["overhead"]
+    assert kills["same_points"]
+    assert kills["points_with_other_bits"] == kills["trainings_ended_twice"] == 0
+    seconds, cpu, memory = (
+        [flat[f"{name}_at_{count}"] for count in (10, 60)]
+        for name in ("seconds_per_point", "cpu_seconds_per_point", "rss_mib")
+    )
+    return [
+        f"{kills['points']} points ({kills['trainings']} trainings)",
+        f"one killed after {kills['trainings_ended_before_worker_killed']} trainings",
+        f"the driver killed after {kills['trainings_ended_before_driver_killed']}",
+        f"the same {kills['points']} points, none with other bits; no training ended twice, "
+        f"{kills['trainings_begun_again']} that were cut",
+        f"{flat['points']} equal points",
+        f"{seconds[0]:.2f} s and {seconds[1]:.2f} s (CPU {cpu[0]:.2f} s and {cpu[1]:.2f} s)",
+        f"{memory[0]:.1f} and {memory[1]:.1f} MiB",
+        f"{100 * beyond['overhead']:.1f} % more outside, {100 * beyond['cpu_overhead']:.1f} % more CPU",
+    ]
+
+
+QUOTED = {
+    "lm.json": words_on_language_models,
+    "sweep.json": words_on_sweeps,
+    "relations.json": lambda found: [
+        f"three rounds: kdnb's form is {spread(found['speed_ratio'])} as fast",
+        f"adds {found['mib']['kdnb']:.0f} MiB where the released one adds {found['mib']['released']:.0f}",
+    ],
+    "gpu.json": lambda found: [f"one {found['card']['name']} and are few: all of it took {found['seconds']:.0f} s"],
+}
+
+
+@pytest.mark.parametrize("name", QUOTED)
+def test_the_readme_quotes_what_was_measured(name):
+    text = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+    for words in QUOTED[name](json.loads((BENCHMARKS / name).read_text(encoding="utf-8"))):
+        assert words
+        assert words in text
+
+
+def test_results_are_those_of_the_file_and_no_file_goes_unread(benchmarks, tmp_path):
+    shutil.copy(BENCHMARKS / "gpu.json", tmp_path)
+    benchmarks("table").write_text(json.loads((BENCHMARKS / "results.json").read_text(encoding="utf-8")), tmp_path)
+    assert (tmp_path / "results.md").read_text() == (BENCHMARKS / "results.md").read_text()
+    assert {path.name for path in BENCHMARKS.glob("*.json")} == {*QUOTED, "results.json"}
 
 
 def test_the_interval_of_a_median(benchmarks):

@@ -64,6 +64,8 @@ def check(teacher: Language, student: Language, blocks: Blocks | None = None) ->
     words = f"student {rows[0]:,} rows, teacher {rows[1]:,}, tokenizer {size:,} ids"
     found.append(Finding("vocabulary", common >= size, f"{words}; the law of the first {common:,} is learned"))
     found += [_ends(teacher, student), _templates(teacher, student), _lengths(teacher, student)]
+    licences = ", ".join(f"{one.name}: {one.licence or 'none is told'}" for one in (teacher, student))
+    found.append(Finding("licence", None, licences))
     if all(one.fits is not False for one in found):
         found += _measured(teacher, blocks, common)
     return found

@@ -160,6 +160,17 @@ def by_teacher_entropy(judged: dict[str, np.ndarray], name: str = "kl") -> list[
     return rows
 
 
+def by_position(judged: dict[str, np.ndarray], name: str = "kl") -> list[dict[str, float]]:
+    """Mean of one array by how many tokens of its sequence a student had read: 1, 2 to 3, 4 to 7 and so on.
+
+    Returns:
+        Rows from, to [tokens], mean.
+    """
+    values = judged[name]
+    ends = [(2**i, min(2 ** (i + 1) - 1, values.shape[1])) for i in range(values.shape[1].bit_length())]
+    return [{"from": a, "to": b, "mean": float(values[:, a - 1 : b].mean(dtype=np.float64))} for a, b in ends]
+
+
 def lengths(ids: np.ndarray, separator: int) -> np.ndarray:
     """Tokens (N,) of sampled texts (N, T) up to and with their first separator; T where there is none."""
     ends = ids == separator

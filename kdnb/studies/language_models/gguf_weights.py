@@ -26,7 +26,7 @@ _PARTS = {
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Settings of a `LlamaConfig` and the state of a `LlamaForCausalLM`, float32.
+    """Settings of a `LlamaConfig`, the licence too if it is told, and the state of a `LlamaForCausalLM`, float32.
 
     Args:
         path: a GGUF file of architecture "llama", quantised or not.
@@ -63,6 +63,8 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "eos_token_id": value(reader, "tokenizer.ggml.eos_token_id"),
         "tie_word_embeddings": tied,
     }
+    if reader.get_field("general.license"):
+        settings["license"] = value(reader, "general.license")
     return settings, state
 
 

@@ -15,10 +15,10 @@ from kdnb import files, paths
 from kdnb.catalog import HUB_REPO
 from kdnb.core.device import device
 from kdnb.data import download, hub
-from kdnb.errors import ModelUnavailable, nearest, one_line
+from kdnb.errors import ModelUnavailable, nearest, one_line, printable
 
 SMOLLM2 = "smollm2"
-_BUILD = 2  # of its folder: another number where another conversion gives other files
+_BUILD = 3  # of its folder: another number where another conversion gives other files
 _EXACT = 1e-3  # how far, relative to the largest logit, head(hidden states) may be from a model's own logits
 CONFIGS: dict[str, dict[str, Any]] = {  # small ones of the generated language; the vocabulary is the tokenizer's
     "llama-4x128": {"model_type": "llama", "num_hidden_layers": 4, "hidden_size": 128, "num_attention_heads": 4},
@@ -36,11 +36,13 @@ class Language:
     model: of transformers, in eval mode.
     tokenizer: of transformers; None where the text is given as ids.
     name: id@revision, a folder's name, or what it was made of.
+    licence: as whoever gave its weights tells it; "" where nothing does.
     """
 
     model: nn.Module
     tokenizer: Any = None
     name: str = ""
+    licence: str = ""
 
     @property
     def vocabulary(self) -> int:
@@ -135,7 +137,19 @@ def load(spec: str, *, attention: str = "sdpa") -> Language:
         )
     except Exception as error:
         raise ModelUnavailable(f"{spec}: no causal language model can be loaded from it: {_first(error)}") from None
-    return Language(model.eval().to(device()), tokenizer, spec if "@" in spec else Path(spec).name)
+    return Language(model.eval().to(device()), tokenizer, spec if "@" in spec else Path(spec).name, licence(folder))
+
+
+def licence(folder: Path) -> str:
+    """What a model's card (README.md, its front matter) says of its licence, else its config; "" where neither does."""
+    from huggingface_hub.repocard import metadata_load
+
+    try:
+        card = metadata_load(folder / "README.md") or {}
+    except Exception:  # no card, or one that is not UTF-8, no YAML, no mapping
+        card = {}
+    told = card.get("license_name") or card.get("license") or files.read_json(folder / "config.json").get("license")
+    return printable(", ".join(map(str, told if isinstance(told, list) else [told or ""])))
 
 
 def _first(error: Exception) -> str:
@@ -188,7 +202,7 @@ def _convert(folder: Path) -> None:
     from kdnb.studies.language_models import gguf_tokenizer, gguf_weights
 
     (path,) = asset(SMOLLM2).glob("*.gguf")
-    settings, state = gguf_weights.read(path)
+    settings, state = gguf_weights.read(path)  # a config keeps settings it does not know: a licence
     model = LlamaForCausalLM(LlamaConfig(**settings))
     model.load_state_dict(state)
     model.generation_config.pad_token_id = settings["eos_token_id"]
@@ -233,7 +247,8 @@ def cut(teacher: Language, layers: int) -> Language:
         own = {n.replace(mark, f".layers.{new}."): v for n, v in teacher.model.state_dict().items() if mark in n}
         state |= own
     student.load_state_dict(state)
-    return Language(student.eval().to(device()), teacher.tokenizer, f"{teacher.name} cut to {layers} layers")
+    name = f"{teacher.name} cut to {layers} layers"
+    return Language(student.eval().to(device()), teacher.tokenizer, name, teacher.licence)
 
 
 def from_config(values: dict[str, Any], vocabulary: int, seed: int, tokenizer: Any = None) -> Language:

@@ -107,6 +107,23 @@ def test_what_judge_says_is_what_the_laws_say():
     assert "end" not in judged  # the source's text has no separator
 
 
+def test_a_divergence_by_position_is_the_mean_of_its_columns():
+    kl = np.tile(np.arange(1.0, 11), (3, 1)) + np.array([[-0.5], [0], [0.5]])
+    rows = evaluation.by_position({"kl": kl.astype(np.float16)})
+    assert [(row["from"], row["to"], row["mean"]) for row in rows] == [(1, 1, 1), (2, 3, 2.5), (4, 7, 5.5), (8, 10, 9)]
+    assert [row["to"] for row in evaluation.by_position({"kl": kl[:, :7]})] == [1, 3, 7]
+
+
+def test_runs_stored_before_tell_it_too(reference):
+    """What is stored of a run is each token's divergence, so nothing has to be measured again."""
+    names = [name for name in store.stored_ids() if name.startswith("lm-kd-")]
+    assert names
+    for record in map(store.read, names):
+        rows = evaluation.by_position(record.arrays)
+        shares = [(row["to"] - row["from"] + 1) / record.arrays["kl"].shape[1] for row in rows]
+        assert np.dot(shares, [row["mean"] for row in rows]) == pytest.approx(record.metrics["kl"], abs=1e-3)
+
+
 @pytest.mark.slow
 def test_a_student_that_does_not_stop_is_told_of():
     """Models that end a text with a chance p at each token, whatever came before: 1 / p tokens in the mean."""

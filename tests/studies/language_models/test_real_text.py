@@ -9,6 +9,7 @@ from transformers import AutoTokenizer
 
 from kdnb import paths
 from kdnb.core import store as core_store
+from kdnb.data import assets
 from kdnb.studies.language_models import gguf_tokenizer, models, real_text
 from kdnb.studies.language_models.config import LMConfig
 from kdnb.studies.language_models.runs import Material
@@ -24,7 +25,8 @@ MERGES = ["Ġ a", "1 2", "Ċ Ċ", "Ġ Ġ", "t h", "th e", "Ġ the"]
 
 
 def written(path, split="smollm", model="gpt2"):
-    """A GGUF with the vocabulary of a byte-level BPE: two special tokens, GPT-2's 256 bytes, some merges."""
+    """A GGUF of a Llama without layers, with the vocabulary of a byte-level BPE: two special tokens, GPT-2's 256 bytes,
+    some merges."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = ["<|end|>", "<|start|>", *letters, *(merge.replace(" ", "") for merge in MERGES)]
     writer = gguf.GGUFWriter(path, "llama")
@@ -36,6 +38,15 @@ def written(path, split="smollm", model="gpt2"):
     for name, number in (("bos", 1), ("eos", 0), ("unk", 0), ("pad", 0)):
         getattr(writer, f"add_{name}_token_id")(number)
     writer.add_chat_template("{{ messages }}")
+    writer.add_license("apache-2.0")
+    for name, value in {"block_count": 0, "head_count": 2, "head_count_kv": 2, "context_length": 8}.items():
+        getattr(writer, f"add_{name}")(value)
+    for name in ("embedding_length", "feed_forward_length"):
+        getattr(writer, f"add_{name}")(16)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(1e4)
+    writer.add_tensor("token_embd.weight", np.ones((len(tokens), 16), np.float32))
+    writer.add_tensor("output_norm.weight", np.ones(16, np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -68,6 +79,14 @@ def test_it_is_the_same_when_transformers_has_written_and_read_it(tmp_path):
 def test_another_kind_of_tokenizer_is_refused(tmp_path, kind):
     with pytest.raises(ValueError, match="expected a tokenizer gpt2, split as smollm, got"):
         gguf_tokenizer.read(written(tmp_path / "one.gguf", **kind))
+
+
+def test_the_packaged_teacher_comes_with_its_licence(tmp_path, monkeypatch):
+    (tmp_path / "asset").mkdir()
+    written(tmp_path / "asset" / "one.gguf")
+    monkeypatch.setattr(assets, "asset", lambda _: tmp_path / "asset")
+    monkeypatch.setattr(paths, "DATA_CACHE", tmp_path)
+    assert models.load("smollm2").licence == "apache-2.0"
 
 
 @pytest.mark.slow

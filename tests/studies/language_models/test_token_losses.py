@@ -83,11 +83,22 @@ def test_loss_and_gradient_are_finite_at_any_temperature(name, tau, dtype):
     assert student.grad.isfinite().all()
 
 
+SMOLLM2 = 49_152  # entries of its law
+
+
 @pytest.mark.parametrize("name", DIVERGENCES)
-def test_a_law_is_no_distance_from_itself_in_bf16(name):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_law_is_no_distance_from_itself_in_half_precision(name, dtype):
+    """Nothing but float32 rounds: the log of an even mixture in a JSD, that of a sum over the vocabulary in nla."""
     torch.manual_seed(2)
-    logits = (5 * torch.randn(16, 1000)).bfloat16()
-    assert divergence(name, logits, logits).abs().max() <= 1e-6
+    logits = (5 * torch.randn(16, SMOLLM2)).to(dtype)
+    limit = {"gjsd": 1e-6, "interp_jsd": 1e-6, "nla": 2e-5}.get(name, 1e-7)
+    assert divergence(name, logits, logits.clone()).abs().max() <= limit
+    if name == "forward_kl":
+        labels = torch.zeros(16, dtype=torch.int64)
+        assert Objective(alpha=1.0).part(logits.float(), labels, logits)[0].abs().max() <= limit
+        rounded = logits.log_softmax(-1).float()  # the softmax itself in half precision
+        assert between(name, logits.float().log_softmax(-1), rounded).abs().max() > 100 * limit
 
 
 @pytest.mark.parametrize("name", ["forward_kl", "reverse_kl"])
@@ -124,6 +135,11 @@ def test_truncated_targets_may_give_a_negative_loss_the_bucket_may_not():
     truncated = sparse.sparse_divergence("truncate", kept(q, 1), p.log())
     bucket = sparse.sparse_divergence("tail_bucket", kept(q, 1), p.log())
     assert truncated.item() < 0 < bucket.item() <= divergence("forward_kl", q.log(), p.log()).item()
+    q, p = torch.tensor([[0.6, 0.4]]).double(), torch.tensor([[0.9, 0.1]]).double()  # told of in verl's #7806
+    truncated = sparse.sparse_divergence("truncate", kept(q, 1), p.log())
+    bucket = sparse.sparse_divergence("tail_bucket", kept(q, 1), p.log())
+    assert (truncated.item(), bucket.item()) == pytest.approx((-0.243279, 0.311239), abs=1e-6)
+    assert divergence("forward_kl", q.log(), p.log()).item() == pytest.approx(0.311239, abs=1e-6)
 
 
 @settings(max_examples=40, deadline=None)
@@ -326,3 +342,21 @@ def test_estimators_of_reverse_kl_as_losses():
     torch.testing.assert_close(gradient(-ratio), torch.zeros(3).double(), atol=1e-12, rtol=0)
     torch.testing.assert_close(gradient(ratio**2 / 2), reverse)
     torch.testing.assert_close(gradient(ratio.exp() - 1 - ratio), forward)
+
+
+@pytest.mark.parametrize("variant", sparse.TOP_K_VARIANTS)
+def test_a_divergence_as_a_reward_teaches_nothing_as_a_loss_it_does(variant):
+    """By enumeration of the drawn token: one number for all draws at a place has a score-function gradient of 0; the
+    log-ratio of the drawn token itself, as an advantage, has reverse KL's."""
+    z = torch.tensor([[0.2, -0.1, 0.4, 0.1, 0.0]], dtype=torch.float64, requires_grad=True)
+    log_p = z.log_softmax(-1)
+    weights = log_p.exp().detach()
+
+    def score(reward):
+        return torch.autograd.grad(-(weights * reward.detach() * log_p).sum(), z, retain_graph=True)[0]
+
+    loss = sparse.sparse_divergence(variant, kept(T, 2), z)
+    assert score(-loss).abs().max() < 1e-12
+    assert torch.autograd.grad(loss.sum(), z)[0].abs().max() > 0.01
+    (reverse,) = torch.autograd.grad(between("reverse_kl", T.log(), log_p).sum(), z, retain_graph=True)
+    torch.testing.assert_close(score(T.log() - log_p), reverse)
