@@ -89,10 +89,13 @@ def predict(
     from kdnb import files
     from kdnb.cli import telling
     from kdnb.core import metrics
+    from kdnb.data import checkpoints
     from kdnb.errors import printable
     from kdnb.models import finished
 
     classifier = finished.read(folder, max_length)
+    way_out = ": leave --text2 out" if seconds else ": name the column of the second text with --text2"
+    checkpoints.check_pairs(str(folder), classifier.pairs, seconds is not None, way_out)
     tokens = classifier.tokens(texts, seconds)
     for line in telling.of_tokens([tokens], classifier.max_length):
         print(f"{printable(file)}: {line}", file=sys.stderr)
