@@ -79,10 +79,11 @@ def read(path: str, data: TaskData, form: str = "", texts: Sequence[str] = ()) -
     """The teacher in a CSV, JSON lines, Parquet or npz file, matched with the rows of some data.
 
     Args:
-        path: of the file. Its rows have an id, as `row_ids` has it (a number alone is a row of train), or the text
-            (text2 beside it for pairs), and a number for each class by the class' name, which may follow p_, logit_
-            or votes_; or one column probabilities, logits or votes of objects {class: number}. An npz has arrays id
-            or text (N,), probabilities, logits or votes (N, K), and classes (K,).
+        path: of the file. Its rows have an id, as `row_ids` has it (a number alone is a row of train, or of the split
+            that a column of that name says), or the text (text2 beside it for pairs), and a number for each class by
+            the class' name, which may follow p_, logit_ or votes_; or one column probabilities, logits or votes of
+            objects {class: number}. An npz has arrays id or text (N,), probabilities, logits or votes (N, K), and
+            classes (K,).
         data: whose rows and classes they are.
         form: one of FORMS, "" to read it off the file.
         texts: further names of the text columns.
