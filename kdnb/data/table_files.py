@@ -403,6 +403,8 @@ class _Delimited:
     def _quoted(self, separator: str, backslash: bool = False, blanks: bool = False) -> list[list[str]]:
         records = self._checked(self._parsed(separator, backslash, blanks))
         self._refuse_swallowed(records, separator)
+        if blanks and any(_LINE_END.search(field) for record in records for field in record):
+            raise _Misread("a field of several lines: its quote may be text")
         return records
 
     def _parsed(self, separator: str, backslash: bool, blanks: bool) -> Iterator[tuple[int, list[str]]]:

@@ -199,6 +199,14 @@ def test_blanks_before_quotes(tmp_path, header):
     assert form(path) == "text with commas"
 
 
+def test_quotes_behind_blanks_swallow_no_rows(tmp_path):
+    path = tmp_path / "moods.csv"
+    rows = [*ROWS[:3], ('they said, "no', "good"), *ROWS[3:6], ('and then, yes"', "bad"), *ROWS[6:]]
+    for last in (rows, [*rows[:7], ('and then yes"',), *rows[8:]]):
+        path.write_text(lines(last), encoding="utf-8")
+        assert refused(path).startswith("data row 4 (line 5) has 3 fields, expected 2")
+
+
 def test_escapes_that_make_no_sense_are_named(tmp_path):
     path = tmp_path / "moods.csv"
     path.write_text(lines([('"they said \\"well, no\\" and left', "good"), *ROWS]), encoding="utf-8")
