@@ -175,6 +175,10 @@ def task_named(name: str) -> Task:
     Raises ValueError, with the nearest name, if there is none, and for a share that is not in (0, 1].
     """
     base, at, share = name.partition("@")
+    if base.startswith("own:"):
+        raise ValueError(
+            f"{name} is of your own file, which kdnb compare takes: --data FILE --text COLUMN --label COLUMN"
+        )
     if base not in TASKS:
         raise ValueError(f"unknown task {name!r}{nearest(base, TASKS)}")
     if not at:

@@ -106,11 +106,20 @@ def printable(text: str) -> str:
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error message: the known name closest to a wrong one, then all of them."""
+def nearest(name: str, known: Iterable[str], more: int = 0, listed_by: str = "") -> str:
+    """The end of an error message: the known name closest to a wrong one, then all of them, 20 at most.
+
+    Args:
+        name: the wrong one.
+        known: those to choose from.
+        more: how many there are beside these.
+        listed_by: the command that lists these.
+    """
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1)
     odd = next((sign for sign in name if not sign.isascii()), "") if close else ""  # may look like a letter of ours
     hint = f"{odd!r} in it is {unicodedata.name(odd, 'no letter')}, " if odd else ""
-    listed = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
+    left = more + len(known[20:])
+    listed = ", ".join(known[:20]) + (f" and {left:,} more" if left else "")
+    listed += f", see {listed_by}" if left and listed_by else ""
     return (f"; {hint}did you mean {close[0]!r}?" if close else "") + f" (known: {listed or 'none'})"

@@ -1,5 +1,6 @@
 """A wheel works alone: notebooks and runs come with it, and what is made goes to the user's folder."""
 
+import json
 import os
 import runpy
 import shutil
@@ -45,12 +46,13 @@ def wheel(site, tmp_path):
     search = os.pathsep.join([str(site), *os.environ["PYTHONPATH"].split(os.pathsep)[:1]])
     environment = {**kept, "HOME": str(tmp_path / "home"), "PYTHONPATH": search, "PYTHONDONTWRITEBYTECODE": "1"}
 
-    def call(*words):
-        return subprocess.run(
-            [*KDNB, *words], cwd=elsewhere, env=environment, capture_output=True, text=True, check=False
-        )
+    def process(*command):
+        return subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True, check=False)
 
-    call.home, call.elsewhere = tmp_path / "home", elsewhere
+    def call(*words):
+        return process(*KDNB, *words)
+
+    call.home, call.elsewhere, call.process = tmp_path / "home", elsewhere, process
     return call
 
 
@@ -96,6 +98,49 @@ def test_the_notebooks_are_copied_into_a_folder_of_ones_own(wheel, site):
         path.name: path.read_bytes() for path in shipped.iterdir()
     }
     assert not (wheel.home / "kdnb").exists()
+
+
+EVENING = """
+import sys
+from pathlib import Path
+from kdnb.cli.main import main
+
+def kdnb(*words):
+    sys.argv = ["kdnb", *words]
+    try:
+        main()
+    except SystemExit as ended:
+        assert not ended.code, words
+
+data = ["--data", "mine.csv", "--text", "review", "--label", "mood"]
+kdnb("compare", *data, "--profile", "toy", "--seeds", "0", "--epochs", "1", "--arms", "ls_small", "--keep-weights")
+(run,) = Path.home().glob("kdnb/outputs/runs/own-mine-ls-small-*")
+kdnb("export", run.name, "model")
+kdnb("predict", "model", "new.csv", "--text", "review", "--out", "told.jsonl")
+"""
+
+
+@pytest.mark.slow
+def test_ones_own_file_is_compared_and_its_student_taken_home(wheel, site):
+    """In one process, which imports once; what is made lies in the folder of the user, or where they said."""
+    rows = [
+        f"the plot feels {'dull' if i % 2 else 'bright'} to viewer {i},{'sad' if i % 2 else 'happy'}" for i in range(48)
+    ]
+    (wheel.elsewhere / "mine.csv").write_text("\n".join(["review,mood", *rows]))
+    (wheel.elsewhere / "new.csv").write_text("review\na dull plot\na bright one\n")
+    before = lying(site)
+    done = wheel.process(sys.executable, "-c", EVENING)
+    assert done.returncode == 0, done.stderr
+    assert lying(site) == before
+    assert {path.name for path in wheel.elsewhere.iterdir()} == {"mine.csv", "new.csv", "model", "told.jsonl"}
+    outputs = wheel.home / "kdnb" / "outputs"
+    (page,) = (outputs / "reports").glob("own-mine-toy-*.html")
+    assert f"report: {page}" in done.stdout
+    assert "bit for bit" in (wheel.elsewhere / "model" / "README.md").read_text()
+    told = [json.loads(line) for line in (wheel.elsewhere / "told.jsonl").read_text().splitlines()]
+    assert [row["text"] for row in told] == ["a dull plot", "a bright one"]
+    assert all(sum(row["posterior"].values()) == pytest.approx(1) for row in told)
+    assert set(told[0]["posterior"]) == {"sad", "happy"}
 
 
 def test_a_copy_overwrites_nothing_and_one_that_fails_leaves_nothing(tmp_path, monkeypatch):

@@ -179,7 +179,8 @@ def over_tasks(ledgers: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         id, statement, unit, effect, low, high, n (tasks), p, left_out (tasks), p_holm, verdict.
     """
     rows = []
-    whole = pd.concat([table.assign(task=task) for task, table in ledgers.items()], ignore_index=True)
+    tables = [table.assign(task=task) for task, table in ledgers.items()]
+    whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*COLUMNS, "task"])
     for claim_id, found in whole[(whole.n > 0) & whole.p.notna() & whole.bound.isna()].groupby("id", sort=False):
         kept = found[found.degenerate == 0]
         effect = over_seeds(kept.set_index("task").effect, 0)

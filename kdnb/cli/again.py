@@ -11,7 +11,7 @@ from kdnb.cli.train import facts
 from kdnb.core import store
 from kdnb.core.config import RunConfig
 from kdnb.data.splits import AS_PROFILE, Rows
-from kdnb.experiment import obtain, tables
+from kdnb.experiment import obtain, records, tables
 from kdnb.experiment.points import Point
 from kdnb.studies import registry
 
@@ -57,6 +57,8 @@ def read(path: Path) -> RunConfig:
     """The config that a file holds, or the one in a run's folder; ValueError if it is none."""
     registry.methods()
     path = path / "config.json" if path.is_dir() else path
+    if not path.exists() and path.suffix != ".json":
+        raise ValueError(f"{path}: no such file, and no folder of a run{records.nearest_runs(path.name)}")
     content = files.given(path)
     try:
         values = files.parsed_json(content)

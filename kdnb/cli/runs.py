@@ -42,13 +42,13 @@ def runs_show(run_id: str, as_json: Json = False) -> None:
     """Show one run: its config, how its loss is written (weights, tau squared, reduction), metrics and cost."""
     from kdnb.core import store
     from kdnb.core.config import RunConfig, flat
-    from kdnb.errors import nearest
+    from kdnb.experiment import records
     from kdnb.experiment.conventions import convention
 
     try:
         record = store.read(run_id)
     except FileNotFoundError:
-        raise ValueError(f"no run {run_id!r}{nearest(run_id, store.stored_ids()[:2000])}") from None
+        raise ValueError(f"no run {run_id!r}{records.nearest_runs(run_id)}") from None
     result = {"run_id": run_id, "config": record.config, "convention": {}, "metrics": record.metrics}
     if not store.kind_of(run_id):
         config = RunConfig.from_dict(record.config)

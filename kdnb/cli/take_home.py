@@ -34,14 +34,13 @@ def export(
     """
     from kdnb.cli import origins
     from kdnb.core import store
-    from kdnb.errors import nearest
     from kdnb.experiment import export as exports
-    from kdnb.experiment import weights
+    from kdnb.experiment import records, weights
     from kdnb.experiment.obtain import Bar
 
     exports.check_folder(folder)
     if run_id not in store.stored_ids():
-        raise ValueError(f"no run {run_id!r}{nearest(run_id, store.stored_ids()[:2000])}")
+        raise ValueError(f"no run {run_id!r}{records.nearest_runs(run_id)}")
     if store.kind_of(run_id):
         raise ValueError(f"{run_id} is no classification run: kdnb lm export has the students of language models")
     run = store.load(run_id)
@@ -76,20 +75,27 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Classify new texts: a posterior and its entropy [nats] for each row, in the file's order."""
+    from kdnb.core import store
+
     if out and out.suffix.lower() not in FORMATS:
         raise ValueError(f"--out {out}: expected a name that ends in {' or '.join(FORMATS)}")
     if out and out.is_dir():
         raise ValueError(f"--out {out}: a folder, expected a file")
     if max_length and not 8 <= max_length <= 512:
         raise ValueError(f"--max-length must be in 8..512 tokens, got {max_length}")
+    if not folder.exists() and folder.name == str(folder) and store.exists(folder.name):
+        raise ValueError(f"{folder}: a run, expected a folder; kdnb export {folder} DIR makes one")
     texts, seconds = _texts(file, text, text2, words(columns))
     from kdnb import files
     from kdnb.cli import telling
     from kdnb.core import metrics
+    from kdnb.data import checkpoints
     from kdnb.errors import printable
     from kdnb.models import finished
 
     classifier = finished.read(folder, max_length)
+    way_out = ": leave --text2 out" if seconds else ": name the column of the second text with --text2"
+    checkpoints.check_pairs(str(folder), classifier.pairs, seconds is not None, way_out)
     tokens = classifier.tokens(texts, seconds)
     for line in telling.of_tokens([tokens], classifier.max_length):
         print(f"{printable(file)}: {line}", file=sys.stderr)

@@ -25,14 +25,13 @@ def average(
 ) -> None:
     """Store the mean posterior of several runs as a teacher, under a name of its own."""
     from kdnb.core import store
-    from kdnb.errors import nearest
-    from kdnb.experiment import teachers
+    from kdnb.experiment import records, teachers
 
     try:
         ensemble = teachers.average(runs)
     except FileNotFoundError:
         missing = next(name for name in runs if not store.exists(name))
-        raise ValueError(f"no run {missing!r}{nearest(missing, store.stored_ids()[:2000])}") from None
+        raise ValueError(f"no run {missing!r}{records.nearest_runs(missing)}") from None
     name = ensemble.store()
     metrics = store.read(name).metrics
     for split in ("train", "validation", "test"):
@@ -131,6 +130,8 @@ def written(named: str, data: "TaskData", form: str = "", texts: tuple[str, ...]
     Raises:
         ValueError: it is neither, does not belong to the data, or a form is said of no file.
     """
+    from kdnb.core import store
+    from kdnb.errors import nearest
     from kdnb.experiment import teachers
 
     origin = teachers.origin_of(named) if named else ""
@@ -149,6 +150,9 @@ def written(named: str, data: "TaskData", form: str = "", texts: tuple[str, ...]
         return Written(named, origin)
     from kdnb.data import teacher_table
 
+    if Path(named).name == named and not Path(named).suffix and not Path(named).exists():
+        known = nearest(named, filter(teachers.origin_of, store.stored_ids()))
+        raise ValueError(f"--teacher-table {named}: no such file, and no stored teacher{known}")
     table = teacher_table.read(named, data, form, texts)
     for number, line in enumerate(teacher_table.told(table, data)):
         print(f"{'  ' * bool(number)}{line}")

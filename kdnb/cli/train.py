@@ -17,7 +17,7 @@ from kdnb.data import checkpoints
 from kdnb.data.own import OwnData
 from kdnb.data.splits import AS_PROFILE, Rows, TaskData, load
 from kdnb.errors import KdnbError, nearest
-from kdnb.experiment import footprint, obtain, tables, teachers, weights
+from kdnb.experiment import footprint, obtain, records, tables, teachers, weights
 from kdnb.experiment.arms import ALL, ARMS, WRITTEN, arm_config
 from kdnb.experiment.points import Point, compare_points, with_teachers
 from kdnb.experiment.workers import run_points
@@ -166,8 +166,8 @@ def _teacher(asked: Training, data: TaskData, changes: dict[str, Any]) -> str:
         try:
             stored = teachers.load(teacher)
         except FileNotFoundError:
-            known = nearest(teacher, [*SIZES, *store.stored_ids()])
-            raise ValueError(f"teacher must be large, small, a model or a run_id{known}") from None
+            known = records.nearest_runs(teacher, [*SIZES])
+            raise ValueError(f"teacher must be large, small, a model or a run_id, got {teacher!r}{known}") from None
         if stored.data != data.fingerprint:
             raise ValueError(
                 f"teacher {teacher} was trained on {stored.task} (data {stored.data}), not on "

@@ -30,6 +30,7 @@ _OFFSET = (
     "longformer",
 )  # positions behind the padding's
 _UNBOUNDED = ("modernbert", "deberta", "deberta-v2")  # positions are relative
+TEXT_PAIRS = "text_pairs"  # in the config.json of an exported model: whether an example is two texts
 _AT_THE_END = ("xlnet",)  # classify at the last place of a batch and pad in front; three types of tokens
 
 
@@ -204,6 +205,22 @@ def check_positions(name: str, values: Mapping[str, Any], max_length: int) -> No
     limit = positions - (values.get("pad_token_id") or 1) - 1 if kind in _OFFSET else positions
     if max_length > limit:
         raise ValueError(f"{name} reads at most {limit} tokens, texts are cut to {max_length}: --max-length")
+
+
+def check_pairs(name: str, trained_on: object, asked: bool, way_out: str = "") -> None:
+    """Raise ValueError for a finished classifier that is asked of pairs of texts and was trained on single ones.
+
+    And the other way round. One whose config.json does not say what it was trained on is asked.
+
+    Args:
+        name: of the model, for the message.
+        trained_on: what its config.json has under TEXT_PAIRS, None for nothing.
+        asked: whether it is asked of pairs.
+        way_out: what to do instead.
+    """
+    words = {True: "pairs of texts", False: "single texts"}
+    if isinstance(trained_on, bool) and trained_on is not asked:
+        raise ValueError(f"{name} was trained on {words[trained_on]}, not on {words[asked]}{way_out}")
 
 
 def class_order(name: str, id2label: Mapping[int, str], task: Task) -> list[int] | None:

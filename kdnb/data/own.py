@@ -20,11 +20,13 @@ from kdnb.data.splits import Rows, TaskData, make
 from kdnb.data.table_files import TextTable, missing, open_table
 from kdnb.errors import printable
 
+LONGEST = 180  # characters of a file's name in its runs' names, which are names of folders
 HOLDOUT_SEED = 42
 HOLDOUT_SHARE = 0.15  # of the rows, for each of validation and test, where no file is given
 SUBSET_SEED = 42
 Key = Decimal | str  # what all spellings of a class have in common
 _QUOTES = ('""', "''", "``", "“”", "‘’", "„“", "«»")
+_JOINTS = re.compile(r"[,;|/&+]")  # between labels that are several
 _ARRAY = re.compile(r"\[[\s\d.eE+-]+\]")  # as numpy writes one
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d{1,4})?|[+-]?\.\d+([eE][+-]?\d{1,4})?")
 
@@ -106,12 +108,13 @@ def read(own: OwnData) -> Examples:
         notes.append(f"{printable(Path(path).name)}: {table.form}, {table.rows:,} rows")
         notes += _in_quotes(parts[split], own)
     classes, merged = _classes(parts["train"].label, own)
+    merged += _joined(parts["train"].label, classes)
     for split, path in own.files.items():
         parts[split]["label"] = _numbers(parts[split].label, classes, path, own.label)
     notes += [*merged, *_repeated(parts["train"], own), *_shared(parts)]
     notes += _cut(parts, classes, own.path)
     task = Task(
-        name=f"own:{Path(own.path).stem}",
+        name=f"own:{Path(own.path).stem[:LONGEST]}",
         title=Path(own.path).stem,
         question=f"Which {own.label}?",
         labels=tuple(classes.values()),
@@ -247,6 +250,21 @@ def _several(label: str) -> str:
         return _kind(ast.literal_eval(text))
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return ""
+
+
+def _joined(labels: pd.Series, classes: dict[Key, str]) -> Iterator[str]:
+    """What to tell of classes that look like several others in one, as in "anger, joy"."""
+    joined = {}
+    for label, count in Counter(labels).items():
+        keys = [_key(part) for part in _JOINTS.split(label) if part.strip()]
+        if len(keys) > 1 and all(key in classes for key in keys):
+            joined[label] = count
+    if joined:
+        first = next(iter(joined))
+        yield (
+            f"{sum(joined.values()):,} rows have several classes in their label, as in {first!r}, which is read as one "
+            "class of its own"
+        )
 
 
 def _numbers(labels: pd.Series, classes: dict[Key, str], where: str, column: str) -> pd.Series:

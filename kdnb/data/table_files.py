@@ -26,6 +26,7 @@ FORMATS = "CSV, TSV, JSON lines or Parquet"
 CHUNK = 2**24  # bytes that are unpacked at a time
 ROWS = 512  # of a Parquet file that are unpacked at a time
 _BACKSLASHES = ", quotes escaped by backslashes"
+_BLANKS = ", blanks before quotes"
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _EXCEL_HINT = re.compile(r"\Asep=[^\r\n]{1,2}\r?\n", re.IGNORECASE)  # Excel's own first line
 _OTHER_FORMATS = {  # how files begin that hold no table we read
@@ -37,6 +38,8 @@ _OTHER_FORMATS = {  # how files begin that hold no table we read
     b"\x28\xb5\x2f\xfd": "a zstd file",
     b"ARROW1": "an Arrow file",
     b"SQLite format 3\x00": "an SQLite file",
+    b"\x93NUMPY": "a NumPy array",
+    b"\x1f\x8b": "a gzip file within a gzip file",
 }
 
 
@@ -136,9 +139,10 @@ def _decoded(path: str, content: bytes) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ValueError(f"{path}: not UTF-8 text (byte {error.start}) in line {line}; save it as UTF-8") from None
-    text = text.removeprefix("\ufeff")
+    text = text.lstrip("\ufeff")
     if (place := text.find("\0")) >= 0:
-        raise ValueError(f"{path}: a zero byte in line {text.count(chr(10), 0, place) + 1}, expected {FORMATS}")
+        wide = "; UTF-16 or UTF-32? Save it as UTF-8" if 0 in content[:4] else ""
+        raise ValueError(f"{path}: a zero byte in line {text.count(chr(10), 0, place) + 1}, expected {FORMATS}{wide}")
     return text
 
 
@@ -189,24 +193,42 @@ def _json_rows(path: str, text: str, expected: bool) -> list[dict[str, Any]] | N
     """The objects of JSON lines or of one JSON array; None where the text is no JSON and need not be."""
     start = text.lstrip()[:1]
     if start == "[":
-        rows = _loaded(path, text, "", expected)
+        rows = _loaded(path, text, "", expected and not _list_in(text.lstrip().split("\n", 1)[0]))
         if isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
             return rows
     elif start == "{":
-        rows = []
-        for number, line in enumerate(text.split("\n"), 1):
-            if not line.strip():
-                continue
-            row = _loaded(path, line, f" in line {number}", expected or bool(rows))
-            if row is None:
-                return None
-            if not isinstance(row, dict):
-                raise ValueError(f"{path}: line {number}: expected a JSON object, got {_kind(row)}")
-            rows.append(row)
-        return rows
+        return _json_lines(path, text, expected)
     if expected and text.strip():
         raise ValueError(f"{path}: expected JSON lines, an object in each")
     return [] if expected else None
+
+
+def _json_lines(path: str, text: str, expected: bool) -> list[dict[str, Any]] | None:
+    """The objects of JSON lines; None where the first line is none and none is expected."""
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        row = _loaded(path, line, f" in line {number}", expected or bool(rows))
+        if row is None:
+            return None
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}: line {number}: expected a JSON object, got {_kind(row)}")
+        rows.append(row)
+    if len(rows) == 1 and _holds_rows(rows[0]):
+        raise ValueError(
+            f"{path}: one object for the whole file ({', '.join(rows[0])}), expected one for each row: "
+            "JSON lines, or an array of objects"
+        )
+    return rows
+
+
+def _holds_rows(row: dict[str, Any]) -> bool:
+    """Whether an object is a whole table: lists or objects alone, or a list of objects among its values."""
+    values = row.values()
+    if any(isinstance(value, list) and value and all(isinstance(one, dict) for one in value) for value in values):
+        return True
+    return bool(row) and all(isinstance(value, list | dict) for value in values)
 
 
 def _loaded(path: str, text: str, where: str, expected: bool) -> Any:
@@ -217,7 +239,16 @@ def _loaded(path: str, text: str, where: str, expected: bool) -> Any:
         if not expected:
             return None
         reason = "nested too deeply" if isinstance(error, RecursionError) else error
-        raise ValueError(f"{path}: not readable as JSON{where} ({reason})") from None
+        lines = ", expected a whole object in each line" if where and text.strip() == "{" else ""
+        raise ValueError(f"{path}: not readable as JSON{where}{lines} ({reason})") from None
+
+
+def _list_in(line: str) -> bool:
+    """Whether a line is a JSON list by itself."""
+    try:
+        return isinstance(json.loads(line), list)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -285,9 +316,9 @@ class _Delimited:
         raise ValueError(f"{self.path}: {problems[0]}")
 
     def _first(self, separator: str) -> list[str]:
-        """The first record that is not blank."""
+        """The first record that is not blank; blanks behind a separator are no part of its fields."""
         with _long_fields():
-            records = csv.reader(io.StringIO(self.text, newline=""), delimiter=separator)
+            records = csv.reader(io.StringIO(self.text, newline=""), delimiter=separator, skipinitialspace=True)
             try:
                 return next((row for row in records if any(field.strip() for field in row)), [])
             except csv.Error:
@@ -327,13 +358,25 @@ class _Delimited:
                     raise misread from None
             return self._between_tabs(plain)
         try:
-            return self._quoted(separator), ""
+            records = self._quoted(separator)
         except _Misread:
-            if '\\"' not in self.text:
-                raise
-            with contextlib.suppress(_Misread):
-                return self._quoted(separator, backslash=True), _BACKSLASHES
+            if '\\"' in self.text:
+                with contextlib.suppress(_Misread):
+                    return self._quoted(separator, backslash=True), _BACKSLASHES
+            if f'{separator} "' in self.text:
+                with contextlib.suppress(_Misread):
+                    return self._quoted(separator, blanks=True), _BLANKS
             raise
+        if self._blanks_before_quotes(records):
+            with contextlib.suppress(_Misread):
+                return self._quoted(separator, blanks=True), _BLANKS
+        return records, ""
+
+    def _blanks_before_quotes(self, records: list[list[str]]) -> bool:
+        """Whether every value of some column is a blank and a text in quotes, which CSV takes for text."""
+        rows = records if self.columns else records[1:]
+        columns = zip(*rows, strict=True)
+        return any(all(field[:1] == " " and _enclosed(field.strip(), '""') for field in column) for column in columns)
 
     def _between_tabs(self, plain: list[list[str]]) -> tuple[list[list[str]], str]:
         """`_records` of lines that tabs cut into rows of one width: their quotes enclose fields, or are text."""
@@ -357,19 +400,29 @@ class _Delimited:
             if line.strip():
                 yield number, line.removesuffix("\r").split(separator)
 
-    def _quoted(self, separator: str, backslash: bool = False) -> list[list[str]]:
-        records = self._checked(self._parsed(separator, backslash))
+    def _quoted(self, separator: str, backslash: bool = False, blanks: bool = False) -> list[list[str]]:
+        records = self._checked(self._parsed(separator, backslash, blanks))
         self._refuse_swallowed(records, separator)
+        if blanks and any(_LINE_END.search(field) for record in records for field in record):
+            raise _Misread("a field of several lines: its quote may be text")
         return records
 
-    def _parsed(self, separator: str, backslash: bool) -> Iterator[tuple[int, list[str]]]:
-        """(line number, fields) of each record that is not blank; quotes enclose fields."""
+    def _parsed(self, separator: str, backslash: bool, blanks: bool) -> Iterator[tuple[int, list[str]]]:
+        """(line number, fields) of each record that is not blank; quotes enclose fields.
+
+        Args:
+            separator: between fields.
+            backslash: whether one escapes a quote.
+            blanks: whether those behind a separator are no part of a field.
+        """
         text = self.text
         if backslash:  # a quote is doubled in CSV; other backslashes are text
             text = re.sub(r'\\(["\\])', lambda escaped: '""' if escaped[1] == '"' else "\\", text)
         begins, number = 1, 1 if self.columns else 0
         with _long_fields():
-            reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+            reader = csv.reader(
+                io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=blanks
+            )
             try:
                 for record in reader:
                     if any(field.strip() for field in record) or len(record) > 1:

@@ -26,6 +26,7 @@ from kdnb.files import FORMULA
 
 FORMS = ("probabilities", "logits", "votes")
 WITHIN = 0.02  # of 1: how far probabilities that were rounded may sum from it
+BELOW = 1e-4  # how far below 0 rounding may take a probability
 FAR = 1e4  # below the largest logit: its softmax is exactly 0 in float32, at tau up to 90
 IDS = ("id", "row_id", "row")
 _PREFIXES = {"p": "probabilities", "prob": "probabilities", "probability": "probabilities", "logit": "logits"}
@@ -78,10 +79,11 @@ def read(path: str, data: TaskData, form: str = "", texts: Sequence[str] = ()) -
     """The teacher in a CSV, JSON lines, Parquet or npz file, matched with the rows of some data.
 
     Args:
-        path: of the file. Its rows have an id, as `row_ids` has it (a number alone is a row of train), or the text
-            (text2 beside it for pairs), and a number for each class by the class' name, which may follow p_, logit_
-            or votes_; or one column probabilities, logits or votes of objects {class: number}. An npz has arrays id
-            or text (N,), probabilities, logits or votes (N, K), and classes (K,).
+        path: of the file. Its rows have an id, as `row_ids` has it (a number alone is a row of train, or of the split
+            that a column of that name says), or the text (text2 beside it for pairs), and a number for each class by
+            the class' name, which may follow p_, logit_ or votes_; or one column probabilities, logits or votes of
+            objects {class: number}. An npz has arrays id or text (N,), probabilities, logits or votes (N, K), and
+            classes (K,).
         data: whose rows and classes they are.
         form: one of FORMS, "" to read it off the file.
         texts: further names of the text columns.
@@ -217,6 +219,12 @@ def _of_table(path: str, data: TaskData, texts: Sequence[str]) -> _Answers:
     if data.task.pair:
         names["text2"] = next((name for name in (*texts[1:], "text2") if name and name in table), "")
     keys = {kind: [_text(value) for value in table[name]] for kind, name in names.items() if name}
+    if "split" in table and "id" in keys and data.task.source != "own":  # where ids count the rows of each split
+        keys["id"] = [
+            key if ":" in key else f"{_text(split).strip()}:{key.strip()}"
+            for split, key in zip(table["split"], keys["id"], strict=True)
+        ]
+        names["split"] = "split"
     keyed = _keys(keys, data, path)
     rest = [name for name in table.columns if name not in set(names.values())]
     values, form, used = _class_values(table[rest], data, path)
@@ -252,8 +260,9 @@ def _one_form(text: str, text2: str = "") -> str:
 def _order(classes: list[str], data: TaskData, path: str) -> list[int]:
     """Where each class of the data stands among some names."""
     for name in data.task.labels:
-        if classes.count(name) != 1:
-            raise ValueError(f"{path}: expected class {name!r} once{nearest(name, classes)}")
+        if (count := classes.count(name)) != 1:
+            known = f", got it {count} times" if count else nearest(name, classes)
+            raise ValueError(f"{path}: expected class {name!r} once{known}")
     if more := [name for name in classes if name not in data.task.labels]:
         raise ValueError(f"{path}: {more[0]!r} is no class of {data.task.name}{nearest(more[0], data.task.labels)}")
     return [classes.index(name) for name in data.task.labels]
@@ -328,10 +337,11 @@ def _numbers(column: pd.Series, name: str, path: str) -> np.ndarray:
 def _form_of(values: np.ndarray, path: str) -> str:
     """What numbers (rows, K) are, where no name says it."""
     given = values[~np.isnan(values).any(axis=1)]
+    whole = len(given) and np.abs(given.sum(axis=1) - 1).max() <= WITHIN
+    if whole and (given >= -BELOW).all() and (given <= 1 + BELOW).all():
+        return "probabilities"
     if not len(given) or (given < 0).any():
         return "logits"
-    if (given <= 1).all() and np.abs(given.sum(axis=1) - 1).max() <= WITHIN:
-        return "probabilities"
     if (given == np.round(given)).all():
         return "votes"
     if (given <= 1).all():
@@ -349,10 +359,15 @@ def _as_logits(values: np.ndarray, form: str, path: str) -> tuple[np.ndarray, in
     blank = nothing.all(axis=1)
     _refuse(nothing.any(axis=1) & ~blank, values, "a number is missing", path)
     if form == "logits":
+        blank |= (values == -np.inf).all(axis=1)
+        values[blank] = np.nan
         values[values == -np.inf] = -FAR
         _refuse(np.isinf(values).any(axis=1), values, "logits must be finite", path)
-        values -= values.max(axis=1, keepdims=True)
+        with np.errstate(over="ignore"):
+            values -= values.max(axis=1, keepdims=True)
         return np.maximum(values, -FAR), int(blank.sum()), 0
+    if form == "probabilities":
+        values[(values >= -BELOW) & (values < 0)] = 0
     _refuse((values < 0).any(axis=1) | np.isinf(values).any(axis=1), values, f"{form} must be >= 0 and finite", path)
     sums, rescaled = values.sum(axis=1), 0
     if form == "votes":

@@ -14,6 +14,7 @@ from kdnb.catalog import model_behind, source_of
 from kdnb.core import metrics
 from kdnb.core.methods import METHODS, used_settings
 from kdnb.core.store import Run
+from kdnb.data.checkpoints import TEXT_PAIRS
 from kdnb.experiment.weights import MANIFEST, Kept
 
 _TOLD = {
@@ -42,6 +43,8 @@ def check_folder(folder: Path) -> None:
 def export(run: Run, weights: Kept, folder: Path) -> None:
     """Copy a run's weights, config and tokenizer into a folder, with README.md, the card; whole or not at all.
 
+    Its config.json says under TEXT_PAIRS whether an example is two texts.
+
     Args:
         run: the stored run.
         weights: its weights, see `kdnb.experiment.weights.ensure`.
@@ -56,6 +59,8 @@ def export(run: Run, weights: Kept, folder: Path) -> None:
         for path in weights.folder.iterdir():
             if path.name != MANIFEST:
                 shutil.copyfile(path, partial / path.name)
+        config = {**files.read_json(partial / "config.json"), TEXT_PAIRS: weights.pair}
+        files.write_json(partial / "config.json", config)
         files.write_atomically(partial / "README.md", card(run, weights).encode())
         partial.chmod(0o755)
         if folder.exists():
@@ -74,6 +79,7 @@ def card(run: Run, weights: Kept) -> str:
     made: Mapping[str, Any] = {
         "run": config.run_id(),
         "task": weights.title,
+        "an example": "a pair of texts" if weights.pair else "a text",
         "classes, train rows": ", ".join(f"{label} {n:,}" for label, n in zip(labels, counts, strict=True)),
         "rows": rows,
         "data fingerprint": config.data,

@@ -1,5 +1,6 @@
 """Records of experiments that are no classification run: loaded by their name, or made and stored once."""
 
+import difflib
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,10 +9,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from kdnb import paths
 from kdnb.core import store
 from kdnb.core.config import Identity
 from kdnb.core.store import Record
-from kdnb.errors import DamagedRun
+from kdnb.errors import DamagedRun, nearest
 from kdnb.experiment.obtain import lock, set_aside
 
 Named = TypeVar("Named", bound=Identity)
@@ -24,6 +26,25 @@ class Made:
     arrays: Mapping[str, np.ndarray]
     metrics: Mapping[str, Any]
     history: Sequence[Mapping[str, float]] = field(default_factory=list)
+
+
+def nearest_runs(name: str, others: Sequence[str] = ()) -> str:
+    """The end of an error message on a run that is not stored: the closest of the user's own, then of committed ones.
+
+    Args:
+        name: what was given for a run.
+        others: what else could have been given.
+    """
+    ids = store.stored_ids()
+    own = [run_id for run_id in ids if (paths.RUNS / run_id).is_dir()]
+    committed = sorted(set(ids) - set(own))
+    close = [one for names in (own, others, committed) for one in _closest(name, names)]
+    return nearest(name, close, len({*ids} - {*close}), "kdnb runs list")
+
+
+def _closest(name: str, names: Sequence[str]) -> Sequence[str]:
+    """Three of some names, the closest first where any are alike."""
+    return difflib.get_close_matches(name, names[:2000], cutoff=0.3) or names[:3]
 
 
 def stored(identity: Identity) -> Record | None:

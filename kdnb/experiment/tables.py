@@ -162,12 +162,20 @@ def study(task: str, profile: str, keep: Callable[[RunConfig], bool] = is_defaul
 
     runs = load_runs(f"{slug(task)}-", wanted)
     if not runs:
-        raise NoRuns(
-            f"no runs of {task} at profile {profile}: make them with `kdnb compare {task} --profile {profile}`"
-        )
+        raise _no_runs(task, profile)
     counts = pd.Series([run.config.data for run in runs]).value_counts()
     runs = [run for run in runs if run.config.data == counts.index[0]]
     return Study(task, profile, tidy(runs), {run.run_id: run for run in runs})
+
+
+def _no_runs(task: str, profile: str) -> NoRuns:
+    """That none of a task's runs is wanted, how many there are at other settings, and the command that makes them."""
+    configs = [store.config_of(run_id) for run_id in store.stored_ids() if run_id.startswith(f"{slug(task)}-")]
+    others = sum((one.task, one.profile) == (task, profile) for one in configs if one)
+    settings = f" at the settings wanted here, {others} at others" if others else ""
+    data = "--data FILE --text COLUMN --label COLUMN" if task.startswith("own:") else task
+    command = f"kdnb compare {data} --profile {profile}"
+    return NoRuns(f"no runs of {task} at profile {profile}{settings}: make them with `{command}`")
 
 
 def load_runs(prefix: str = "", keep: Callable[[RunConfig], bool] = lambda config: True) -> list[Run]:

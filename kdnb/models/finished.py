@@ -26,12 +26,14 @@ class Finished:
     tokenizer: a fast one.
     labels: names in label order.
     max_length: longer texts are cut [tokens].
+    pairs: whether it was trained on pairs of texts, None where its folder does not say.
     """
 
     model: Any
     tokenizer: Any
     labels: tuple[str, ...]
     max_length: int
+    pairs: bool | None = None
 
     def tokens(self, texts: list[str], seconds: list[str] | None = None) -> Tokens:
         """What it reads of texts, or of pairs with second ones."""
@@ -81,4 +83,4 @@ def read(folder: Path, max_length: int = 0) -> Finished:
     longest = max_length or min(tokenizer.model_max_length, _LONGEST)
     checkpoints.check_positions(str(folder), model.config.to_dict(), longest)
     check_batches(str(folder), model, tokenizer)
-    return Finished(model.eval(), tokenizer, labels, longest)
+    return Finished(model.eval(), tokenizer, labels, longest, getattr(model.config, checkpoints.TEXT_PAIRS, None))

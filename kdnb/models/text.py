@@ -249,6 +249,8 @@ def _whole(name: str, config: RunConfig, task: Task) -> Whole:
     checkpoint = whole.Checkpoint(name.removeprefix(AS_IT_IS), where, pin, own)
     try:
         if source.as_it_is:
+            pairs = getattr(own, checkpoints.TEXT_PAIRS, None)
+            checkpoints.check_pairs(f"teacher {name.removeprefix(AS_IT_IS)}", pairs, task.pair)
             order = checkpoints.class_order(name.removeprefix(AS_IT_IS), own.id2label, task)
             model = whole.finished(checkpoint, order)
         else:

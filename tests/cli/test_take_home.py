@@ -160,6 +160,28 @@ def test_a_student_on_ones_own_texts_goes_home_and_reads_new_ones(kdnb, tmp_path
     assert not (tmp_path / "third").exists()
 
 
+def test_a_student_of_pairs_asks_for_the_second_text(kdnb, tmp_path):
+    """And one of single texts refuses it; an export that does not say what it was trained on answers as before."""
+    new = tmp_path / "new.csv"
+    new.write_text("text,other\none thing,another thing\ntwo things,no thing\n")
+    for task, refused, taken, told in (
+        ("mrpc", [], ["--text2", "other"], "pairs of texts, not on single texts: name the column of the second text"),
+        ("rt", ["--text2", "other"], [], "single texts, not on pairs of texts: leave --text2 out"),
+    ):
+        run_id = last_json(kdnb("train", task, *TOY, "--json")[1])["run_id"]
+        folder = tmp_path / task
+        assert kdnb("export", run_id, folder)[0] == 0
+        code, out, err = kdnb("predict", folder, new, "--text", "text", *refused)
+        assert (code, out, len(err.splitlines())) == (2, "", 1)
+        assert err.startswith(f"kdnb: {folder} was trained on {told}")
+        code, out, _ = kdnb("predict", folder, new, "--text", "text", *taken)
+        assert (code, len(out.splitlines())) == (0, 3)
+        config = json.loads((folder / "config.json").read_text())
+        assert config.pop("text_pairs") is (task == "mrpc")
+        (folder / "config.json").write_text(json.dumps(config))
+        assert kdnb("predict", folder, new, "--text", "text", *refused)[0] == 0
+
+
 def test_a_file_that_was_moved_is_found_where_it_was_compared_last(kdnb, tmp_path):
     first, moved = tmp_path / "mine.csv", tmp_path / "moved.csv"
     first.write_text("text,label\n" + "".join(f"word{i} sign{i % 2},{i % 2}\n" for i in range(40)))

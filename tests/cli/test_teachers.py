@@ -63,6 +63,9 @@ def test_an_ensemble_of_stored_runs_teaches(kdnb):
     assert code == 0
     ensemble = last_json(out)["teacher"]
     assert "64 train rows: entropy" in out
+    code, _, err = kdnb("compare", "rt", *QUICK, "--teacher-table", f"{ensemble[:-1]}x")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert err.endswith(f"; did you mean {ensemble!r}? (known: {ensemble})\n")
     student = last_json(kdnb("train", "rt", *QUICK, "--method", "kd", "--teacher", ensemble)[1])
     assert (student["arm"], student["teacher"]) == ("kd_small_from_average", ensemble)
     words = ["compare", "rt", *QUICK, "--seeds", "0", "--arms", "ls_small", "--teacher-table", ensemble]

@@ -381,6 +381,20 @@ def test_several_labels_written_as_text(tmp_path, labels, told):
         assert set(read(path)[0].labels) == set(labels)
 
 
+@pytest.mark.parametrize("joint", [",", ", ", "|", "/", " & "])
+def test_labels_of_several_classes_are_told(tmp_path, joint):
+    rows = [(f"text {i}", ["joy", "anger", f"joy{joint}anger"][i % 3]) for i in range(36)]
+    path = write(tmp_path / "moods.csv", rows)
+    assert f"12 rows have several classes in their label, as in 'joy{joint}anger'" in notes(path)
+    assert read(path)[0].labels == ("anger", "joy", f"joy{joint}anger")
+    assert "several classes" not in notes(write(tmp_path / "x.csv", [(t, f"{m}/or so") for t, m in ROWS]))
+
+
+def test_a_files_long_name_is_cut_in_the_tasks(tmp_path):
+    task, _ = read(write(tmp_path / f"{'m' * 240}.csv"))
+    assert task.name == f"own:{'m' * 180}"
+
+
 def test_texts_that_no_model_can_read(tmp_path):
     path = tmp_path / "moods.jsonl"
     path.write_text('{"sentence": "half \\ud83d", "mood": 1}\n{"sentence": ["a"], "mood": 0}\n' * 3)

@@ -51,6 +51,7 @@ CONTENTS = {
     "text with commas, line ends of Windows": lines(ROWS).replace("\n", "\r\n").encode(),
     "text with tabs, line ends of old Macs": lines(ROWS, "\t").replace("\n", "\r").encode(),
     "text with commas, marked UTF-8": b"\xef\xbb\xbf" + lines(ROWS).encode(),
+    "text with commas, marked twice": b"\xef\xbb\xbf" * 2 + lines(ROWS).encode(),
     "text with tabs, UTF-16": lines(ROWS, "\t").encode("utf-16"),
     "text with commas, blank lines": ("\n" + lines(ROWS).replace("3,good\n", "3,good\n\n") + "\n \n").encode(),
     "text with tabs, blank lines": ("\n" + lines(ROWS, "\t") + "\n\n").encode(),
@@ -181,6 +182,31 @@ def test_the_same_between_tabs(tmp_path, also):
     assert form(path) == "text with tabs, quotes escaped by backslashes"
 
 
+@pytest.mark.parametrize("header", [NAMES, ("text", ' "label"')])
+def test_blanks_before_quotes(tmp_path, header):
+    """Whether a quoted text holds the separator or not; blanks of texts without quotes stay."""
+    path = tmp_path / "moods.csv"
+    for more in ("", ", more"):
+        rows = [(f'"{text}{more}"', f' "{label}"') for text, label in ROWS]
+        path.write_text(lines(rows, header=header), encoding="utf-8")
+        assert columns(path) == [(text + more, label) for text, label in ROWS]
+        assert form(path) == "text with commas, blanks before quotes"
+    rows = [(label, f' "{text}, more"') for text, label in ROWS]
+    path.write_text(lines(rows, header=("label", "text")), encoding="utf-8")
+    assert columns(path) == [(f"{text}, more", label) for text, label in ROWS]
+    path.write_text(lines([(label, f" {text}") for text, label in ROWS], header=("label", "text")), encoding="utf-8")
+    assert columns(path) == [(f" {text}", label) for text, label in ROWS]
+    assert form(path) == "text with commas"
+
+
+def test_quotes_behind_blanks_swallow_no_rows(tmp_path):
+    path = tmp_path / "moods.csv"
+    rows = [*ROWS[:3], ('they said, "no', "good"), *ROWS[3:6], ('and then, yes"', "bad"), *ROWS[6:]]
+    for last in (rows, [*rows[:7], ('and then yes"',), *rows[8:]]):
+        path.write_text(lines(last), encoding="utf-8")
+        assert refused(path).startswith("data row 4 (line 5) has 3 fields, expected 2")
+
+
 def test_escapes_that_make_no_sense_are_named(tmp_path):
     path = tmp_path / "moods.csv"
     path.write_text(lines([('"they said \\"well, no\\" and left', "good"), *ROWS]), encoding="utf-8")
@@ -278,6 +304,20 @@ JSON = {
     "a broken line": ('{"text": "a", "label": 1}\n{"text": "b", "label"\n', "not readable as JSON in line 2"),
     "a list among objects": ('{"text": "a", "label": 1}\n[1]\n', "line 2: expected a JSON object, got a list"),
     "no such key": ('{"text": "a", "mood": 1}\n', "no column 'label'"),
+    "lists in lines": ('["a", 1]\n["b", 0]\n', "expected JSON lines, an object in each"),
+    "objects over several lines": (
+        '{\n "text": "a",\n "label": 1\n}\n' * 2,
+        "not readable as JSON in line 1, expected a",
+    ),
+    "columns": (
+        '{"text": ["a", "b"], "label": [1, 0]}',
+        "one object for the whole file (text, label), expected one for",
+    ),
+    "columns of pandas": ('{"text": {"0": "a"}, "label": {"0": 1}}', "one object for the whole file (text, label)"),
+    "rows inside": (
+        '{"version": 1, "data": [{"text": "a", "label": 1}]}',
+        "one object for the whole file (version, data)",
+    ),
 }
 
 
@@ -286,6 +326,12 @@ def test_json_lines_that_are_none(tmp_path, content, told):
     path = tmp_path / "moods.jsonl"
     path.write_text(content)
     assert refused(path).startswith(told)
+
+
+def test_one_row_is_a_table(tmp_path):
+    path = tmp_path / "moods.jsonl"
+    path.write_text('{"text": "a", "label": 1, "more": {"b": [1]}, "tags": ["c", "d"]}')
+    assert columns(path) == [("a", 1)]
 
 
 def test_a_key_that_a_row_lacks_is_nothing(tmp_path):
@@ -297,6 +343,16 @@ def test_a_key_that_a_row_lacks_is_nothing(tmp_path):
 OTHERS = {
     "Excel": (b"PK\x03\x04" + b"x" * 99, "an Excel or zip file, expected CSV, TSV, JSON lines or Parquet"),
     "cut gzip": (gzip.compress(lines(ROWS).encode())[:40], "not readable as gzip"),
+    "gzip in gzip": (gzip.compress(gzip.compress(lines(ROWS).encode())), "a gzip file within a gzip file, expected"),
+    "NumPy": (b"\x93NUMPY\x01\x00", "a NumPy array, expected"),
+    "UTF-16 without its mark": (
+        lines(ROWS).encode("utf-16-le"),
+        "a zero byte in line 1, expected CSV, TSV, JSON lines or Parquet; UTF-16 or UTF-32? Save it as UTF-8",
+    ),
+    "UTF-32": (
+        lines(ROWS).encode("utf-32"),
+        "a zero byte in line 1, expected CSV, TSV, JSON lines or Parquet; UTF-16 or",
+    ),
     "bytes": (b"text,label\na,\x00\n", "a zero byte in line 2"),
     "Latin-1": (lines(ROWS).replace("number 7", "caf\xe9").encode("latin-1"), "not UTF-8 text (byte "),
     "nothing": (b"", "the file is empty"),

@@ -1,6 +1,7 @@
 """A teacher from a file: every form and format gives the same logits, and what does not fit is refused by row."""
 
 import json
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -97,6 +98,35 @@ def test_logits_are_logits(tmp_path, data):
     plain = teacher_table.read(write(tmp_path / "plain.csv", IDS | columns(given)), data)
     assert plain.form == "logits"
     np.testing.assert_array_equal(plain.logits["train"], table.logits["train"])
+
+
+def test_probabilities_that_rounding_took_below_0_are_probabilities(tmp_path, data):
+    values = np.array([[1 + 1e-7, 0, -1e-7], [0.2, 0.3, 0.5], [0.7, 0.2, 0.1], [0.5, 0.5, 0.0]])
+    table = teacher_table.read(write(tmp_path / "t.csv", IDS | columns(values)), data)
+    assert table.form == "probabilities"
+    np.testing.assert_allclose(np.exp(table.logits["train"][0]), [1, 0, 0], atol=1e-6)
+    assert teacher_table.read(write(tmp_path / "z.csv", IDS | columns(values - [0.3, 0, -0.3])), data).form == "logits"
+
+
+def test_ids_that_count_the_rows_of_a_split_are_of_that_split(tmp_path, data):
+    rows = {"id": [0, 1, 0, "test:1"], "split": ["train", " train", "test", "train"]} | columns()
+    table = teacher_table.read(write(tmp_path / "t.csv", rows), data)
+    assert (table.unknown, table.ignored) == (0, ())
+    for split, known in (("train", [0, 1]), ("test", [0, 1]), ("validation", [])):
+        assert np.flatnonzero(~np.isnan(table.logits[split]).any(axis=1)).tolist() == known
+    rows["split"] = ["train", "dev", "dev", "dev"]
+    assert teacher_table.read(write(tmp_path / "t.csv", rows), data).unknown == 2
+
+
+def test_logits_that_rule_every_class_out_are_no_answer(tmp_path, data):
+    values = np.array([[-np.inf] * 3, [0, -np.inf, 1], [1, 2, 3], [1e308, -1e308, 0]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        table = teacher_table.read(write(tmp_path / "t.csv", IDS | columns(values)), data)
+    assert table.blank == 1
+    assert np.isnan(table.logits["train"][0]).all()
+    assert table.logits["train"][2, 1] <= -1e4
+    assert table.logits["train"][4].argmax() == 0
 
 
 def test_a_column_s_form_can_be_said(tmp_path, data):
@@ -256,6 +286,7 @@ def test_a_number_alone_names_no_row_of_ones_own_file(tmp_path):
     [
         ({"id": ["0"], "probabilities": [[0.5, 0.5, 0.0]]}, "expected an array classes"),
         ({"id": ["0"], "probabilities": [[1.0, 0.0]], "classes": LABELS}, r"must be numbers \(N, 3\)"),
+        ({"id": ["0"], "votes": [[1, 2, 3]], "classes": ["neg", "neg", "pos"]}, "'neg' once, got it 2 times"),
         ({"id": ["0", "1"], "probabilities": [[1.0, 0.0, 0.0]], "classes": LABELS}, r"id must be \(1,\)"),
         ({"id": ["0"], "votes": [[None, 1, 2]], "classes": LABELS}, "without pickled objects"),
     ],

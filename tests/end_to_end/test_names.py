@@ -114,6 +114,13 @@ def test_the_command_line_says_so_in_one_line_with_exit_code_2(tmp_path):
     assert everything(tmp_path) == []
 
 
+@pytest.mark.parametrize("notebook", ["20_finetune", "21_grid_search"])
+def test_a_notebook_that_trains_takes_no_task_of_your_own(kdnb, notebook):
+    code, _, err = kdnb("run", notebook, "-p", "task=own:my reviews", "-p", "profile=toy")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert err.startswith(f"kdnb: {notebook}: own:my reviews is of your own file, and this notebook trains on tasks by")
+
+
 def test_your_own_task_is_no_unknown_task():
     path = notebooks.notebook_path("30_kd_vs_ls")
     parameters.check(path, {"task": "own:my reviews"})

@@ -2,12 +2,14 @@
 
 from types import SimpleNamespace
 
+import fakes
 import numpy as np
 import pytest
 
 from kdnb.core import store as runs
 from kdnb.core.metrics import summary
 from kdnb.experiment import tables
+from kdnb.experiment.arms import arm_config
 
 
 @pytest.fixture
@@ -21,6 +23,22 @@ def kept(store, quick):
     run = runs.Run(config=config, logits=logits, labels=labels, metrics=metrics, history=[])
     runs.save(run)
     return run
+
+
+def test_runs_at_other_settings_are_told_of(store):
+    """And what is said to make a task's runs is a command that does."""
+    told = r"^no runs of rt at profile toy: make them with `kdnb compare rt --profile toy`$"
+    with pytest.raises(tables.NoRuns, match=told):
+        tables.study("rt", "toy")
+    for seed in (0, 1):
+        config = arm_config("erm_small", task="own:mine", profile="toy", data="0" * 16, seed=seed, epochs=1)
+        fakes.store_run(config, 10)
+    told = (
+        r"^no runs of own:mine at profile toy at the settings wanted here, 2 at others: make them with `kdnb compare "
+    )
+    with pytest.raises(tables.NoRuns, match=told + "--data FILE --text COLUMN --label COLUMN --profile toy`$"):
+        tables.study("own:mine", "toy")
+    assert len(tables.study("own:mine", "toy", lambda config: True).table.run_id.unique()) == 2
 
 
 def test_a_run_in_use_is_not_read_again(kept):

@@ -1,5 +1,7 @@
 """Any encoder or classifier of transformers as student and teacher: its logits are transformers' own."""
 
+import json
+
 import numpy as np
 import own_models
 import pytest
@@ -135,6 +137,16 @@ def test_a_finished_classifier_is_asked_as_it_is_in_our_order_of_classes(own, tm
     )
     ((taught, _),) = obtain.ensure_all([student], what).values()
     assert 0 <= taught.metrics["test"]["agreement"] <= 1
+
+
+def test_a_classifier_of_single_texts_teaches_no_pairs(own, tmp_path):
+    folder, what = tmp_path / "finished", splits.load("mrpc", "toy")
+    own_models.save(folder, "electra", labels=what.task.labels)
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), checkpoints.TEXT_PAIRS: False}))
+    config, _ = own("electra", arm="erm_large", model=checkpoints.name_of(str(folder), teacher=True))
+    with pytest.raises(ValueError, match=r"^teacher .* was trained on single texts, not on pairs of texts$"):
+        obtain.ensure_all([config], what)
 
 
 @pytest.mark.parametrize("labels", [("LABEL_0", "LABEL_1"), ("equivalent", "other"), ("a", "b", "c")])

@@ -229,9 +229,10 @@ def test_a_card_shows_the_text_as_text_and_every_posterior(study, toy, monkeypat
 
 def test_texts_that_may_not_be_shown_or_are_of_another_cut_are_not(study, monkeypatch):
     foreign = splits.TaskData(splits.load("rt", "toy").task, {}, "0" * 16)
-    other = Study("mrpc", "cpu", study.table, study.runs)
-    monkeypatch.setattr(splits, "load", lambda *_: pytest.fail("GLUE's text was read"))
-    assert "not shown" in examples.Examples(other, 0).card(0)
+    monkeypatch.setattr(splits, "load", lambda *_: pytest.fail("a text was read"))
+    for task, profile in (("mrpc", "cpu"), ("own:mine", "cpu"), ("own:mine", "toy")):
+        other = Study(task, profile, study.table, study.runs)
+        assert f"The examples of {task} themselves are not shown" in examples.Examples(other, 0).card(0)
     monkeypatch.setattr(splits, "load", lambda *_: foreign)
     assert "not shown" in examples.Examples(study, 0).card(0)
 

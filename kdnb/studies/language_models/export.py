@@ -6,6 +6,7 @@ from pathlib import Path
 from kdnb import files
 from kdnb.core import store
 from kdnb.errors import NoRuns
+from kdnb.experiment import records
 from kdnb.studies.language_models import divergences
 from kdnb.studies.language_models.config import LMConfig
 from kdnb.studies.language_models.runs import MODELS
@@ -34,7 +35,7 @@ def export(run_id: str, folder: Path) -> None:
     """
     source = MODELS / run_id / "model"
     if not store.exists(run_id):
-        raise NoRuns(f"no run {run_id!r}; kdnb runs list shows what there is")
+        raise NoRuns(f"no run {run_id!r}{records.nearest_runs(run_id)}")
     if not (source / "config.json").exists():
         raise NoRuns(f"run {run_id} is stored without its student; kdnb lm train with its settings makes it again")
     if folder.exists() and any(folder.iterdir()):

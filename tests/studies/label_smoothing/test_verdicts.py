@@ -298,6 +298,13 @@ def test_the_task_is_a_unit():
     assert set(alone.verdict) == {"undecided"}  # one task is no sample
 
 
+def test_no_task_has_no_rows():
+    """As where the runs of one's own file alone are stored."""
+    none = over_tasks({})
+    assert len(none) == 0
+    assert {"id", "statement", "n", "left_out", "p_holm", "verdict"} <= set(none.columns)
+
+
 def test_spread_is_mean_and_sd_over_the_seeds():
     row = tables.spread(study().table, "entropy").set_index("arm").loc["erm_large"]
     assert row["mean"] == pytest.approx(0.10 + np.mean(NOISE))
