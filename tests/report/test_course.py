@@ -95,7 +95,7 @@ def verdicts():
 
     registry.grids()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(statistics, "paired_bootstrap", lambda *_: statistics.NO_BOOTSTRAP)  # chance over examples: no verdict hangs on it
+        patch.setattr(statistics, "paired_bootstrap", lambda *_: statistics.NO_BOOTSTRAP)  # no verdict hangs on it
         patch.setattr(paths, "RUNS", paths.ROOT / "none")
         patch.setattr(paths, "REFERENCE", paths.ROOT / "outputs" / "reference" / "runs")
         patch.setattr(paths, "SIMULATIONS_REFERENCE", paths.ROOT / "outputs" / "reference" / "simulations")
