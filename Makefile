@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .PHONY: help study test quick faults bench bench-revisions gpu bench-lm lab lint docs report slides doctor clean clean-all
-.PHONY: lock licences sbom audit mutants archive
+.PHONY: lock licences sbom audit mutants archive screens
 
 help:  ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -71,6 +71,9 @@ docs: $(READY)  ## the pages and pictures made from the code and the committed r
 	$(BIN)/python docs/draw_two_effects.py
 	$(BIN)/python docs/draw_explorer.py
 	$(BIN)/python docs/write_reliability.py
+
+screens: $(READY)  ## docs/screens/: four pictures taken with Debian's Chromium, some minutes
+	$(BIN)/python docs/draw_screens.py
 
 report: $(READY)  ## the report of the stored runs: outputs/site/ and outputs/report.html
 	$(BIN)/kdnb report --profile $(PROFILE)

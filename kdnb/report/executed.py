@@ -109,11 +109,13 @@ def _is_widget(output) -> bool:
 
 
 def _fold_solutions(cells: Sequence) -> None:
-    """Mark where solutions that follow one another begin and end, for the template."""
+    """Mark where solutions that follow one another begin and end, for the template; one fold about them is enough."""
     solved = [False, *("solution" in cell.metadata.get("tags", []) for cell in cells), False]
     for place, cell in enumerate(cells, 1):
         cell.metadata["opens"] = solved[place] and not solved[place - 1]
         cell.metadata["closes"] = solved[place] and not solved[place + 1]
+        if solved[place] and cell.cell_type == "markdown":
+            cell.source = re.sub(r"</?details>|<summary>.*?</summary>", "", cell.source)
 
 
 def _said(cell) -> str:

@@ -89,9 +89,9 @@ class Lab:
         return self.tab.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
 
     def rendered(self):
-        """Wait for the texts of the notebook in front, but those of solutions, which are folded."""
+        """Wait for the texts of the notebook in front."""
         self.tab.wait_for_function(
-            """() => panel.content.widgets.filter(cell => cell.model.type === 'markdown' && !cell.inputHidden)
+            """() => panel.content.widgets.filter(cell => cell.model.type === 'markdown')
                 .every(cell => cell.node.querySelector('.jp-MarkdownOutput')?.childElementCount > 0)"""
         )
 
@@ -144,10 +144,6 @@ def lab(browser, server):
     assert hosts == {re.match(r"\w+://([^/]+)", server)[1]}, "asked of elsewhere"
 
 
-def folded(cell):
-    return cell["metadata"].get("jupyter", {}).get("source_hidden", False)
-
-
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_notebook_opens_with_its_texts_and_formulas_and_no_dialog(lab, name):
     panel = lab.open(name, shared=True)
@@ -155,7 +151,7 @@ def test_a_notebook_opens_with_its_texts_and_formulas_and_no_dialog(lab, name):
     assert panel.locator("h1").first.inner_text().startswith(f"{name[:2]} · ")
     assert lab.tab.locator(".jp-Dialog").count() == 0
     cells = json.loads((paths.NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
-    texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown" and not folded(cell)]
+    texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
     if any("$" in text for text in texts):
         panel.locator("mjx-container").first.wait_for(state="attached")
     assert panel.locator("mjx-merror, [data-mjx-error]").count() == 0
@@ -175,6 +171,19 @@ def test_run_all_leaves_no_error_and_every_widget_is_there(lab, name):
             lab.cell(panel, cell["id"]).locator(".jupyter-widgets").first.wait_for()
     assert panel.get_by_text(re.compile("Error (displaying|creating) widget")).count() == 0
     assert lab.tab.locator(".jp-Dialog").count() == 0
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_the_words_of_a_solution_stay_folded_when_all_is_run(lab, name):
+    """What its cells print does not: JupyterLab shows the output of whatever it runs."""
+    lab.run_all(name)
+    seen = lab.tab.evaluate(
+        """() => panel.content.widgets
+            .filter(cell => cell.model.type === 'markdown' && cell.model.getMetadata('tags')?.includes('solution'))
+            .map(cell => [...cell.node.querySelectorAll('p')].filter(part => part.checkVisibility()).length)"""
+    )
+    assert seen
+    assert not any(seen)
 
 
 def test_a_slider_moved_by_key_changes_its_figure(lab):

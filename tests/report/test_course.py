@@ -60,6 +60,64 @@ def test_a_page_names_its_question_and_what_comes_next(name):
         assert f"\n| {row} | " in opening
 
 
+def box_of(name):
+    """A leader's box, and the sentences of the page that ask something of the group."""
+    texts = [
+        "".join(cell["source"]) for cell in cells(paths.NOTEBOOKS / f"{name}.ipynb") if cell["cell_type"] == "markdown"
+    ]
+    (box,) = [text for text in texts if "<summary>For the one who leads" in text]
+    return box, "\n".join(text for text in texts if text != box)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_box_has_the_answer_the_misunderstanding_and_a_word_on_every_question(name):
+    box, page = box_of(name)
+    for part in ("The answer in a sentence", "The usual misunderstanding: ", "guesses", " for exercise"):
+        assert part in box or (part == " for exercise" and " for the exercise" in box), part
+    folded = re.split(r"(?:To discuss|For the group)(?=[,:])", box)
+    assert len(folded) == 2, "one paragraph answers the questions"
+    listed = re.findall(r"^(\d)\. ", page.partition("### To discuss")[2].partition("\n## ")[0], re.MULTILINE)
+    asked = len(listed) + len(re.findall(r"\*\*To discuss:\*\*|^\*For the group:\*", page, re.MULTILINE))
+    answers = re.findall(r"(?:^|[ ,])(\d|[Ff]irst|first question|Second|Last): ", folded[1])
+    assert len(answers) == asked or (asked == 1 and not answers)
+
+
+@pytest.fixture(scope="module")
+def verdicts():
+    """What the committed runs say today to a claim, by its id: a box speaks of the page's default task."""
+    from kdnb.analysis import statistics
+    from kdnb.analysis.ledger import ledger
+    from kdnb.experiment import tables
+    from kdnb.studies import registry
+    from kdnb.studies.dark_knowledge import born_again
+    from kdnb.studies.dark_knowledge.grids import GENERATIONS
+    from kdnb.studies.two_effects import runs
+
+    registry.grids()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(statistics, "paired_bootstrap", lambda *_: statistics.NO_BOOTSTRAP)  # no verdict hangs on it
+        patch.setattr(paths, "RUNS", paths.ROOT / "none")
+        patch.setattr(paths, "REFERENCE", paths.ROOT / "outputs" / "reference" / "runs")
+        patch.setattr(paths, "SIMULATIONS_REFERENCE", paths.ROOT / "outputs" / "reference" / "simulations")
+        rooms = registry.ledger(tables.study("rt", "cpu"), ("H3", "H4"), {})
+        effects = registry.ledger(None, ("H18.1", "H18.2", "H18.7", "H18.8"), runs.evidence("rt", "cpu"))
+        born = ledger(registry.chapters(), {GENERATIONS: born_again.study("digits", "cpu")}, ("H11",))
+        drawn = registry.simulated_ledger(("H7", "H9", "H10", "H12", "H13", "H14"))
+    tables_of = [rows[rows.verdict != "no runs"] for rows in (rooms, effects, born, drawn)]
+    return {row.id: row.verdict for rows in tables_of for row in rows.itertuples()}
+
+
+SAYS = re.compile(r"(H\d+\.\d+[a-z]?) (holds|fails|is undecided)")
+
+
+@pytest.mark.slow
+def test_a_box_says_of_a_claim_what_the_runs_say(verdicts):
+    said = {(name, *found) for name in PAGES for found in SAYS.findall(box_of(name)[0])}
+    assert len(said) > 20
+    amiss = {one for one in said if verdicts[one[1]] != one[2].removeprefix("is ")}
+    assert not amiss, "the box has grown old"
+
+
 def test_a_page_without_a_leader_s_box_is_refused(tmp_path):
     one = shutil.copy(START, tmp_path / "00_x.ipynb")
     notebook = json.loads(one.read_text(encoding="utf-8"))

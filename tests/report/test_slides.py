@@ -1,5 +1,7 @@
 """Decks and handouts: what a slide shows, what is left out, and nothing that asks a network."""
 
+import base64
+import io
 import json
 import re
 import threading
@@ -171,6 +173,57 @@ def address(deck, tmp_path, monkeypatch):
         threading.Thread(target=server.serve_forever).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
+
+
+OVERFLOWING = """() => {
+    const slide = Reveal.getCurrentSlide(), box = slide.getBoundingClientRect();
+    const parts = [...slide.querySelectorAll('*')].filter(one => !one.closest('aside') && one.checkVisibility());
+    const hangs = part => {
+        const own = part.getBoundingClientRect();
+        return own.width * own.height > 0 && (own.bottom > box.bottom + 1 || own.right > box.right + 1);
+    };
+    const cut = part => part.scrollHeight > part.clientHeight + 1 && getComputedStyle(part).overflowY !== 'visible';
+    return [slide, ...parts].filter(part => hangs(part) || cut(part)).map(part => part.outerHTML.slice(0, 120));
+}"""
+
+
+def with_pictures(name):
+    """A notebook of a deck that nobody executed: a tall picture wherever it saves a figure, no other output."""
+    from PIL import Image
+
+    picture = io.BytesIO()
+    Image.new("1", (1000, 1000)).save(picture, "png")
+    read = nbformat.read(paths.NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    for cell in read.cells:
+        if cell.cell_type == "code" and "figures.save(" in cell.source:
+            cell.outputs = [output(image_png=base64.b64encode(picture.getvalue()).decode())]
+    return read
+
+
+def overflowing(tab, address, name):
+    """Slide number -> what hangs out of it, or is cut off by its frame, at 1280 by 720."""
+    tab.goto(f"{address}{name}.html")
+    tab.wait_for_function("window.Reveal?.isReady()")
+    found = {}
+    for number in range(1, tab.evaluate("Reveal.getTotalSlides()") + 1):
+        if amiss := tab.evaluate(OVERFLOWING):
+            found[number] = amiss
+        tab.evaluate("Reveal.next()")
+    return found
+
+
+@pytest.mark.slow
+@chromium.needed
+def test_no_text_and_no_figure_hangs_out_of_its_slide(browser, address):
+    tab = browser.new_page(viewport={"width": 1280, "height": 720})
+    for name, deck in slides.DECKS.items():
+        page = slides.slides(deck.title, [with_pictures(one) for one in deck.notebooks])
+        (paths.SLIDES / f"{name}.html").write_text(page, encoding="utf-8")
+        assert overflowing(tab, address, name) == {}, name
+    long = markdown("## Too much\n\n" + "- a line\n" * 40, "slide")
+    (paths.SLIDES / "long.html").write_text(slides.slides("Long", [nbformat.v4.new_notebook(cells=[long])]))
+    assert overflowing(tab, address, "long")
+    tab.close()
 
 
 @pytest.mark.slow
