@@ -3,10 +3,10 @@
 import copy
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -184,22 +184,54 @@ def assisted(pair: Pair, prompt: Tensor, new: int, room: int, **more: Any) -> tu
 # the experiment
 
 
+class Decoding(Protocol):
+    """What an experiment says of how drafts are judged and decoded with, see `drafts.Drafts`."""
+
+    @property
+    def length(self) -> int: ...
+    @property
+    def prompt(self) -> int: ...
+    @property
+    def gammas(self) -> tuple[int, ...]: ...
+    @property
+    def streams(self) -> int: ...
+    @property
+    def assisted(self) -> int: ...
+    @property
+    def gamma(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+
+
 @dataclass(frozen=True)
-class Material:
+class Judging:
+    """What drafts are judged by: their target, held-out text, and the target's own samples in its place."""
+
+    target: Language
+    held_text: Blocks
+    held_samples: Blocks
+
+
+@dataclass(frozen=True)
+class Material(Judging):
     """What the arms of an experiment share: the language's text and the target's samples, train and held out."""
 
     source: MarkovSource
     text: Blocks
-    held_text: Blocks
-    target: Language
     samples: Blocks
-    held_samples: Blocks
 
 
-def _samples(target: Language, like: Blocks, *key: int) -> Blocks:
-    """As many sequences of the target's own as a text has, each from a first token of the text."""
-    first = torch.from_numpy(like.ids[:, :1].astype(np.int64)).to(device())
-    ids = sampling.sample(target, first, like.ids.shape[1] - 1, key=key).cpu().numpy()
+def samples_like(target: Language, like: Blocks, *key: int, begun: int = 1) -> Blocks:
+    """As many sequences of the target's own as a text has, each from the text's first tokens.
+
+    Args:
+        target: whose law they are drawn from.
+        like: the text.
+        key: see `sampling.sample`.
+        begun: tokens of the text that each begins with.
+    """
+    first = torch.from_numpy(like.ids[:, :begun].astype(np.int64)).to(device())
+    ids = sampling.sample(target, first, like.ids.shape[1] - begun, key=key).cpu().numpy()
     return Blocks(ids.astype(like.ids.dtype), like.tokenizer, like.vocabulary)
 
 
@@ -207,8 +239,8 @@ def material(experiment: Drafts) -> Material:
     """Text, target and samples of an experiment; the target is trained here, or was on this machine."""
     source, _, text, held = prefix_trainings.text_of(experiment)
     target = prefix_trainings.teacher_of(experiment)
-    samples = (_samples(target, like, experiment.seed, number) for number, like in enumerate((text, held)))
-    return Material(source, text, held, target, *samples)
+    samples, held_samples = (samples_like(target, like, experiment.seed, n) for n, like in enumerate((text, held)))
+    return Material(target, held, held_samples, source, text, samples)
 
 
 def arms(experiment: Drafts, shared: Material) -> Iterator[tuple[str, Language]]:
@@ -243,30 +275,41 @@ def make(experiment: Drafts) -> Made:
     """What an experiment's record holds, see `drafts.obtain`."""
     with deterministic():
         shared = material(experiment)
-        found: dict[str, list[float]] = {name: [] for name in ("acceptance", "kl", "entropy", "nll")}
-        decoding, laws = {}, Told(shared.target, shared.held_samples)
-        for arm, draft in arms(experiment, shared):
-            judged = evaluation.judge(draft, shared.held_samples, laws)
-            for name, array in (("acceptance", "overlap"), ("kl", "kl"), ("entropy", "entropy")):
-                found[name].append(float(judged[array][:, experiment.prompt :].mean(dtype=np.float64)))
-            found["nll"].append(float(evaluation.judge(draft, shared.held_text)["nll"].mean(dtype=np.float64)))
-            if arm in (drafts.BASE, drafts.KD):
-                decoding[arm] = draft
-        arrays = {name: np.array(values) for name, values in found.items()}
-        arrays |= _decoded(experiment, shared, [decoding[arm] for arm in (drafts.BASE, drafts.KD)])
-        more, metrics = _assistance(experiment, shared, decoding[drafts.KD])
+        made = judged(experiment, shared, arms(experiment, shared))
+    return Made(arrays=made.arrays, metrics={**made.metrics, "language_entropy": shared.source.conditional_entropy})
+
+
+def judged(experiment: Decoding, shared: Judging, languages: Iterable[tuple[str, Language]]) -> Made:
+    """Drafts beside their target, and decoding with two of them: what `drafts.obtain` says of a record.
+
+    Args:
+        experiment: how.
+        shared: the target, and what the drafts are judged on.
+        languages: each arm's draft, the start first; BASE and KD among them.
+    """
+    found: dict[str, list[float]] = {name: [] for name in ("acceptance", "kl", "entropy", "nll")}
+    decoding, laws = {}, Told(shared.target, shared.held_samples)
+    for arm, draft in languages:
+        values = evaluation.judge(draft, shared.held_samples, laws)
+        for name, array in (("acceptance", "overlap"), ("kl", "kl"), ("entropy", "entropy")):
+            found[name].append(float(values[array][:, experiment.prompt :].mean(dtype=np.float64)))
+        found["nll"].append(float(evaluation.judge(draft, shared.held_text)["nll"].mean(dtype=np.float64)))
+        if arm in (drafts.BASE, drafts.KD):
+            decoding[arm] = draft
+    arrays = {name: np.array(values) for name, values in found.items()}
+    arrays |= _decoded(experiment, shared, [decoding[arm] for arm in (drafts.BASE, drafts.KD)])
+    more, metrics = _assistance(experiment, shared, decoding[drafts.KD])
     own = evaluation.summary(evaluation.judge(shared.target, shared.held_text))
     metrics |= {
         "target_nll": own.nll,
         "target_entropy": own.entropy,
-        "language_entropy": shared.source.conditional_entropy,
         "target_parameters": models.parameters(shared.target.model),
         "draft_parameters": models.parameters(decoding[drafts.KD].model),
     }
     return Made(arrays={**arrays, **more}, metrics=metrics)
 
 
-def _decoded(experiment: Drafts, shared: Material, languages: list[Language]) -> dict[str, np.ndarray]:
+def _decoded(experiment: Decoding, shared: Judging, languages: list[Language]) -> dict[str, np.ndarray]:
     """Counts of our own decoding for each draft and gamma."""
     one, most = experiment, max(experiment.gammas)
     prompts = shared.held_text.ids[: one.streams, : one.prompt].astype(np.int64)
@@ -282,7 +325,7 @@ def _decoded(experiment: Drafts, shared: Material, languages: list[Language]) ->
     return arrays
 
 
-def _assistance(experiment: Drafts, shared: Material, draft: Language) -> tuple[dict, dict]:
+def _assistance(experiment: Decoding, shared: Judging, draft: Language) -> tuple[dict, dict]:
     """Calls and tokens of assisted generation in each of `drafts.WAYS`, wall times, and the greedy check."""
     one, pair, gamma = experiment, Pair(shared.target, draft), experiment.gamma
     prompts = torch.from_numpy(shared.held_text.ids[: one.assisted, : one.prompt].astype(np.int64)).to(device())

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 from kdnb import paths
 from kdnb.core import store as core_store
 from kdnb.data import assets
-from kdnb.studies.language_models import gguf_tokenizer, models, real_text
+from kdnb.studies.language_models import drafting, drafts, gguf_tokenizer, models, real_drafts, real_text, runs
 from kdnb.studies.language_models.config import LMConfig
 from kdnb.studies.language_models.runs import Material
 from kdnb.studies.language_models.source import MarkovSource
@@ -153,3 +153,33 @@ def test_what_a_cache_loses_is_the_kl_to_what_it_gives_back(store, monkeypatch):
         np.put_along_axis(back, largest, inside, axis=1)
         np.testing.assert_allclose(kl, (law * np.log(law / back)).sum(axis=1), atol=2e-3)
         np.testing.assert_allclose(tail, 1 - inside.sum(axis=1), atol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_real_target_is_decoded_with_the_drafts_that_were_trained_for_it(store, monkeypatch):
+    """Of a small teacher: trained once, found again, and the tables of drafts take the record as any other."""
+    values = {**models.CONFIGS["llama-1x32"], "num_hidden_layers": 6}
+    teacher = models.from_config(values, 64, seed=1)
+    teacher.model.get_output_embeddings().weight.data *= 20
+    teacher.model.generation_config.eos_token_id = 3
+    text = MarkovSource().blocks(16, 16, 1)
+    monkeypatch.setattr(runs, "MODELS", store.parent / "lm")
+    monkeypatch.setattr(real_text, "material", lambda: Material(text, text, teacher))
+    monkeypatch.setattr(real_drafts, "TOKENS", 240)
+    small = {"length": 16, "prompt": 4, "gammas": (1, 2), "streams": 8, "assisted": 2, "gamma": 2}
+    made = real_drafts.make(**small)
+    with monkeypatch.context() as patch:
+        patch.setattr(drafting, "judged", lambda *_: pytest.fail("decoded again"))
+        patch.setattr(runs.training, "fit", lambda *_: pytest.fail("trained again"))
+        assert real_drafts.make(**small).metrics == made.metrics
+    found = real_drafts.stored()
+    ((one, record),) = found.items()
+    assert set(one.students) <= set(core_store.stored_ids())
+    rows = drafts.table(found)
+    assert list(rows.arm) == [drafts.START, drafts.BASE, drafts.KD]
+    assert len(set(rows.acceptance)) == 3
+    calls = drafts.calls(found)
+    assert (calls.calls >= 8 * (16 - 4 - 2) / (calls.gamma + 1)).all()  # no text ends before its length
+    assert (calls.measured <= calls.gamma + 1).all()
+    assert record.metrics["greedy_equal"]
+    assert drafts.speed(found).c.item() > 0
