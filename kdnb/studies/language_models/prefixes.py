@@ -130,6 +130,12 @@ def table(found: Mapping[Prefixes, Record]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["seed", "arm", "prefixes", *MEASURES])
 
 
+def cost_of_reuse(whole: Mapping[Prefixes, Record], few: Mapping[Prefixes, Record]) -> pd.DataFrame:
+    """By seed and arm of REUSED: KL of the teacher's law on held-out text, on few prompts minus on all [nats]."""
+    kl = [table(found).pivot(index="seed", columns="arm", values="teacher_kl") for found in (few, whole)]
+    return (kl[0] - kl[1]).reindex(columns=list(REUSED)).dropna()
+
+
 def matched_ls(rows: pd.DataFrame, arm: str = WORD) -> pd.DataFrame:
     """Of each seed the LS student whose entropy on held-out text is nearest to an arm's: the control."""
     smoothed = rows[rows.arm.isin(list(LS.values()))]
