@@ -5,6 +5,7 @@ Tests marked `faults` take long: they are left out unless `--faults N` says how 
 """
 
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -20,6 +21,12 @@ def pytest_addoption(parser):
     group = parser.getgroup("faults")
     group.addoption("--faults", type=int, metavar="N", help="run the long tests too, with N random kills in all")
     group.addoption("--faults-to", metavar="FILE", help="write what came of the faults to this JSON file")
+
+
+def pytest_configure():
+    """Started in the background of a script, SIGINT is ignored, and would be by every command that is tested."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config, items):
