@@ -1,26 +1,19 @@
 """What is claimed of words, sequences and on-policy students, and the value a seed that decides it."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
 from kdnb.analysis.ledger import SIMULATED, Claim, RunlessTest, of_records
 from kdnb.core.store import Record
 from kdnb.studies.language_models import prefixes
-from kdnb.studies.language_models.prefixes import ERM, LS, MODE, SAMPLES, WORD, Prefixes
+from kdnb.studies.language_models.prefixes import ERM, LS, MODE, ON_REVERSE, REUSED, SAMPLES, WORD, Prefixes
 
 
-def _claim(id: str, statement: str, words: str, side: int) -> Claim:
-    return Claim(
-        id=id,
-        statement=statement,
-        source="Kim & Rush 2016",
-        test="prefixes",
-        test_words=words,
-        evidence=SIMULATED,
-        unit="nats",
-        side=side,
-    )
+def _claim(id: str, statement: str, words: str, side: int, **more: Any) -> Claim:
+    facts = {"source": "Kim & Rush 2016", "test": "prefixes", **more}
+    return Claim(id=id, statement=statement, test_words=words, evidence=SIMULATED, unit="nats", side=side, **facts)
 
 
 _LIST = [
@@ -48,6 +41,11 @@ _LIST = [
         "H14.2", "The entropy of a word-KD student follows its teacher's",
         "|entropy - teacher's|: word KD minus ERM < 0", -1,
     ),
+    _claim(
+        "H21.1", "Prompts used again cost a student of the teacher's samples more than one on its own prefixes",
+        "KL to the teacher on held-out text, a fiftieth of the prompts minus all: samples minus on-policy > 0", 1,
+        source="our question, asked when the other records were there", test="reuse",
+    ),
 ]  # fmt: skip
 CLAIMS: dict[str, Claim] = {claim.id: claim for claim in _LIST}
 
@@ -73,4 +71,14 @@ def teachers_entropy(found: Mapping[Prefixes, Record]) -> pd.Series:
     return pd.Series({one.seed: record.metrics["teacher_entropy"] for one, record in found.items()}, dtype=float)
 
 
-RUNLESS: dict[str, RunlessTest] = {"prefixes": of_records(lambda: prefixes.results("cpu"), effects)}
+def of_reuse(found: Mapping[Prefixes, Record]) -> dict[str, pd.Series]:
+    """The same of records on all prompts and on few; {} where no seed has both."""
+    few = {one: record for one, record in found.items() if one.arms == REUSED}
+    cost = prefixes.cost_of_reuse({one: record for one, record in found.items() if one not in few}, few)
+    return {"H21.1": cost[SAMPLES] - cost[ON_REVERSE]} if len(cost) else {}
+
+
+RUNLESS: dict[str, RunlessTest] = {
+    "prefixes": of_records(lambda: prefixes.results("cpu"), effects),
+    "reuse": of_records(lambda: prefixes.results("cpu") | prefixes.results("cpu", few=True), of_reuse),
+}

@@ -4,7 +4,7 @@ What trains is in `kdnb.studies.language_models.prefix_trainings`; nothing here 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -32,6 +32,8 @@ PREFIXES = {  # arm -> whose prefixes it learns on
 }
 ARMS = tuple(PREFIXES)
 SHORT = (ERM, LS[0.1], WORD, MODE, SAMPLES, ON_REVERSE)
+REUSED = (SAMPLES, WORD, ON_REVERSE)  # arms trained on the prompts of a fiftieth of the sequences too
+FEWER = 50
 MEASURES = ("nll", "entropy", "teacher_kl", "source_kl", "accuracy", "ece", "gap", "mode_share", "own_entropy")
 
 
@@ -96,9 +98,14 @@ def experiments(profile: str = "cpu") -> list[Prefixes]:
     return [Prefixes(seed=seed, **_SIZES.get(profile, {})) for seed in SEEDS.get(profile, (0, 1, 2))]
 
 
-def results(profile: str) -> dict[Prefixes, Record]:
-    """A profile's experiments with their records; for `cpu` those stored, else the others are made now."""
-    wanted = experiments(profile)
+def on_few(one: Prefixes) -> Prefixes:
+    """The same experiment on a fiftieth of its sequences, each used again and again: the budget stays."""
+    return replace(one, rows=max(1, one.rows // FEWER), arms=REUSED)
+
+
+def results(profile: str, *, few: bool = False) -> dict[Prefixes, Record]:
+    """A profile's experiments, or those `on_few`, with their records; for `cpu` those stored, else all, made now."""
+    wanted = [on_few(one) if few else one for one in experiments(profile)]
     return records.those_stored(wanted) if profile == "cpu" else {one: obtain(one) for one in wanted}
 
 
@@ -121,6 +128,12 @@ def table(found: Mapping[Prefixes, Record]) -> pd.DataFrame:
         for number, arm in enumerate(one.arms)
     ]
     return pd.DataFrame(rows, columns=["seed", "arm", "prefixes", *MEASURES])
+
+
+def cost_of_reuse(whole: Mapping[Prefixes, Record], few: Mapping[Prefixes, Record]) -> pd.DataFrame:
+    """By seed and arm of REUSED: KL of the teacher's law on held-out text, on few prompts minus on all [nats]."""
+    kl = [table(found).pivot(index="seed", columns="arm", values="teacher_kl") for found in (few, whole)]
+    return (kl[0] - kl[1]).reindex(columns=list(REUSED)).dropna()
 
 
 def matched_ls(rows: pd.DataFrame, arm: str = WORD) -> pd.DataFrame:

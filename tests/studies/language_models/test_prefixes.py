@@ -188,3 +188,18 @@ def test_the_matched_control_has_the_nearest_entropy(committed):
         mine = rows[rows.seed == row.seed].set_index("arm")
         away = [abs(mine.entropy[name] - mine.entropy[prefixes.WORD]) for name in prefixes.LS.values()]
         assert abs(row.entropy - mine.entropy[prefixes.WORD]) == pytest.approx(min(away))
+
+
+def test_prompts_used_again(committed):
+    """H21.1: same start, teacher and budget on a fiftieth of the prompts; the effect anew from the arrays."""
+    few = prefixes.results("cpu", few=True)
+    assert [(one.seed, one.rows, one.arms) for one in few] == [(seed, 64, prefixes.REUSED) for seed in (0, 1, 2)]
+    values = claims_prefixes.of_reuse(committed | few)["H21.1"]
+    for (whole, before), (one, record) in zip(committed.items(), few.items(), strict=True):
+        assert record.metrics["teacher_nll"] == pytest.approx(before.metrics["teacher_nll"], abs=1e-6)
+        lost = [
+            record.arrays["teacher_kl"][one.arms.index(arm)] - before.arrays["teacher_kl"][whole.arms.index(arm)]
+            for arm in (prefixes.SAMPLES, prefixes.ON_REVERSE)
+        ]
+        assert values[one.seed] == pytest.approx(lost[0] - lost[1])
+    assert claims_prefixes.of_reuse(committed) == {}
