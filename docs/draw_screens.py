@@ -33,7 +33,8 @@ def kept(tab: Page, name: str, width: int) -> None:
 def report(scratch: Path) -> Path:
     """The site of the committed runs."""
     environment = {**os.environ, "KDNB_OUTPUTS": str(scratch), "KDNB_REFERENCE": str(ROOT / "outputs/reference/runs")}
-    subprocess.run([str(Path(sys.executable).with_name("kdnb")), "report", "--profile", "cpu"], env=environment, check=True)
+    kdnb = Path(sys.executable).with_name("kdnb")
+    subprocess.run([str(kdnb), "report", "--profile", "cpu"], env=environment, check=True)
     return scratch / "site"
 
 
