@@ -87,13 +87,13 @@ def orphans(outputs: Path, patience: float = 30.0) -> list[int]:
 
 
 def held(outputs: Path) -> list[str]:
-    """Locks of trainings that somebody holds."""
+    """Locks of trainings that somebody holds; a process that was killed may take a moment to let go."""
     from filelock import FileLock, Timeout
 
     found = []
     for path in (outputs / "runs" / ".locks").glob("*.lock"):
         try:
-            with FileLock(path).acquire(timeout=0):
+            with FileLock(path).acquire(timeout=5):
                 pass
         except Timeout:
             found.append(path.name)
