@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kdnb.studies.language_models.runs import Material
 
 TOKENS = 60_960  # of each draft's training: every sequence of `real_text` once
-LOSSES = {drafts.BASE: real_text.ERM, drafts.KD: real_text.FULL}  # arm here -> arm of `real_text`
+TRAINED_AS = {drafts.BASE: real_text.ERM, drafts.KD: real_text.FULL}  # arm here -> arm of `real_text`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class RealDrafts(Identity):
     teacher_weights: str
     held_out: str
     students: tuple[str, ...]
-    arms: tuple[str, ...] = tuple(LOSSES)
+    arms: tuple[str, ...] = tuple(TRAINED_AS)
     length: int = 64
     prompt: int = 16
     gammas: tuple[int, ...] = (1, 4)
@@ -50,7 +50,7 @@ def trained(shared: "Material", seed: int = 0) -> dict[str, tuple[str, "Language
     from kdnb.studies.language_models import models, runs
 
     found = {}
-    for arm, name in LOSSES.items():
+    for arm, name in TRAINED_AS.items():
         how = real_text.arm(name, seed)
         how = dataclasses.replace(how, changes={**how.changes, "tokens": TOKENS})
         config, _ = runs.ensure(shared, how, keep=True)
