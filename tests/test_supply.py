@@ -1,9 +1,13 @@
 """What the project is made of: the locks fit the requirements, licences are told, an audit says what it did not see."""
 
 import email.message
+import importlib.metadata
+import json
 import re
 import runpy
+import shlex
 import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -152,9 +156,6 @@ def test_hooks_run_what_make_lint_runs_and_fetch_nothing():
 
 
 def test_a_notebook_with_output_is_refused(tmp_path):
-    import json
-    import sys
-
     notebook = {"cells": [{"cell_type": "code", "source": "1", "outputs": [], "execution_count": None}]}
     paths_of = {}
     for name, changes in {"clean": {}, "run": {"execution_count": 3}, "shown": {"outputs": [{"text": "1"}]}}.items():
@@ -166,3 +167,23 @@ def test_a_notebook_with_output_is_refused(tmp_path):
     assert done.returncode == 1
     assert [line.split(":")[0].rpartition("/")[2] for line in done.stderr.splitlines()] == ["run.ipynb", "shown.ipynb"]
     assert subprocess.run(words[:3], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_the_bill_of_materials_has_every_installed_package(tmp_path):
+    """What `make sbom` runs: each distribution with its version, and none besides."""
+    tool = paths.ROOT / ".venv-tools" / "bin" / "cyclonedx-py"
+    if not tool.exists():
+        pytest.skip("the tools are not installed (make audit installs them)")
+    recipe = subprocess.run(["make", "-n", "sbom"], cwd=paths.ROOT, capture_output=True, text=True, check=True).stdout
+    (line,) = [one for one in recipe.splitlines() if "cyclonedx-py" in one]
+    told = tmp_path / "sbom.cdx.json"
+    words = [sys.executable if one.endswith("/python") else one for one in shlex.split(line)[1:]]
+    words[words.index("--output-file") + 1] = str(told)
+    subprocess.run([tool, *words], capture_output=True, check=True)
+    bill = json.loads(told.read_text(encoding="utf-8"))
+    assert bill["bomFormat"] == "CycloneDX"
+    listed = {licences["normal"](one["name"]): one["version"] for one in bill["components"]}
+    installed = {licences["normal"](one.name): one.version for one in importlib.metadata.distributions()}
+    assert listed == installed
+    assert len(listed) > 100

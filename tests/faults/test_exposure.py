@@ -212,8 +212,6 @@ def test_the_toy_study_without_a_route(tmp_path):
     if allowed.returncode:
         pytest.skip(f"no network namespace may be made here: {allowed.stderr.strip()}")
     words = ["bash", str(OFFLINE), sys.executable, str(tmp_path / "outputs")]
-    if os.environ.get("KDNB_FAULTS_STUDY") == "all":
-        words.append("study")
     done = subprocess.run(words, cwd=paths.ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert "no route: checked" in done.stdout
