@@ -185,7 +185,9 @@ def compare(
     teacher_form: TeacherForm = "",
     profile: ProfileName = "demo",
     rows: "Rows",
-    workers: Annotated[int, typer.Option(help="Trainings at a time, each with its share of the cores.")] = 1,
+    workers: Annotated[
+        int, typer.Option(help="Trainings at a time, each with its share of the cores; 0: one a core, 4 at most.")
+    ] = 1,
     student: Annotated[str, typer.Option(help=f"Instead of the profile's small model: {ANY_MODEL}.")] = "",
     teacher: Annotated[
         str,

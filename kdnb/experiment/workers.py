@@ -50,8 +50,21 @@ def machine() -> dict:
     }
 
 
+MOST = 4  # processes where nobody says how many: each needs its own torch, and memory for its model
+
+
+def usual(points: list[Point]) -> int:
+    """How many processes some points are worth: one a core, as far as there is something to train; 1 on a GPU."""
+    left = [group for group in trainings(points) if not all(store.exists(one.config.run_id()) for one in group)]
+    if len(left) < 2 or points[0].config.profile == "toy":  # whose trainings are shorter than a process's start
+        return 1
+    from kdnb.core.device import device
+
+    return 1 if device().type == "cuda" else min(cores(), MOST, len(left))
+
+
 def run_points(
-    points: list[Point], data: "TaskData", workers: int, say: Callable[[str], None] = print, keep: bool = False
+    points: list[Point], data: "TaskData", workers: int = 0, say: Callable[[str], None] = print, keep: bool = False
 ) -> dict[str, Run]:
     """`kdnb.experiment.obtain.run_points` by several processes, each with its share of the cores;
     teachers before students.
@@ -61,15 +74,16 @@ def run_points(
     Args:
         points: as there.
         data: their splits.
-        workers: processes, >= 1; 1 trains in this one.
+        workers: processes; 1 trains in this one, 0 takes `usual`.
         say: hears a line per run.
         keep: whether weights are kept.
     Raises:
         WorkerDied: a process was killed.
-        ValueError: workers < 1, and as `kdnb.experiment.obtain.ensure_all`.
+        ValueError: workers < 0, and as `kdnb.experiment.obtain.ensure_all`.
     """
-    if workers < 1:
-        raise ValueError(f"workers must be >= 1, got {workers}")
+    if workers < 0:
+        raise ValueError(f"workers must be >= 0, got {workers}")
+    workers = workers or usual(points)
     if workers == 1:
         return obtain.run_points(points, data, say, keep)
     left, done = trainings(points), {}

@@ -68,6 +68,28 @@ def test_a_worker_that_dies_is_told(points, toy, shared_store):
     assert store.stored_ids()  # what was finished is kept
 
 
-def test_no_worker_is_too_few(points, toy):
-    with pytest.raises(ValueError, match="workers must be >= 1, got 0"):
-        workers.run_points(points, toy, 0)
+def test_fewer_than_no_worker(points, toy):
+    with pytest.raises(ValueError, match="workers must be >= 0, got -1"):
+        workers.run_points(points, toy, -1)
+
+
+@pytest.mark.parametrize(
+    ("cores", "profile", "gpu", "stored", "wanted"),
+    [
+        (2, "demo", False, 0, 2), (16, "demo", False, 0, workers.MOST), (1, "demo", False, 0, 1),
+        (2, "toy", False, 0, 1), (2, "demo", True, 0, 1), (16, "demo", False, 5, 3), (16, "demo", False, 7, 1),
+    ],
+)  # fmt: skip
+def test_as_many_processes_as_the_points_are_worth(monkeypatch, cores, profile, gpu, stored, wanted):
+    import torch
+
+    from kdnb.core import device
+
+    every = compare_points("rt", profile, "0" * 12, (0, 1), ARMS)
+    groups = trainings(every)
+    assert len(groups) == 8
+    there = {point.config.run_id() for group in groups[:stored] for point in group}
+    monkeypatch.setattr(store, "exists", there.__contains__)
+    monkeypatch.setattr(workers, "cores", lambda: cores)
+    monkeypatch.setattr(device, "device", lambda: torch.device("cuda" if gpu else "cpu"))
+    assert workers.usual(every) == wanted

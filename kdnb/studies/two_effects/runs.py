@@ -7,9 +7,9 @@ import pandas as pd
 from kdnb.core import store
 from kdnb.data.splits import load
 from kdnb.errors import NoRuns
-from kdnb.experiment.obtain import run_points
 from kdnb.experiment.points import Point
 from kdnb.experiment.tables import Study
+from kdnb.experiment.workers import run_points
 from kdnb.studies.two_effects import cells
 from kdnb.studies.two_effects.grids import BUDGETS, DOSE, PLACEBO, SEEDS, SOFTNESS
 from kdnb.sweeps import grids, stored
