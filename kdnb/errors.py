@@ -101,6 +101,11 @@ def one_line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message; its class where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def printable(text: str) -> str:
     """A file's own words for the terminal: in one line, control characters spelled out."""
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from kdnb import paths
-from kdnb.errors import DamagedFetch, HubUnreachable
+from kdnb.errors import DamagedFetch, HubUnreachable, first_line
 from kdnb.files import read_json, sha256
 
 if TYPE_CHECKING:
@@ -339,5 +339,5 @@ def _reaching(part: Part) -> Iterator[None]:
     except (HTTPError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:  # the last: no listing
         if isinstance(error, OSError) and error.errno in LOCAL_ERRORS:
             raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise HubUnreachable(f"{part.repo} at {part.revision[:12]}: nothing from {host()} ({reason})") from None
+        where = f"{part.repo} at {part.revision[:12]}"
+        raise HubUnreachable(f"{where}: nothing from {host()} ({first_line(error)})") from None

@@ -14,7 +14,7 @@ from kdnb import plain
 from kdnb.catalog import Task
 from kdnb.data import download, hub
 from kdnb.data.hub import Part
-from kdnb.errors import DamagedFetch, HubUnreachable
+from kdnb.errors import DamagedFetch, HubUnreachable, first_line
 
 HOLDOUT_SEED = 42
 
@@ -101,8 +101,7 @@ def load(where: HubSet, title: str, missing: str = "", instead: str = "") -> dic
 def unreachable(where: HubSet, title: str, error: Exception, missing: str = "", instead: str = "") -> HubUnreachable:
     """The one message of a set that is nowhere; arguments as `load`."""
     missing = missing or f"nothing of {where.repo} here"
-    reason = str(error).splitlines()[0]
-    return HubUnreachable(f"{title}: {missing} and nothing from the hub ({reason}); {instead}")
+    return HubUnreachable(f"{title}: {missing} and nothing from the hub ({first_line(error)}); {instead}")
 
 
 def way_out(task: Task, other: str) -> str:

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kdnb import files
-from kdnb.errors import nearest
+from kdnb.errors import first_line, nearest
 
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 FORMATS = "CSV, TSV, JSON lines or Parquet"
@@ -150,8 +150,7 @@ def _parquet(path: str, content: bytes) -> TextTable:
     try:
         table = _unpacked(path, pq.ParquetFile(io.BytesIO(content)))
     except (pa.ArrowException, OSError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path}: not readable as Parquet ({reason})") from None
+        raise ValueError(f"{path}: not readable as Parquet ({first_line(error)})") from None
 
     def values(position: int) -> list[Any]:
         return _texts_of_bytes(path, names[position], table.column(position))

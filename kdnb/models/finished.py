@@ -11,6 +11,7 @@ from kdnb.core.device import device
 from kdnb.core.predict import predict
 from kdnb.data.splits import Split
 from kdnb.data.tokens import Tokens, take_for_text, tokenize
+from kdnb.errors import first_line
 from kdnb.models.text import check_batches, check_tokenizer
 from kdnb.models.whole import Whole
 from kdnb.plain import quiet
@@ -73,8 +74,7 @@ def read(folder: Path, max_length: int = 0) -> Finished:
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # transformers, and what it reads with, raise classes of many kinds
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{folder}: no classifier that can be loaded ({reason})") from None
+        raise ValueError(f"{folder}: no classifier that can be loaded ({first_line(error)})") from None
     check_tokenizer(str(folder), tokenizer)
     take_for_text(tokenizer)
     labels = tuple(str(model.config.id2label[i]) for i in sorted(model.config.id2label))

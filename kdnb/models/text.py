@@ -20,7 +20,7 @@ from kdnb.data.hub import Part
 from kdnb.data.onnx_weights import bert_folder
 from kdnb.data.splits import Split, TaskData
 from kdnb.data.tokens import Tokens, take_for_text, tokenize
-from kdnb.errors import KdnbError, ModelUnavailable, one_line
+from kdnb.errors import KdnbError, ModelUnavailable, first_line, one_line
 from kdnb.models import whole
 from kdnb.models.dropout import Dropout
 from kdnb.models.encoder import ROBERTAS, Encoder
@@ -358,7 +358,7 @@ def check_batches(name: str, model: nn.Module, tokenizer: Any) -> None:
 
 def _unavailable(source: Source, what: str, error: Exception) -> ModelUnavailable:
     origin = f"no {what} here and none from the hub" if source.kind == "hub" else f"no {what} that can be loaded"
-    return ModelUnavailable(f"{source.where}: {origin} ({_first_line(error)})")
+    return ModelUnavailable(f"{source.where}: {origin} ({first_line(error)})")
 
 
 def _randomise(encoder: nn.Module, dense: nn.Linear, seed: int) -> None:
@@ -367,7 +367,3 @@ def _randomise(encoder: nn.Module, dense: nn.Linear, seed: int) -> None:
     for parameter in [*encoder.parameters(), *dense.parameters()]:
         if parameter.ndim > 1:
             nn.init.normal_(parameter, std=0.1, generator=generator)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -132,6 +132,13 @@ def test_a_broken_file_is_one_clear_line(mirror, harm, told):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("error", [ConnectionError(), OSError("\nreset\nby peer")], ids=["nothing", "lines"])
+def test_an_error_is_told_in_one_line_whatever_it_says(error):
+    told = str(hub_sets.unreachable(OFFICIAL["agnews"], "AG News", error, instead="take rt"))
+    why = str(error).split("\n")[1] if str(error) else "ConnectionError"
+    assert told == f"AG News: nothing of fancyzhx/ag_news here and nothing from the hub ({why}); take rt"
+
+
 @pytest.mark.slow
 def test_without_the_hub_the_way_out_is_told(mirror, monkeypatch):
     monkeypatch.delenv("KDNB_HUB")

@@ -20,7 +20,7 @@ from filelock import FileLock
 from kdnb import files, paths
 from kdnb.catalog import HUB_REPO
 from kdnb.data import hub
-from kdnb.errors import DamagedFetch, HubUnreachable, nearest
+from kdnb.errors import DamagedFetch, HubUnreachable, first_line, nearest
 
 SHARD = 10_000  # documents
 LARGEST = 2**30  # bytes of text in a shard, which is held in memory
@@ -233,8 +233,8 @@ def _stream(corpus: Corpus, skip: int) -> Iterator[dict]:
     except Exception as error:  # whatever the library and its readers make of a stranger's files
         if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in hub.LOCAL_ERRORS):
             raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise HubUnreachable(f"{corpus.repo} at {corpus.revision[:12]}: nothing from the hub ({reason})") from None
+        where = f"{corpus.repo} at {corpus.revision[:12]}"
+        raise HubUnreachable(f"{where}: nothing from the hub ({first_line(error)})") from None
 
 
 def _in_time(stream: Iterator[dict]) -> Iterator[dict]:

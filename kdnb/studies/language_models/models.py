@@ -15,7 +15,7 @@ from kdnb import files, paths
 from kdnb.catalog import HUB_REPO
 from kdnb.core.device import device
 from kdnb.data import download, hub
-from kdnb.errors import ModelUnavailable, nearest, one_line, printable
+from kdnb.errors import ModelUnavailable, first_line, nearest, one_line, printable
 
 SMOLLM2 = "smollm2"
 _BUILD = 3  # of its folder: another number where another conversion gives other files
@@ -136,7 +136,7 @@ def load(spec: str, *, attention: str = "sdpa") -> Language:
             trust_remote_code=False,
         )
     except Exception as error:
-        raise ModelUnavailable(f"{spec}: no causal language model can be loaded from it: {_first(error)}") from None
+        raise ModelUnavailable(f"{spec}: no causal language model can be loaded from it: {first_line(error)}") from None
     return Language(model.eval().to(device()), tokenizer, spec if "@" in spec else Path(spec).name, licence(folder))
 
 
@@ -150,10 +150,6 @@ def licence(folder: Path) -> str:
         card = {}
     told = card.get("license_name") or card.get("license") or files.read_json(folder / "config.json").get("license")
     return printable(", ".join(map(str, told if isinstance(told, list) else [told or ""])))
-
-
-def _first(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _folder(spec: str) -> Path:
