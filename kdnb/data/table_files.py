@@ -209,7 +209,7 @@ def _json_lines(path: str, text: str, expected: bool) -> list[dict[str, Any]] | 
         if not line.strip():
             continue
         row = _loaded(path, line, f" in line {number}", expected or bool(rows))
-        if row is None:
+        if row is None and not rows:
             return None
         if not isinstance(row, dict):
             raise ValueError(f"{path}: line {number}: expected a JSON object, got {_kind(row)}")
@@ -270,7 +270,8 @@ def _of_json(path: str, rows: list[dict[str, Any]]) -> TextTable:
 
 def _kind(value: Any) -> str:
     """What a value is, for messages."""
-    return {list: "a list", dict: "an object", str: "a text", bool: "a truth value"}.get(type(value), "a number")
+    kinds = {list: "a list", dict: "an object", str: "a text", bool: "a truth value", type(None): "null"}
+    return kinds.get(type(value), "a number")
 
 
 def _of_records(path: str, names: tuple[str, ...], rows: list[list[str]], form: str) -> TextTable:
@@ -293,7 +294,7 @@ class _Delimited:
 
     def table(self, tabs_first: bool, packed: str) -> TextTable:
         """The table: of the separators that make sense of the first line, the first that makes sense of all."""
-        if not self.text.strip():
+        if not self.text.replace('"', "").strip():
             raise ValueError(f"{self.path}: the file is empty")
         separators = sorted(SEPARATORS, key=lambda one: one != "\t") if tabs_first else list(SEPARATORS)
         firsts = {one: self._first(one) for one in separators}

@@ -303,6 +303,7 @@ def test_dictionaries_and_numbers_in_parquet(tmp_path):
 JSON = {
     "a broken line": ('{"text": "a", "label": 1}\n{"text": "b", "label"\n', "not readable as JSON in line 2"),
     "a list among objects": ('{"text": "a", "label": 1}\n[1]\n', "line 2: expected a JSON object, got a list"),
+    "null among objects": ('{"text": "a", "label": 1}\nnull\n', "line 2: expected a JSON object, got null"),
     "no such key": ('{"text": "a", "mood": 1}\n', "no column 'label'"),
     "lists in lines": ('["a", 1]\n["b", 0]\n', "expected JSON lines, an object in each"),
     "objects over several lines": (
@@ -356,6 +357,7 @@ OTHERS = {
     "bytes": (b"text,label\na,\x00\n", "a zero byte in line 2"),
     "Latin-1": (lines(ROWS).replace("number 7", "caf\xe9").encode("latin-1"), "not UTF-8 text (byte "),
     "nothing": (b"", "the file is empty"),
+    "quotes around nothing": (b'""\n" "\n', "the file is empty"),
     "blanks": (b"\n \n", "the file is empty"),
 }
 
