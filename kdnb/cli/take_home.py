@@ -121,7 +121,8 @@ def predict(
 
 def _texts(file: str, text: str, text2: str, columns: list[str]) -> tuple[list[str], list[str] | None]:
     """The texts of a file, and the second ones of pairs."""
-    from kdnb.data.table_files import missing, open_table
+    from kdnb.data.own import texts_of
+    from kdnb.data.table_files import open_table
     from kdnb.errors import nearest
 
     table = open_table(file, tuple(filter(None, (text, text2))), columns=columns)
@@ -131,13 +132,7 @@ def _texts(file: str, text: str, text2: str, columns: list[str]) -> tuple[list[s
         raise ValueError(f"{file}: which column has the texts? --text{nearest('text', names)}")
     if not table.rows:
         raise ValueError(f"{file}: no rows")
-    read = []
-    for column in filter(None, (text, text2)):
-        values = table.column(column)
-        if empty := [row for row, value in enumerate(values, 1) if missing(value)]:
-            raise ValueError(f"{file}: {len(empty)} rows with empty text, the first is data row {empty[0]}")
-        read.append([str(value) for value in values])
-    return read[0], read[1] if text2 else None
+    return texts_of(table, text), texts_of(table, text2) if text2 else None
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:

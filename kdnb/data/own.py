@@ -144,14 +144,15 @@ def _columns(table: TextTable, own: OwnData) -> pd.DataFrame:
     """Columns text, text2, label, alike and row of a file, each text and label checked; alike as `_alike`."""
     if not table.rows:
         raise ValueError(f"{table.path}: no rows")
-    columns = {"text": _texts(table, own.text)}
-    columns["text2"] = _texts(table, own.text2) if own.text2 else [""] * table.rows
+    columns = {"text": texts_of(table, own.text)}
+    columns["text2"] = texts_of(table, own.text2) if own.text2 else [""] * table.rows
     columns["label"] = [_label(table, own.label, *one) for one in enumerate(table.column(own.label), 1)]
     columns["alike"] = list(map(_alike, columns["text"], columns["text2"]))
     return pd.DataFrame({**columns, "row": np.arange(1, table.rows + 1)})
 
 
-def _texts(table: TextTable, column: str) -> list[str]:
+def texts_of(table: TextTable, column: str) -> list[str]:
+    """A column's texts, one a row; ValueError, with the row, for an empty one or a list."""
     values = table.column(column)
     empty = [row for row, value in enumerate(values, 1) if missing(value)]
     if empty:

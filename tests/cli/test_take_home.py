@@ -199,6 +199,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(kdnb, tmp_path):
     (tmp_path / "full" / "file").write_text("")
     (tmp_path / "p.csv").mkdir()
     (tmp_path / "new.csv").write_text("a,b\nx,\ny,z\n")
+    (tmp_path / "lists.jsonl").write_text('{"a": "x"}\n{"a": ["y", "z"]}\n')
     own_models.save(tmp_path / "encoder", "bert")
     own_models.save(tmp_path / "finished", "bert", labels=("x", "y"))
     before = sorted(tmp_path.rglob("*"))
@@ -211,6 +212,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(kdnb, tmp_path):
         (["predict", tmp_path / "finished", tmp_path / "new.csv"], "which column has the texts?"),
         (["predict", tmp_path / "finished", tmp_path / "new.csv", "--text", "c"], "no column 'c'"),
         (["predict", tmp_path / "finished", tmp_path / "new.csv", "--text", "b"], "the first is data row 1"),
+        (["predict", tmp_path / "finished", tmp_path / "lists.jsonl"], "data row 2: expected one text a row"),
         (["predict", tmp_path / "finished", tmp_path / "new.csv", "--text", "a", "--out", "x.txt"], "ends in .csv or"),
         (["predict", tmp_path / "finished", tmp_path / "new.csv", "--text", "a", "--max-length", "200"], "at most 64"),
         (
