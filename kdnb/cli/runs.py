@@ -75,8 +75,10 @@ def runs_table(
     from kdnb.core.config import slug
     from kdnb.experiment import archive
 
-    ids = [name for name in store.stored_ids() if name.startswith(f"{slug(task)}-" if task else "")]
-    ids = [name for name in ids if not committed or (paths.REFERENCE / name).is_dir()]
+    ids = [name for name in store.stored_ids() if not committed or (paths.REFERENCE / name).is_dir()]
+    if task:  # rt's names begin as those of rt@0.2 do
+        of_task = ((name, store.config_of(name)) for name in ids if name.startswith(f"{slug(task)}-"))
+        ids = [name for name, config in of_task if not config or config.task == task]
     described, rows = archive.write(file, ids, url)
     print(f"{rows:,} runs in {file}, described in {described}")
     finish(as_json, {"file": str(file), "description": str(described), "rows": rows})

@@ -113,6 +113,7 @@ def test_a_damaged_run_is_left_out_and_told(store_of_three, capsys):
 @pytest.mark.slow
 def test_the_command_writes_those_asked_for(kdnb, store_of_three, tmp_path):
     path = tmp_path / "runs.parquet"
+    fakes.runs.save(made_run(CONFIG.changed(task="rt@0.2")))
     code, out, _ = kdnb("runs", "table", path, "--task", "rt", "--json")
     assert (code, out.splitlines()[0]) == (0, f"2 runs in {path}, described in {tmp_path / 'runs.croissant.json'}")
     assert json.loads(out.splitlines()[1])["rows"] == 2
