@@ -25,6 +25,7 @@ from kdnb.cli.options import (
     of_own_files,
     of_rows,
     on_this_machine,
+    only_given,
     setting_option,
     words,
 )
@@ -105,14 +106,9 @@ def fetch(
     finish(as_json, bring(profile, words(tasks), words(models)))
 
 
-def _given(**values: Any) -> dict[str, Any]:
-    """The options that were given."""
-    return {name: value for name, value in values.items() if value is not None}
-
-
 @app.command()
 @of_rows
-@add_options(TRAIN_OPTIONS, _given, first=False)
+@add_options(TRAIN_OPTIONS, only_given, first=False)
 def train(
     changes: dict[str, Any],
     context: typer.Context,
@@ -167,7 +163,7 @@ def train(
 @app.command()
 @of_own_files
 @of_rows
-@add_options(COMPARE_OPTIONS, _given, first=False)
+@add_options(COMPARE_OPTIONS, only_given, first=False)
 def compare(
     changes: dict[str, Any],
     task: Annotated[str, typer.Argument(help=f"One of {', '.join(TASKS)}; leave out with --data.")] = "",
@@ -207,7 +203,7 @@ def compare(
         seeds=tuple(integers("seeds", seeds)),
         arms=tuple(words(arms)),
         changes=changes,
-        soft=_given(ls_alpha=ls_alpha, kd_alpha=kd_alpha, tau=tau, sharpness=sharpness),
+        soft=only_given(ls_alpha=ls_alpha, kd_alpha=kd_alpha, tau=tau, sharpness=sharpness),
         teacher_table=teacher_table,
         teacher_form=teacher_form,
         rows=rows,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kdnb.cli.options import Json, add_options, finish
+from kdnb.cli.options import Json, add_options, finish, on_this_machine, only_given
 from kdnb.core.methods import setting_of
 from kdnb.errors import KdnbError
 from kdnb.studies.language_models.config import LMConfig
@@ -65,10 +65,6 @@ def _options() -> list[inspect.Parameter]:
     return options
 
 
-def _given(**values: Any) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
-
-
 def _material(tokenizer: Any, data: str, column: str, length: int, rows: int) -> "dict[str, Blocks]":
     """The sequences of each split."""
     from kdnb.studies.language_models import text
@@ -82,7 +78,7 @@ def _material(tokenizer: Any, data: str, column: str, length: int, rows: int) ->
 
 
 @app.command()
-@add_options(_options(), _given, first=False)
+@add_options(_options(), only_given, first=False)
 def train(
     changes: dict[str, Any],
     student: Annotated[
@@ -339,7 +335,7 @@ def cache_plan(
 @app.command()
 def export(
     run_id: Annotated[str, typer.Argument(help="Of `kdnb lm train`.")],
-    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    folder: Annotated[Path, typer.Argument(help="A new or empty folder.", parser=on_this_machine)],
     as_json: Json = False,
 ) -> None:
     """Copy a student into a plain folder that AutoModelForCausalLM loads, as a model or as an assistant_model."""

@@ -118,6 +118,11 @@ def on_this_machine(text: str) -> Path:
     return Path(text)
 
 
+def only_given(**values: Any) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def words(text: str) -> list[str]:
     """The parts of a comma-separated list."""
     return [word.strip() for word in text.split(",") if word.strip()]

@@ -125,6 +125,7 @@ MISTAKES = {
     "no such file": (["compare", "--data", "x.csv", "--text", "a", "--label", "b"], ["x.csv: no such file"]),
     "notebooks to an address": (["notebooks", "s3://b/d"], ["s3://b/d: expected a path on this machine"]),
     "export to an address": (["export", "x", "gs://b/d"], ["gs://b/d: expected a path on this machine"]),
+    "student to an address": (["lm", "export", "x", "gs://b/d"], ["gs://b/d: expected a path on this machine"]),
     "rows to an address": (["teachers", "rows", "s3://b/r.csv", "--task", "rt"], ["s3://b/r.csv: expected a path"]),
     "predictions to an address": (["predict", ".", "x.csv", "--out", "s3://b/p"], ["s3://b/p: expected a path"]),
     "new texts at an address": (["predict", ".", "s3://b/x.csv"], ["s3://b/x.csv: expected a file on this machine"]),

@@ -7,6 +7,7 @@ from kdnb import files
 from kdnb.core import store
 from kdnb.errors import NoRuns
 from kdnb.experiment import records
+from kdnb.experiment.export import check_folder
 from kdnb.studies.language_models import divergences
 from kdnb.studies.language_models.config import LMConfig
 from kdnb.studies.language_models.runs import MODELS
@@ -31,15 +32,14 @@ def export(run_id: str, folder: Path) -> None:
         folder: a new one, or an empty one.
     Raises:
         NoRuns: there is no such run, or its student is not here.
-        ValueError: the folder holds something.
+        ValueError: the folder holds something, or cannot be written.
     """
     source = MODELS / run_id / "model"
     if not store.exists(run_id):
         raise NoRuns(f"no run {run_id!r}{records.nearest_runs(run_id)}")
     if not (source / "config.json").exists():
         raise NoRuns(f"run {run_id} is stored without its student; kdnb lm train with its settings makes it again")
-    if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder}: expected a new or an empty folder")
+    check_folder(folder)
     record = store.read(run_id)
     config = LMConfig.from_record(record.config)
     partial = folder.with_name(f".{folder.name}.partial")
