@@ -339,5 +339,5 @@ def _reaching(part: Part) -> Iterator[None]:
     except (HTTPError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:  # the last: no listing
         if isinstance(error, OSError) and error.errno in LOCAL_ERRORS:
             raise
-        where = f"{part.repo} at {part.revision[:12]}"
-        raise HubUnreachable(f"{where}: nothing from {host()} ({first_line(error)})") from None
+        told = f"nothing from {host()} ({first_line(error)})"
+        raise HubUnreachable(f"{part.repo} at {part.revision[:12]}: {told}") from None

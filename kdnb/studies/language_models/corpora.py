@@ -233,8 +233,8 @@ def _stream(corpus: Corpus, skip: int) -> Iterator[dict]:
     except Exception as error:  # whatever the library and its readers make of a stranger's files
         if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in hub.LOCAL_ERRORS):
             raise
-        where = f"{corpus.repo} at {corpus.revision[:12]}"
-        raise HubUnreachable(f"{where}: nothing from the hub ({first_line(error)})") from None
+        told = f"nothing from the hub ({first_line(error)})"
+        raise HubUnreachable(f"{corpus.repo} at {corpus.revision[:12]}: {told}") from None
 
 
 def _in_time(stream: Iterator[dict]) -> Iterator[dict]:
