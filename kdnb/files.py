@@ -2,6 +2,7 @@
 stay texts."""
 
 import csv
+import functools
 import hashlib
 import io
 import json
@@ -199,6 +200,17 @@ def sha256(path: Path) -> str:
     """Hex digest of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_once(path: Path) -> str:
+    """The same, read once per process and state of the file: weights are hundreds of MB."""
+    status = path.stat()
+    return _sha256(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=512)
+def _sha256(path: Path, _size: int, _changed: int) -> str:
+    return sha256(path)
 
 
 def pack(arrays: "Mapping[str, np.ndarray]") -> bytes:

@@ -4,7 +4,6 @@ Torch-free. A folder's name in a config is its own and the fingerprint of what i
 made of wherever the folder lies; outputs/models/ remembers where that was.
 """
 
-import functools
 import hashlib
 import re
 from collections.abc import Mapping
@@ -113,19 +112,12 @@ def fingerprint(folder: Path) -> str:
     """16 hex digits of everything a model is read from: config, weights, tokenizer."""
     digest = hashlib.sha256()
     for path in _content(folder):
-        status = path.stat()
-        digest.update(f"{path.name}\0{_digest(path, status.st_size, status.st_mtime_ns)}\0".encode())
+        digest.update(f"{path.name}\0{files.sha256_once(path)}\0".encode())
     return digest.hexdigest()[:16]
 
 
 def _content(folder: Path) -> list[Path]:
     return sorted({path for pattern in (*READ, WEIGHTS, f"{WEIGHTS}.index.json") for path in folder.glob(pattern)})
-
-
-@functools.lru_cache(maxsize=256)
-def _digest(path: Path, _size: int, _changed: int) -> str:
-    """sha256 of a file, once per process and state of the file: weights are hundreds of MB."""
-    return files.sha256(path)
 
 
 def values_of(name: str) -> dict:
@@ -189,7 +181,6 @@ def check_kind(name: str, values: Mapping[str, Any]) -> None:
             f"{name.removeprefix(AS_IT_IS)}: {values['model_type']} pads in front of a text and classifies at its end, "
             "kdnb pads behind it; take a model that classifies at its first token, such as a BERT"
         )
-
     if values.get("model_type") not in CONFIG_MAPPING_NAMES:
         raise ModelUnavailable(
             f"{name.removeprefix(AS_IT_IS)}: model_type {values.get('model_type')!r} is none that transformers has; "

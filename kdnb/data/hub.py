@@ -7,7 +7,6 @@ the commit, where it came from, and bytes and sha256 of every file.
 import contextlib
 import errno
 import fnmatch
-import functools
 import hashlib
 import os
 import queue
@@ -24,7 +23,7 @@ from urllib.parse import urlsplit
 
 from kdnb import paths
 from kdnb.errors import DamagedFetch, HubUnreachable, first_line
-from kdnb.files import read_json, sha256
+from kdnb.files import read_json, sha256, sha256_once
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile
@@ -41,6 +40,10 @@ LANGUAGE_MODEL_FILES = (
     "*.json|tokenizer*|vocab*|merges.txt|chat_template*|README.md",  # the card tells the licence
     "*.safetensors",
 )
+LOCAL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+CHUNK = 2**22  # bytes copied at a time
+LISTING = 60.0  # seconds in which the hub has to tell what there is, and to begin with a file
+SLOWEST = 50_000  # bytes a second: what comes more slowly is given up
 
 
 def manifest(repo: str, root: Path | None = None) -> dict | None:
@@ -161,22 +164,9 @@ def prepare_process() -> None:
 
 def _whole(path: Path, entry: dict) -> bool:
     try:
-        seen = path.stat()
-        return seen.st_size == entry["bytes"] and _digest(path, seen.st_size, seen.st_mtime_ns) == entry["sha256"]
+        return path.stat().st_size == entry["bytes"] and sha256_once(path) == entry["sha256"]
     except (OSError, KeyError, TypeError):
         return False
-
-
-@functools.lru_cache(maxsize=256)
-def _digest(path: Path, _size: int, _changed: int) -> str:
-    """sha256 of a file, once per process and state of the file: weights are hundreds of MB."""
-    return sha256(path)
-
-
-LOCAL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
-CHUNK = 2**22  # bytes copied at a time
-LISTING = 60.0  # seconds in which the hub has to tell what there is, and to begin with a file
-SLOWEST = 50_000  # bytes a second: what comes more slowly is given up
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,7 @@ TYPES = {
     int: ("int64", "sc:Integer"),
     bool: ("bool", "sc:Boolean"),
 }
+_KINDS = {kind.__name__: kind for kind in TYPES}
 
 
 @dataclass(frozen=True)
@@ -137,9 +138,6 @@ def columns() -> list[Column]:
         Column("metrics", str, "all metrics and costs as JSON"),
         Column("arrays_sha256", str, "SHA-256 of the file of the run's logits or other arrays"),
     ]
-
-
-_KINDS = {kind.__name__: kind for kind in TYPES}
 
 
 def row(run_id: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from hub_folder import HubServer, whole_hub
 
-from kdnb import catalog, paths
+from kdnb import catalog, files, paths
 from kdnb.catalog import PROFILES, TASKS
 from kdnb.cli import doctor
 from kdnb.cli.main import main
@@ -681,8 +681,8 @@ def test_checking_what_was_fetched_costs_little(mirror, monkeypatch):
     """The bytes of a file are read once per process and state of the file."""
     bring()
     read = []
-    real = hub.sha256
-    monkeypatch.setattr(hub, "sha256", lambda path: read.append(path) or real(path))
+    real = files.sha256
+    monkeypatch.setattr(files, "sha256", lambda path: read.append(path) or real(path))
     for _ in range(3):
         hub.local(BERT, COMMITS[BERT], hub.MODEL_FILES)
     assert len(read) == len(MODEL)
