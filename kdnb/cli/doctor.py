@@ -43,7 +43,7 @@ def check() -> dict[str, Any]:
         "free_disk_gib": round(shutil.disk_usage(_existing(paths.OUTPUTS)).free / 2**30, 1),
         **_device(),
         "packages": {name: version_of(name) for name in PACKAGES},
-        "terminal": f"{getattr(sys.stdout, 'encoding', None) or 'no encoding'}",
+        "terminal": getattr(sys.stdout, "encoding", None) or "no encoding",
         "fetches_with": _fetches_with(),
         "kernels": _kernels(),
         "notebooks": str(paths.NOTEBOOKS),

@@ -1,6 +1,6 @@
 """What a profile needs from elsewhere, brought into data_cache and checked: afterwards no network is needed."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from kdnb import paths
 from kdnb.catalog import PROFILES, SOURCES, Task, defaults, source_of, task_named
@@ -10,7 +10,7 @@ from kdnb.errors import nearest
 
 
 def fetch(
-    profile: str, tasks: Iterable[str] = (), models: Iterable[str] = (), say: Callable[[str], None] = print
+    profile: str, tasks: Sequence[str] = (), models: Sequence[str] = (), say: Callable[[str], None] = print
 ) -> dict:
     """Have everything a profile needs on this machine; what is whole is kept, what is damaged is fetched again.
 

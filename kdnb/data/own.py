@@ -16,7 +16,7 @@ import pandas as pd
 
 from kdnb.catalog import PROFILES, Task, defaults
 from kdnb.core.config import SPLITS
-from kdnb.data.splits import Rows, TaskData, make
+from kdnb.data.splits import AS_PROFILE, Rows, TaskData, make
 from kdnb.data.table_files import TextTable, missing, open_table
 from kdnb.errors import printable
 
@@ -64,7 +64,7 @@ class Examples:
     notes: tuple[str, ...]
 
 
-def load(own: OwnData, profile: str, rows: Rows | None = None) -> TaskData:
+def load(own: OwnData, profile: str, rows: Rows = AS_PROFILE) -> TaskData:
     """The splits of the user's files at a profile's size; files given for validation or test are taken whole.
 
     Args:
@@ -74,7 +74,7 @@ def load(own: OwnData, profile: str, rows: Rows | None = None) -> TaskData:
     Raises:
         ValueError: as `read`, and for fewer train rows than classes.
     """
-    examples, rows, size = read(own), rows or Rows(), PROFILES[profile]
+    examples, size = read(own), PROFILES[profile]
     caps = {
         "train": defaults(profile).train_rows,
         "validation": 0 if own.validation else size.validation_rows,

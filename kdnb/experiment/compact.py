@@ -10,7 +10,6 @@ import os
 import shutil
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +37,7 @@ def compact(run_id: str, target: Path) -> bool:
     if most > float(np.finfo(np.float16).max):
         raise ValueError(f"run {run_id}: logits of {most:g} do not fit half precision; it is not copied")
     half = {split: run.logits[split].astype(np.float16) for split in SPLITS}
-    teacher = teachers.load(run.config.teacher_run) if run.config.teacher_run else None
-    if teacher:
-        rounded = {split: teacher.logits[split].astype(np.float16).astype(np.float32) for split in SPLITS}
-        teacher = replace(teacher, logits=rounded)
+    teacher = teachers.rounded(teachers.load(run.config.teacher_run)) if run.config.teacher_run else None
     values = {"cost": {**run.metrics["cost"], "stored": "float16"}}
     for split in SPLITS:
         values[split] = teachers.summary(half[split].astype(np.float32), run.labels[split], teacher, split)

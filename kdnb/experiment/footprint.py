@@ -141,7 +141,7 @@ def measure(config: RunConfig, data: "TaskData") -> Footprint:
 
 
 def _key(config: RunConfig) -> str:
-    """What a measurement depends on: the model, the texts and how long they are."""
+    """What a measurement depends on: the model, the examples, how long they are, and the precision."""
     model = model_behind(config)
     return json.dumps([model, config.task, config.data, config.max_length, config.precision])
 

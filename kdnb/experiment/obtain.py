@@ -132,14 +132,10 @@ def run_line(point: Point, run: Run, trained: bool) -> str:
 
 def _stored(config: RunConfig) -> Run | None:
     """The stored run of a config; None if there is none or it was damaged, which is then out of the way."""
-    return _load_or_set_aside(config.run_id()) if store.exists(config.run_id()) else None
-
-
-def _load_or_set_aside(run_id: str) -> Run | None:
     try:
-        return store.load(run_id)
+        return store.load(config.run_id()) if store.exists(config.run_id()) else None
     except DamagedRun as error:
-        where = set_aside(run_id)
+        where = set_aside(config.run_id())
         print(f"kdnb: {error}; set aside in {where}, training it again", file=sys.stderr)
         return None
 

@@ -170,8 +170,7 @@ def study(task: str, profile: str, keep: Callable[[RunConfig], bool] = is_defaul
 
 def _no_runs(task: str, profile: str) -> NoRuns:
     """That none of a task's runs is wanted, how many there are at other settings, and the command that makes them."""
-    configs = [store.config_of(run_id) for run_id in store.stored_ids() if run_id.startswith(f"{slug(task)}-")]
-    others = sum((one.task, one.profile) == (task, profile) for one in configs if one)
+    others = len(stored_configs(task, profile))
     settings = f" at the settings wanted here, {others} at others" if others else ""
     data = "--data FILE --text COLUMN --label COLUMN" if task.startswith("own:") else task
     command = f"kdnb compare {data} --profile {profile}"
@@ -283,7 +282,7 @@ def curve_entropy(run: Run, split: str = "test", until: float = 1.0) -> float:
 
 
 def spread(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Per arm: name, mean, sd and n over the seeds, and the run_ids behind them, in the order of ARMS.
+    """Per arm: name, mean, sd and n over the seeds, and the run_ids behind them, in the order of the table.
 
     degenerate counts the runs that have learnt nothing; they are part of the mean.
     """

@@ -210,8 +210,7 @@ def check(run: Run) -> None:
     except (FileNotFoundError, ValueError):  # none, or one that is dealt with by its own name
         return
     if half:  # a rounded run tells of a rounded teacher, see `kdnb.experiment.compact`
-        rounded = {split: logits.astype(np.float16).astype(np.float32) for split, logits in teacher.logits.items()}
-        teacher = replace(teacher, logits=rounded)
+        teacher = rounded(teacher)
     for split in SPLITS:
         if teacher.logits[split].shape != run.logits[split].shape:
             raise DamagedRun(f"run {run.run_id}: its teacher's logits of {split} are of another shape than its own")
@@ -221,6 +220,12 @@ def check(run: Run) -> None:
             if not np.isclose(stored, value, rtol=1e-6, atol=1e-6, equal_nan=True):
                 told = f"{name} is {stored} in its metrics, {value:.6g} by its teacher's logits"
                 raise DamagedRun(f"run {run.run_id}: {told}")
+
+
+def rounded(teacher: Teacher) -> Teacher:
+    """A teacher whose logits went through half precision."""
+    logits = {split: part.astype(np.float16).astype(np.float32) for split, part in teacher.logits.items()}
+    return replace(teacher, logits=logits)
 
 
 def _told(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:

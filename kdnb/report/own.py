@@ -288,9 +288,7 @@ def _row(arms: Arms, arm: str) -> dict[str, Any]:
 
 def _warning(arms: Arms) -> str:
     """How many runs have learnt nothing, which are part of every number; "" where all have learnt something."""
-    nothing, runs = (
-        sum(count(arm) for arm in arms.runs) for count in (arms.degenerate, lambda arm: len(arms.runs[arm]))
-    )
+    nothing, runs = sum(map(arms.degenerate, arms.runs)), sum(map(len, arms.runs.values()))
     why = "one class predicted, or accuracy no better than always naming the most frequent one"
     return f"{nothing} of {runs} runs learnt nothing ({why}); they are part of every number." if nothing else ""
 

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from kdnb.data import own
-from kdnb.data.splits import Rows, make
+from kdnb.data.splits import AS_PROFILE, Rows, make
 
 ROWS = [(f"sentence number {i}", "good" if i % 2 else "bad") for i in range(20)]
 
@@ -413,8 +413,7 @@ def test_text_and_label_are_two_columns(tmp_path):
     assert refused(path, text="mood") == f"{path}: column 'mood' cannot be both text and label"
 
 
-def capped(path, profile="demo", **options):
-    rows = options.pop("rows", None)
+def capped(path, profile="demo", rows=AS_PROFILE, **options):
     return own.load(own.OwnData(path=str(path), text="sentence", label="mood", **options), profile, rows)
 
 

@@ -242,5 +242,5 @@ def of_grid(task: str, profile: str) -> pd.DataFrame:
                 of_teacher = {name: teacher["test"][name] for name in ("confidence", "entropy")}
                 rows.append({"seed": config.seed, "tau": config.tau, "teacher_epochs": 0, **values, **of_teacher})
     columns = ["seed", "tau", "teacher_epochs", *MEASURES, "confidence", "entropy"]
-    found = pd.DataFrame(rows, columns=columns)
-    return found[found.groupby("seed").tau.transform("nunique") >= FEWEST]
+    table = pd.DataFrame(rows, columns=columns)
+    return table[table.groupby("seed").tau.transform("nunique") >= FEWEST]

@@ -51,11 +51,8 @@ def make(one: SparseTargets) -> Made:
     """Train all arms; see `sparse_targets.obtain`."""
     _, _, text, held = text_of(one)
     teacher = teacher_of(one)
-    weights, laws, online = (
-        weights_hash(teacher.model),
-        Told(teacher, text).logits,
-        Online(teacher, "fp32", one.vocabulary),
-    )
+    weights, laws = weights_hash(teacher.model), Told(teacher, text).logits
+    online = Online(teacher, "fp32", one.vocabulary)
     measured, anchor = [], student_of(one)
     for variant, kept in one.arms:
         student, changes = student_of(one), {}
