@@ -30,6 +30,7 @@ import matplotlib  # noqa: E402
 import no_grammar  # noqa: E402, F401
 import pytest  # noqa: E402
 import sitecustomize as offline  # noqa: E402
+import stores  # noqa: E402
 from chromium import browser  # noqa: E402, F401
 from forked import kernels  # noqa: E402, F401
 from hypothesis import settings  # noqa: E402
@@ -68,23 +69,7 @@ def store(tmp_path, monkeypatch):
     """An empty run store of the test's own; the folder of its runs."""
     from kdnb import paths
 
-    for name, folder in {
-        "OUTPUTS": "",
-        "RUNS": "runs",
-        "REFERENCE": "reference",
-        "DAMAGED": "damaged",
-        "SWEEPS": "sweeps",
-        "GRIDS": "sweeps/grids",
-        "RUNNING": "running",
-        "FAILED": "failed",
-        "EXECUTED": "executed",
-        "WEIGHTS": "weights",
-        "MODELS": "models",
-        "ORIGINS": "origins",
-        "REPORT": "report.html",
-        "REPORTS": "reports",
-        "SITE": "site",
-    }.items():
+    for name, folder in stores.FOLDERS.items():
         monkeypatch.setattr(paths, name, tmp_path / "outputs" / folder)
     return paths.RUNS
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
@@ -85,39 +86,23 @@ def serve() -> Path:
 
 def slides(title: str, notebooks: Sequence[NotebookNode]) -> str:
     """Executed notebooks as one page of reveal.js."""
-    from jinja2 import PackageLoader
     from nbconvert import SlidesExporter
 
-    exporter = SlidesExporter(
-        extra_loaders=[PackageLoader("kdnb", "report/pages")],
-        template_file="slides.html",
-        exclude_input=True,
-        exclude_output_prompt=True,
-        exclude_anchor_links=True,
-        reveal_url_prefix="reveal.js",
-    )
-    return _exported(exporter, title, [part for one in notebooks for part in _slides_of(one)])
+    cells = [part for one in notebooks for part in _slides_of(one)]
+    return _exported(SlidesExporter, title, cells, template_file="slides.html", reveal_url_prefix="reveal.js")
 
 
 def handout(deck: Deck, notebooks: Sequence[NotebookNode]) -> str:
     """The same cells to be read and printed: every text whole, no box of the leader's, no code."""
-    from jinja2 import PackageLoader
     from nbconvert import HTMLExporter
 
-    exporter = HTMLExporter(
-        extra_loaders=[PackageLoader("kdnb", "report/pages")],
-        template_file="handout.html",
-        exclude_input=True,
-        exclude_output_prompt=True,
-        exclude_anchor_links=True,
-    )
     cells = [
         cell
         for notebook in notebooks
         for cell in _without_widgets(notebook)
         if slide_type(cell) != "skip" and not cell.source.startswith(LEADER)
     ]
-    return _exported(exporter, deck.title, cells)
+    return _exported(HTMLExporter, deck.title, cells, template_file="handout.html")
 
 
 def slide_type(cell: NotebookNode) -> str:
@@ -125,8 +110,12 @@ def slide_type(cell: NotebookNode) -> str:
     return cell.metadata.get("slideshow", {}).get("slide_type", "-") or "-"
 
 
-def _exported(exporter, title: str, cells: Sequence[NotebookNode]) -> str:
-    """What an exporter makes of some cells, formulas as MathML."""
+def _exported(kind, title: str, cells: Sequence[NotebookNode], **settings: str) -> str:
+    """What a kind of exporter makes of some cells, without code, formulas as MathML."""
+    from jinja2 import PackageLoader
+
+    shown: dict[str, Any] = dict.fromkeys(("exclude_input", "exclude_output_prompt", "exclude_anchor_links"), True)
+    exporter = kind(extra_loaders=[PackageLoader("kdnb", "report/pages")], **shown, **settings)
     book = nbformat.v4.new_notebook(metadata={"title": title})
     for number, cell in enumerate(cells):
         one = nbformat.from_dict({**cell, "id": f"cell-{number}"})
