@@ -240,7 +240,7 @@ def test_another_task_joins_those_fetched_before(mirror):
     assert bring()["fetched"] == 0
 
 
-def test_files_of_another_commit_are_replaced_and_never_read(mirror, monkeypatch):
+def test_files_of_another_commit_are_replaced_and_never_read(mirror):
     bring()
     path = paths.HUB / BERT / hub.MANIFEST
     path.write_text(path.read_text().replace(COMMITS[BERT], "0" * 40))

@@ -324,7 +324,7 @@ def test_a_gpu_gives_equal_logits_for_equal_seeds():
 
 
 @pytest.mark.slow
-def test_masters_give_the_weights_of_a_step_in_which_autocast_casts(monkeypatch):
+def test_masters_give_the_weights_of_a_step_in_which_autocast_casts():
     """bf16 weights copied from float32 masters against torch's AdamW on float32 weights under autocast."""
     config, splits = toy(precision="bf16", dropout=0.0, lr=1e-3)
     tokens = training.encode("tiny-large", splits, config.max_length)["train"]

@@ -139,7 +139,7 @@ FORGERIES = {  # what was forged -> how, and what the message must say
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FORGERIES)
-def test_a_forged_run_with_right_hashes_is_found(store, monkeypatch, capsys, told, name):
+def test_a_forged_run_with_right_hashes_is_found(store, capsys, told, name):
     """`runs verify`, a table and whoever asks for the run: each names it; it is set aside and never read."""
     forgery, words = FORGERIES[name]
     from kdnb.core import store as runs

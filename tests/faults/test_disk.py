@@ -343,7 +343,7 @@ def test_no_folder_of_outputs_is_written_behind_a_link(tmp_path):
     assert not list(elsewhere.iterdir())
 
 
-def test_outputs_may_be_a_link_itself(tmp_path, told, unclear):
+def test_outputs_may_be_a_link_itself(tmp_path, told):
     """A user's, to a larger disk."""
     (tmp_path / "disk").mkdir()
     (tmp_path / "outputs").symlink_to(tmp_path / "disk")

@@ -194,7 +194,7 @@ def test_a_listing_that_is_none(liar, content):
     assert not usable(paths.HUB)
 
 
-def test_a_model_is_fetched_and_checked_before_anything_reads_it(liar, monkeypatch):
+def test_a_model_is_fetched_and_checked_before_anything_reads_it(liar):
     """Asked for in passing, without `kdnb fetch`: the same checks."""
     liar.lie, liar.spoil = TRUTH, {"model.safetensors"}
     with pytest.raises(DamagedFetch, match=r"model\.safetensors: what arrived is not the file at the pinned commit"):

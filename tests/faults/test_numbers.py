@@ -105,7 +105,7 @@ def test_hidden_states_beyond_half_precision_make_no_cache(tmp_path, told, value
     told("Numbers", "teacher's states beyond fp16 in a target cache", 1)
 
 
-def test_a_language_models_loss_that_is_no_number(tmp_path, told, monkeypatch):
+def test_a_language_models_loss_that_is_no_number(tmp_path, told):
     from kdnb.errors import Diverged, KdnbError
     from kdnb.studies.language_models import models, training
     from kdnb.studies.language_models.config import LMConfig

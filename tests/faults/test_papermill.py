@@ -124,7 +124,7 @@ OUTPUTS = [
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
-def test_a_copy_cannot_lie_elsewhere(tmp_path, store, name):
+def test_a_copy_cannot_lie_elsewhere(store, name):
     """The name of an executed copy, which is made of parameters' values; in braces it is taken as it stands."""
     output = notebooks.Step("made", {"text": name}).output
     assert output.parent == paths.EXECUTED

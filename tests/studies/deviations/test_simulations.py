@@ -67,7 +67,7 @@ def test_what_is_not_simulated_has_no_verdict(kept):
 
 
 @pytest.mark.slow
-def test_effects_are_kept_and_give_their_verdict(kept, capsys):
+def test_effects_are_kept_and_give_their_verdict(kept):
     found = simulate([0, 1, 2], ["H9.1", "H9.2"])
     row = ledger().loc["H9.1"]
     effects = found["H9.1"]["effects"]

@@ -126,10 +126,9 @@ def test_both_stages_are_zero_where_the_student_is_its_teacher(teacher):
     assert found[0] == found[1] == [0, 0]
 
 
-def aligned(teacher, arm, stage, steps=150):
-    """A student after one stage, its losses, and the sequences' config."""
-    blocks = stages.recall_blocks(64, 12, 4, 24, 0)
-    config = LMConfig(
+def config_of(blocks, steps, lr):
+    """Of a training on 64 short sequences of recall."""
+    return LMConfig(
         data=blocks.fingerprint,
         held_out="",
         length=12,
@@ -138,9 +137,15 @@ def aligned(teacher, arm, stage, steps=150):
         vocabulary=24,
         batch_size=8,
         tokens=steps * 8 * 11,
-        lr=2e-2,
+        lr=lr,
         precision="fp32",
     )
+
+
+def aligned(teacher, arm, stage, steps=150):
+    """A student after one stage, its losses, and the sequences' config."""
+    blocks = stages.recall_blocks(64, 12, 4, 24, 0)
+    config = config_of(blocks, steps, 2e-2)
     student = staging.convert(teacher, arm, 1)
     return student, staging.align(config, stage, student, teacher, blocks)
 
@@ -267,18 +272,7 @@ def test_the_loop_trains_it_and_its_loss_falls(kind, teacher):
     language = models.from_config(MAMBA2, 24, 0) if kind == "mamba2" else staging.convert(teacher, Arm(copied=False), 0)
     models.check_head(language)
     blocks = stages.recall_blocks(64, 12, 4, 24, 0)
-    config = LMConfig(
-        data=blocks.fingerprint,
-        held_out="",
-        length=12,
-        student="",
-        student_weights="",
-        vocabulary=24,
-        batch_size=8,
-        tokens=40 * 8 * 11,
-        lr=1e-2,
-        precision="fp32",
-    )
+    config = config_of(blocks, 40, 1e-2)
     before = {name: value.clone() for name, value in language.model.state_dict().items()}
     history = training.fit(config, language, blocks, training.NoTargets())
     assert np.mean([row["loss"] for row in history[-5:]]) < history[0]["loss"] - 0.3
