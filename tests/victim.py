@@ -100,10 +100,10 @@ class Victim:
         started = time.monotonic()
         for process in [self.start(words) for words in self.commands]:
             process.wait(LONGEST)
-            assert process.returncode == 0, self.words()
+            assert process.returncode == 0, self.said()
         return time.monotonic() - started
 
-    def words(self):
+    def said(self):
         """What was told since the beginning, and to be shown where a process failed."""
         return "\n".join(path.read_text() for path in sorted(self.folder.glob("told-*"))[-3:])
 

@@ -52,7 +52,7 @@ class Comparison:
     own: OwnData = field(default_factory=OwnData)
     profile: str = "demo"
     seeds: tuple[int, ...] = ()  # () for the profile's
-    arms: tuple[str, ...] = ()  # () for all
+    arms: tuple[str, ...] = ()  # () for ARMS
     changes: dict[str, Any] = field(default_factory=dict)  # RunConfig fields of all arms
     arm_changes: dict[str, dict[str, Any]] = field(default_factory=dict)  # of one arm, on top
     soft: dict[str, float] = field(default_factory=dict)  # what SOFT has, of the arms that have a use for it

@@ -86,7 +86,7 @@ def unclear():
     def judge(err, *words):
         said = [line for line in err.splitlines() if line.strip()]
         good = said and said[-1].startswith("kdnb: ") and "Traceback" not in err
-        return int(not good or not (not words or any(word in said[-1] for word in words)))
+        return int(not (good and any(word in said[-1] for word in words or [""])))
 
     return judge
 

@@ -63,7 +63,7 @@ def torment(make, undisturbed, kills, seconds, rng, also=lambda victim: 0):
             for process in running:
                 process.wait(LONGEST)
             ended = all(process.returncode == 0 for process in running)
-            assert {process.returncode for process in running} <= {0, -signal.SIGKILL}, victim.words()
+            assert {process.returncode for process in running} <= {0, -signal.SIGKILL}, victim.said()
             assert not stores.orphans(victim.outputs), "a process outlived the one that started it"
             assert not stores.held(victim.outputs)
             counts["repeated"] += len(whole.intersection(victim.begun()[begun:]))
@@ -122,7 +122,7 @@ def torment_files(make, words, there, kills, at_least):
                 process.kill()
                 counts["injected"] += 1
             process.wait(LONGEST)
-            assert process.returncode in (0, -signal.SIGKILL), victim.words()
+            assert process.returncode in (0, -signal.SIGKILL), victim.said()
             ended = process.returncode == 0
             now = there(victim)
             counts["lost"] += len(before.keys() - now.keys())
@@ -364,7 +364,7 @@ def test_a_stop(tmp_path, share, told, language, name, number):
         if process.returncode == 0:  # it had just ended
             continue
         stopped += 1
-        assert process.returncode == CODES[number], victim.words()
+        assert process.returncode == CODES[number], victim.said()
         assert time.monotonic() - asked < 30, "it went on"
         said = [line for line in victim.told.read_text().splitlines() if line.strip()]
         unclear += said[-1] != STOPPED or said.count(STOPPED) != 1 or "Traceback" in victim.told.read_text()
@@ -375,7 +375,7 @@ def test_a_stop(tmp_path, share, told, language, name, number):
         lost += len(before.keys() - stores.marks(victim.outputs).keys())
         if name == "language model":
             states = list((victim.outputs / "lm").glob("*/state.safetensors"))
-            assert states or not re.search(r"step", victim.words())
+            assert states or not re.search(r"step", victim.said())
         victim.run()
         lost += stores.content(victim.outputs) != stores.content(plain.outputs)
         shutil.rmtree(victim.folder)
