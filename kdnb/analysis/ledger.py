@@ -193,12 +193,12 @@ def over_tasks(ledgers: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return table.drop(columns=["side", "bound"])
 
 
-def as_printed(value: float, unit: str, signed: bool = True) -> str:
-    """A number of the ledger as printed: points of accuracy to .1, everything else to .001; "–" for nan."""
+def as_printed(value: float, unit: str) -> str:
+    """A number of the ledger as printed, signed: points of accuracy to .1, everything else to .001; "–" for nan."""
     if np.isnan(value):
         return "–"
     scale, digits = (100, 1) if unit == "points" else (1, 3)
-    return f"{round(value * scale, digits) + 0.0:{'+' if signed else ''}.{digits}f}"  # + 0.0: no minus zero
+    return f"{round(value * scale, digits) + 0.0:+.{digits}f}"  # + 0.0: no minus zero
 
 
 def difference(claim: Claim, study: Study) -> Effect:
@@ -235,7 +235,7 @@ def _worst(effects: list[Effect]) -> Effect:
     return min(tested, key=lambda effect: effect.p) if tested else min(effects, key=lambda effect: effect.effect)
 
 
-def part_effect(part: Part, study: Study, turn: int = 1) -> Effect:
+def part_effect(part: Part, study: Study, turn: int) -> Effect:
     """One paired difference, times turn; its runs are those of the seeds that both arms have.
 
     Args:

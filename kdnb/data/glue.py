@@ -99,7 +99,7 @@ def _from_files(task: Task, folder: Path) -> dict[str, pd.DataFrame]:
     }
 
 
-def _read_tsv(path: Path, skip_short: bool = False) -> pd.DataFrame:
+def _read_tsv(path: Path, skip_short: bool) -> pd.DataFrame:
     """Tabs separate, quotes are text; "null" and the like are words, not gaps; blank lines are none. A row with too
     few fields is an error, or is left out (skip_short)."""
     try:

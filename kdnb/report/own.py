@@ -260,7 +260,6 @@ def section(arms: Arms, task: str, profile: str) -> dict[str, Any]:
     arm_of = {run.run_id: arm for arm, seeds in arms.runs.items() for run in seeds.values()}
     rows = ", ".join(f"{len(labels):,} {split}" for split, labels in first.labels.items())
     return {
-        "task": task,
         "title": task.removeprefix("own:"),
         "caption": f"profile {profile}: {rows} rows, {n} seed{'s' * (n > 1)}",
         "toy": profile == "toy",

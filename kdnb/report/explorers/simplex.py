@@ -20,6 +20,7 @@ CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])  # of the pi
 WIDTH, HEIGHT, SIDE, LEGEND = 760, 400, 390, 480  # of the picture [pixels]
 LONGEST = 70  # of an arrow [pixels]
 LEVELS = (0.2, 0.4, 0.6, 0.8, 1.0)  # of the contours [nats]
+RAYS = 240  # of a contour
 STEP, STEPS = 0.25, 240  # of gradient descent on the logits: small enough to look like the flow
 TRUTHS = {"mixed": (0.6, 0.3, 0.1), "clear": (0.9, 0.07, 0.03), "torn": (0.48, 0.47, 0.05)}
 TEACHERS = {
@@ -163,20 +164,19 @@ def place(p: np.ndarray) -> np.ndarray:
     return np.asarray(p) @ CORNERS
 
 
-def contour(level: float, rays: int = 240) -> np.ndarray:
-    """Posteriors of one entropy, going round the uniform one; (rays + 1, 3), nan where the triangle ends before it.
+def contour(level: float) -> np.ndarray:
+    """Posteriors of one entropy, going round the uniform one; (RAYS + 1, 3), nan where the triangle ends before it.
 
     Along a ray from u entropy falls all the way, so that each holds the level once or not at all.
 
     Args:
         level: in (0, log 3) [nats].
-        rays: how many.
     """
-    angles = np.linspace(0, 2 * np.pi, rays + 1)
+    angles = np.linspace(0, 2 * np.pi, RAYS + 1)
     across = np.array([1, -1, 0]) / np.sqrt(2), np.array([1, 1, -2]) / np.sqrt(6)
     ways = np.cos(angles)[:, None] * across[0] + np.sin(angles)[:, None] * across[1]
     end = (1 - 1e-9) / (3 * -ways.min(axis=1))  # where the first probability is spent
-    low, high = np.zeros(rays + 1), end.copy()
+    low, high = np.zeros(RAYS + 1), end.copy()
     for _ in range(50):
         middle = (low + high) / 2
         p = 1 / 3 + middle[:, None] * ways

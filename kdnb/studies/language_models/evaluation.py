@@ -144,14 +144,14 @@ def _ends(judged: dict[str, np.ndarray]) -> dict[str, float]:
     return told
 
 
-def by_teacher_entropy(judged: dict[str, np.ndarray], name: str = "kl") -> list[dict[str, float]]:
-    """Mean of one array in bins of the teacher's entropy: where a student falls short of its teacher.
+def by_teacher_entropy(judged: dict[str, np.ndarray]) -> list[dict[str, float]]:
+    """Mean KL [nats] in bins of the teacher's entropy: where a student falls short of its teacher.
 
     Returns:
         Rows from, to [nats], share of the tokens, mean; bins without a token are left out.
     """
     place = np.digitize(judged["teacher_entropy"].ravel(), ENTROPY_BINS[1:-1])
-    values, rows = judged[name].ravel(), []
+    values, rows = judged["kl"].ravel(), []
     for number, (low, high) in enumerate(itertools.pairwise(ENTROPY_BINS)):
         inside = values[place == number]
         if inside.size:
@@ -160,13 +160,13 @@ def by_teacher_entropy(judged: dict[str, np.ndarray], name: str = "kl") -> list[
     return rows
 
 
-def by_position(judged: dict[str, np.ndarray], name: str = "kl") -> list[dict[str, float]]:
-    """Mean of one array by how many tokens of its sequence a student had read: 1, 2 to 3, 4 to 7 and so on.
+def by_position(judged: dict[str, np.ndarray]) -> list[dict[str, float]]:
+    """Mean KL [nats] by how many tokens of its sequence a student had read: 1, 2 to 3, 4 to 7 and so on.
 
     Returns:
         Rows from, to [tokens], mean.
     """
-    values = judged[name]
+    values = judged["kl"]
     ends = [(2**i, min(2 ** (i + 1) - 1, values.shape[1])) for i in range(values.shape[1].bit_length())]
     return [{"from": a, "to": b, "mean": float(values[:, a - 1 : b].mean(dtype=np.float64))} for a, b in ends]
 

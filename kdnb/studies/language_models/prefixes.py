@@ -136,9 +136,9 @@ def cost_of_reuse(whole: Mapping[Prefixes, Record], few: Mapping[Prefixes, Recor
     return (kl[0] - kl[1]).reindex(columns=list(REUSED)).dropna()
 
 
-def matched_ls(rows: pd.DataFrame, arm: str = WORD) -> pd.DataFrame:
-    """Of each seed the LS student whose entropy on held-out text is nearest to an arm's: the control."""
+def matched_ls(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of each seed the LS student whose entropy on held-out text is nearest to word KD's: the control."""
     smoothed = rows[rows.arm.isin(list(LS.values()))]
-    target = rows[rows.arm == arm].set_index("seed").entropy
+    target = rows[rows.arm == WORD].set_index("seed").entropy
     away = (smoothed.entropy - smoothed.seed.map(target)).abs()
     return smoothed.loc[away.groupby(smoothed.seed).idxmin()].reset_index(drop=True)

@@ -194,13 +194,13 @@ def judge(material: Material, student: Language, vocabulary: int) -> dict[str, n
     return evaluation.judge(student, material.held_out, taught, vocabulary)
 
 
-def sampled_length_ratio(material: Material, student: Language, config: LMConfig, rows: int = 16) -> float:
-    """Length of a student's samples over its teacher's, going on from the beginnings of some held-out sequences.
+def sampled_length_ratio(material: Material, student: Language, config: LMConfig) -> float:
+    """Length of a student's samples over its teacher's, going on from the beginnings of 16 held-out sequences.
 
     On given text a student that ends up repeating itself looks well; on its own words it does not stop.
     """
     assert material.teacher is not None
-    ids, found = material.held_out.ids[:rows, : config.prompt].astype(np.int64), []
+    ids, found = material.held_out.ids[:16, : config.prompt].astype(np.int64), []
     for one in (student, material.teacher):
         prompts = torch.from_numpy(ids).to(one.head.weight.device)
         drawn = sampling.sample(one, prompts, config.length - config.prompt, key=(config.seed, 0))
@@ -208,9 +208,9 @@ def sampled_length_ratio(material: Material, student: Language, config: LMConfig
     return evaluation.length_ratio(*found)
 
 
-def thinned(history: list[dict[str, float]], points: int = 100) -> list[dict[str, float]]:
-    """Means of the losses between at most so many steps, evenly spaced."""
-    groups = np.array_split(np.arange(len(history)), min(points, len(history)))
+def thinned(history: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Means of the losses between at most 100 steps, evenly spaced."""
+    groups = np.array_split(np.arange(len(history)), min(100, len(history)))
     return [{**history[group[-1]], "loss": float(np.mean([history[i]["loss"] for i in group]))} for group in groups]
 
 
