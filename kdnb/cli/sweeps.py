@@ -300,7 +300,7 @@ def shard_of(text: str, engine: str) -> tuple[int, int]:
         i, n = map(int, text.split("/"))
     except ValueError:
         raise ValueError(f"shard must be i/n, such as 3/16, got {text!r}") from None
-    if (engine == "shard") != (n > 1) and (i, n) != (1, 1):
+    if engine != "shard" and (i, n) != (1, 1):
         raise ValueError(f"--shard {text} goes with --engine shard, got {engine}")
     return i, n
 

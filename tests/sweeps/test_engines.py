@@ -536,6 +536,7 @@ def test_processes_of_ray_compile_no_grammar(tmp_path):
         (["--shard", "1/2"], "goes with --engine shard"),
         (["--engine", "shard", "--shard", "0/4"], "1 <= i <= n, got 0/4"),
         (["--engine", "shard", "--shard", "5/4"], "1 <= i <= n, got 5/4"),
+        (["--engine", "shard", "--shard", "5/1"], "shard must be i/n with 1 <= i <= n, got 5/1"),
         (["--engine", "shard", "--shard", "two"], "shard must be i/n, such as 3/16, got 'two'"),
         (["--threads", "-1"], "threads must be >= 0, got -1"),
         (["--engine", "ray", "--gpus-per-run", "-0.5"], "gpus_per_run must be >= 0"),
