@@ -58,7 +58,7 @@ that knows it. A future format keeps the outer form of `metrics.json`, gets the 
 On one machine the same command gives the same bits, whatever was killed on the way. Another number of threads,
 another processor or a GPU adds up in another order: last bits of logits differ, training goes on from them, and so a
 sweep keeps its number of threads.{threads} Metrics that are computed again may differ in their last
-bits between machines; loading allows for a millionth, and in the calibration error for an example that moves to the
+bits between machines; loading allows for a millionth, and in the calibration error for a few examples that move to the
 next bin.
 """
 

@@ -167,7 +167,7 @@ def summary(logits: np.ndarray, labels: np.ndarray, teacher_logits: np.ndarray |
 def check(told: Mapping[str, float], logits: np.ndarray, labels: np.ndarray) -> None:
     """Raise ValueError unless logits are (N, K >= 2) numbers, labels theirs, and the metrics told those of both.
 
-    Another machine's last bits are none of a difference; in `ece` they may move an example to the next bin.
+    Another machine's last bits are none of a difference; in `ece` they may move a few examples to the next bin.
     """
     if logits.ndim != 2 or logits.shape[1] < 2 or labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu":
         raise ValueError(f"logits {logits.shape} and {labels.dtype} labels {labels.shape} are not (N, K >= 2) and (N,)")
