@@ -425,7 +425,7 @@ class _Delimited:
             )
             try:
                 for record in reader:
-                    if any(field.strip() for field in record) or len(record) > 1:
+                    if any(field.strip() for field in record) or (len(record) > 1 and number):  # none above a header
                         yield begins, record
                         number += 1
                     begins = reader.line_num + 1

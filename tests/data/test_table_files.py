@@ -54,6 +54,7 @@ CONTENTS = {
     "text with commas, marked twice": b"\xef\xbb\xbf" * 2 + lines(ROWS).encode(),
     "text with tabs, UTF-16": lines(ROWS, "\t").encode("utf-16"),
     "text with commas, blank lines": ("\n" + lines(ROWS).replace("3,good\n", "3,good\n\n") + "\n \n").encode(),
+    "text with commas, an empty row first": (" ,\n" + lines(ROWS)).encode(),
     "text with tabs, blank lines": ("\n" + lines(ROWS, "\t") + "\n\n").encode(),
     "text with semicolons, as Excel marks it": ("sep=;\r\n" + lines(ROWS, ";")).encode(),
     "JSON lines": "\n".join(json.dumps(dict(zip(NAMES, row, strict=True))) for row in ROWS).encode(),
