@@ -111,6 +111,11 @@ def printable(text: str) -> str:
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
+def _looks_like_another(sign: str) -> bool:
+    """Whether a sign may be taken for an ASCII one; a letter with an accent is seen to be none."""
+    return not sign.isascii() and unicodedata.decomposition(sign)[:1] in ("", "<")
+
+
 def nearest(name: str, known: Iterable[str], more: int = 0, listed_by: str = "") -> str:
     """The end of an error message: the known name closest to a wrong one, then all of them, 20 at most.
 
@@ -122,7 +127,7 @@ def nearest(name: str, known: Iterable[str], more: int = 0, listed_by: str = "")
     """
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1)
-    odd = next((sign for sign in name if not sign.isascii()), "") if close else ""  # may look like a letter of ours
+    odd = next((sign for sign in name if _looks_like_another(sign)), "") if close else ""
     hint = f"{odd!r} in it is {unicodedata.name(odd, 'no letter')}, " if odd else ""
     left = more + len(known[20:])
     listed = ", ".join(known[:20]) + (f" and {left:,} more" if left else "")

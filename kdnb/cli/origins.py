@@ -45,6 +45,7 @@ def data_of(config: "RunConfig", own: OwnData | None = None, rows: Rows = AS_PRO
     """
     from kdnb.cli.train import task_data
 
+    again = "kdnb compare --data FILE says it anew, and kdnb export takes --data, --text, --label"
     asked = files.read_json(paths.inside(paths.ORIGINS, f"{config.data}.json"))
     asked["rows"] = rows if rows != AS_PROFILE else Rows(**asked.get("rows", {}))
     if own and own.path:
@@ -52,8 +53,10 @@ def data_of(config: "RunConfig", own: OwnData | None = None, rows: Rows = AS_PRO
     elif asked.get("own"):
         noted = asked["own"]
         asked["own"] = OwnData(**{**noted, "columns": tuple(noted.get("columns", ()))})
+        if gone := next((path for path in asked["own"].files.values() if not Path(path).exists()), ""):
+            raise ValueError(f"run {config.run_id()}: its texts were in {gone}, which is not there any more; {again}")
     elif "own" not in asked and config.task.startswith("own:"):
-        raise ValueError(f"run {config.run_id()}: where its texts are is not known here; give --data, --text, --label")
+        raise ValueError(f"run {config.run_id()}: where its texts are is not known here; {again}")
     data = task_data(**{"task": config.task, "profile": config.profile, **asked})
     if data.fingerprint != config.data:
         if config.task.startswith("own:"):

@@ -86,6 +86,7 @@ def rows_of(
 ) -> None:
     """Write ids, texts and labels of all rows: what an ensemble, annotators or a language model are to answer."""
     from kdnb import files
+    from kdnb.cli import telling
     from kdnb.cli.train import task_data
     from kdnb.data.teacher_table import row_ids
 
@@ -93,10 +94,12 @@ def rows_of(
         raise ValueError(f"{file}: is there already, and may hold answers; name a new file")
     read = task_data(task, profile, rows, own)
     table = row_ids(read)
+    print(*telling.of_data(read), sep="\n")
     files.write_atomically(file, files.csv_bytes(table))
     print(
         f"{len(table):,} rows of {read.task.name} in {file}; add a column for each class: {', '.join(read.task.labels)}"
     )
+    print("the ids are of this cut: give kdnb compare the same files, profile and numbers of rows")
     finish(as_json, {"file": str(file), "rows": len(table), "classes": list(read.task.labels)})
 
 

@@ -65,7 +65,7 @@ def of_runs(points: "list[Point]", rows: int, keep: bool) -> str:
     from kdnb.experiment.pace import Pace, epochs
     from kdnb.experiment.points import trainings
 
-    groups = trainings(points)
+    groups = trainings(point for point in points if not point.given)
     left = Pace(groups, keep).left.values()
     steps = sum(epochs(group) * -(-rows // group[0].config.batch_size) for group in left)
     arms, seeds = (len({*of}) for of in ([one.arm for one in points], [one.config.seed for one in points]))

@@ -2,10 +2,11 @@
 
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdnb.analysis import statistics
-from kdnb.catalog import AS_IT_IS, PROFILES, SOURCES, model_behind, model_of
+from kdnb.catalog import AS_IT_IS, PROFILES, SOURCES, TASKS, model_behind, model_of
 from kdnb.cli import origins, telling
 from kdnb.cli.options import show
 from kdnb.cli.teachers import Written, written
@@ -80,11 +81,14 @@ def task_data(task: str, profile: str, rows: Rows = AS_PROFILE, own: OwnData | N
     if profile not in PROFILES:
         raise ValueError(f"unknown profile {profile!r}{nearest(profile, PROFILES)}")
     if own is None or not own.path:
+        if task not in TASKS and Path(task).is_file():
+            raise ValueError(f"{task} is a file: kdnb compare --data {task} --text COLUMN --label COLUMN")
         if not task:
             raise ValueError("name a task, or give your own file with --data, --text and --label")
         return load(task, profile, rows)
     if task:
-        raise ValueError(f"either a task ({task}) or --data ({own.path}), not both")
+        hint = "" if task in TASKS else "; a column's name with blanks stands in quotes"
+        raise ValueError(f"either a task ({task}) or --data ({own.path}), not both{hint}")
     if not (own.text and own.label):
         raise ValueError(f"--data {own.path} needs --text and --label, the names of its columns")
     from kdnb.data.own import load as load_own
@@ -231,11 +235,11 @@ def compare(asked: Comparison) -> dict[str, Any]:
     )
     for point in points:
         checkpoints.check(model_behind(point.config), point.config.max_length)
-        if asked.keep_weights and not point.config.model.startswith(AS_IT_IS):
+        if asked.keep_weights and not point.given:
             weights.check_exportable(point.config)
     if asked.own.path:
-        for line in telling.of_texts(data, [point.config for point in points]):
-            print(line)
+        read = [*telling.of_texts(data, [point.config for point in points])]
+        print(*read, sep="\n", end="\n" * bool(read))
     origins.note(data, wanted)
     table.store()
     print(telling.of_runs(points, len(data.splits["train"]), asked.keep_weights))
@@ -250,9 +254,11 @@ def compare(asked: Comparison) -> dict[str, Any]:
     if data.task.source == "own":
         from kdnb.report import own
 
-        compared = own.Compared(data=data, profile=asked.profile, runs=runs, arms=of_arm, command=asked.command)
+        compared = own.Compared(
+            data=data, profile=asked.profile, runs=runs, arms=of_arm, command=asked.command, read=tuple(read)
+        )
         path, best = own.write(compared), compared.of.recommended
-        print(f"recommended: {best.what}. {best.reason}" + ("" if best.run_id else f" {best.limit}"))
+        print(f"recommended: {best.what}. {best.reason} {best.limit}")
         print(f"report: {path}")
         if best.run_id:
             print(f"take it home: {own.export_command(best)}")
@@ -302,8 +308,10 @@ def _with_models(asked: Comparison, data: TaskData) -> Comparison:
     Raises:
         ValueError: there is no such model, it does not read the task, or an arm would train a finished classifier.
     """
-    models = {}
+    models, sizes = {}, {ALL[arm].student for arm in with_teachers(asked.arms)}
     for size, spec in (("small", asked.student), ("large", asked.teacher)):
+        if spec and sizes and size not in sizes:
+            raise ValueError(f"{spec}: none of the arms {', '.join(asked.arms)} has a {size} model")
         name = checkpoints.name_of(spec, teacher=size == "large") if spec else ""
         own = model_of(asked.profile, size, data.task.name)
         if name and model_of(asked.profile, name, data.task.name) != own:
@@ -314,7 +322,9 @@ def _with_models(asked: Comparison, data: TaskData) -> Comparison:
         trained = [arm for arm in ALL if ALL[arm].student == "large" and arm != "erm_large"]
         arms = arms or tuple(arm for arm in ARMS if arm not in trained)
         if again := [arm for arm in with_teachers(arms) if arm in trained]:
-            raise ValueError(f"--teacher {asked.teacher} is a finished classifier, arm {again[0]} would train it again")
+            raise ValueError(
+                f"--teacher {asked.teacher} is a finished classifier, arm {again[0]} would train it again; leave it out"
+            )
     return dataclasses.replace(asked, arms=arms, arm_changes=changes)
 
 

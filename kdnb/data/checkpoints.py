@@ -85,7 +85,10 @@ def check_folder(folder: Path) -> None:
     if not values.get("model_type"):
         raise ValueError(f"{folder}: expected a model as transformers saves it; no config.json with a model_type in it")
     if not sorted(folder.glob(WEIGHTS)):
-        raise ValueError(f"{folder}: no .safetensors file; weights in other formats can run code and are not read")
+        raise ValueError(
+            f"{folder}: no .safetensors file, which save_pretrained writes; weights in other formats can run code "
+            "and are not read"
+        )
     if not [path for path in _content(folder) if path.name.startswith(("tokenizer", "vocab"))]:
         raise ValueError(f"{folder}: no tokenizer; save it beside the model with tokenizer.save_pretrained")
 

@@ -17,7 +17,7 @@ import pandas as pd
 from kdnb.catalog import PROFILES, Task, defaults
 from kdnb.core.config import SPLITS
 from kdnb.data.splits import AS_PROFILE, Rows, TaskData, make
-from kdnb.data.table_files import TextTable, missing, open_table
+from kdnb.data.table_files import TextTable, check_filled, open_table
 from kdnb.errors import printable
 
 LONGEST = 180  # characters of a file's name in its runs' names, which are names of folders
@@ -146,7 +146,9 @@ def _columns(table: TextTable, own: OwnData) -> pd.DataFrame:
         raise ValueError(f"{table.path}: no rows")
     columns = {"text": texts_of(table, own.text)}
     columns["text2"] = texts_of(table, own.text2) if own.text2 else [""] * table.rows
-    columns["label"] = [_label(table, own.label, *one) for one in enumerate(table.column(own.label), 1)]
+    labels = table.column(own.label)
+    check_filled(table.path, labels, f"with nothing in column {own.label!r}")
+    columns["label"] = [_label(table, own.label, *one) for one in enumerate(labels, 1)]
     columns["alike"] = list(map(_alike, columns["text"], columns["text2"]))
     return pd.DataFrame({**columns, "row": np.arange(1, table.rows + 1)})
 
@@ -154,9 +156,7 @@ def _columns(table: TextTable, own: OwnData) -> pd.DataFrame:
 def texts_of(table: TextTable, column: str) -> list[str]:
     """A column's texts, one a row; ValueError, with the row, for an empty one or a list."""
     values = table.column(column)
-    empty = [row for row, value in enumerate(values, 1) if missing(value)]
-    if empty:
-        raise ValueError(f"{table.path}: {len(empty)} rows with empty text, the first is data row {empty[0]}")
+    check_filled(table.path, values, f"with nothing in column {column!r}")
     for row, value in enumerate(values, 1):
         if problem := _nested(value):
             raise ValueError(f"{table.path}: column {column!r}, data row {row}: expected one text a row, got {problem}")
@@ -186,8 +186,6 @@ def _kind(value: Any) -> str:
 def _label(table: TextTable, column: str, row: int, value: Any) -> str:
     if what := _nested(value):
         raise ValueError(f"{table.path}: column {column!r}, data row {row}: expected one label a row, got {what}")
-    if missing(value):
-        raise ValueError(f"{table.path}: no label in data row {row}")
     return str(value)
 
 

@@ -545,6 +545,19 @@ def _short(name: str) -> str:
     return name if len(name) <= 40 else name[:39] + "…"
 
 
+def check_filled(path: str, values: Sequence[Any], lacking: str) -> None:
+    """Raise ValueError if something is missing in some rows.
+
+    Args:
+        path: the file.
+        values: one a row.
+        lacking: what such a row has or lacks, in words.
+    """
+    if empty := [row for row, value in enumerate(values, 1) if missing(value)]:
+        rows = f"{len(empty):,} rows" if len(empty) > 1 else "1 row"
+        raise ValueError(f"{path}: {rows} {lacking}, the first is data row {empty[0]}; take such rows out")
+
+
 def missing(value: Any) -> bool:
     """Whether a table has nothing there: None, NaN, or blank text."""
     if isinstance(value, str):

@@ -279,7 +279,10 @@ def _class_values(table: pd.DataFrame, data: TaskData, path: str) -> tuple[np.nd
         forms, columns, classes = {""}, list(data.task.labels), list(table.columns)
         for name in columns:
             if name not in classes:
-                raise ValueError(f"{path}: no column for class {name!r}{nearest(name, classes)}")
+                raise ValueError(
+                    f"{path}: no column for class {name!r}{nearest(name, classes)}; expected one of numbers for each "
+                    f"class, or one called {', '.join(FORMS[:-1])} or {FORMS[-1]} of objects {{class: number}}"
+                )
     else:
         forms = {_PREFIXES[match[1]] for match in prefixed.values()}
         names = list(prefixed)
@@ -311,7 +314,8 @@ def _of_objects(cells: list[Any], form: str, data: TaskData, path: str) -> np.nd
         try:
             row = [float(given[name]) for name in data.task.labels]
         except KeyError as error:
-            raise ValueError(f"{where}: no class {error}{nearest(error.args[0], given)}") from None
+            none = "" if form == "logits" else "; 0 stands for none"
+            raise ValueError(f"{where}: no number for class {error}{nearest(error.args[0], given)}{none}") from None
         except (TypeError, ValueError, OverflowError):
             raise ValueError(f"{where}: {form} must be numbers, got {given}") from None
         if more := [name for name in given if name not in data.task.labels]:
@@ -373,7 +377,9 @@ def _as_logits(values: np.ndarray, form: str, path: str) -> tuple[np.ndarray, in
     if form == "votes":
         blank |= sums == 0
     else:
-        _refuse(np.abs(sums - 1) > WITHIN, values, "probabilities must sum to 1", path)
+        hundred = np.abs(sums[~blank] - 100) <= 100 * WITHIN
+        percent = "; percent go with --teacher-form votes" if hundred.any() and hundred.all() else ""
+        _refuse(np.abs(sums - 1) > WITHIN, values, f"probabilities must sum to 1{percent}", path)
         rescaled = int((np.abs(sums - 1) > 1e-6).sum())
     values[blank] = np.nan
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -19,7 +19,6 @@ from kdnb.experiment.weights import MANIFEST, Kept
 
 _TOLD = {
     "accuracy": "accuracy",
-    "f1": "F1",
     "nll": "NLL [nats]",
     "brier": "Brier score",
     "entropy": "mean entropy [nats]",
@@ -91,7 +90,8 @@ def card(run: Run, weights: Kept) -> str:
         "longest text": f"{config.max_length} tokens, longer ones were cut",
         "trained on": f"{cost.get('device', 'unknown')}, {cost.get('precision', '')}, {cost.get('seconds', 0):,.0f} s",
     }
-    measured = {words: f"{test[name]:.4f}" for name, words in _TOLD.items() if name in test}
+    of = "F1, mean over the classes" if len(labels) > 2 else f"F1 of {labels[1]}"
+    measured = {words: f"{test[name]:.4f}" for name, words in (_TOLD | {"f1": of}).items() if name in test}
     tau = metrics.fit_temperature(run.logits["validation"], run.labels["validation"])
     measured["temperature of least validation NLL"] = f"{tau:.3f}"
     floor = metrics.majority_floor(run.labels["test"])

@@ -118,10 +118,11 @@ def run_points(
 def run_line(point: Point, run: Run, trained: bool) -> str:
     """A finished run in a line: what it is, its test entropy [nats] and accuracy, what it took."""
     test, seconds = run.metrics["test"], run.metrics["cost"]["seconds"]
+    done = "asked" if point.given else "trained"
     return (
         f"{point.title:<16} seed {point.config.seed}  "
         f"entropy {test['entropy']:.3f} nats  accuracy {100 * test['accuracy']:.1f} %  "
-        + (f"trained in {seconds:.0f} s" if trained else "loaded")
+        + (f"{done} in {seconds:.0f} s" if trained else "loaded")
         + (
             "; degenerate: it has learnt nothing"
             if metrics.is_degenerate(run.logits["test"], run.labels["test"])

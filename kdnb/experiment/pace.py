@@ -1,6 +1,6 @@
 """How long a list of trainings will still take, told from what those that are done took on this machine."""
 
-from kdnb.catalog import AS_IT_IS, model_behind
+from kdnb.catalog import model_behind
 from kdnb.core import store
 from kdnb.experiment import weights
 from kdnb.experiment.points import Point
@@ -51,5 +51,5 @@ def epochs(group: list[Point]) -> int:
 def _made(point: Point, keep: bool) -> bool:
     """Whether there is nothing left to train for a point."""
     run_id = point.config.run_id()
-    kept = not keep or point.config.model.startswith(AS_IT_IS) or weights.is_there(run_id)
+    kept = not keep or point.given or weights.is_there(run_id)
     return store.exists(run_id) and kept

@@ -17,11 +17,16 @@ class Point:
     config: RunConfig
 
     @property
+    def given(self) -> bool:
+        """Whether it is a finished classifier, which is asked as it is and not trained."""
+        return self.config.model.startswith(AS_IT_IS)
+
+    @property
     def title(self) -> str:
         """As printed."""
         if self.config.method == "switch":
             return f"{self.config.before.upper()} to {self.config.after.upper()} at {self.config.switch_at:g}"
-        if self.config.model.startswith(AS_IT_IS):
+        if self.given:
             return GIVEN
         if self.arm:
             return NAMES[self.arm]

@@ -20,11 +20,12 @@ from kdnb.core.config import RunConfig, slug
 from kdnb.core.store import Run
 from kdnb.data.splits import TaskData
 from kdnb.experiment import footprint, tables
-from kdnb.experiment.arms import ALL, NAMES, WRITTEN
+from kdnb.experiment.arms import ALL, GIVEN, NAMES, WRITTEN
 
 METRICS = {  # as a table has them: name -> (title, unit, factor, digits)
     "entropy": ("entropy", "nats", 1, 3),
     "accuracy": ("accuracy", "points", 100, 1),
+    "f1": ("F1", "points", 100, 1),
     "nll": ("NLL", "nats", 1, 3),
     "ece": ("calibration error", "points", 100, 1),
 }
@@ -44,6 +45,7 @@ class Compared:
         runs: run_id -> run, those of the teachers among them.
         arms: run_id -> arm, a key of `arms.NAMES`.
         command: that asked for it.
+        read: what there is to tell of how its models read the texts, a line each.
     """
 
     data: TaskData
@@ -51,6 +53,7 @@ class Compared:
     runs: dict[str, Run]
     arms: dict[str, str]
     command: str = ""
+    read: tuple[str, ...] = ()
 
     @cached_property
     def of(self) -> "Arms":
@@ -98,6 +101,11 @@ class Arms:
         """The arm of distillation that is answered about: by a written teacher, else by the other size; "" for none."""
         taught = [arm for arm in self.students if ALL[arm].method in ("kd", "transformed")]
         return min(taught, key=lambda arm: (arm not in WRITTEN, list(ALL).index(arm)), default="")
+
+    def name(self, arm: str) -> str:
+        """An arm as printed; "" for none."""
+        given = any(run.config.model.startswith(AS_IT_IS) for run in self.runs.get(arm, {}).values())
+        return GIVEN if given else NAMES.get(arm, "")
 
     def seeds(self, *arms: str) -> list[int]:
         """Seeds that all these arms have."""
@@ -173,20 +181,26 @@ class Change:
 
 def _over_rows(metric: str, runs: list[Run], split: str) -> tuple[float, float]:
     """95 % interval of one run's metric, or of the difference of two, over the rows of a split, drawn anew."""
-    if metric != "ece":
+    if metric not in ("ece", "f1"):
         values = [metrics.per_example(metric, run.logits[split], run.labels[split]) for run in runs]
         than = values[1] if len(values) > 1 else np.zeros_like(values[0])
         interval = statistics.paired_bootstrap(values[0], than, RESAMPLES)
         return interval.low, interval.high
     rng, drawn = np.random.default_rng(0), []
-    sure = [metrics.posterior(run.logits[split]).max(axis=1).clip(0, 1) for run in runs]
-    right = [run.logits[split].argmax(axis=1) == run.labels[split] for run in runs]
+    n = len(runs[0].labels[split])
     for _ in range(RESAMPLES):
-        rows = rng.integers(len(right[0]), size=len(right[0]))
-        errors = [metrics.ece(p[rows], correct[rows]) for p, correct in zip(sure, right, strict=True)]
-        drawn.append(errors[0] - sum(errors[1:]))
+        rows = rng.integers(n, size=n)
+        values = [_of_all(metric, run.logits[split][rows], run.labels[split][rows]) for run in runs]
+        drawn.append(values[0] - sum(values[1:]))
     low, high = np.quantile(drawn, [0.025, 0.975])
     return float(low), float(high)
+
+
+def _of_all(metric: str, logits: np.ndarray, labels: np.ndarray) -> float:
+    """A metric that is no mean over examples: f1 or ece."""
+    if metric == "f1":
+        return metrics.f1(logits, labels)
+    return metrics.ece(metrics.posterior(logits).max(axis=1).clip(0, 1), logits.argmax(axis=1) == labels)
 
 
 def write(compared: Compared) -> Path:
@@ -203,7 +217,7 @@ def write(compared: Compared) -> Path:
         texts=_texts(compared),
         commands=_commands(compared),
         named=[
-            {"id": run_id, "arm": NAMES[arm]}
+            {"id": run_id, "arm": compared.of.name(arm)}
             for run_id, arm in sorted(compared.arms.items(), key=lambda item: list(NAMES).index(item[1]))
         ],
     )
@@ -259,15 +273,20 @@ def section(arms: Arms, task: str, profile: str) -> dict[str, Any]:
     runs = {run.run_id: run for seeds in arms.runs.values() for run in seeds.values()}
     arm_of = {run.run_id: arm for arm, seeds in arms.runs.items() for run in seeds.values()}
     rows = ", ".join(f"{len(labels):,} {split}" for split, labels in first.labels.items())
+    of = "F1, second class" if first.logits["test"].shape[1] == 2 else "macro F1"
+    titles = {of if name == "f1" else title: unit for name, (title, unit, *_) in METRICS.items()}
     return {
         "title": task.removeprefix("own:"),
         "caption": f"profile {profile}: {rows} rows, {n} seed{'s' * (n > 1)}",
         "toy": profile == "toy",
-        "over": "seeds (t)" if n > 1 else "test rows of one seed (bootstrap): other trainings may differ by more",
+        "over": "seeds on the same test rows (t): other texts may differ by more"
+        if n > 1
+        else "test rows of one seed (bootstrap): other trainings may differ by more",
+        "floor": f"{100 * metrics.majority_floor(first.labels['test']):.1f} %",
         "verdict": verdict(arms),
         "warning": _warning(arms),
         "table": [_row(arms, arm) for arm in arms.runs],
-        "heads": [f"{title} [{'%' if unit == 'points' else unit}]" for title, unit, *_ in METRICS.values()],
+        "heads": [f"{title} [{'%' if unit == 'points' else unit}]" for title, unit in titles.items()],
         "recommendation": arms.recommended,
         "sizes": [footprint.told(row) for row in footprint.rows(runs.values(), arms=arm_of)],
         "runs": runs,
@@ -279,7 +298,7 @@ def _row(arms: Arms, arm: str) -> dict[str, Any]:
     cells = [arms.change(metric, arm).text(signed=False).rsplit(" ", 3) for metric in METRICS]
     nothing, n = arms.degenerate(arm), len(arms.runs[arm])
     return {
-        "name": NAMES[arm],
+        "name": arms.name(arm),
         "n": f"{n} ({nothing} learnt nothing)" if nothing else n,
         "cells": [{"mean": mean, "span": f"{low} {high}"} for mean, _, low, high in cells],
     }
@@ -322,7 +341,7 @@ def _effect(arms: Arms, arm: str, title: str) -> str:
     for metric, words in WORDS.items():
         change = arms.change(metric, arm, arms.plain)
         told.append(f"{words[change.sign]} ({METRICS[metric][0]} {change.text()})")
-    return f"{title} ({NAMES[arm]}) made the {arms.size} model {told[0]} and {told[1]}; it {told[2]} and {told[3]}."
+    return f"{title} ({arms.name(arm)}) made the {arms.size} model {told[0]} and {told[1]}; it {told[2]} and {told[3]}."
 
 
 def _between(arms: Arms) -> str:
@@ -362,41 +381,46 @@ def recommendation(arms: Arms) -> Recommendation:
     """What to train, why, and what that does not show; chosen on the validation split alone."""
     learnt = [arm for arm in arms.students if not arms.degenerate(arm)]
     if arms.plain not in arms.runs or not learnt:
-        why = f"The arm {arms.plain} was not trained" if learnt else "Every model learnt nothing"
-        return Recommendation("None yet", f"{why}.", "Give more rows, more epochs, or all arms.")
+        if learnt:
+            return Recommendation("None yet", f"The arm {arms.plain} was not trained.", "Add it to --arms.")
+        return Recommendation(
+            "None yet",
+            f"In every arm of the {arms.size} model a run learnt nothing.",
+            "Try more rows (--train-rows), more epochs (--epochs) or another rate (--lr).",
+        )
     losses = {arm: arms.change("nll", arm, split="validation").mean for arm in learnt}
     best = min(losses, key=lambda arm: losses[arm])
     seeds = len(arms.seeds(*{best, arms.plain}))
     first = next(iter(arms.runs[arms.plain].values()))
     rows = f"{len(first.labels['validation']):,} validation rows"
     limit = (
-        f"Chosen among {len(learnt)} arms by the mean NLL of {seeds} seed{'s' * (seeds != 1)} on {rows}, the interval "
-        "not corrected for that; hyper-parameters are the profile's and were not searched; other data may differ."
+        f"Chosen among {len(learnt)} arms by the mean NLL of {seeds} seed{'s' * (seeds != 1)} on {rows}, intervals "
+        "not corrected for that; hyper-parameters were not searched; other data may differ."
     )
     if seeds < 2:
         limit = f"One seed decides little: add --seeds 0,1,2. {limit}"
     if best == arms.plain:
-        reason = f"Its NLL on validation, {losses[best]:.3f} nats, is the lowest of all arms: nothing else is needed."
-        return Recommendation(NAMES[best], reason, limit, arms.lowest(best))
+        reason = f"Its NLL on validation, {losses[best]:.3f} nats, is the lowest of these arms."
+        return Recommendation(arms.name(best), reason, limit, arms.lowest(best))
     if arms.plain not in learnt:
-        nothing = f"{NAMES[arms.plain]} learnt nothing in {arms.degenerate(arms.plain)} of its runs"
+        nothing = f"{arms.name(arms.plain)} learnt nothing in {arms.degenerate(arms.plain)} of its runs"
         reason = f"{nothing}; of the others it has the lowest NLL on validation."
-        return Recommendation(NAMES[best], reason, limit, arms.lowest(best))
+        return Recommendation(arms.name(best), reason, limit, arms.lowest(best))
     gain = arms.change("nll", best, arms.plain, "validation")
     if gain.sign >= 0:
         reason = (
-            f"{NAMES[best]} has the lowest NLL on validation, but not measurably lower than that of plain training: "
-            f"{gain.text()}. The simplest one stays."
+            f"{arms.name(best)} has the lowest NLL on validation, but not measurably lower than that of plain "
+            f"training: {gain.text()}. The simplest one stays."
         )
-        return Recommendation(NAMES[arms.plain], reason, limit, arms.lowest(arms.plain))
+        return Recommendation(arms.name(arms.plain), reason, limit, arms.lowest(arms.plain))
     right = arms.change("accuracy", best, arms.plain, "validation")
     reason = (
         f"Its NLL on validation is the lowest, and lower than that of plain training: {gain.text()}; accuracy there "
         f"{right.text()}."
     )
-    if ALL[best].teacher:
-        limit = f"It needs a teacher, {NAMES[ALL[best].teacher]}, to be trained first. {limit}"
-    return Recommendation(NAMES[best], reason, limit, arms.lowest(best))
+    if (teacher := ALL[best].teacher) and arms.name(teacher) != GIVEN:
+        limit = f"It needs a teacher, {arms.name(teacher)}, to be trained first. {limit}"
+    return Recommendation(arms.name(best), reason, limit, arms.lowest(best))
 
 
 def _facts(compared: Compared) -> list[tuple[str, str]]:
@@ -410,6 +434,8 @@ def _facts(compared: Compared) -> list[tuple[str, str]]:
         if len(part) < (whole := compared.data.available.get(split, 0)):
             facts.append((f"{split.capitalize()} rows", f"{len(part):,} of {whole:,}"))
     facts.append(("Files", "; ".join(compared.data.notes)))
+    if compared.read:
+        facts.append(("Read by", "; ".join(line.strip() for line in compared.read)))
     facts.append(("Seeds", ", ".join(str(seed) for seed in sorted({r.config.seed for r in compared.runs.values()}))))
     epochs = f"{config.epochs} epoch{'s' * (config.epochs > 1)}"
     facts.append(("Training", f"{epochs}, learning rate {config.lr:g}, batches of {config.batch_size}"))
@@ -420,13 +446,17 @@ def _arms(compared: Compared) -> list[dict[str, str]]:
     """Each arm by name: its model, and what it learns from."""
     first = {arm: next(iter(seeds.values())).config for arm, seeds in compared.of.runs.items()}
     return [
-        {"name": NAMES[arm], "model": model_behind(config).removeprefix(AS_IT_IS), "learns": _learns(arm, config)}
+        {
+            "name": compared.of.name(arm),
+            "model": model_behind(config).removeprefix(AS_IT_IS),
+            "learns": _learns(arm, config, compared.of.name(ALL[arm].teacher)),
+        }
         for arm, config in first.items()
     ]
 
 
-def _learns(arm: str, config: RunConfig) -> str:
-    """What an arm learns from, in words."""
+def _learns(arm: str, config: RunConfig, teacher: str) -> str:
+    """What an arm learns from, in words; its teacher's arm as printed, where an arm teaches it."""
     if config.model.startswith(AS_IT_IS):
         return "nothing here: it is taken as it is"
     if config.method == "erm":
@@ -438,13 +468,14 @@ def _learns(arm: str, config: RunConfig) -> str:
     if config.method == "tfkd":
         return f"a posterior made up of {config.confidence:g} for the label, no teacher (KD): {mixed}"
     if arm in WRITTEN:
-        told = store.read_metrics(config.teacher_run)[0]["train"]
+        of = store.read_metrics(config.teacher_run)[0]
+        told, file = of["train"], f", {of['file']}" if of.get("file") else ""
         return (
-            f"the posteriors of {config.teacher_run} (KD): {mixed}; {told['known']:,} train rows, entropy "
+            f"the posteriors of {config.teacher_run}{file} (KD): {mixed}; {told['known']:,} train rows, entropy "
             f"{told['entropy']:.3f} nats, accuracy {100 * told['accuracy']:.1f} %; the label alone elsewhere"
         )
     tempered = f", its logits times {config.sharpness:g}" if config.method == "transformed" else ""
-    return f"the posteriors of {NAMES[ALL[arm].teacher]}{tempered} (KD): {mixed}"
+    return f"the posteriors of {teacher}{tempered} (KD): {mixed}"
 
 
 def _counts(data: TaskData) -> list[dict[str, Any]]:
@@ -471,8 +502,8 @@ def _reliability(arms: Arms) -> dict[str, str]:
         count, confidence, accuracy = metrics.reliability(sure, right, BINS)
         seen = count > 0
         dashed = {} if arm in figures.ARMS else {"linestyle": ":"}
-        ax.plot(confidence[seen], accuracy[seen], label=NAMES[arm], markersize=6, **figures.style(arm), **dashed)
-        told.append(f"{NAMES[arm]}: confidence {100 * sure.mean():.1f} %, accuracy {100 * right.mean():.1f} %")
+        ax.plot(confidence[seen], accuracy[seen], label=arms.name(arm), markersize=6, **figures.style(arm), **dashed)
+        told.append(f"{arms.name(arm)}: confidence {100 * sure.mean():.1f} %, accuracy {100 * right.mean():.1f} %")
     ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="confidence", ylabel="accuracy")
     ax.set_title("Is a model right as often as it says?")
     ax.legend(frameon=False, fontsize=9)
@@ -504,8 +535,8 @@ def _texts(compared: Compared) -> dict[str, Any]:
                 "arms": told,
             }
         )
-    heads = [NAMES[arm] for arm in arms.students]
-    return {"rows": rows, "heads": heads, "of": f"{NAMES[arms.distilled]} minus {NAMES[arms.smoothed]}"}
+    heads = [arms.name(arm) for arm in arms.students]
+    return {"rows": rows, "heads": heads, "of": f"{arms.name(arms.distilled)} minus {arms.name(arms.smoothed)}"}
 
 
 def _posterior(posterior: np.ndarray, names: Sequence[str]) -> list[str]:
