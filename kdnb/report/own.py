@@ -25,9 +25,9 @@ from kdnb.experiment.arms import ALL, GIVEN, NAMES, WRITTEN
 METRICS = {  # as a table has them: name -> (title, unit, factor, digits)
     "entropy": ("entropy", "nats", 1, 3),
     "accuracy": ("accuracy", "points", 100, 1),
-    "f1": ("F1", "points", 100, 1),
     "nll": ("NLL", "nats", 1, 3),
     "ece": ("calibration error", "points", 100, 1),
+    "f1": ("F1", "points", 100, 1),
 }
 BINS = 10  # of the reliability diagram
 RESAMPLES = 1000  # of one run's test rows, where one seed leaves no other interval

@@ -1,5 +1,7 @@
 """`--student` and `--teacher` take any model of transformers, from a folder or the hub at a commit."""
 
+import re
+
 import own_models
 import pytest
 from command import last_json
@@ -54,7 +56,8 @@ def test_a_finished_classifier_teaches_as_it_is(kdnb, tmp_path):
     assert (code, err) == (0, "")
     arms = last_json(out)["arms"]
     (teacher,) = (entry for entry in arms if entry["arm"] == "erm_large")  # asked once, whatever the seeds
-    assert "Classifier as given" in out
+    assert re.search(r"Classifier as given seed 0 .* asked in \d+ s", out)
+    assert f"{len(arms)} runs: 6 arms x 2 seeds; {len(arms) - 1} to train, " in out
     assert "as-it-is" not in out.rpartition("\n{")[0]
     assert {entry["teacher"] for entry in arms if entry["arm"] == "kd_standard"} == {teacher["run_id"]}
     assert not {"ls_large", "kd_reverse"} & {entry["arm"] for entry in arms}
@@ -62,7 +65,7 @@ def test_a_finished_classifier_teaches_as_it_is(kdnb, tmp_path):
     assert last_json(kdnb(*words, "--json")[1])["teacher"] == teacher["run_id"]
     code, _, err = kdnb("compare", "rt", *TOY, "--arms", "ls_large", "--teacher", tmp_path / "done")
     assert code == 2
-    assert "would train" in err
+    assert "arm ls_large would train it again; leave it out" in err
     code, _, err = kdnb("export", teacher["run_id"], tmp_path / "x")
     assert code == 2
     assert "is the classifier that was given" in err
@@ -109,7 +112,7 @@ def test_a_bad_model_is_one_line_and_nothing_is_trained(kdnb, tmp_path):
         (["--student", f"{hub}@{'0' * 40}"], "none from the hub"),
         (["--student", tmp_path / "nothing"], "no such folder"),
         (["--student", tmp_path / "empty"], "no config.json with a model_type"),
-        (["--student", tmp_path / "pickled"], "no .safetensors file"),
+        (["--student", tmp_path / "pickled"], "no .safetensors file, which save_pretrained writes;"),
         (["--student", tmp_path / "wordless"], "no tokenizer"),
         (["--student", tmp_path / "remote"], "none that transformers has"),
         (["--method", "kd", "--teacher", tmp_path / "labelled"], "they must be the same names"),

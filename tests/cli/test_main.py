@@ -111,7 +111,15 @@ MISTAKES = {
     "erm with teacher": (["train", "rt", *TOY, "--teacher", "small"], ["--teacher"]),
     "unknown teacher": (["train", "rt", *TOY, "--method", "kd", "--teacher", "tiny"], ["teacher must be", "run_id"]),
     "no task": (["compare", *TOY], ["name a task", "--data"]),
-    "task and data": (["compare", "rt", "--data", "x.csv", *TOY], ["not both"]),
+    "task and data": (["compare", "rt", "--data", "x.csv", *TOY], ["not both\n"]),
+    "a word of a column's name": (
+        ["compare", "of", "--data", "x.csv", "--label", "kind", *TOY],
+        ["either a task (of)", "a column's name with blanks stands in quotes"],
+    ),
+    "student of no arm": (
+        ["compare", "rt", *TOY, "--arms", "erm_small", "--teacher", "bert-4"],
+        ["bert-4: none of the arms erm_small has a large model"],
+    ),
     "data without columns": (["compare", "--data", "x.csv", *TOY], ["--text and --label"]),
     "test file of no data": (["compare", "rt", *TOY, "--test", "x.csv"], ["--test x.csv is said of your own file"]),
     "label of no data": (["teachers", "rows", "x.csv", "--task", "rt", "--label", "a"], ["--label a is said of your"]),
@@ -175,7 +183,7 @@ def csv(path, rows, header="text,label"):
         (["a,x"] * 8, "one class only"),
         ([f'"a{i},x' if i in (2, 5) else f"a{i},x" for i in range(8)], "data row 3 (line 4): a quote opens there"),
         (["é,x", "b,y"] * 4, "not UTF-8"),
-        (["a,x", ",y"] * 4, "4 rows with empty text, the first is data row 2"),
+        (["a,x", ",y"] * 4, "4 rows with nothing in column 'text', the first is data row 2; take such rows out"),
         ([], "no rows"),
     ],
 )
@@ -186,6 +194,12 @@ def test_a_bad_file_is_one_line_too(kdnb, tmp_path, rows, told):
     assert err.startswith(f"kdnb: {path}: ")
     assert told in err
     assert len(err.splitlines()) == 1
+
+
+def test_a_file_that_stands_where_a_task_does_is_told_its_option(kdnb, tmp_path):
+    path = csv(tmp_path / "mine.csv", ["a,x", "b,y"])
+    _, _, err = kdnb("compare", path, *TOY)
+    assert err == f"kdnb: {path} is a file: kdnb compare --data {path} --text COLUMN --label COLUMN\n"
 
 
 @pytest.mark.slow

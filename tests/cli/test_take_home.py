@@ -51,7 +51,14 @@ def test_an_exported_student_is_the_run(kdnb, tmp_path):
     assert config.id2label == {0: "not_equivalent", 1: "equivalent"}
     card = (tmp_path / "model" / "README.md").read_text()
     stored = runs.load(run_id)
-    for part in (stored.config.data, "mean entropy [nats]", "ECE", f"{stored.metrics['test']['nll']:.4f}", "MRPC"):
+    for part in (
+        stored.config.data,
+        "mean entropy [nats]",
+        "ECE",
+        "F1 of equivalent",
+        f"{stored.metrics['test']['nll']:.4f}",
+        "MRPC",
+    ):
         assert part in card
 
 
@@ -188,9 +195,14 @@ def test_a_file_that_was_moved_is_found_where_it_was_compared_last(kdnb, tmp_pat
     words = ["--text", "text", "--label", "label", *TOY[:4], "--seeds", "0", "--arms", "erm_small", "--json"]
     kdnb("compare", "--data", first, *words)
     first.rename(moved)
+    (gone,) = runs.stored_ids()
+    code, _, err = kdnb("export", gone, tmp_path / "model")
+    assert code == 2
+    assert err.startswith(f"kdnb: run {gone}: its texts were in {first}, which is not there any more; kdnb compare")
     run_id = last_json(kdnb("compare", "--data", moved, *words)[1])["arms"][0]["run_id"]
-    code, out, err = kdnb("export", run_id, tmp_path / "model")
-    assert (code, err) == (0, ""), out
+    for one, folder in ((run_id, "model"), (gone, "as_before")):
+        code, out, err = kdnb("export", one, tmp_path / folder)
+        assert (code, err) == (0, ""), out
 
 
 def test_bad_input_is_one_line_and_leaves_nothing(kdnb, tmp_path):

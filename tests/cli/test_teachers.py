@@ -113,6 +113,8 @@ def test_rows_are_written_answered_and_read_back(kdnb, tmp_path):
     code, out, _ = kdnb("teachers", "rows", path, "--task", "rt", *TOY, "--json")
     assert code == 0
     classes = last_json(out)["classes"]
+    assert "K = 2; 64 train, 32 validation, 32 test" in out
+    assert "give kdnb compare the same files, profile and numbers of rows" in out
     table = pd.read_csv(path)
     assert list(table.columns) == ["id", "text", "label"]
     for name in classes:
@@ -132,7 +134,11 @@ HEAD = "id,negative,positive\n"
 MISTAKES = {
     "no such file": ("train", "", ["t.csv: no such file"]),
     "sum": ("train", HEAD + "0,.5,.4\n", ["row 1: probabilities must sum to 1"]),
-    "no such class": ("train", "id,neg,pos\n0,.5,.5\n", ["no column for class 'negative'"]),
+    "no such class": (
+        "train",
+        "id,neg,pos\n0,.5,.5\n",
+        ["no column for class 'negative'", "or one called probabilities, logits or votes of objects"],
+    ),
     "unknown ids": ("train", HEAD + "x,.5,.5\n", ["none of its 1 rows names a train row"]),
     "sum in compare": ("compare", HEAD + "0,.5,.4\n", ["row 1: probabilities must sum to 1"]),
     "form": ("form", HEAD + "0,.5,.5\n", ["probabilities, logits, votes, got 'odds'"]),

@@ -462,6 +462,17 @@ def test_an_unknown_task_gets_the_nearest_name():
     assert "did you mean" not in nearest("zzzz", TASKS)
 
 
+@pytest.mark.parametrize(
+    ("name", "told"), [("t\u0435xt", "'\u0435' in it is CYRILLIC"), ("te\u200bxt", "'\\u200b' in it is ZERO")]
+)
+def test_a_sign_that_looks_like_another_is_named(name, told):
+    assert f"; {told}" in nearest(name, ["text", "label"])
+
+
+def test_a_letter_with_an_accent_is_no_odd_one():
+    assert nearest("Kündigung", ["Kuendigung"]) == "; did you mean 'Kuendigung'? (known: Kuendigung)"
+
+
 # The embedded tasks: real text
 
 

@@ -252,7 +252,12 @@ REFUSED = {
     ),
     "a list": (IDS | {"logits": ["[1, 2, 3]"] * 4}, ["row 1: logits must be an object", "order of classes"]),
     "no object": (IDS | {"logits": ["0.1 0.2"] * 4}, ["row 1: logits must be an object"]),
-    "object lacks": (IDS | {"logits": ['{"neg": 1, "pos": 2}'] * 4}, ["row 1: no class 'so so'"]),
+    "object lacks": (IDS | {"logits": ['{"neg": 1, "pos": 2}'] * 4}, ["row 1: no number for class 'so so'"]),
+    "votes lack one": (IDS | {"votes": ['{"neg": 1, "pos": 2}'] * 4}, ["no number for class 'so so'", "0 stands for"]),
+    "named percent": (
+        IDS | columns(POSTERIORS * 100 + [0.5, -0.5, 0], "p_"),
+        ["must sum to 1; percent go with --teacher-form votes, got"],
+    ),
     "object of words": (IDS | {"votes": ['{"neg": "x", "pos": 2, "so so": 1}'] * 4}, ["votes must be numbers"]),
     "infinite": (columns(POSTERIORS + np.array([[np.inf], [0], [0], [0]]), "logit_") | IDS, ["logits must be finite"]),
 }

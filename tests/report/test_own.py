@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 from command import last_json
 from scipy import stats
+from sklearn.metrics import f1_score
 
 from kdnb import paths
-from kdnb.catalog import Task
+from kdnb.catalog import AS_IT_IS, Task
 from kdnb.core import metrics
 from kdnb.core import store as runs
 from kdnb.core.config import RunConfig
@@ -37,7 +38,7 @@ def data():
     return splits.make(task, table(), "demo", splits.Rows(train=0))
 
 
-def compared(data, sharpness=ARMS, seeds=(0, 1, 2), right=0.8, command="kdnb compare --data mine.csv"):
+def compared(data, sharpness=ARMS, seeds=(0, 1, 2), right=0.8, command="kdnb compare --data mine.csv", given=""):
     """A comparison whose logits nobody trained: of one draw a seed, sharper or less sharp by arm."""
     found, arms = {}, {}
     for seed in seeds:
@@ -50,6 +51,7 @@ def compared(data, sharpness=ARMS, seeds=(0, 1, 2), right=0.8, command="kdnb com
                 logits[name] = np.stack([-signs * size, signs * size], axis=1).astype(np.float32) / 2
                 values[name] = metrics.summary(logits[name], split.labels)
             taught = {"teacher_run": f"erm-{seed}"} if what.method == "kd" else {}
+            taught |= {"model": f"{AS_IT_IS}theirs@0123456789abcdef"} if arm == given else {}
             config = RunConfig(
                 task=data.task.name,
                 profile="demo",
@@ -94,7 +96,8 @@ def text_of(markup):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("metric", "place", "scale", "digits"), [("entropy", 0, 1, 3), ("accuracy", 1, 100, 1), ("nll", 2, 1, 3)]
+    ("metric", "place", "scale", "digits"),
+    [("entropy", 0, 1, 3), ("accuracy", 1, 100, 1), ("nll", 2, 1, 3), ("f1", 4, 100, 1)],
 )
 def test_the_table_has_means_and_intervals_over_seeds(page, data, metric, place, scale, digits):
     made = compared(data)
@@ -102,9 +105,12 @@ def test_the_table_has_means_and_intervals_over_seeds(page, data, metric, place,
         row = re.search(rf'<tr><td class="short">{name}</td><td>\d.*?</tr>', page).group()
         shown = [float(n) for n in re.findall(r"\d+\.\d+", text_of(re.findall(r"<td[^>]*>.*?</td>", row)[2 + place]))]
         of_arm = [run for run in made.runs.values() if made.arms[run.run_id] == arm]
-        values = [scale * metrics.per_example(metric, r.logits["test"], r.labels["test"]).mean() for r in of_arm]
+        if metric == "f1":
+            values = [scale * f1_score(r.labels["test"], r.logits["test"].argmax(axis=1)) for r in of_arm]
+        else:
+            values = [scale * metrics.per_example(metric, r.logits["test"], r.labels["test"]).mean() for r in of_arm]
         low, high = stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
-        if metric == "accuracy":
+        if scale == 100:
             low, high = max(low, 0), min(high, 100)
         assert shown == pytest.approx([np.mean(values), low, high], abs=0.51 * 10**-digits)
 
@@ -224,6 +230,39 @@ def test_the_recommended_run_is_the_one_to_take_home(data):
     best = min(losses, key=losses.get)
     assert own.recommendation(made.of).run_id == best
     assert own._commands(made)[-1] == f"kdnb export {best} model/"
+
+
+@pytest.mark.slow
+def test_the_page_says_what_the_majority_would_reach_and_what_intervals_leave_out(page, data):
+    assert "Always naming the most frequent class would give an accuracy of 50.0 %." in page
+    assert "over seeds on the same test rows (t): other texts may differ by more" in page
+    assert ">F1, second class [%]<" in page
+
+
+def test_a_teacher_that_was_given_is_called_so(data):
+    """And nobody has to train it first."""
+    made = compared(data, {"erm_small": 12.0, "erm_large": 2.0, "kd_standard": 1.4}, given="erm_large")
+    learns = {one["name"]: one["learns"] for one in own._arms(made)}
+    assert learns["Classifier as given"] == "nothing here: it is taken as it is"
+    assert learns["Standard KD"].startswith("the posteriors of Classifier as given (KD)")
+    best = own.recommendation(made.of)
+    assert best.what == "Standard KD"
+    assert "to be trained first" not in best.limit
+    assert "ERM large" not in own.write(made).read_text(encoding="utf-8")
+
+
+def test_the_limit_says_no_more_than_was_done(data):
+    best = own.recommendation(compared(data, {"erm_small": 1.4, "ls_small": 12.0, "kd_standard": 20.0}).of)
+    assert best.reason.endswith("is the lowest of these arms.")
+    assert "profile" not in best.limit
+
+
+def test_where_some_seeds_of_every_arm_learnt_nothing_that_is_said(data):
+    made = compared(data, {"erm_small": 1.4}, seeds=(0, 1))
+    run = next(iter(made.runs.values()))
+    run.logits["test"][:] = run.logits["test"][:1]
+    told = own.recommendation(made.of)
+    assert (told.what, told.reason) == ("None yet", "In every arm of the small model a run learnt nothing.")
 
 
 def test_what_each_arm_learns_from_is_said(data):
