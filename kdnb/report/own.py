@@ -197,9 +197,10 @@ def _over_rows(metric: str, runs: list[Run], split: str) -> tuple[float, float]:
 
 
 def _of_all(metric: str, logits: np.ndarray, labels: np.ndarray) -> float:
-    """A metric that is no mean over examples: f1 or ece."""
+    """A metric that is no mean over examples, f1 or ece; macro F1 is over the classes that the rows drawn have."""
     if metric == "f1":
-        return metrics.f1(logits, labels)
+        classes, met = logits.shape[1], len(np.union1d(labels, logits.argmax(axis=1)))
+        return metrics.f1(logits, labels) * (classes / met if classes > 2 else 1)
     return metrics.ece(metrics.posterior(logits).max(axis=1).clip(0, 1), logits.argmax(axis=1) == labels)
 
 

@@ -251,6 +251,11 @@ def test_a_teacher_that_was_given_is_called_so(data):
     assert "ERM large" not in own.write(made).read_text(encoding="utf-8")
 
 
+def test_macro_f1_of_rows_drawn_is_over_the_classes_that_they_have():
+    labels, logits = np.array([0, 0, 1, 1]), np.eye(3, dtype=np.float32)[[0, 0, 1, 0]]
+    assert own._of_all("f1", logits, labels) == pytest.approx(f1_score(labels, [0, 0, 1, 0], average="macro"))
+
+
 def test_the_limit_says_no_more_than_was_done(data):
     best = own.recommendation(compared(data, {"erm_small": 1.4, "ls_small": 12.0, "kd_standard": 20.0}).of)
     assert best.reason.endswith("is the lowest of these arms.")
