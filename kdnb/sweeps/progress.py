@@ -11,7 +11,7 @@ from kdnb import files, paths
 from kdnb.core.config import RunConfig
 
 EVERY = 5.0  # seconds between two writes of a heartbeat
-_BEAT = {"run_ids": list[str], "host": str, "pid": int, "started": float, "step": int, "total": int}
+_BEAT = {"run_ids": list[str], "host": str, "pid": int, "step": int, "total": int}
 SILENCE = 300.0  # seconds after which a process of another machine counts as dead
 LONGEST = 8000  # characters of a traceback, the end of it
 

@@ -267,6 +267,6 @@ def test_a_forged_shard_with_its_hash_right_is_found(made, name):
     path.write_bytes(save({**arrays, **FORGED[name](arrays)}))
     files.write_json(folder / "shard-00001.json", {"rows": [8, 16], "sha256": files.sha256(path)})
     assert target_cache.verify(folder).corrupt == [1]
-    with pytest.raises(CacheMismatch, match="shard-00001.safetensors holds no targets of this cache"):
+    with pytest.raises(CacheMismatch, match=r"shard-00001\.safetensors holds no targets of this cache"):
         Reader(folder).take(np.array([9]))
     assert len(Reader(folder).take(np.array([0])).ids)  # of a shard that is whole
