@@ -63,12 +63,14 @@ def kept(run_id: str) -> Kept | None:
     try:
         if of != run_id:
             raise ValueError(f"{folder} holds the weights of {of}")
+        if not sums or not files.fits(sums, dict[str, str]):
+            raise ValueError(f"{folder / MANIFEST} does not say which files there are")
         here = files.made(Kept, {**known, "folder": folder, "files": [*sums]})
         for name in here.files:
             path = paths.child(folder, name)
             if not path.is_file() or files.sha256(path) != sums[name]:
                 raise ValueError(f"{path} is not what was written")
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         print(f"kdnb: {printable(str(error))}; its weights are made again", file=sys.stderr)
         return None
     return here

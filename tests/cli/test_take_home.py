@@ -1,6 +1,7 @@
 """`kdnb export` and `kdnb predict`: a student that transformers loads alone, and what it says of new texts."""
 
 import csv
+import hashlib
 import io
 import json
 import shutil
@@ -264,7 +265,15 @@ def test_weights_of_another_run_and_planted_files_are_not_exported(kdnb, tmp_pat
 
 @pytest.mark.parametrize(
     "harm",
-    [{"files": None}, {"files": []}, {"files": {"model.safetensors": 3}}, {"difference": "none"}, {"labels": [1]}],
+    [
+        {"files": None},
+        {"files": []},
+        {"files": {}},
+        {"files": {"../a": "0"}},
+        {"files": {"model.safetensors": 3}},
+        {"difference": "none"},
+        {"labels": [1]},
+    ],
 )
 def test_a_harmed_record_of_weights_is_told_and_they_are_not_used(kdnb, store, harm, capsys):
     where = paths.WEIGHTS / "rt-erm-small-s0-000000000000"
@@ -275,8 +284,9 @@ def test_a_harmed_record_of_weights_is_told_and_they_are_not_used(kdnb, store, h
         "title": "t",
         "pair": False,
         "labels": [],
-        "files": {},
+        "files": {"a": hashlib.sha256(b"a").hexdigest()},
     }
+    files.write_atomically(where / "a", b"a")
     files.write_json(where / weights.MANIFEST, whole)
     assert weights.kept(where.name)
     files.write_json(where / weights.MANIFEST, {**whole, **harm})
