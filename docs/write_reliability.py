@@ -36,6 +36,9 @@ AFTER = """
   split computed again from its logits. `kdnb runs verify` holds what a run says of its teacher to the teacher's
   logits too. A forger who trains a model and stores its true metrics has made a run. A selection reads validation
   metrics alone, by design: verify a store that others could write to before selecting from it.
+- **What lies beside the runs** is held to itself as well: a written teacher's logits to its name, kept weights to
+  their run and their hashes, a cache of targets to its manifest and to what a law can be, the state of a language
+  model's training to its hash, the record of a sweep to its name.
 - **What fails is named, set aside in `outputs/damaged/` with its bytes, and made again**; reference runs stay where
   they are.
 - **SIGINT and SIGTERM** end a command with one line and exit code 130 or 143. A training that is not finished is

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -16,7 +17,8 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from types import UnionType
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from kdnb import paths
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 FORMULA = "=+-@＝＋－＠\t\r\n"  # what a spreadsheet takes for the beginning of a formula
 
 LARGEST = 4 * 2**30  # bytes of a file that is read whole, or of what it unpacks to
+Made = TypeVar("Made")
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -186,6 +189,47 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether what JSON gave is of a type, written as in an annotation: dict[str, list[int]], int | None.
+
+    A list fits a tuple. Integers have 63 bits at most, floats are finite; other classes are told by isinstance.
+    """
+    outer, inner = get_origin(kind) or kind, get_args(kind)
+    if outer in (UnionType, Union):
+        return any(fits(value, one) for one in inner)
+    if outer in (int, float) and type(value) is int:
+        return abs(value) < 2**63
+    if outer is float:
+        return type(value) is float and math.isfinite(value)
+    if outer is tuple and type(value) in (list, tuple):
+        each = [inner[0]] * len(value) if inner[1:] == (...,) else inner or [Any] * len(value)
+        return len(value) == len(each) and all(map(fits, value, each))
+    if outer is dict and inner:
+        return type(value) is dict and all(fits(name, inner[0]) and fits(one, inner[1]) for name, one in value.items())
+    if outer is list and inner:
+        return type(value) is list and all(fits(one, inner[0]) for one in value)
+    return outer is Any or (isinstance(value, outer) and not (outer is int and type(value) is bool))
+
+
+def made(kind: type[Made], values: Any) -> Made:
+    """A dataclass of what JSON gave; lists become the tuples that its fields have.
+
+    Raises:
+        ValueError: a field is unknown, missing or of another type, or what the class itself refuses.
+    """
+    hints = get_type_hints(kind)
+    if not isinstance(values, dict):
+        raise ValueError(f"expected an object, got {type(values).__name__}")
+    for name, value in values.items():
+        if name not in hints or not fits(value, hints[name]):
+            raise ValueError(f"{name} is {repr(value)[:60]}")
+    tuples = {name: tuple(value) for name, value in values.items() if get_origin(hints[name]) is tuple}
+    try:
+        return kind(**{**values, **tuples})
+    except TypeError as error:  # a field is missing
+        raise ValueError(str(error)) from None
 
 
 def names(folder: Path) -> set[str]:

@@ -1,6 +1,7 @@
 """Where things lie. The only module that spells a path; nothing depends on the working directory.
 
-What is named after a task, a run or a parameter gets its path from `inside`, and from nowhere else.
+What is named after a task, a run or a parameter gets its path from `inside`, and from nowhere else; what is only
+looked up and read, from `child`.
 """
 
 import errno
@@ -8,7 +9,7 @@ import os
 import re
 from pathlib import Path
 
-from kdnb.errors import StoreError
+from kdnb.errors import StoreError, printable
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ROOT / "kdnb" / "shipped"  # what a wheel brings of the repository: notebooks and committed runs
@@ -62,6 +63,13 @@ def check_ours(folder: Path) -> None:
     """
     if OUTPUTS in folder.parents and not folder.resolve().is_relative_to(OUTPUTS.resolve()):
         raise StoreError(errno.ELOOP, "A link that leads out of the outputs folder, remove it", str(folder))
+
+
+def child(folder: Path, name: str) -> Path:
+    """What a folder has under a name, to be read; ValueError for a name that leads elsewhere, as a path may."""
+    if name in ("", ".", "..") or "/" in name or os.sep in name:
+        raise ValueError(f"{printable(name[:80])!r} names nothing in {folder}: expected one name, no path")
+    return folder / name
 
 
 def inside(folder: Path, name: str) -> Path:

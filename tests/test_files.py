@@ -1,5 +1,6 @@
 """Files are whole or not there, whoever else writes them and whatever goes wrong."""
 
+import dataclasses
 import hashlib
 import os
 import threading
@@ -99,3 +100,52 @@ def test_a_table_as_csv_is_pandas_own_but_for_formulas():
     assert written == expected.to_csv(index=False)
     safe = table.iloc[1:2]
     assert files.csv_bytes(safe) == safe.to_csv(index=False).encode()
+
+
+@dataclasses.dataclass
+class Card:
+    """What JSON is made into."""
+
+    name: str
+    sizes: tuple[int, ...] = ()
+    share: float = 0.5
+    of: dict[str, list[tuple[str, int]]] | None = None
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"name": "a"},
+        {"name": "a", "sizes": [1, 2], "share": 1},
+        {"name": "a", "of": {"x": [["y", 1]]}},
+        {"name": "a", "of": None},
+    ],
+)
+def test_what_fits_a_class_is_made_one(values):
+    made = files.made(Card, values)
+    assert made.sizes == tuple(values.get("sizes", ()))
+    assert made.share == values.get("share", 0.5)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        None,
+        [],
+        {},
+        {"name": 1},
+        {"name": "a", "more": 1},
+        {"name": "a", "sizes": "12"},
+        {"name": "a", "sizes": [True]},
+        {"name": "a", "sizes": [2**63]},
+        {"name": "a", "share": float("nan")},
+        {"name": "a", "share": True},
+        {"name": "a", "share": 10**400},
+        {"name": "a", "of": {"x": [["y"]]}},
+        {"name": "a", "of": {"x": [["y", "1"]]}},
+        {"name": "a", "of": [1]},
+    ],
+)
+def test_what_does_not_fit_a_class_is_refused(values):
+    with pytest.raises(ValueError, match=r"is |expected an object|missing"):
+        files.made(Card, values)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from kdnb.core.config import RunConfig
     from kdnb.data.splits import TaskData
 
+_MADE = {"rows": Rows, "own": OwnData}
+_NOTED = {"task": str, "profile": str, "rows": dict, "own": dict | None}
+
 
 def note(data: "TaskData", asked: dict[str, Any]) -> None:
     """Remember what data were made of, by their fingerprint, where their task and profile do not say it.
@@ -46,14 +49,12 @@ def data_of(config: "RunConfig", own: OwnData | None = None, rows: Rows = AS_PRO
     from kdnb.cli.train import task_data
 
     again = "kdnb compare --data FILE says it anew, and kdnb export takes --data, --text, --label"
-    asked = files.read_json(paths.inside(paths.ORIGINS, f"{config.data}.json"))
-    asked["rows"] = rows if rows != AS_PROFILE else Rows(**asked.get("rows", {}))
+    asked = _noted(config.data)
+    asked["rows"] = rows if rows != AS_PROFILE else asked.get("rows", AS_PROFILE)
     if own and own.path:
         asked = {**asked, "task": "", "profile": config.profile, "own": own}
-    elif asked.get("own"):
-        noted = asked["own"]
-        asked["own"] = OwnData(**{**noted, "columns": tuple(noted.get("columns", ()))})
-        if gone := next((path for path in asked["own"].files.values() if not Path(path).exists()), ""):
+    elif noted := asked.get("own"):
+        if gone := next((path for path in noted.files.values() if not Path(path).exists()), ""):
             raise ValueError(f"run {config.run_id()}: its texts were in {gone}, which is not there any more; {again}")
     elif "own" not in asked and config.task.startswith("own:"):
         raise ValueError(f"run {config.run_id()}: where its texts are is not known here; {again}")
@@ -68,3 +69,22 @@ def data_of(config: "RunConfig", own: OwnData | None = None, rows: Rows = AS_PRO
             f"run {config.run_id()} used another cut of {config.task} (--train-rows?); run its command again"
         )
     return data
+
+
+def _noted(data: str) -> dict[str, Any]:
+    """What was noted of data: arguments of `task_data`, {} for nothing.
+
+    Raises:
+        ValueError: what is there was not written by `note`.
+    """
+    path = paths.inside(paths.ORIGINS, f"{data}.json")
+    asked = files.read_json(path)
+    try:
+        if odd := [name for name in asked if name not in _NOTED or not files.fits(asked[name], _NOTED[name])]:
+            raise ValueError(f"{odd[0]} is {repr(asked[odd[0]])[:60]}")
+        made: dict[str, Any] = {
+            name: files.made(kind, asked[name]) for name, kind in _MADE.items() if asked.get(name) is not None
+        }
+    except ValueError as error:
+        raise ValueError(f"{path} does not say where data came from ({error}); remove it, and name the data") from None
+    return {**asked, **made}

@@ -142,7 +142,7 @@ def verify_runs(redo: bool) -> dict[str, Any]:
     from kdnb.cli import origins
     from kdnb.core import store
     from kdnb.errors import DamagedRun, OldRun
-    from kdnb.experiment import obtain, tables, teachers
+    from kdnb.experiment import obtain, tables
     from kdnb.experiment.migrate import migrate
     from kdnb.experiment.points import Point
 
@@ -152,7 +152,7 @@ def verify_runs(redo: bool) -> dict[str, Any]:
     for run_id in ids:
         try:
             try:
-                store.read(run_id) if store.kind_of(run_id) else teachers.check(store.load(run_id))
+                _check(run_id)
             except OldRun as error:
                 if not migrate(run_id):  # which checks every byte of it as well
                     foreign.append(run_id)
@@ -170,3 +170,16 @@ def verify_runs(redo: bool) -> dict[str, Any]:
     others = f", {len(foreign)} of another version" if foreign else ""
     print(f"{len(ids)} runs checked, {len(damaged)} damaged, {len(redone)} redone{others}")
     return {"checked": len(ids), "damaged": list(damaged), "redone": redone, "foreign": foreign}
+
+
+def _check(run_id: str) -> None:
+    """Hold a run to its hashes and to itself, and what it says of its teacher to that; raises as `store.load`."""
+    from kdnb.core import store
+    from kdnb.experiment import teachers
+
+    if teachers.origin_of(run_id):
+        teachers.read(run_id)
+    elif store.kind_of(run_id):
+        store.read(run_id)
+    else:
+        teachers.check(store.load(run_id))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kdnb.sweeps.record import Record, Sweep
     from kdnb.sweeps.select import Choice
 
+LONGEST = 86_400  # seconds between two looks at a sweep
 UNKNOWN = "unknown"  # the data's name in points that are only counted
 
 
@@ -248,6 +249,8 @@ def watch_status(name: str, watch: float = 0.0) -> dict[str, Any]:
     """
     from kdnb.sweeps import record
 
+    if not 0 <= watch <= LONGEST:
+        raise ValueError(f"watch must be in 0..{LONGEST:,} seconds, got {watch}")
     names = record.names()
     if not names:
         raise ValueError("no sweep was started yet: start one with kdnb sweep")

@@ -36,7 +36,7 @@ def export(
     from kdnb.core import store
     from kdnb.experiment import export as exports
     from kdnb.experiment import records, weights
-    from kdnb.experiment.obtain import Bar
+    from kdnb.experiment.obtain import Bar, lock
 
     exports.check_folder(folder)
     if run_id not in store.stored_ids():
@@ -49,7 +49,7 @@ def export(
     if kept is None:
         splits = origins.data_of(run.config, own, rows)
         print(f"{run_id}: its weights were not kept, it is trained again")
-        with Bar(run_id) as bar:
+        with lock(run.config.training()), Bar(run_id) as bar:  # a second export waits, and has them
             kept = weights.ensure(run, splits, bar.step)
     exports.export(run, kept, folder)
     for line in exports.told(kept):
@@ -81,6 +81,8 @@ def predict(
         raise ValueError(f"--out {out}: expected a name that ends in {' or '.join(FORMATS)}")
     if out and out.is_dir():
         raise ValueError(f"--out {out}: a folder, expected a file")
+    if out and out.exists() and Path(file).exists() and out.samefile(file):
+        raise ValueError(f"--out {out}: the file that is read, name another one")
     if max_length and not 8 <= max_length <= 512:
         raise ValueError(f"--max-length must be in 8..512 tokens, got {max_length}")
     if not folder.exists() and folder.name == str(folder) and store.exists(folder.name):

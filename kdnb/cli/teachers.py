@@ -1,5 +1,6 @@
 """The commands `kdnb teachers`: average, list, rows."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -51,12 +52,17 @@ def list_teachers(as_json: Json = False) -> None:
     from rich.table import Table
 
     from kdnb.core import store
+    from kdnb.errors import DamagedRun
     from kdnb.experiment import teachers
 
     rows = []
     for name in store.stored_ids():
         if origin := teachers.origin_of(name):
-            record = store.read(name)
+            try:
+                _, record = teachers.read(name)
+            except DamagedRun as error:
+                print(f"kdnb: {error}; left out", file=sys.stderr)
+                continue
             of = record.metrics.get("file") or ", ".join(record.metrics.get("runs", []))
             rows.append({"teacher": name, "task": record.config["task"], "origin": origin, "of": of})
             rows[-1] |= {"train": record.metrics["train"]}
@@ -89,6 +95,7 @@ def rows_of(
     from kdnb.cli import telling
     from kdnb.cli.train import task_data
     from kdnb.data.teacher_table import row_ids
+    from kdnb.errors import printable
 
     if file.exists():
         raise ValueError(f"{file}: is there already, and may hold answers; name a new file")
@@ -96,9 +103,8 @@ def rows_of(
     table = row_ids(read)
     print(*telling.of_data(read), sep="\n")
     files.write_atomically(file, files.csv_bytes(table))
-    print(
-        f"{len(table):,} rows of {read.task.name} in {file}; add a column for each class: {', '.join(read.task.labels)}"
-    )
+    classes = ", ".join(read.task.labels)
+    print(printable(f"{len(table):,} rows of {read.task.name} in {file}; add a column for each class: {classes}"))
     print("the ids are of this cut: give kdnb compare the same files, profile and numbers of rows")
     finish(as_json, {"file": str(file), "rows": len(table), "classes": list(read.task.labels)})
 

@@ -80,8 +80,8 @@ class Run:
 
 
 def folder(run_id: str) -> Path:
-    """Where a run lies, or would: in the store, else among the committed reference runs."""
-    own, reference = paths.RUNS / run_id, paths.REFERENCE / run_id
+    """Where a run lies, or would: in the store, else among the committed reference runs; ValueError for a path."""
+    own, reference = (paths.child(store, run_id) for store in (paths.RUNS, paths.REFERENCE))
     return reference if reference.is_dir() and not own.is_dir() else own
 
 
@@ -203,7 +203,7 @@ def read(run_id: str) -> Record:
 
 def kind_of(run_id: str) -> str:
     """Of what kind a record is; "" for a classification run, and for one whose config cannot be read."""
-    return files.read_json(folder(run_id) / "config.json").get("kind", "")
+    return str(files.read_json(folder(run_id) / "config.json").get("kind", ""))
 
 
 def config_of(run_id: str) -> RunConfig | None:
@@ -229,8 +229,8 @@ def load_validation(run_id: str) -> dict[str, float]:
 
 
 def labels_path(fingerprint: str, store: Path) -> Path:
-    """Where the labels of some data lie, beside the runs of a store."""
-    return store.parent / "labels" / f"{fingerprint}.npz"
+    """Where the labels of some data lie, beside the runs of a store; ValueError for a fingerprint that is a path."""
+    return paths.child(store.parent / "labels", f"{fingerprint}.npz")
 
 
 def metrics_bytes(metrics: Mapping[str, Any], sums: Mapping[str, str]) -> bytes:

@@ -101,7 +101,7 @@ def folder_of(name: str) -> Path:
     """
     where = files.read_json(paths.inside(paths.MODELS, f"{name}.json")).get("folder")
     again = "name its folder once more with --student or --teacher"
-    if not where:
+    if not isinstance(where, str) or not where:
         raise ModelUnavailable(f"model {name}: it is not known here where its folder is; {again}")
     folder = Path(where)
     if not (folder / "config.json").exists():

@@ -147,11 +147,21 @@ def row(run_id: str) -> dict[str, Any]:
         DamagedRun: its settings or metrics are not what was written.
     """
     metrics, sums = store.read_metrics(run_id)
+    try:
+        return _cells(run_id, metrics, sums)
+    except store.UNREADABLE as error:
+        raise store.damaged(run_id, error) from None
+
+
+def _cells(run_id: str, metrics: dict[str, Any], sums: dict[str, str]) -> dict[str, Any]:
     raw = (store.folder(run_id) / "config.json").read_bytes()
-    if hashlib.sha256(raw).hexdigest() != sums.get("config.json"):
-        raise DamagedRun(f"run {run_id}: config.json is not what was written")
+    digest = hashlib.sha256(raw).hexdigest()
+    if digest != sums.get("config.json"):
+        raise DamagedRun("config.json is not what was written")
+    if digest[:12] != run_id.rpartition("-")[2]:
+        raise DamagedRun("config.json belongs to another run")
     config, cost = json.loads(raw), metrics.get("cost", {})
-    cells: dict[str, Any] = {"run_id": run_id, "kind": config.get("kind", ""), **_settings(config)}
+    cells: dict[str, Any] = {**_settings(config), "run_id": run_id, "kind": config.get("kind", "")}
     for split in SPLITS:
         values = metrics.get(split)
         cells |= {f"{split}_{name}": values.get(name) for name in METRICS} if isinstance(values, dict) else {}
@@ -182,10 +192,20 @@ def table(run_ids: Iterable[str]) -> "Table":
     arrays, fields = [], []
     for column in columns():
         name, kind = column.name, column.kind
-        cells = [float(c) if kind is float and type(c) is int else c for c in (cells.get(name) for cells in rows)]
-        arrays.append(pyarrow.array([c if type(c) is kind else None for c in cells], TYPES[kind][0]))
+        arrays.append(pyarrow.array([_cell(cells.get(name), kind) for cells in rows], TYPES[kind][0]))
         fields.append(pyarrow.field(name, arrays[-1].type, metadata={"description": column.about}))
     return pyarrow.Table.from_arrays(arrays, schema=pyarrow.schema(fields))
+
+
+def _cell(value: Any, kind: type) -> Any:
+    """A value as a column of some type holds it; None, an empty cell, for one that it cannot hold."""
+    if type(value) is int and abs(value) >= 2**63:
+        return None
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is str:
+        value = value.encode(errors="replace").decode()  # half a surrogate pair is no sign
+    return value if type(value) is kind else None
 
 
 def _rows(run_ids: Iterable[str]) -> Iterator[dict[str, Any]]:

@@ -15,7 +15,7 @@ from kdnb.core import metrics
 from kdnb.core.methods import METHODS, used_settings
 from kdnb.core.store import Run
 from kdnb.data.checkpoints import TEXT_PAIRS
-from kdnb.experiment.weights import MANIFEST, Kept
+from kdnb.experiment.weights import Kept
 
 _TOLD = {
     "accuracy": "accuracy",
@@ -55,9 +55,8 @@ def export(run: Run, weights: Kept, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        for path in weights.folder.iterdir():
-            if path.name != MANIFEST:
-                shutil.copyfile(path, partial / path.name)
+        for name in weights.files:
+            shutil.copyfile(weights.folder / name, partial / name)
         config = {**files.read_json(partial / "config.json"), TEXT_PAIRS: weights.pair}
         files.write_json(partial / "config.json", config)
         files.write_atomically(partial / "README.md", card(run, weights).encode())

@@ -69,8 +69,8 @@ def stored(config: RunConfig) -> Footprint | None:
     """What was measured on this machine of a config's student on its data; None if nothing was. Needs no torch."""
     content = files.read_json(_file())
     try:
-        return Footprint(**content[_key(config)]) if content["machine"] == machine() else None
-    except (KeyError, TypeError):
+        return files.made(Footprint, content[_key(config)]) if content["machine"] == machine() else None
+    except (KeyError, ValueError):
         return None
 
 

@@ -5,8 +5,9 @@ import json
 import os
 import shutil
 import tempfile
-import zipfile
 from pathlib import Path
+
+import numpy as np
 
 from kdnb import files, paths
 from kdnb.core import store
@@ -42,12 +43,14 @@ def migrate(run_id: str) -> bool:
         stored = files.unpack((where / store.OLD).read_bytes())
         logits = {split: stored[split] for split in SPLITS}
         labels = {split: stored[f"{split}_labels"] for split in SPLITS}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        beside = store.labels_path(config["data"], where.parent)
+        _check_labels(beside, labels)
+    except store.UNREADABLE as error:
         raise store.damaged(run_id, error) from None
     paths.check_ours(where.parent)
     scratch = Path(tempfile.mkdtemp(prefix=".partial-", dir=where.parent))
     try:
-        kept = store.keep_labels(store.labels_path(config["data"], where.parent), labels)
+        kept = store.keep_labels(beside, labels)
         content = {name: (where / name).read_bytes() for name in ("config.json", "history.csv")}
         store.write_content(scratch, {**content, "arrays.npz": files.pack(logits)}, metrics, kept)
         aside = where.with_name(f".old-{where.name}")
@@ -60,6 +63,13 @@ def migrate(run_id: str) -> bool:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return True
+
+
+def _check_labels(path: Path, labels: dict[str, np.ndarray]) -> None:
+    """Raise DamagedRun if other runs on the same data have other labels: they would not be whole without those."""
+    there = files.kept_arrays(path)
+    if there is not None and not all(np.array_equal(there.get(split), labels[split]) for split in SPLITS):
+        raise DamagedRun(f"its labels are not those of other runs on the same data, {path}")
 
 
 def recover(runs: Path) -> None:

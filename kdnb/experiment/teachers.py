@@ -124,16 +124,21 @@ def average(run_ids: Sequence[str]) -> Unstored:
 
 
 def _unstored(origin: str, task: str, data: str, logits: Mapping, labels: Mapping, facts: dict[str, Any]) -> Unstored:  # noqa: PLR0913 - what a record is made of
-    digest = hashlib.sha256()
-    for split in SPLITS:
-        digest.update(np.ascontiguousarray(logits[split], dtype="<f4").tobytes())
-    identity = WrittenTeacher(origin=origin, task=task, data=data, content=digest.hexdigest()[:16])
+    identity = WrittenTeacher(origin=origin, task=task, data=data, content=_content(logits))
     return Unstored(
         identity=identity,
         logits={split: logits[split] for split in SPLITS},
         labels={split: labels[split] for split in SPLITS},
         facts=facts,
     )
+
+
+def _content(logits: Mapping[str, np.ndarray]) -> str:
+    """Hash of a teacher's logits."""
+    digest = hashlib.sha256()
+    for split in SPLITS:
+        digest.update(np.ascontiguousarray(logits[split], dtype="<f4").tobytes())
+    return digest.hexdigest()[:16]
 
 
 def of_run(run: Run) -> Teacher:
@@ -155,21 +160,45 @@ def load(run_id: str) -> Teacher:
         return of_run(store.load(run_id))
     if not kind.startswith(KIND):
         raise ValueError(f"{run_id} is of kind {kind}: neither a classification run nor a written teacher")
-    record = store.read(run_id)
-    fields = {name: value for name, value in record.config.items() if name != "kind"}
-    if WrittenTeacher(**fields).run_id() != run_id:
-        raise DamagedRun(f"run {run_id}: config.json belongs to another one")
+    identity, record = read(run_id)
     known = {split: ~np.isnan(record.arrays[split]).any(axis=1) for split in SPLITS}
     logits = {split: record.arrays[split] for split in SPLITS}
     silent = np.flatnonzero(~known["train"])
     logits["train"][silent] = -FAR
     logits["train"][silent, record.labels["train"][silent]] = 0
-    return Teacher(run_id=run_id, task=fields["task"], data=fields["data"], logits=logits, known=known)
+    return Teacher(run_id=run_id, task=identity.task, data=identity.data, logits=logits, known=known)
+
+
+def read(run_id: str) -> tuple[WrittenTeacher, store.Record]:
+    """A written teacher as it is stored, its logits held to its name and its metrics to both.
+
+    Raises:
+        FileNotFoundError: there is none of that name.
+        DamagedRun: a file is missing or altered, or does not follow from the others.
+    """
+    record = store.read(run_id)
+    try:
+        identity = WrittenTeacher(**{name: value for name, value in record.config.items() if name != "kind"})
+        if identity.run_id() != run_id:
+            raise DamagedRun("config.json belongs to another one")
+        if _content(record.arrays) != identity.content:
+            raise DamagedRun("its logits are not those that its name stands for")
+        for split in SPLITS:
+            told, logits = record.metrics[split], _told(record.arrays[split], record.labels[split])
+            for name, value in logits.items():
+                if not np.isclose(told[name], value, rtol=1e-6, atol=1e-6):
+                    raise DamagedRun(f"{name} of {split} is {told[name]} in its metrics, {value:.6g} by its logits")
+    except store.UNREADABLE as error:
+        raise store.damaged(run_id, error) from None
+    return identity, record
 
 
 def origin_of(run_id: str) -> str:
     """What a written teacher comes from, TABLE or AVERAGE; "" for anything else."""
-    kind = "" if store.config_of(run_id) else store.kind_of(run_id)  # a run's config is read once for many students
+    try:
+        kind = "" if store.config_of(run_id) else store.kind_of(run_id)  # a run's config is read once for many students
+    except ValueError:  # it is a path
+        return ""
     return kind.removeprefix(KIND) if kind.startswith(KIND) else ""
 
 

@@ -18,6 +18,7 @@ from kdnb.catalog import model_behind, source_of
 from kdnb.core import store
 from kdnb.core.config import SPLITS, RunConfig
 from kdnb.core.store import Run
+from kdnb.errors import printable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,7 +35,8 @@ CHECKED_ROWS = 256  # test examples on which what was written is held to the run
 class Kept:
     """Weights on this machine.
 
-    folder: where transformers loads them from; it holds MANIFEST besides.
+    folder: where transformers loads them from.
+    files: names of theirs in it.
     difference: of the logits of the training they come from to the stored ones, the largest; 0 is bit for bit.
     written: of transformers' logits to the model's own on test examples, the largest.
     title: of the task.
@@ -43,6 +45,7 @@ class Kept:
     """
 
     folder: Path
+    files: tuple[str, ...]
     difference: float
     written: float
     title: str
@@ -56,12 +59,21 @@ def kept(run_id: str) -> Kept | None:
     known = files.read_json(folder / MANIFEST)
     if not known:
         return None
-    for name, digest in known["files"].items():
-        if not (folder / name).is_file() or files.sha256(folder / name) != digest:
-            print(f"kdnb: {folder / name} is not what was written; its weights are made again", file=sys.stderr)
-            return None
-    told = {name: known[name] for name in ("difference", "written", "title", "pair")}
-    return Kept(folder, labels=tuple(known["labels"]), **told)
+    of, sums = known.pop("run", None), known.pop("files", {})
+    try:
+        if of != run_id:
+            raise ValueError(f"{folder} holds the weights of {of}")
+        if not sums or not files.fits(sums, dict[str, str]):
+            raise ValueError(f"{folder / MANIFEST} does not say which files there are")
+        here = files.made(Kept, {**known, "folder": folder, "files": [*sums]})
+        for name in here.files:
+            path = paths.child(folder, name)
+            if not path.is_file() or files.sha256(path) != sums[name]:
+                raise ValueError(f"{path} is not what was written")
+    except ValueError as error:
+        print(f"kdnb: {printable(str(error))}; its weights are made again", file=sys.stderr)
+        return None
+    return here
 
 
 def is_there(run_id: str) -> bool:

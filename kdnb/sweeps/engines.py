@@ -69,7 +69,7 @@ class How:
             raise ValueError(f"shard must be i/n with 1 <= i <= n, got {i}/{n}")
         for name in ("threads", "workers", "wait", "gpus_per_run"):
             value = getattr(self, name)
-            if value is not None and value < 0:
+            if value is not None and not value >= 0:
                 raise ValueError(f"{name} must be >= 0, got {value}")
         if self.gpus_per_run == 0:
             raise ValueError(f"gpus_per_run must be > 0, got {self.gpus_per_run}")

@@ -23,7 +23,7 @@ from typing import Any
 
 from kdnb import files, paths
 from kdnb.core.config import SCHEDULES, axes, slug
-from kdnb.errors import nearest
+from kdnb.errors import nearest, printable
 from kdnb.experiment.arms import ARMS, arm_config
 from kdnb.sweeps.grids import BUDGET, GRIDS, PLACEHOLDER, Grid, points_without_curves, register
 
@@ -110,7 +110,7 @@ def _grid(content: Any) -> Grid:
         for change in changes:  # refuses a value out of range, or one that the arm has no use for
             arm_config(arm, task="rt", profile="toy", data="", seed=0, teacher_run=teacher, **change)
     return Grid(
-        title=" ".join(content.get("title", "a grid of one's own").split()),
+        title=printable(" ".join(content.get("title", "a grid of one's own").split())),
         fields=lambda arm, _task, _profile: points[arm],
         arms=arms,
         schedule=schedule,

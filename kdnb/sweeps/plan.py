@@ -181,8 +181,8 @@ def stored_probe(task: str, profile: str, student: str) -> Probe | None:
     """The stored measurement of a model, if it was made on this machine; None otherwise."""
     content = files.read_json(_probes())
     try:
-        return Probe(**content[_key(task, profile, student)]) if content["machine"] == machine() else None
-    except (KeyError, TypeError):
+        return files.made(Probe, content[_key(task, profile, student)]) if content["machine"] == machine() else None
+    except (KeyError, ValueError):
         return None
 
 

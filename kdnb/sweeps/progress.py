@@ -11,6 +11,7 @@ from kdnb import files, paths
 from kdnb.core.config import RunConfig
 
 EVERY = 5.0  # seconds between two writes of a heartbeat
+_BEAT = {"run_ids": list[str], "host": str, "pid": int, "step": int, "total": int}
 SILENCE = 300.0  # seconds after which a process of another machine counts as dead
 LONGEST = 8000  # characters of a traceback, the end of it
 
@@ -73,10 +74,12 @@ def _all_heartbeats() -> list[tuple[Path, dict, bool]]:
         try:
             path = paths.inside(paths.RUNNING, f"{name}.json")
             facts, age = files.read_json(path), time.time() - path.stat().st_mtime
+            if not all(files.fits(facts.get(name), kind) for name, kind in _BEAT.items()):
+                continue  # it ended just now, or is none of ours
             alive = _exists(facts["pid"]) if facts["host"] == platform.node() else age < SILENCE
-            beats.append((path, {"run_ids": [], **facts}, alive))
-        except (OSError, KeyError, TypeError, ValueError):
-            continue  # it ended just now, or is none of ours
+            beats.append((path, facts, alive))
+        except (OSError, ValueError, OverflowError):
+            continue
     return beats
 
 
@@ -129,5 +132,15 @@ def failed_ids() -> set[str]:
 
 
 def failure(run_id: str) -> dict:
-    """A recorded failure: error, attempts, host, time, trace; {} if there is none, or none that can be read."""
-    return files.read_json(paths.inside(paths.FAILED, f"{run_id}.json"))
+    """A recorded failure: run_id, error, attempts, host, time, trace; a record that cannot be read says so."""
+    unread = {
+        "run_id": run_id,
+        "error": "its record cannot be read",
+        "attempts": 0,
+        "host": "?",
+        "time": "",
+        "trace": "",
+    }
+    facts = files.read_json(paths.inside(paths.FAILED, f"{run_id}.json"))
+    whole = all(type(facts.get(name)) is type(value) for name, value in unread.items())
+    return facts if whole else unread

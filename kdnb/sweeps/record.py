@@ -90,7 +90,7 @@ class Record:
     data: dict[str, str]
     rows: dict[str, int]
     threads: int
-    teachers: dict[str, list]
+    teachers: dict[str, list[tuple[str, int, str]]]
     starts: list[float]
 
     def stages(self, task: str) -> Stages:
@@ -138,7 +138,7 @@ def select_teachers(record: Record) -> Record:
     A teacher whose candidates are not all there is left out.
     """
     selected = {task: select.teachers(record.stages(task)) for task in record.sweep.tasks}
-    teachers = {task: [[*key, run_id] for key, run_id in of_task.items()] for task, of_task in selected.items()}
+    teachers = {task: [(*key, run_id) for key, run_id in of_task.items()] for task, of_task in selected.items()}
     with FileLock(paths.inside(paths.SWEEPS, f".{record.sweep.name}.lock")):
         now = read(record.sweep.name) or record  # others may have taken the sweep up meanwhile
         write(replace(now, teachers=teachers))
@@ -177,6 +177,8 @@ def _parsed(name: str) -> tuple[Record | None, str]:
         content: dict[str, Any] = files.read_json(paths.inside(paths.SWEEPS, f"{name}.json"))
         asked = dict(content["sweep"])
         expression = asked.pop("where", "")
-        return Record(**{**content, "sweep": Sweep(**asked)}), expression
-    except (KeyError, TypeError, ValueError):
+        record = files.made(Record, {**content, "sweep": files.made(Sweep, asked)})
+    except (KeyError, TypeError, ValueError, AttributeError):
         return None, ""
+    whole = record.starts and all({*record.sweep.tasks} <= {*of_task} for of_task in (record.data, record.rows))
+    return (record, expression) if whole and (expression or record.sweep.name == name) else (None, "")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kdnb import paths
 from kdnb.core import store
+from kdnb.errors import printable
 from kdnb.experiment.points import Point
 from kdnb.plain import duration
 from kdnb.sweeps import progress
@@ -137,9 +138,11 @@ def lines(status: Status) -> list[str]:
     """What is running, what failed and when it may end, for people."""
     text = []
     for beat in status.heartbeats:
-        text.append(f"running: {beat['run_ids'][-1]}, step {beat['step']} of {beat['total']}, on {beat['host']}")
+        on = printable(beat["host"])
+        text.append(f"running: {beat['run_ids'][-1]}, step {beat['step']} of {beat['total']}, on {on}")
     for facts in status.failed:
-        text.append(f"failed: {facts['run_id']}: {facts['error']} (attempts: {facts['attempts']}, on {facts['host']})")
+        where = f"(attempts: {facts['attempts']}, on {facts['host']})"
+        text.append(printable(f"failed: {facts['run_id']}: {facts['error']} {where}"))
     if status.total("failed") > len(status.failed):
         text.append(f"... and {status.total('failed') - len(status.failed):,} more, in {paths.FAILED}")
     return [*text, _ending(status)]

@@ -5,7 +5,7 @@ import json
 import pytest
 from command import last_json
 
-from kdnb import paths
+from kdnb import files, paths
 from kdnb.core import store as runs
 
 TOY = ["--profile", "toy"]
@@ -93,3 +93,27 @@ def test_no_task_and_no_config_is_one_line(kdnb):
     code, _, err = kdnb("train", *TOY)
     assert (code, len(err.splitlines())) == (2, 1)
     assert "name a task" in err
+
+
+@pytest.mark.parametrize(
+    "noted",
+    [
+        {"rows": 3},
+        {"rows": {"train": "x"}},
+        {"rows": {"foo": 1}},
+        {"more": 1},
+        {"own": 5},
+        {"own": {"path": 3}},
+        {"own": {"path": "x", "columns": 5}},
+        {"task": 7},
+        {"profile": ["toy"]},
+    ],
+    ids=json.dumps,
+)
+def test_what_was_noted_of_data_and_harmed_is_one_line(kdnb, config, tmp_path, noted):
+    files.write_json(paths.ORIGINS / f"{config['data']}.json", noted)
+    files.write_json(tmp_path / "config.json", config)
+    code, _, err = kdnb("train", "--config", tmp_path / "config.json")
+    assert code == 2
+    assert f"{config['data']}.json does not say where data came from" in err
+    assert len(err.splitlines()) == 1

@@ -352,3 +352,17 @@ def test_an_unknown_run_is_not_exported(lm, tmp_path):
     code, _, err = lm("export", "lm-kd-s0-000000000000", tmp_path / "out")
     assert code == 2
     assert "no run" in err
+
+
+@pytest.mark.parametrize("what", ["pipe", "device", "folder"])
+def test_what_is_no_file_in_a_folder_of_texts_is_told_and_not_waited_for(tmp_path, what):
+    (tmp_path / "a.txt").write_text("a text")
+    odd = tmp_path / "b.txt"
+    {"pipe": lambda: os.mkfifo(odd), "device": lambda: odd.symlink_to("/dev/zero"), "folder": odd.mkdir}[what]()
+    with pytest.raises(ValueError, match=r"b\.txt: (no ordinary file|a folder), expected a file"):
+        documents(str(tmp_path))
+
+
+def test_line_ends_of_a_text_are_one_sign(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo\r\n\r\nthree\r")
+    assert documents(str(tmp_path / "a.txt")) == ["one\ntwo", "three\n"]

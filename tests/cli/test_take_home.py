@@ -1,8 +1,10 @@
 """`kdnb export` and `kdnb predict`: a student that transformers loads alone, and what it says of new texts."""
 
 import csv
+import hashlib
 import io
 import json
+import shutil
 import subprocess
 import sys
 
@@ -11,13 +13,13 @@ import own_models
 import pytest
 from command import last_json
 
-from kdnb import paths
+from kdnb import files, paths
 from kdnb.cli import take_home
 from kdnb.core import metrics
 from kdnb.core import store as runs
 from kdnb.core.store import Run
 from kdnb.data.splits import load
-from kdnb.experiment import obtain
+from kdnb.experiment import obtain, weights
 
 pytestmark = pytest.mark.slow
 TOY = ["--profile", "toy", "--epochs", "1", "--precision", "fp32"]
@@ -252,3 +254,62 @@ def test_a_prediction_as_csv_holds_no_formula():
     head, line = take_home._csv([row]).splitlines()
     assert head == "row,text,prediction,entropy,p(-),p(+)"
     assert line == "1,'=cmd|' /C calc'!A0,'-,-0.0,1.0,0.0"
+
+
+def test_weights_of_another_run_and_planted_files_are_not_exported(kdnb, tmp_path):
+    ids = [
+        last_json(kdnb("train", "rt", *TOY, "--seed", seed, "--keep-weights", "--json")[1])["run_id"] for seed in "01"
+    ]
+    (tmp_path / "secret").write_text("of another place")
+    (paths.WEIGHTS / ids[0] / "notes.txt").symlink_to(tmp_path / "secret")
+    assert kdnb("export", ids[0], tmp_path / "first")[0] == 0
+    assert not (tmp_path / "first" / "notes.txt").exists()
+    shutil.rmtree(paths.WEIGHTS / ids[1])
+    shutil.copytree(paths.WEIGHTS / ids[0], paths.WEIGHTS / ids[1], symlinks=True)
+    code, out, err = kdnb("export", ids[1], tmp_path / "second")
+    assert code == 0
+    assert f"holds the weights of {ids[0]}" in err
+    assert "trained again" in out
+    test = load("rt", "toy").splits["test"]
+    found, _ = logits_of(tmp_path / "second", test.text)
+    np.testing.assert_allclose(found, runs.load(ids[1]).logits["test"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        {"files": None},
+        {"files": []},
+        {"files": {}},
+        {"files": {"../a": "0"}},
+        {"files": {"model.safetensors": 3}},
+        {"difference": "none"},
+        {"labels": [1]},
+    ],
+)
+def test_a_harmed_record_of_weights_is_told_and_they_are_not_used(kdnb, store, harm, capsys):
+    where = paths.WEIGHTS / "rt-erm-small-s0-000000000000"
+    whole = {
+        "run": where.name,
+        "difference": 0.0,
+        "written": 0.0,
+        "title": "t",
+        "pair": False,
+        "labels": [],
+        "files": {"a": hashlib.sha256(b"a").hexdigest()},
+    }
+    files.write_atomically(where / "a", b"a")
+    files.write_json(where / weights.MANIFEST, whole)
+    assert weights.kept(where.name)
+    files.write_json(where / weights.MANIFEST, {**whole, **harm})
+    assert weights.kept(where.name) is None
+    assert "its weights are made again" in capsys.readouterr().err
+
+
+def test_what_is_read_is_not_written_over(kdnb, tmp_path):
+    (tmp_path / "new.csv").write_text("text,mine\na,1\n")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "new.csv")
+    for out in ("new.csv", "link.csv"):
+        code, _, err = kdnb("predict", tmp_path, tmp_path / "new.csv", "--out", tmp_path / out)
+        assert (code, "the file that is read" in err) == (2, True)
+    assert (tmp_path / "new.csv").read_text() == "text,mine\na,1\n"

@@ -3,6 +3,7 @@
 import json
 import shlex
 
+import fakes
 import numpy as np
 import pandas as pd
 import pytest
@@ -204,3 +205,24 @@ def test_json_lines_from_a_language_model(kdnb, tmp_path):
     code, _, err = kdnb("train", "rt", *TOY, "--method", "kd", "--teacher-table", path)
     assert code == 2
     assert "row 2: probabilities must be an object" in err
+
+
+def test_classes_are_told_without_control_characters(kdnb, tmp_path):
+    rows = [("text", "label"), *((f"a text {i}", "a\x1b]0;x\x07b" if i % 2 else "c") for i in range(60))]
+    (tmp_path / "mine.csv").write_text("\n".join(map(",".join, rows)))
+    words = ["--data", tmp_path / "mine.csv", "--text", "text", "--label", "label", *TOY]
+    code, out, err = kdnb("teachers", "rows", tmp_path / "rows.csv", *words)
+    assert (code, err) == (0, "")
+    assert "a\\x1b]0;x\\x07b" in out
+    assert "\x1b" not in out
+
+
+@pytest.mark.parametrize("name", [".", "", "..", "../runs/{}", "{store}/{}"])
+@pytest.mark.parametrize("words", [["runs", "show"], ["teachers", "average"]], ids=" ".join)
+def test_a_path_is_no_name_of_a_run(kdnb, store, words, name):
+    """Another spelling of a run's name would be another run: averaged with itself, or one of another store."""
+    run = fakes.made_run()
+    runs.save(run)
+    more = [run.run_id] if "average" in words else []
+    code, _, err = kdnb(*words, name.format(run.run_id, store=store), *more)
+    assert (code, "expected one name, no path" in err) == (2, True)

@@ -1,6 +1,8 @@
 """Runs as a Parquet file with a Croissant description: both say the same, and what the store holds."""
 
+import hashlib
 import json
+import shutil
 
 import fakes
 import numpy as np
@@ -126,3 +128,49 @@ def test_the_command_writes_those_asked_for(kdnb, store_of_three, tmp_path):
         assert told in err
     assert {one.name for one in tmp_path.glob("*.*")} >= {"runs.parquet", "runs.croissant.json"}
     assert not list(tmp_path.glob("none*")) + list(tmp_path.glob("*.csv"))
+
+
+def forge(config, metrics=None, name=""):
+    """The run of seed 0 again, of that text as its config, hashes right."""
+    source, digest = store.folder(CONFIG.run_id()), hashlib.sha256(config.encode()).hexdigest()[:12]
+    where = paths.RUNS / (name or f"rt-erm-small-s9-{digest}")
+    shutil.copytree(source, where)
+    (where / "config.json").write_text(config)
+    values = {**json.loads((where / "metrics.json").read_text()), **(metrics or {})}
+    sums = {**values.pop("sha256"), "config.json": files.sha256(where / "config.json")}
+    (where / "metrics.json").write_bytes(store.metrics_bytes(values, sums))
+    return where.name
+
+
+@pytest.mark.parametrize(
+    ("config", "metrics", "name"),
+    [
+        ("whole", {}, "rt-erm-small-s9-000000000000"),
+        ("[1]", {}, ""),
+        ("[" * 100_000 + "]" * 100_000, {}, ""),
+        ('{"kind": "x"}', {"cost": "much"}, ""),
+    ],
+    ids=["another's config", "a list", "deep", "cost"],
+)
+def test_a_forged_run_is_named_and_left_out(store_of_three, tmp_path, capsys, config, metrics, name):
+    config = (store.folder(CONFIG.run_id()) / "config.json").read_text() if config == "whole" else config
+    odd = forge(config, metrics, name)
+    _, rows = archive.write(tmp_path / "runs.parquet", store.stored_ids())
+    assert rows == 3
+    told = capsys.readouterr().err
+    assert f"run {odd}: " in told
+    assert len(told.splitlines()) == 1
+
+
+def test_a_cell_that_its_column_cannot_hold_is_empty_and_a_name_is_the_folders(store_of_three, tmp_path):
+    other = {"kind": "x", "run_id": "another", "seed": 2**70, "task": "\ud800"}
+    odd = forge(json.dumps(other), {"test": {"entropy": 10**400, "nll": 2}})
+    archive.write(tmp_path / "runs.parquet", [odd])
+    (row,) = pyarrow.parquet.read_table(tmp_path / "runs.parquet").to_pylist()
+    assert (row["run_id"], row["seed"], row["task"], row["test_entropy"], row["test_nll"]) == (
+        odd,
+        None,
+        "?",
+        None,
+        2.0,
+    )

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kdnb import paths
+from kdnb import files, paths
 from kdnb.cli import runs as commands
 from kdnb.core import store as runs
+from kdnb.core.config import RunConfig
 from kdnb.errors import DamagedRun, OldRun, StoreError
 from kdnb.experiment import migrate
 
@@ -117,3 +118,40 @@ def test_a_store_that_cannot_be_written_gets_one_line(old, monkeypatch):
         migrate.migrate(NAMES[0])
     monkeypatch.undo()
     assert (old / NAMES[0] / "logits.npz").exists()
+
+
+def forged(old, data):
+    """The first run, of other data by its config, hashes and name right; its name."""
+    config = json.loads((old / NAMES[0] / "config.json").read_text())
+    made = RunConfig.from_dict({**config, "data": data})
+    where = (old / NAMES[0]).rename(old / made.run_id())
+    (where / "config.json").write_text(made.to_json())
+    metrics = json.loads((where / "metrics.json").read_text())
+    sums = {**metrics.pop("sha256"), "config.json": files.sha256(where / "config.json")}
+    (where / "metrics.json").write_bytes(runs.metrics_bytes(metrics, sums))
+    return made.run_id()
+
+
+@pytest.mark.parametrize("where", ["absolute", "above"])
+def test_an_old_run_whose_data_lead_elsewhere_writes_nothing_there(old, tmp_path, where):
+    """Its labels' file is named after the fingerprint of its data."""
+    name = forged(old, str(tmp_path / "elsewhere") if where == "absolute" else "../../elsewhere")
+    found = commands.verify_runs(redo=False)
+    assert found["damaged"] == [name]
+    assert not list(tmp_path.glob("**/elsewhere*"))
+
+
+def test_an_old_run_with_other_labels_does_not_replace_those_of_the_runs_on_its_data(old):
+    commands.migrate_runs()
+    (labels,) = (paths.OUTPUTS / "labels").iterdir()
+    whole = files.unpack(labels.read_bytes())
+    other = {split: 1 - values for split, values in whole.items()}
+    labels.write_bytes(files.pack(other))
+    shutil.copytree(OLD / NAMES[0], old / NAMES[0], dirs_exist_ok=True)
+    (old / NAMES[0] / "arrays.npz").unlink()
+    with pytest.raises(DamagedRun, match="its labels are not those of other runs"):
+        migrate.migrate(NAMES[0])
+    assert files.unpack(labels.read_bytes())["test"].tolist() == other["test"].tolist()
+    labels.write_bytes(b"x" * 9)  # what is no file of labels is in nobody's way
+    assert migrate.migrate(NAMES[0])
+    assert files.unpack(labels.read_bytes())["test"].tolist() == whole["test"].tolist()

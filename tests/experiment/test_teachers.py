@@ -1,5 +1,6 @@
 """Teachers that no training gives: what they teach where they say nothing, ensembles, and their place in the store."""
 
+import shutil
 from dataclasses import replace
 
 import fakes
@@ -204,3 +205,46 @@ def test_a_tempered_teacher_s_student_is_that_of_scaled_logits(store, toy, quick
     posteriors = metrics.posterior(written["train"])
     by_table = taught(quick, toy, teachers.of_table(table(toy, posteriors), toy), alpha=base.alpha)
     np.testing.assert_allclose(tempered.logits["test"], by_table.logits["test"], atol=2e-4)
+
+
+def logits_changed(arrays, metrics):
+    arrays["train"][0] += 1
+
+
+def logits_infinite(arrays, metrics):
+    arrays["test"][:] = np.inf
+
+
+def split_missing(arrays, metrics):
+    del arrays["validation"]
+
+
+def better_than_it_is(arrays, metrics):
+    metrics["train"]["accuracy"] = 1.5
+
+
+def without_metrics(arrays, metrics):
+    del metrics["train"]
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [logits_changed, logits_infinite, split_missing, better_than_it_is, without_metrics],
+    ids=lambda f: f.__name__,
+)
+def test_a_written_teacher_is_held_to_its_name_and_its_logits(store, toy, kdnb, harm):
+    """Hashes right: its name has the hash of its logits."""
+    made = teachers.of_table(table(toy, labels_of(toy)), toy)
+    made.store()
+    record = runs.read(made.run_id)
+    arrays, values = dict(record.arrays), dict(record.metrics)
+    harm(arrays, values)
+    shutil.rmtree(runs.folder(made.run_id))
+    runs.write(made.identity, arrays, values, labels=(toy.fingerprint, made.labels))
+    with pytest.raises(DamagedRun, match=made.run_id):
+        teachers.load(made.run_id)
+    code, out, err = kdnb("teachers", "list")
+    assert (code, out.strip()) == (0, "0 teachers")
+    assert f"run {made.run_id}: " in err
+    code, out, _ = kdnb("runs", "verify")
+    assert (code, "1 damaged" in out) == (1, True)

@@ -103,3 +103,11 @@ def test_a_file_that_is_no_grid_is_one_line(kdnb, tmp_path, content, told):
     assert err.startswith(f"kdnb: {path}: ")
     assert told in err
     assert len(err.splitlines()) == 1
+
+
+def test_control_characters_of_a_title_are_spelled_out(kdnb, path):
+    path.write_text(TOML.replace("two rates", "two\\u001b]0;x\\u0007rates"))
+    code, out, _ = kdnb("plan", path, *WHERE, "--no-probe")
+    assert code == 0
+    assert "two\\x1b]0;x\\x07rates" in out
+    assert "\x1b" not in out

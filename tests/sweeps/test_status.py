@@ -202,3 +202,61 @@ def test_ten_thousand_points_are_counted_by_their_states(folder_of_thousands):
     assert count > 9_800
     assert [found[state] for state in status.STATES] == [count - 1000, 1, 0, 999]
     assert found["seconds_left"] > 0
+
+
+ODD = [None, True, -1, 10**400, 1.5, "x", "", [], [1], ["x"], {}, {"a": 1}, "\x1b]0;x\x07"]
+
+
+def harmed(path):
+    """A file's JSON with every odd value in every field, one after the other, and once without the field."""
+    whole = json.loads(path.read_text())
+    inner = [("sweep", name) for name in whole["sweep"]] if "sweep" in whole else []
+    for name in [*((name,) for name in whole), *inner]:
+        for odd in [*ODD, ...]:
+            values = json.loads(json.dumps(whole))
+            place = values[name[0]] if name[1:] else values
+            place[name[-1]] = odd
+            if odd is ...:
+                del place[name[-1]]
+            path.write_text(json.dumps(values))
+            yield name, odd
+    path.write_text(json.dumps(whole))
+
+
+def test_a_harmed_record_is_one_line_and_never_another_sweep(record, kdnb):
+    for harm in harmed(paths.SWEEPS / f"{TOY.name}.json"):
+        code, out, err = kdnb("status")
+        assert (code, "\x1b" in out + err) in ((0, False), (2, False)), harm
+        if code == 2:
+            assert err.startswith("kdnb: "), harm
+        else:
+            assert "0 of 16 points done" in out, harm
+        found = sweeps.read(TOY.name)
+        assert found is None or found.sweep.name == TOY.name, harm
+    assert kdnb("status")[0] == 0
+
+
+def test_harmed_heartbeats_and_failures_are_told_or_left_out(record, kdnb):
+    run_id = record.points("erm")[0].config.run_id()
+    progress.record_failure([run_id], "out of luck", 3)
+    beat = {
+        "run_ids": [run_id],
+        "host": platform.node(),
+        "pid": os.getpid(),
+        "started": time.time(),
+        "step": 1,
+        "total": 2,
+    }
+    for path, whole in ((paths.FAILED / f"{run_id}.json", "out of luck"), (paths.RUNNING / "a.json", "step 1 of 2")):
+        if path.parent == paths.RUNNING:
+            files.write_json(path, beat)
+        assert whole in kdnb("status")[1]
+        for harm in harmed(path):
+            code, out, err = kdnb("status")
+            assert (code, err, "\x1b" in out) == (0, "", False), harm
+
+
+@pytest.mark.parametrize("seconds", ["inf", "nan", "-1", "1e300"])
+def test_a_watch_of_no_time_is_refused(record, kdnb, seconds):
+    code, _, err = kdnb("status", "--watch", seconds)
+    assert (code, "watch must be in 0..86,400 seconds" in err) == (2, True)

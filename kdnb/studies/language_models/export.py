@@ -10,7 +10,7 @@ from kdnb.experiment import records
 from kdnb.experiment.export import check_folder
 from kdnb.studies.language_models import divergences
 from kdnb.studies.language_models.config import LMConfig
-from kdnb.studies.language_models.runs import MODELS
+from kdnb.studies.language_models.runs import MODELS, whole
 
 _TOLD = {
     "nll": "NLL [nats]",
@@ -37,18 +37,17 @@ def export(run_id: str, folder: Path) -> None:
     source = MODELS / run_id / "model"
     if not store.exists(run_id):
         raise NoRuns(f"no run {run_id!r}{records.nearest_runs(run_id)}")
-    if not (source / "config.json").exists():
+    if not whole(source):
         raise NoRuns(f"run {run_id} is stored without its student; kdnb lm train with its settings makes it again")
     check_folder(folder)
     record = store.read(run_id)
     config = LMConfig.from_record(record.config)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(source, partial)
-    files.write_atomically(partial / "README.md", card(config, record.metrics).encode())
-    if folder.exists():
-        folder.rmdir()
-    partial.rename(folder)
+
+    def fill(partial: Path) -> None:
+        shutil.copytree(source, partial, dirs_exist_ok=True)
+        files.write_atomically(partial / "README.md", card(config, record.metrics).encode())
+
+    files.write_folder(folder, fill)
 
 
 def card(config: LMConfig, metrics: dict) -> str:

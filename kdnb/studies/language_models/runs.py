@@ -2,8 +2,7 @@
 
 import dataclasses
 import functools
-import json
-import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from kdnb.core.config import Identity
 from kdnb.core.device import device, precision
 from kdnb.core.store import Record
 from kdnb.experiment import records
+from kdnb.experiment.obtain import lock
 from kdnb.studies.language_models import (
     caching,
     checks,
@@ -34,6 +34,7 @@ from kdnb.studies.language_models.target_cache import Manifest, Reader, read_man
 from kdnb.studies.language_models.text import Blocks
 from kdnb.studies.language_models.training import Cached, NoTargets, Online, OnStep, Targets, Watch
 
+ABOUT = "kdnb.json"  # in a student's folder: its run, and the hashes of its files
 MODELS = paths.OUTPUTS / "lm"  # states of trainings under way, and the students
 
 
@@ -175,8 +176,10 @@ def ensure(
         return records.Made(arrays=arrays, metrics=metrics, history=thinned(history))
 
     record = records.obtain(config, make)
-    if keep and not (folder / "config.json").exists():
-        trained()
+    if keep and not whole(folder):
+        with lock(config.run_id()):  # of two that ask for it, the second finds it
+            if not whole(folder):
+                trained()
     state.unlink(missing_ok=True)  # not before: killed while it is judged, a training need not begin anew
     return config, record
 
@@ -223,15 +226,28 @@ def save(student: Language, folder: Path, config: LMConfig) -> None:
     """Write a student as a plain folder that `AutoModelForCausalLM` loads; whole or not at all."""
     from transformers.utils import logging
 
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    def fill(partial: Path) -> None:
+        student.model.save_pretrained(partial)  # type: ignore[operator]
+        if student.tokenizer is not None:
+            student.tokenizer.save_pretrained(partial)
+        sums = {path.name: files.sha256(path) for path in sorted(partial.iterdir())}
+        files.write_json(partial / ABOUT, {"run_id": config.run_id(), **config.values(), "files": sums})
+
     logging.disable_progress_bar()
-    student.model.save_pretrained(partial)  # type: ignore[operator]
-    if student.tokenizer is not None:
-        student.tokenizer.save_pretrained(partial)
-    (partial / "kdnb.json").write_text(json.dumps({"run_id": config.run_id(), **config.values()}, indent=1) + "\n")
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    files.write_folder(folder, fill)
+
+
+def whole(folder: Path) -> bool:
+    """Whether a student lies in a folder as it was written; one that is not is told."""
+    if not (folder / "config.json").exists():
+        return False
+    sums = files.read_json(folder / ABOUT).get("files", {})  # earlier versions wrote none
+    for name, digest in sums.items() if files.fits(sums, dict[str, str]) else [(ABOUT, "")]:
+        path = paths.child(folder, name)
+        if not path.is_file() or files.sha256(path) != digest:
+            print(f"kdnb: {path} is not what was written", file=sys.stderr)
+            return False
+    return True
 
 
 def threads(count: int) -> None:

@@ -36,6 +36,8 @@ from kdnb.studies.language_models.text import Blocks
 STORAGES = ("top_k", "sampled", "hidden")
 ALIGNMENT = "row i is the law of token i + 1"
 TOKENS = "tokens.safetensors"
+SLACK = 0.01  # by which a law may be off in half precision
+_UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 BATCH = 8  # sequences of the teacher's forward pass: part of what decides the last bits
 FOLDER = paths.OUTPUTS / "targets"
 
@@ -215,6 +217,16 @@ def _right(folder: Path, shard: int) -> bool:
         return False
 
 
+def _good(folder: Path, manifest: Manifest, shard: int) -> bool:
+    """Whether a shard's bytes are those that were written, and targets of its cache."""
+    try:
+        if right := _right(folder, shard):
+            _check_targets(manifest, shard, dict(_memory_mapped(_shard_file(folder, shard))))
+    except _UNREADABLE:
+        return False
+    return right
+
+
 def make_shard(folder: Path, shard: int, ids: np.ndarray, passes: tuple[Callable, Callable]) -> None:
     """Make one shard and put it in place; asked twice, the same bytes twice.
 
@@ -290,7 +302,7 @@ def verify(folder: Path) -> Verified:
         known |= {_shard_file(folder, shard).name, _hash_file(folder, shard).name}
         if not has(folder, shard):
             result.missing.append(shard)
-        elif not _right(folder, shard):
+        elif not _good(folder, manifest, shard):
             result.corrupt.append(shard)
     result.foreign.extend(sorted(set(os.listdir(folder)) - known))
     return result
@@ -348,9 +360,11 @@ class Reader:
         if not _right(self.folder, shard):
             raise CacheMismatch(f"{path} is not what was written; delete it, and kdnb lm cache make makes it again")
         try:
-            return dict(_memory_mapped(path))
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-            raise CacheMismatch(f"{path} is no file of targets: {one_line(error)}") from None
+            arrays = dict(_memory_mapped(path))
+            _check_targets(self.manifest, shard, arrays)
+        except _UNREADABLE as error:
+            raise CacheMismatch(f"{path} holds no targets of this cache: {one_line(error)}") from None
+        return arrays
 
     def arrays(self, rows: np.ndarray, name: str) -> np.ndarray:
         """One stored array of some examples: (len(rows), T - 1, ...)."""
@@ -397,6 +411,35 @@ def _memory_mapped(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     for name, entry in header.items():
         offset = 8 + size + entry["data_offsets"][0]
         yield name, np.memmap(path, dtypes[entry["dtype"]], "r", offset, tuple(entry["shape"]))
+
+
+def _check_targets(manifest: Manifest, shard: int, arrays: Mapping[str, np.ndarray]) -> None:
+    """Hold a shard to its manifest: hashes show that bytes are as written, not that a teacher gave them.
+
+    Raises:
+        ValueError: an array has another shape than it should, or values that no law has.
+        KeyError: one is missing.
+    """
+    each = (len(manifest.rows_of(shard)), manifest.length - 1)
+    shapes: dict[str, tuple[int, ...]] = {"states": (*each, manifest.kept)}
+    if manifest.storage != "hidden":
+        shapes = {"ids": (*each, manifest.kept), "weights": (*each, manifest.kept), "entropy": each}
+    if manifest.storage == "top_k":
+        shapes["tail"] = each
+    found = {**arrays, **({"ids": _unpacked_ids(arrays["ids"])} if "ids" in shapes else {})}
+    for name, shape in shapes.items():
+        if found[name].shape != shape:
+            raise ValueError(f"{name} of shape {found[name].shape}, expected {shape}")
+        if not np.isfinite(found[name]).all():
+            raise ValueError(f"{name} with values that are not finite")
+        if name != "states" and found[name].min() < (-SLACK if name == "entropy" else 0):
+            raise ValueError(f"{name} below 0")
+    if "ids" in shapes and found["ids"].max() >= manifest.vocabulary:
+        raise ValueError(f"ids up to {found['ids'].max()}, expected less than {manifest.vocabulary}")
+    if "tail" in shapes:
+        off = np.abs(found["weights"].sum(axis=-1, dtype=np.float32) + found["tail"] - 1).max()
+        if off > SLACK:
+            raise ValueError(f"weights and tail that add up to 1 but for {off:.2g}")
 
 
 def _compare(manifest: Manifest, expected: Mapping[str, Any], folder: Path) -> None:

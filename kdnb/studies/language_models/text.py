@@ -12,6 +12,7 @@ import numpy as np
 
 from kdnb.data.table_files import missing, open_table
 from kdnb.errors import nearest
+from kdnb.files import given
 from kdnb.studies.language_models import corpora
 
 SPLIT_SEED = 42
@@ -157,7 +158,7 @@ def _from_path(path: Path, column: str) -> list[str]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return given(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
 

@@ -2,9 +2,12 @@
 
 import contextlib
 import functools
+import hashlib
 import json
 import math
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import save as pack
 from torch import Tensor
 
-from kdnb import files
+from kdnb import files, paths
 from kdnb.core.device import autocast, deterministic, device, precision, set_up
 from kdnb.core.optimizer import Optimizer
 from kdnb.errors import Diverged
@@ -276,26 +279,59 @@ def _packed(config: LMConfig, student: Language, optimizer: Optimizer, step: int
     tensors = {f"model.{i}": p.detach() for i, p in enumerate(student.model.parameters())}
     for number, values in optimizer.rule.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items()}
+    tensors = {name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}
     told = {"run_id": config.run_id(), "step": str(step), "history": json.dumps(history)}
-    return pack({name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}, told)
+    return pack(tensors, {**told, "sha256": _digest(tensors, told)})
+
+
+def _digest(tensors: dict[str, Tensor], told: dict[str, str]) -> str:
+    """sha256 of a state: what is told of it, and every tensor."""
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _restore(path: Path, config: LMConfig, student: Language, optimizer: Optimizer, history: list) -> int:
-    """Put a training into the state of a file; the step it goes on with, 0 where there is none."""
+    """Put a training into the state of a file; the step it goes on with, 0 where there is none.
+
+    A file that is not as it was written is told, set aside, and not used.
+
+    Raises:
+        ValueError: it is the state of another run.
+    """
     if not path.exists():
         return 0
-    with safe_open(path, framework="pt") as file:
-        told = file.metadata()
-        if told.get("run_id") != config.run_id():
-            raise ValueError(f"{path} is the state of {told.get('run_id')}, not of {config.run_id()}")
-        for i, p in enumerate(student.model.parameters()):
-            p.data.copy_(file.get_tensor(f"model.{i}"))
-        stored: dict[int, dict[str, Tensor]] = {}
-        for name in file.keys():  # noqa: SIM118 - a file is no dict
-            if name.startswith("optimizer."):
-                _, number, what = name.split(".", 2)
-                stored.setdefault(int(number), {})[what] = file.get_tensor(name)
-        groups = optimizer.rule.state_dict()["param_groups"]
-        optimizer.rule.load_state_dict({"state": stored, "param_groups": groups})
+    try:
+        told, tensors = _state(path)
+    except Exception as error:  # safetensors raises classes of its own
+        files.check_writable(paths.DAMAGED)
+        aside = paths.DAMAGED / f"{config.run_id()}-{time.strftime('%Y%m%dT%H%M%S')}.safetensors"
+        os.replace(path, aside)
+        print(f"kdnb: {path}: {error}; set aside in {aside}, the training begins anew", file=sys.stderr)
+        return 0
+    if told["run_id"] != config.run_id():
+        raise ValueError(f"{path} is the state of {told['run_id']}, not of {config.run_id()}")
+    for i, p in enumerate(student.model.parameters()):
+        p.data.copy_(tensors[f"model.{i}"])
+    stored: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, number, what = name.split(".", 2)
+            stored.setdefault(int(number), {})[what] = tensor
+    groups = optimizer.rule.state_dict()["param_groups"]
+    optimizer.rule.load_state_dict({"state": stored, "param_groups": groups})
     history.extend(json.loads(told["history"]))
     return int(told["step"])
+
+
+def _state(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """What a state tells of itself, and its tensors; raises if they are not what was written."""
+    with safe_open(path, framework="pt") as file:
+        told = dict(file.metadata() or {})
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a file is no dict
+    digest = told.pop("sha256", None)
+    if "run_id" not in told or digest not in (None, _digest(tensors, told)):  # earlier versions wrote none
+        raise ValueError("not what was written")
+    return told, tensors

@@ -12,7 +12,9 @@ import forked
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save
 
+from kdnb import files
 from kdnb.studies.language_models import caching, models, target_cache
 from kdnb.studies.language_models.caching import Wanted
 from kdnb.studies.language_models.source import MarkovSource
@@ -242,3 +244,29 @@ def test_killed_at_random_ten_times_it_ends_with_the_same_bytes(tmp_path):
         assert (tmp_path / "killed" / name).read_bytes() == raw, name
     found = target_cache.verify(tmp_path / "killed")
     assert found.whole
+
+
+FORGED = {
+    "not finite": lambda a: {"weights": a["weights"] * np.float16(np.nan)},
+    "below 0": lambda a: {"weights": -a["weights"]},
+    "above 1": lambda a: {"weights": a["weights"] * 0 + 5},
+    "a tail of 7": lambda a: {"tail": a["tail"] * 0 + 7},
+    "ids below 0": lambda a: {"ids": a["ids"].astype(np.int64) * 0 - 1},
+    "ids beyond the vocabulary": lambda a: {"ids": a["ids"] * 0 + 64},
+    "fewer entries": lambda a: {"ids": a["ids"][..., :2].copy()},
+    "fewer sequences": lambda a: {"ids": a["ids"][:2].copy()},
+    "an entropy that is none": lambda a: {"entropy": a["entropy"] * np.float16(np.inf)},
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_a_forged_shard_with_its_hash_right_is_found(made, name):
+    folder = made()
+    path = folder / "shard-00001.safetensors"
+    arrays = load_file(path)
+    path.write_bytes(save({**arrays, **FORGED[name](arrays)}))
+    files.write_json(folder / "shard-00001.json", {"rows": [8, 16], "sha256": files.sha256(path)})
+    assert target_cache.verify(folder).corrupt == [1]
+    with pytest.raises(CacheMismatch, match=r"shard-00001\.safetensors holds no targets of this cache"):
+        Reader(folder).take(np.array([9]))
+    assert len(Reader(folder).take(np.array([0])).ids)  # of a shard that is whole

@@ -11,7 +11,9 @@ import forked
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save
 
+from kdnb import paths
 from kdnb.studies.language_models import evaluation, losses, models, runs, training
 from kdnb.studies.language_models.caching import Wanted
 from kdnb.studies.language_models.config import LMConfig
@@ -376,3 +378,33 @@ def test_a_state_of_another_run_and_other_data_are_refused(train, tmp_path):
         training.fit(config(train, lr=2e-2), student(), train, NoTargets(), Watch(state))
     with pytest.raises(ValueError, match="data: the sequences are"):
         training.fit(config(train), student(), SOURCE.blocks(40, 16, 9), NoTargets())
+
+
+@pytest.mark.parametrize("how", ["cut", "empty", "a bit", "another file"])
+def test_a_state_that_is_not_as_written_is_set_aside_and_not_gone_on_from(train, outputs, tmp_path, capsys, how):
+    state, whole = tmp_path / "state.safetensors", fit(train)
+    setting, steps = config(train), []
+    training.fit(setting, student(), train, NoTargets(), Watch(state, 0.0))
+    written = state.read_bytes()
+    flipped = written[:-99] + bytes([written[-99] ^ 64]) + written[-98:]
+    other = save({"a": np.zeros(2)})
+    spoiled = {"cut": written[:-100], "empty": b"", "a bit": flipped, "another file": other}[how]
+    state.write_bytes(spoiled)
+    one = student()
+    training.fit(setting, one, train, NoTargets(), Watch(state, 1e9, lambda step, *_: steps.append(step)))
+    assert steps[0] == 1
+    assert torch.equal(weights(one), weights(whole))
+    assert "the training begins anew" in capsys.readouterr().err
+    (aside,) = paths.DAMAGED.iterdir()
+    assert aside.read_bytes() == spoiled
+
+
+def test_a_student_that_is_not_as_written_is_made_again(train, held, outputs, capsys):
+    arm = Arm(student="llama-1x32", changes={"tokens": 240, "lr": 1e-2, "precision": "fp32"})
+    found, _ = runs.ensure(Material(train, held), arm, keep=True)
+    path = runs.model_folder(found) / "model.safetensors"
+    written = path.read_bytes()
+    path.write_bytes(written[:-9] + bytes([written[-9] ^ 64]) + written[-8:])
+    runs.ensure(Material(train, held), arm, keep=True)
+    assert path.read_bytes() == written
+    assert "model.safetensors is not what was written" in capsys.readouterr().err
