@@ -29,7 +29,7 @@ quick: $(READY)  ## the tests without those marked slow
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 FAULTS ?= 200
-faults: $(READY)  ## faults put in on purpose, forty minutes at most: docs/reliability.md; FAULTS=8 random kills are quicker
+faults: $(READY)  ## faults put in on purpose: docs/reliability.md, which tells how long it took; FAULTS=8 random kills are quicker
 	$(BIN)/python -m kdnb.data.assets
 	$(BIN)/python -m pytest tests/faults --ignore tests/faults/test_page.py -n 2 --dist load --faults $(FAULTS) --faults-to docs/reliability.json
 	$(BIN)/python docs/write_reliability.py
