@@ -116,7 +116,8 @@ def predict(
         files.write_atomically(out, content.encode())
         print(f"{len(rows):,} rows, mean entropy {entropies.mean():.3f} nats: {out}")
     else:
-        sys.stdout.write(content)
+        on_screen = sys.stdout.isatty()  # where a text's control characters would move the cursor, or do worse
+        sys.stdout.write("\n".join(map(printable, content.split("\n"))) if on_screen else content)
     mean = float(entropies.mean())
     finish(as_json, {"rows": len(rows), "entropy": mean, "labels": list(classifier.labels), "file": str(out or "")})
 

@@ -108,7 +108,7 @@ def test_keep_weights_keeps_those_of_a_stored_run_too(kdnb, tmp_path):
     assert "trained again" in out
 
 
-def test_a_student_on_ones_own_texts_goes_home_and_reads_new_ones(kdnb, tmp_path):
+def test_a_student_on_ones_own_texts_goes_home_and_reads_new_ones(kdnb, tmp_path, monkeypatch):
     """From the file to a pipeline in a process that never imports kdnb."""
     rows = [(f"{'bad' if i % 2 else 'good'} word{i % 7}", "no, thanks" if i % 2 else "<yes>") for i in range(60)]
     data, new = tmp_path / "mine.csv", tmp_path / "new.csv"
@@ -154,6 +154,14 @@ def test_a_student_on_ones_own_texts_goes_home_and_reads_new_ones(kdnb, tmp_path
     assert len(out.splitlines()) == 3
     assert "long.csv: 1 of 2 texts are cut to 16 tokens (--max-length)" in err
     assert " % of the tokens are [UNK]" in err
+    (tmp_path / "odd.csv").write_text("review\n\x1b[2Jgood word1\n")
+    assert "\x1b[2Jgood" in kdnb("predict", tmp_path / "model", tmp_path / "odd.csv")[1]
+    with monkeypatch.context() as terminal:
+        terminal.setattr(sys.stdout, "isatty", lambda: True)
+        code, out, _ = kdnb("predict", tmp_path / "model", tmp_path / "odd.csv")
+    assert code == 0
+    assert "\\x1b[2Jgood" in out
+    assert "\x1b" not in out
     new.write_text("\n".join(text for text, _ in rows[:5]))  # a text a line, no header
     code, out, _ = kdnb("predict", tmp_path / "model", new, "--columns", "text")
     assert code == 0
