@@ -22,7 +22,6 @@ from kdnb.report import notebooks, parameters
 
 pytestmark = pytest.mark.faults
 EXAMPLES = int(os.environ.get("KDNB_FAULTS_EXAMPLES", "150"))
-ROUNDS = int(os.environ.get("KDNB_FAULTS_ROUNDS", "1"))  # 20: eight notebooks at once, so many times
 TOGETHER = 8
 SOON = 60  # seconds, on a busy machine
 PLAIN = st.recursive(
@@ -216,7 +215,7 @@ notebooks.run_notebook(Path(sys.argv[1]), Path(sys.argv[2]), {"text": sys.argv[3
 """
 
 
-def test_eight_notebooks_at_once(tmp_path):
+def test_eight_notebooks_at_once(tmp_path, share):
     """Processes of their own that start together: each copy is whole and its own; no port or file is shared."""
     path = notebook(tmp_path, "import time; time.sleep(0.5)\nprint('given', text)")
 
@@ -224,7 +223,7 @@ def test_eight_notebooks_at_once(tmp_path):
         words = [sys.executable, "-c", textwrap.dedent(ONE), str(path), str(tmp_path / f"{number}.ipynb"), str(number)]
         return subprocess.run(words, capture_output=True, text=True, check=False, timeout=900)
 
-    for around in range(ROUNDS):
+    for around in range(share(20)):
         numbers = range(TOGETHER * around, TOGETHER * (around + 1))
         with ThreadPoolExecutor(TOGETHER) as pool:
             for done in pool.map(run, numbers):
