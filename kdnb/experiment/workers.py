@@ -25,6 +25,8 @@ from kdnb.plain import version_of
 if TYPE_CHECKING:
     from kdnb.data.splits import TaskData
 
+MOST = 4  # processes where nobody says how many: each needs its own torch, and memory for its model
+
 
 def cores() -> int:
     """CPU cores for this process, as torch counts them: OMP_NUM_THREADS, else the physical ones it may use."""
@@ -50,11 +52,8 @@ def machine() -> dict:
     }
 
 
-MOST = 4  # processes where nobody says how many: each needs its own torch, and memory for its model
-
-
 def usual(points: list[Point]) -> int:
-    """How many processes some points are worth: one a core, as far as there is something to train; 1 on a GPU."""
+    """How many processes some points are worth: one a core while there is something to train; 1 on a GPU or at toy."""
     left = [group for group in trainings(points) if not all(store.exists(one.config.run_id()) for one in group)]
     if len(left) < 2 or points[0].config.profile == "toy":  # whose trainings are shorter than a process's start
         return 1
