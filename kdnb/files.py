@@ -2,6 +2,7 @@
 stay texts."""
 
 import csv
+import errno
 import functools
 import hashlib
 import io
@@ -157,6 +158,22 @@ def given(path: str | Path) -> bytes:
         raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
+def ordinary(path: Path) -> bytes:
+    """The bytes of a file that a program wrote.
+
+    Raises:
+        OSError: there is none, it cannot be read, or what has its name is no ordinary file: a pipe is waited for.
+    """
+    check_ordinary(path)
+    return path.read_bytes()
+
+
+def check_ordinary(path: Path) -> None:
+    """Raise OSError for what is there and no ordinary file: a pipe, a device, a folder."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "no ordinary file", str(path))
+
+
 def check_size(path: str | Path, size: int, what: str = "") -> None:
     """Raise ValueError for more bytes than are read into memory.
 
@@ -241,7 +258,8 @@ def names(folder: Path) -> set[str]:
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
+    """Hex digest of a file's bytes; raises as `ordinary`."""
+    check_ordinary(path)
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -277,7 +295,7 @@ def unpack(packed: bytes) -> "dict[str, np.ndarray]":
 def kept_arrays(path: Path) -> "dict[str, np.ndarray] | None":
     """The arrays of an npz that can be made again; None where there is none, or, which is told, a damaged one."""
     try:
-        return unpack(path.read_bytes())
+        return unpack(ordinary(path))
     except FileNotFoundError:
         return None
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError, NotImplementedError) as error:

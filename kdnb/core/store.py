@@ -186,7 +186,7 @@ def read(run_id: str) -> Record:
     if OLD in sums:
         raise OldRun(f"run {run_id} was written by an earlier version; convert the store once with `kdnb runs migrate`")
     try:
-        raw = {name: (where / name).read_bytes() for name in FILES}
+        raw = {name: files.ordinary(where / name) for name in FILES}
         for name in FILES:
             if hashlib.sha256(raw[name]).hexdigest() != sums.get(name):
                 raise DamagedRun(f"{name} is not what was written")
@@ -217,7 +217,7 @@ def config_of(run_id: str) -> RunConfig | None:
 @functools.lru_cache(maxsize=8192)
 def _config_in(where: Path) -> RunConfig:
     """A run's config, read once, since few teachers teach many; what its name's hash does not prove is an error."""
-    config = RunConfig.from_dict(json.loads((where / "config.json").read_bytes()))
+    config = RunConfig.from_dict(json.loads(files.ordinary(where / "config.json")))
     if config.run_id() != where.name:
         raise ValueError(f"config.json in {where} belongs to another run")
     return config
@@ -257,7 +257,7 @@ def keep_labels(path: Path, labels: Arrays) -> dict[str, str]:
     """Write the labels of some data unless they lie there already; the hash that their runs keep."""
     packed = files.pack(labels)
     digest = hashlib.sha256(packed).hexdigest()
-    if not path.exists() or files.sha256(path) != digest:
+    if not path.is_file() or files.sha256(path) != digest:
         files.write_atomically(path, packed, durable=True)
     return {LABELS: digest}
 
@@ -274,7 +274,7 @@ def _labels(path: Path, digest: str) -> dict[str, np.ndarray]:
 @functools.lru_cache(maxsize=32)
 def _read_labels(path: Path, _changed: int, _size: int) -> tuple[str, dict[str, np.ndarray]]:
     """Hash and content of a file of labels, read once while it stays as it is; the arrays cannot be written to."""
-    raw = path.read_bytes()
+    raw = files.ordinary(path)
     labels = files.unpack(raw)
     for array in labels.values():
         array.setflags(write=False)
@@ -287,7 +287,7 @@ def read_metrics(run_id: str) -> tuple[dict[str, Any], dict[str, str]]:
     if not where.is_dir():
         raise FileNotFoundError(f"no run {run_id!r} in {paths.RUNS}")
     try:
-        raw = (where / "metrics.json").read_bytes()
+        raw = files.ordinary(where / "metrics.json")
         metrics = json.loads(raw)
         sums = metrics.pop("sha256")
         if metrics_bytes(metrics, sums) != raw:

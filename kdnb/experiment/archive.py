@@ -154,7 +154,7 @@ def row(run_id: str) -> dict[str, Any]:
 
 
 def _cells(run_id: str, metrics: dict[str, Any], sums: dict[str, str]) -> dict[str, Any]:
-    raw = (store.folder(run_id) / "config.json").read_bytes()
+    raw = files.ordinary(store.folder(run_id) / "config.json")
     digest = hashlib.sha256(raw).hexdigest()
     if digest != sums.get("config.json"):
         raise DamagedRun("config.json is not what was written")

@@ -41,7 +41,7 @@ def compact(run_id: str, target: Path) -> bool:
     values = {"cost": {**run.metrics["cost"], "stored": "float16"}}
     for split in SPLITS:
         values[split] = teachers.summary(half[split].astype(np.float32), run.labels[split], teacher, split)
-    content = {name: (store.folder(run_id) / name).read_bytes() for name in ("config.json", "history.csv")}
+    content = {name: files.ordinary(store.folder(run_id) / name) for name in ("config.json", "history.csv")}
     labels = store.labels_path(run.config.data, target)
     for folder in (target, labels.parent):
         folder.mkdir(parents=True, exist_ok=True)

@@ -37,10 +37,10 @@ def migrate(run_id: str) -> bool:
     metrics, sums = store.read_metrics(run_id)
     try:
         for name in ("config.json", "history.csv", store.OLD):
-            if hashlib.sha256((where / name).read_bytes()).hexdigest() != sums.get(name):
+            if hashlib.sha256(files.ordinary(where / name)).hexdigest() != sums.get(name):
                 raise DamagedRun(f"{name} is not what was written")
-        config = json.loads((where / "config.json").read_bytes())
-        stored = files.unpack((where / store.OLD).read_bytes())
+        config = json.loads(files.ordinary(where / "config.json"))
+        stored = files.unpack(files.ordinary(where / store.OLD))
         logits = {split: stored[split] for split in SPLITS}
         labels = {split: stored[f"{split}_labels"] for split in SPLITS}
         beside = store.labels_path(config["data"], where.parent)
@@ -51,7 +51,7 @@ def migrate(run_id: str) -> bool:
     scratch = Path(tempfile.mkdtemp(prefix=".partial-", dir=where.parent))
     try:
         kept = store.keep_labels(beside, labels)
-        content = {name: (where / name).read_bytes() for name in ("config.json", "history.csv")}
+        content = {name: files.ordinary(where / name) for name in ("config.json", "history.csv")}
         store.write_content(scratch, {**content, "arrays.npz": files.pack(logits)}, metrics, kept)
         aside = where.with_name(f".old-{where.name}")
         os.rename(where, aside)

@@ -288,7 +288,7 @@ def _put_in_place(executed: Path, output: Path, facts: dict) -> None:
 def _stamped(output: Path) -> str:
     """The signature of an executed copy; "" if there is none."""
     try:
-        return json.loads(output.read_text(encoding="utf-8"))["metadata"]["kdnb"]["signature"]
+        return json.loads(files.ordinary(output))["metadata"]["kdnb"]["signature"]
     except (OSError, ValueError, KeyError):
         return ""
 

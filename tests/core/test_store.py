@@ -88,13 +88,15 @@ def test_any_flipped_byte_is_found(saved, name):
 
 
 @pytest.mark.parametrize("name", EVERY_FILE)
-@pytest.mark.parametrize("change", ["cut", "longer", "empty", "gone", "folder"])
+@pytest.mark.parametrize("change", ["cut", "longer", "empty", "gone", "folder", "pipe"])
 def test_any_other_damage_is_found(saved, name, change):
     path = saved / name
     content = path.read_bytes()
     path.unlink()
     if change == "folder":
         path.mkdir()
+    elif change == "pipe":
+        os.mkfifo(path)
     elif change != "gone":
         path.write_bytes({"cut": content[:-1], "longer": content + b"\n", "empty": b""}[change])
     with pytest.raises(DamagedRun, match=CONFIG.run_id()):
@@ -218,11 +220,13 @@ def test_a_run_that_exists_is_loaded_not_trained(store, trained):
 
 
 @pytest.mark.parametrize("name", EVERY_FILE)
-@pytest.mark.parametrize("damage", ["altered", "gone"])
+@pytest.mark.parametrize("damage", ["altered", "gone", "pipe"])
 def test_a_damaged_run_is_set_aside_told_and_redone(saved, trained, capsys, name, damage):
     (saved / name).unlink()
     if damage == "altered":
         (saved / name).write_bytes(b"odd")
+    elif damage == "pipe":
+        os.mkfifo(saved / name)
     _, now = obtain.ensure(CONFIG, None)
     assert now
     assert len(trained) == 1

@@ -180,7 +180,7 @@ def read_manifest(folder: Path) -> Manifest:
         CacheMismatch: there is none, or it is none of this format.
     """
     try:
-        values = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        values = json.loads(files.ordinary(folder / "manifest.json"))
         kind = values.pop("kind")
         if kind != "targets":
             raise ValueError(f"kind is {kind!r}")
@@ -195,6 +195,7 @@ def tokens(folder: Path) -> Blocks:
     """The sequences of a cache; raises CacheMismatch if they are not the manifest's."""
     manifest = read_manifest(folder)
     try:
+        files.check_ordinary(folder / TOKENS)
         ids = load_file(folder / TOKENS)["ids"]
         blocks = Blocks(ids, manifest.tokenizer, manifest.tokenizer_size, manifest.separator)
     except Exception as error:  # safetensors raises classes of its own

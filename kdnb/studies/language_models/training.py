@@ -328,6 +328,7 @@ def _restore(path: Path, config: LMConfig, student: Language, optimizer: Optimiz
 
 def _state(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """What a state tells of itself, and its tensors; raises if they are not what was written."""
+    files.check_ordinary(path)
     with safe_open(path, framework="pt") as file:
         told = dict(file.metadata() or {})
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a file is no dict

@@ -151,6 +151,18 @@ def test_a_reader_refuses_what_does_not_match_and_says_which_field(made, field):
         Reader(folder, {field: value + 1 if isinstance(value, int | float) else f"not {value}"})
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "tokens.safetensors", "shard-00000.safetensors"])
+def test_a_pipe_in_a_cache_is_told_and_not_waited_for(made, name):
+    folder = made()
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    if name.startswith("shard"):
+        assert target_cache.verify(folder).corrupt == [0]
+    else:
+        with pytest.raises(CacheMismatch, match=f"{name}.*no ordinary file"):
+            target_cache.verify(folder)
+
+
 def test_another_manifest_or_other_tokens_are_refused(made, teacher, blocks):
     folder = made()
     other = caching.manifest_of(teacher, blocks, Wanted(kept=5, shard_rows=8))

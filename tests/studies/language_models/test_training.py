@@ -399,6 +399,14 @@ def test_a_state_that_is_not_as_written_is_set_aside_and_not_gone_on_from(train,
     assert aside.read_bytes() == spoiled
 
 
+def test_a_state_that_is_a_pipe_is_set_aside_and_not_waited_for(train, outputs, tmp_path, capsys):
+    state, steps = tmp_path / "state.safetensors", []
+    os.mkfifo(state)
+    training.fit(config(train), student(), train, NoTargets(), Watch(state, 1e9, lambda step, *_: steps.append(step)))
+    assert steps[0] == 1
+    assert "no ordinary file" in capsys.readouterr().err
+
+
 def test_a_student_that_is_not_as_written_is_made_again(train, held, outputs, capsys):
     arm = Arm(student="llama-1x32", changes={"tokens": 240, "lr": 1e-2, "precision": "fp32"})
     found, _ = runs.ensure(Material(train, held), arm, keep=True)
