@@ -584,7 +584,7 @@ PLANTED = {
     "a model of the paper": ({"task": "rt", "arm": "erm_large"}, {"student": "bert-base"}, "left"),
     "a run on another machine": ({"task": "rt", "arm": "erm_large"}, {"cost": {"device": "another"}}, "precision"),
     "the search, another seed": ({"schedule": "constant", "arm": "kd_standard"}, {"seed": 1}, "search"),
-    "the search, a surer student": ({**AT_SEARCHED, "lr": 4e-4, "alpha": 0.9}, {"sharper": 9}, "selected"),
+    "the search, a surer student": ({**AT_SEARCHED, "lr": 2e-4, "alpha": 0.7}, {"sharper": 9}, "selected"),
     "the search, a pair turned": ({**AT_SEARCHED, "lr": 4e-4, "alpha": 0.9}, {"sharper": 9}, "equal budget"),
     "digits, a surer student of itself": ({"task": "digits", "arm": "kd_self", "tau": 1.0}, {"sharper": 9}, "digits"),
     "a pairing that inherits more": ({"task": "rt", "student": "minilm-4", "method": "kd"}, {"sharper": 0.1}, "doubt"),
