@@ -442,6 +442,7 @@ def _settings(table, text):
     same = [task for task in text if told[task] == told["rt"]]
     nothing = table[table.degenerate].groupby("task").size().to_dict()
     cost = pd.DataFrame(list(table.cost))
+    unclean = cost.revision.str.endswith("-dirty").sum()
     search = table[table.schedule == "constant"]
     taught = search[search.method == "kd"]
     digits = table[(table.task == "digits") & (table.method == "kd")]
@@ -472,8 +473,9 @@ def _settings(table, text):
         "digits settings": f"`digits`: {values(digits.lr)}, {values(digits.epochs)} epochs, alpha "
         f"{values(digits.alpha)}, tau {values(digits.tau)}",
         "switched": f"{(table.method == 'switch').sum()} of them switch losses in mid-training",
-        "store": f"The {len(table)} committed runs took {cost.seconds.sum() / 3600:.1f} hours; "
-        f"{cost.revision.str.endswith('-dirty').sum()} name a revision with uncommitted changes",
+        "store": f"The {len(table)} committed runs took {cost.seconds.sum() / 3600:.1f} hours, "
+        + (f"{unclean} at" if unclean else "each at a revision without")
+        + " uncommitted changes",
         "left": f"Not run: {', '.join(name for name, missing in left.items() if missing)}.",
     }
 
@@ -528,6 +530,11 @@ def test_the_packages_numbers_are_numpys(committed, studies, ledgers):
     for task in ("rt", "digits"):
         slope = slopes(table[table.tau2_scaling], task=task, arm="kd_standard")
         assert tuple(ledgers[task].loc["H5.5", ["effect", "low", "high"]]) == pytest.approx(interval(slope))
+
+
+def test_no_record_of_any_kind_names_a_revision_with_uncommitted_changes():
+    told = {path.parent.name: json.loads(path.read_text())["cost"] for path in RUNS.glob("*/metrics.json")}
+    assert [name for name, cost in told.items() if not re.fullmatch(r"[0-9a-f]{7,40}", cost.get("revision", ""))] == []
 
 
 def test_the_grids_are_there(studies):
@@ -591,6 +598,7 @@ PLANTED = {
     "a pairing surer still": ({"task": "rt", "student": "minilm-2", "method": "kd"}, {"sharper": 9}, "confidence"),
     "a softer student at tau 16": (AT_16, {"sharper": 0.3}, "trend"),
     "digits at tau 4": ({"task": "digits", "arm": "kd_standard", "tau": 4.0}, {"sharper": 0.1}, "digits' trend"),
+    "a run of a dirty tree": ({"task": "rt", "arm": "erm_large"}, {"cost": {"revision": "0123abc-dirty"}}, "store"),
     "mrpc, a fourth seed": ({"task": "mrpc", "arm": "ls_small"}, {"seed": 3}, "seeds"),
     "self-KD of another order": ({"task": "rt", "arm": "kd_self", "alpha": 1.0}, {"order_seed": 7}, "shared seeds"),
 }  # fmt: skip
