@@ -68,7 +68,7 @@ docs: $(READY)  ## the pages and pictures made from the code and the committed r
 	$(BIN)/python docs/write_api.py
 	$(BIN)/python docs/draw_architecture.py
 	$(BIN)/python -m kdnb.report.course
-	$(BIN)/python docs/draw_two_effects.py
+	$(BIN)/python docs/draw_results.py
 	$(BIN)/python docs/draw_explorer.py
 	$(BIN)/python docs/write_reliability.py
 

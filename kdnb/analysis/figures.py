@@ -15,6 +15,7 @@ from matplotlib.transforms import Bbox
 
 from kdnb import __version__, files, paths
 from kdnb.analysis import table_html
+from kdnb.analysis.ledger import BESIDE, METRICS
 from kdnb.experiment.arms import ALL, ARMS
 from kdnb.plain import version_of
 
@@ -193,3 +194,30 @@ def inheritance(cells: pd.DataFrame, ax: Axes) -> Axes:
     ax.set(xlim=ends, ylim=ends, aspect="equal", xlabel="teacher's entropy [nats]", ylabel="student's entropy [nats]")
     ax.legend(frameon=False)
     return ax
+
+
+def changes(rows: pd.DataFrame, fig: Figure) -> Figure:
+    """What each soft target does to the model it trains: a row a task and arm, side by side entropy, NLL and accuracy.
+
+    Args:
+        rows: of `kdnb.analysis.ledger.against_erm`, of one task or several, one after the other.
+        fig: where.
+    """
+    shown = ("entropy", *BESIDE)
+    for ax, metric in zip(fig.subplots(1, len(shown), sharey=True), shown, strict=True):
+        part, (title, unit) = rows[rows.metric == metric], METRICS[metric]
+        scale = 100 if unit == "points" else 1
+        for y, row in enumerate(part.itertuples()):
+            span = [[scale * (row.effect - row.low)], [scale * (row.high - row.effect)]] if row.n > 1 else None
+            ax.errorbar(scale * row.effect, y, xerr=span, capsize=3, markersize=6, **style(row.arm))
+        starts = np.flatnonzero(part.task.ne(part.task.shift()))
+        for start in starts[1:]:
+            ax.axhline(start - 0.5, color="0.85", linewidth=1)
+        ax.axvline(0, color="0.3", linewidth=1, linestyle="--")
+        ax.set_yticks(range(len(part)), part.name)
+        ax.set(ylim=(len(part) - 0.5, -0.5), title=title, xlabel=f"minus ERM [{unit}]")
+    for start in starts:
+        place = {"xytext": (8, 0), "textcoords": "offset points", "va": "center", "weight": "bold"}
+        ax.annotate(part.task.iloc[start], (1, start), xycoords=("axes fraction", "data"), **place)
+    fig.suptitle("What does each soft target do to the model it trains?")
+    return fig

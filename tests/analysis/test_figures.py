@@ -3,9 +3,11 @@
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 import pytest
 import seaborn as sns
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
 from kdnb.analysis import figures
 from kdnb.studies.dark_knowledge import gain_figures
@@ -70,3 +72,19 @@ def test_every_method_has_a_marker_of_its_own_beside_its_color():
 def test_what_a_figure_draws_without_saying_a_color_has_one_of_ours():
     figures.theme()
     assert [color.upper() for color in sns.color_palette().as_hex()] == list(figures.PALETTE)
+
+
+def test_changes_are_drawn_at_their_values_in_their_units():
+    arms, shown = (("ls_small", "LS small"), ("kd_standard", "Standard KD")), ("entropy", "nll", "accuracy")
+    rows = [("rt", arm, name, metric, 0.1, 0.05, 0.2, 3, 0) for arm, name in arms for metric in shown]
+    rows += [("mrpc", "kd_self", "Self-KD", metric, -0.2, -np.inf, np.inf, 1, 0) for metric in shown]
+    columns = ["task", "arm", "name", "metric", "effect", "low", "high", "n", "degenerate"]
+    fig = figures.changes(pd.DataFrame(rows, columns=columns), Figure())
+    assert [ax.get_title() for ax in fig.axes] == ["entropy", "NLL", "accuracy"]
+    for ax, scale in zip(fig.axes, (1, 1, 100), strict=True):
+        marks = [line.get_xydata()[0] for line in ax.lines if line.get_marker() in figures.METHOD_MARKERS.values()]
+        np.testing.assert_allclose(marks, [(0.1 * scale, 0), (0.1 * scale, 1), (-0.2 * scale, 2)])
+        spans = [segment[:, 0] for bars in ax.collections for segment in bars.get_segments()]
+        np.testing.assert_allclose(spans, [[0.05 * scale, 0.2 * scale]] * 2)  # one seed has no interval
+    assert [text.get_text() for text in fig.axes[-1].texts] == ["rt", "mrpc"]
+    assert [text.get_text() for text in fig.axes[0].get_yticklabels()] == ["LS small", "Standard KD", "Self-KD"]
