@@ -26,6 +26,7 @@ README = " ".join((paths.ROOT / "README.md").read_text(encoding="utf-8").split()
 SECTION = README[README.find("### Two things in one loss") : README.find("### What the paper claims")]
 TASKS = ("rt", "headline", "section", "digits")
 NOISY = ("digits@0.2", "digits@0.4", "rt@0.2", "rt@0.4")
+TIMED = ("digits", "section")  # those with runs at few and many epochs
 SEEDS = range(10, 18)
 LEDGER = ("H18.",)
 EFFECTS = ("H18.1", "H18.2", "H18.3", "H18.4a", "H18.4b", "H18.5", "H18.7", "H18.8", "H18.9", "H18.10", "H18.11")
@@ -94,8 +95,8 @@ def ledgers():
 
 def pick(table, task, **where):
     """The test metrics of some runs of a task's small model by seed."""
-    rows = table[(table.task == task) & (table.student == "small") & (table.schedule == "linear")]
-    for name, value in where.items():
+    rows = table[(table.task == task) & (table.student == "small")]
+    for name, value in ({"schedule": "linear"} | where).items():
         rows = rows[rows[name].isna() if value is None else rows[name] == value]
     return rows.set_index("seed").sort_index()
 
@@ -273,9 +274,9 @@ def ranges_after_scaling(table):
     return f"LS moves entropy by {ls}, softness by {soft}, the teacher's labels by {labels}"
 
 
-def at_budgets(table):
-    """What softness does on digits by the epochs of teacher and student: [effect by seed], from few to many."""
-    rows = table[(table.task == "digits") & (table.schedule == "constant") & (table.student == "small")]
+def at_budgets(table, task):
+    """By the epochs of teacher and student, what softness and the teacher's labels do on a task: two series by seed."""
+    rows = table[(table.task == task) & (table.schedule == "constant") & (table.student == "small")]
     found = {}
     for epochs, part in rows.groupby("epochs"):
         of = {
@@ -287,13 +288,25 @@ def at_budgets(table):
                 ("th", "transform", "hard"),
             )
         }
-        found[epochs] = (of["ls"] - of["lh"] + of["ts"] - of["th"]) / 2
+        soft, labels = of["ls"] - of["lh"] + of["ts"] - of["th"], of["th"] - of["lh"] + of["ts"] - of["ls"]
+        found[epochs] = (soft / 2, labels / 2)
     return found
 
 
-def at_equal_progress(table):
-    """README's words on students of digits at ERM's NLL on train: KD's and LS's entropy minus ERM's there."""
-    rows = table[(table.task == "digits") & (table.schedule == "constant") & (table.student == "small")]
+def memorising(table):
+    """README's words on the labels of section's teachers after few epochs and after many."""
+    labels = {epochs: said(effect) for epochs, (_, effect) in at_budgets(table, "section").items()}
+    rows = table[(table.task == "section") & (table.schedule == "constant") & (table.student == "large")]
+    right = rows.groupby("epochs").train_accuracy.mean()
+    return (
+        f"on `section` they move entropy by {labels[2]} after 2 epochs, when its train accuracy is {right[2]:.1%}, by "
+        f"{labels[10]} after 10, at {right[10]:.1%}"
+    ).replace("%", " %")
+
+
+def at_equal_progress(table, task):
+    """KD's and LS's entropy minus ERM's at ERM's NLL on train, by seed: students of a task."""
+    rows = table[(table.task == task) & (table.schedule == "constant") & (table.student == "small")]
     found = {"kd": {}, "ls": {}}
     for seed, part in rows.groupby("seed"):
         erm = part[part.method == "erm"].sort_values("train_nll")
@@ -301,8 +314,7 @@ def at_equal_progress(table):
         for method, of in found.items():
             own = part[(part.method == method) & (part.alpha.eq(1) | (method == "ls"))]
             of[seed] = np.nanmean(own.test_entropy - line(np.log(own.train_nll)))
-    kd, ls = (pd.Series(of) for of in found.values())
-    return f"KD moves entropy by {said(kd)}, LS by {said(ls)}"
+    return [said(pd.Series(of)) for of in found.values()]
 
 
 def signs(table):
@@ -325,12 +337,13 @@ def statements(table, ledgers, base):
     holds = {name: [task for task in TASKS if ledgers[task].verdict.get(name) == "holds"] for name in EFFECTS}
     slopes = [1 + ledgers[task].effect["H18.4b"] for task in TASKS]
     counts = {name: sum(ledgers[task].n[name] > 0 for task in TASKS) for name in EFFECTS}
-    budgets = at_budgets(table)
+    few = [said(at_budgets(table, task)[epochs][0]) for task in TIMED for epochs in (2, 10)]
+    (kd, ls), (kd_section, ls_section) = (at_equal_progress(table, task) for task in TIMED)
     teacher, student = signs(table)
     assert set(teacher) == {len(SEEDS)}, "README says of all seeds that the teacher is surer"
     return {
-        "few epochs": f"after 2 epochs by {said(budgets[2])}, after 10 by {said(budgets[10])}",
-        "equal progress": at_equal_progress(table),
+        "few epochs": f"after 2 epochs by {few[0]}, after 10 by {few[1]}, on `section` by {few[2]} and {few[3]}",
+        "equal progress": f"KD moves entropy by {kd}, on `section` by {kd_section}, LS by {ls} and {ls_section}",
         "scaled": ranges_after_scaling(table),
         "signs": f"its student is surer than ERM in {', '.join(map(str, student[:-1]))} and {student[-1]} of "
         f"{len(SEEDS)} seeds",
@@ -338,6 +351,7 @@ def statements(table, ledgers, base):
         "softness": f"a student is less sure: {told_of(table, ledgers, 'H18.1')}",
         "labels": f"its labels make a student surer: {told_of(table, ledgers, 'H18.2')}",
         "memorised": f"by {said(effects(table, 'digits')['H18.3'][0])} on `digits`",
+        "memorising": memorising(table),
         "noise": f"with 20 and 40 % of the train labels drawn anew by {said(cleaned[0])} and {said(cleaned[1])}, "
         f"on `rt` by {said(cleaned[2])} and {said(cleaned[3])}",
         "doubt": f"slopes {min(slopes):.2f} to {max(slopes):.2f}, on {len(holds['H18.4b'])} of {counts['H18.4b']} "
@@ -370,6 +384,9 @@ def test_no_number_of_the_section_is_unchecked(table, ledgers, base):
         ("rt", {"transform": "swap"}, "softness"),
         ("headline", {"transform": "hard", "alpha": 1.0}, "labels"),
         ("section", {"transform": "shuffle"}, "shuffled"),
+        ("section", {"transform": "hard", "schedule": "constant", "epochs": 10}, "memorising"),
+        ("section", {"method": "ls", "schedule": "constant", "epochs": 3}, "equal progress"),
+        ("digits", {"transform": "swap", "schedule": "constant", "epochs": 2}, "few epochs"),
         ("digits@0.4", {"transform": "hard", "alpha": 1.0}, "noise"),
         ("rt@0.2", {"transform": "hard", "alpha": 1.0}, "noise"),
         ("rt@0.4", {"transform": "hard", "alpha": 1.0}, "noise"),
