@@ -204,13 +204,15 @@ def changes(rows: pd.DataFrame, fig: Figure) -> Figure:
         fig: where.
     """
     shown = ("entropy", *BESIDE)
-    for ax, metric in zip(fig.subplots(1, len(shown), sharey=True), shown, strict=True):
+    tasks = rows.task[rows.metric == "entropy"]
+    starts = np.flatnonzero(tasks.ne(tasks.shift()))
+    axes = fig.subplots(1, len(shown), sharey=True)
+    for ax, metric in zip(axes, shown, strict=True):
         part, (title, unit) = rows[rows.metric == metric], METRICS[metric]
         scale = 100 if unit == "points" else 1
         for y, row in enumerate(part.itertuples()):
             span = [[scale * (row.effect - row.low)], [scale * (row.high - row.effect)]] if row.n > 1 else None
             ax.errorbar(scale * row.effect, y, xerr=span, capsize=3, markersize=6, **style(row.arm))
-        starts = np.flatnonzero(part.task.ne(part.task.shift()))
         for start in starts[1:]:
             ax.axhline(start - 0.5, color="0.85", linewidth=1)
         ax.axvline(0, color="0.3", linewidth=1, linestyle="--")
@@ -218,6 +220,6 @@ def changes(rows: pd.DataFrame, fig: Figure) -> Figure:
         ax.set(ylim=(len(part) - 0.5, -0.5), title=title, xlabel=f"minus ERM [{unit}]")
     for start in starts:
         place = {"xytext": (8, 0), "textcoords": "offset points", "va": "center", "weight": "bold"}
-        ax.annotate(part.task.iloc[start], (1, start), xycoords=("axes fraction", "data"), **place)
+        axes[-1].annotate(tasks.iloc[start], (1, start), xycoords=("axes fraction", "data"), **place)
     fig.suptitle("What does each soft target do to the model it trains?")
     return fig

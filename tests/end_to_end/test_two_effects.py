@@ -410,6 +410,21 @@ def test_what_is_called_decided_at_the_papers_size_is():
     assert "Of these, LS on both models and reverse KD are decided." in SECTION
 
 
+def test_what_holds_at_equal_progress():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "RUNS", paths.ROOT / "none")
+        patch.setattr(paths, "REFERENCE", REFERENCE / "runs")
+        registry.grids()
+        found = {}
+        for task in TIMED:
+            study = tables.study(task, "cpu")
+            given = {name: kind.runs(study) for name, kind in CHAPTER.evidence.items()}
+            found[task] = registry.ledger(None, ("H20.",), given).set_index("id").verdict.to_dict()
+    assert found == {"digits": {"H20.1": "holds", "H20.2": "holds"}, "section": {"H20.1": "fails", "H20.2": "holds"}}
+    assert "LS still raises entropy, KD does not." in SECTION
+    assert "That KD leaves it as it is holds on `digits` and fails on `section`." in SECTION
+
+
 def test_the_answer_counts_its_tasks(ledgers):
     assert [ledgers[task].verdict["H18.1"] for task in TASKS].count("holds") == 3
     told = [task for task in TASKS if ledgers[task].n["H18.2"] > 0]
