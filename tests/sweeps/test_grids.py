@@ -179,6 +179,17 @@ def test_the_searches_are_as_large_as_they_are_said_to_be():
     assert len(made("temperature", "rt", "demo", seeds=(0,)).soft) == 2 * (1 + 4 * 2)
 
 
+@pytest.mark.parametrize("profile", ["demo", "cpu"])
+def test_smoothing_is_searched_over_as_many_settings_as_distillation(profile):
+    """Those of KD with tau^2, and the fixed arm's, which LS's alphas have among them."""
+    soft = ("ls_small", "ls_large", "kd_standard", "kd_self", "kd_reverse")
+    stages = made("temperature", "rt", profile, seeds=(0,), arms=soft)
+    usual = compare_points("rt", profile, DATA, (0,))
+    for arm in soft:
+        points = [p for p in of(stages, arm) if p.config.tau2_scaling] + [p for p in usual if p.arm == arm]
+        assert len({p.config.run_id() for p in points}) == 11
+
+
 def test_images_are_searched_at_rates_for_models_that_start_from_nothing():
     images, texts = (made("search", task, "cpu").soft for task in ("digits", "rt"))
     assert values(images, "lr") == [5e-4, 1e-3, 2e-3, 4e-3]

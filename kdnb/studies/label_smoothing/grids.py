@@ -25,6 +25,7 @@ SEARCH_OF: dict[str, dict[str, tuple[float, ...]]] = {  # by modality, in place 
     "image": {"lr": (5e-4, 1e-3, 2e-3, 4e-3), "epochs": (4, 8, 16)},  # nothing there is pretrained
 }
 TAUS = (1.0, 2.0, 4.0, 8.0, 16.0)  # of the grid "temperature"
+LS_ALPHAS = (0.05, *ALPHAS, 0.95)  # of the same grid: as many as KD has settings there, the fixed arm's among them
 TOY_TAUS = (1.0, 4.0, 16.0)
 PAPER_ARMS = tuple(arm for arm in ARMS if ARMS[arm].paper_row)
 SOFT_ARMS = tuple(arm for arm in PAPER_ARMS if ARMS[arm].method != "erm")
@@ -88,6 +89,8 @@ def _search(arm: str, task: str, profile: str) -> list[dict]:
 def _temperature(arm: str, _task: str, profile: str) -> list[dict]:
     if ARMS[arm].method == "erm":
         return [{}]
+    if ARMS[arm].method == "ls":
+        return points_with_curves({"alpha": LS_ALPHAS})  # as the fixed arm's, which is one of them
     points = points_without_curves(
         {
             "alpha": (0.5, 1.0),
@@ -191,7 +194,7 @@ register(
         title="tau x alpha x tau^2 scaling, all else fixed",
         fields=_temperature,
         arms=TRIO,
-        also=("kd_self", "kd_reverse"),
+        also=("ls_small", "ls_large", "kd_self", "kd_reverse"),
         search=False,
     ),
 )
