@@ -177,7 +177,7 @@ def task_named(name: str) -> Task:
     base, at, share = name.partition("@")
     if base.startswith("own:"):
         raise ValueError(
-            f"{name} is of your own file, which kdnb compare takes: --data FILE --text COLUMN --label COLUMN"
+            f"{name} is of your own file: kdnb compare and kdnb sweep take --data FILE --text COLUMN --label COLUMN"
         )
     if base not in TASKS:
         raise ValueError(f"unknown task {name!r}{nearest(base, TASKS)}")

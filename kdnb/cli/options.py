@@ -164,7 +164,7 @@ def setting_option(name: str, default: str = "") -> inspect.Parameter:
 
 def add_options(
     options: Iterable[inspect.Parameter], gather: Callable[..., Any], into: str = "", first: bool = True
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """A decorator for commands one of whose arguments is made from options that several of them have.
 
     Args:
@@ -175,7 +175,7 @@ def add_options(
     """
     options = [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in options]
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         own = {
             name: parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
             for name, parameter in inspect.signature(command).parameters.items()
@@ -187,9 +187,9 @@ def add_options(
         parameters[place:place] = options
 
         @functools.wraps(command)
-        def with_options(**given: Any) -> None:
+        def with_options(**given: Any) -> Any:
             value = gather(**{option.name: given.pop(option.name) for option in options})
-            command(**{made: value}, **given)
+            return command(**{made: value}, **given)
 
         setattr(with_options, "__signature__", inspect.Signature(parameters))  # noqa: B010 - what typer reads
         with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -216,6 +216,15 @@ def _own_files(
     return OwnData(
         path=data, text=text, text2=text2, label=label, columns=tuple(words(columns)), validation=valid, test=test
     )
+
+
+def check_files(own: "OwnData", task: str) -> None:
+    """Raise ValueError if a task is named beside the user's files, or their columns are not."""
+    if task:
+        hint = "" if task in TASKS else "; a column's name with blanks stands in quotes"
+        raise ValueError(f"either a task ({task}) or --data ({own.path}), not both{hint}")
+    if not (own.text and own.label):
+        raise ValueError(f"--data {own.path} needs --text and --label, the names of its columns")
 
 
 def _rows(

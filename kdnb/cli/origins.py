@@ -29,10 +29,7 @@ def note(data: "TaskData", asked: dict[str, Any]) -> None:
     store.check_writable()
     plain = {**asked, "rows": dataclasses.asdict(asked["rows"])}
     if own := plain.get("own"):
-        content = dataclasses.asdict(own)
-        for name in ("path", "validation", "test"):
-            content[name] = str(Path(content[name]).resolve()) if content[name] else ""
-        plain["own"] = content
+        plain["own"] = dataclasses.asdict(own.whole())
     files.write_json(paths.inside(paths.ORIGINS, f"{data.fingerprint}.json"), plain)  # files that were moved, anew
 
 

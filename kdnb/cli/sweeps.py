@@ -2,16 +2,27 @@
 
 import inspect
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kdnb.catalog import PROFILES, TASKS, task_named
-from kdnb.cli.options import Json, ProfileName, add_options, finish, integers, show, words
+from kdnb.cli.options import (
+    Json,
+    ProfileName,
+    add_options,
+    check_files,
+    finish,
+    integers,
+    of_own_files,
+    of_rows,
+    show,
+    words,
+)
 from kdnb.core.config import SCHEDULES, RunConfig, axes, flat
-from kdnb.errors import HubUnreachable, MissingAsset, Unfinished, nearest
+from kdnb.errors import HubUnreachable, MissingAsset, Unfinished, nearest, printable
 from kdnb.experiment.arms import ARMS
 from kdnb.studies import registry
 from kdnb.sweeps import grid_files
@@ -19,7 +30,8 @@ from kdnb.sweeps.grids import grid_named, seeds_of
 from kdnb.sweeps.only import known_fields, parse, spelled
 
 if TYPE_CHECKING:
-    from kdnb.data.splits import TaskData
+    from kdnb.data.own import OwnData
+    from kdnb.data.splits import Rows, TaskData
     from kdnb.sweeps.grids import Stages
     from kdnb.sweeps.plan import Part, Plan, Probe
     from kdnb.sweeps.record import Record, Sweep
@@ -29,6 +41,8 @@ LONGEST = 86_400  # seconds between two looks at a sweep
 UNKNOWN = "unknown"  # the data's name in points that are only counted
 
 
+@of_own_files
+@of_rows
 def grid_options(
     grid: Annotated[
         str,
@@ -37,7 +51,9 @@ def grid_options(
     hparams: Annotated[
         str, typer.Option(help="published (the points of Table 7) or published12, instead of a grid.")
     ] = "",
-    task: Annotated[str, typer.Option(help=f"Comma-separated: {', '.join(TASKS)}. [default: the profile's]")] = "",
+    task: Annotated[
+        str, typer.Option(help=f"Comma-separated: {', '.join(TASKS)}; leave out with --data. [default: the profile's]")
+    ] = "",
     profile: ProfileName = "demo",
     seeds: Annotated[str, typer.Option(help="Comma-separated. [default: one for a search, else the profile's]")] = "",
     arms: Annotated[str, typer.Option(help=f"Comma-separated: {', '.join(ARMS)}. [default: the grid's]")] = "",
@@ -50,6 +66,9 @@ def grid_options(
         ),
     ] = None,
     schedule: Annotated[str, typer.Option(help=f"Learning rate: {' or '.join(SCHEDULES)}. [default: the grid's]")] = "",
+    *,
+    own: "OwnData",
+    rows: "Rows",
 ) -> "Sweep":
     """The options that name a grid, or a part of it, on some tasks; ValueError names the one that makes no sense."""
     from kdnb.sweeps.record import Sweep
@@ -67,17 +86,23 @@ def grid_options(
         grid = grid_files.named(Path(grid))
     if profile not in PROFILES:
         raise ValueError(f"unknown profile {profile!r}{nearest(profile, PROFILES)}")
-    tasks = tuple(words(task)) or PROFILES[profile].tasks
-    for name in tasks:
-        task_named(name)
+    if own.path:
+        check_files(own, task)
+    else:
+        for name in words(task):
+            task_named(name)
     return Sweep(
         grid=grid,
-        tasks=tasks,
+        tasks=(own.task,) if own.path else tuple(words(task)) or PROFILES[profile].tasks,
         profile=profile,
         seeds=tuple(integers("seeds", seeds)) or seeds_of(grid, profile),
         arms=tuple(words(arms)),
         only=parse(only or []),
         schedule=schedule,
+        train_rows=rows.train,
+        validation_rows=rows.validation,
+        test_rows=rows.test,
+        own=asdict(own.whole()) if own.path else {},
     )
 
 
@@ -150,7 +175,7 @@ def sweep(
         retry_failed=retry_failed,
     )
     try:
-        finished = engines.run(request, how)
+        finished = engines.run(request, how, data=_read(request))
     except Unfinished:
         if begun := record.read(request.name):
             show_status(begun)
@@ -185,7 +210,7 @@ def make_plan(sweep: "Sweep", measure: bool = True) -> dict[str, Any]:
     print(_title(sweep))
     stored, parts, waiting, memory = set(store.stored_ids()), [], 0, []
     for task in sweep.tasks:
-        data = _data(task, sweep.profile)
+        data = _data(sweep, task)
         stages = _stages(sweep, task, data.fingerprint if data else UNKNOWN, stored)
         waiting += sum(grids.is_placeholder(point.config) for point in stages.soft)
         for part in count(task, stages, stored):
@@ -215,7 +240,6 @@ def make_selection(sweep: "Sweep", metric: str) -> dict[str, Any]:
         ValueError: an unknown metric, or no run is stored.
     """
     from kdnb.core import store
-    from kdnb.data import splits
     from kdnb.sweeps import grids
     from kdnb.sweeps.select import by_arm, matched_erm
 
@@ -223,11 +247,11 @@ def make_selection(sweep: "Sweep", metric: str) -> dict[str, Any]:
     stored, chosen = set(store.stored_ids()), []
     whole = replace(sweep, arms=(), only={})  # ERM runs to be held against may not be of the part asked for
     for task in sweep.tasks:
-        data = splits.load(task, sweep.profile).fingerprint
+        data = sweep.load(task).fingerprint
         stages = _stages(sweep, task, data, stored, metric)
         erm = whole.stages(task, data, erm_only=True).erm
         if waiting := sum(grids.is_placeholder(point.config) for point in stages.soft):
-            print(f"  {task}: {waiting:,} points wait for a teacher, whose ERM runs are not all done")
+            print(f"  {printable(task)}: {waiting:,} points wait for a teacher, whose ERM runs are not all done")
         chosen += [(choice, matched_erm(choice.point.config, erm)) for choice in by_arm(stages.points, metric)]
     if not chosen:
         raise ValueError(f"no run of {sweep.grid} is stored: make them with `kdnb sweep {sweep.grid}`")
@@ -327,12 +351,25 @@ def _stages(sweep: "Sweep", task: str, data: str, stored: set[str], metric: str 
     return sweep.stages(task, data, selected)
 
 
-def _data(task: str, profile: str) -> "TaskData | None":
-    """A task's splits; None, with a line, if they are not to be had: its points can still be counted."""
-    from kdnb.data import splits
+def _read(sweep: "Sweep") -> "dict[str, TaskData]":
+    """The splits of a sweep's tasks; where they came from is noted, and what is in the user's files is told."""
+    from kdnb.cli import origins, telling
 
+    for task in sweep.tasks:
+        sweep.stages(task, UNKNOWN)  # refuses what makes no sense before anything is read
+    data = {task: sweep.load(task) for task in sweep.tasks}
+    for task, splits in data.items():
+        asked = {"task": "", "own": sweep.own_files} if sweep.own else {"task": task}
+        origins.note(splits, {**asked, "profile": sweep.profile, "rows": sweep.rows})
+        if sweep.own:
+            print(*telling.of_data(splits), sep="\n")
+    return data
+
+
+def _data(sweep: "Sweep", task: str) -> "TaskData | None":
+    """A task's splits; None, with a line, if they are not to be had: its points can still be counted."""
     try:
-        return splits.load(task, profile)
+        return sweep.load(task)
     except (MissingAsset, HubUnreachable):
         print(f"  {task}: only counted, since its texts are not on this machine and a run is named by its data")
         return None
@@ -348,7 +385,7 @@ def _probe(data: "TaskData | None", part: "Part", profile: str, measure: bool) -
     try:
         return plan.probe(data, profile, part.student)
     except RuntimeError as error:  # no weights here, or no memory for them: the plan's counts stand without
-        print(f"  {part.student} on {part.task}: not measured: {' '.join(str(error).split())}")
+        print(f"  {part.student} on {printable(part.task)}: not measured: {' '.join(str(error).split())}")
         return None
 
 

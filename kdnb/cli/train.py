@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kdnb.analysis import statistics
 from kdnb.catalog import AS_IT_IS, PROFILES, SOURCES, TASKS, model_behind, model_of
 from kdnb.cli import origins, telling
-from kdnb.cli.options import show
+from kdnb.cli.options import check_files, show
 from kdnb.cli.teachers import Written, written
 from kdnb.core import metrics, store
 from kdnb.core.config import SIZES
@@ -86,11 +86,7 @@ def task_data(task: str, profile: str, rows: Rows = AS_PROFILE, own: OwnData | N
         if not task:
             raise ValueError("name a task, or give your own file with --data, --text and --label")
         return load(task, profile, rows)
-    if task:
-        hint = "" if task in TASKS else "; a column's name with blanks stands in quotes"
-        raise ValueError(f"either a task ({task}) or --data ({own.path}), not both{hint}")
-    if not (own.text and own.label):
-        raise ValueError(f"--data {own.path} needs --text and --label, the names of its columns")
+    check_files(own, task)
     from kdnb.data.own import load as load_own
 
     return load_own(own, profile, rows)

@@ -49,6 +49,16 @@ class OwnData:
         files = {"train": self.path, "validation": self.validation, "test": self.test}
         return {split: path for split, path in files.items() if path}
 
+    @property
+    def task(self) -> str:
+        """Name of the task that they make."""
+        return f"own:{Path(self.path).stem[:LONGEST]}"
+
+    def whole(self) -> "OwnData":
+        """The same with whole paths, which mean the same wherever a process was started."""
+        paths = {name: getattr(self, name) for name in ("path", "validation", "test")}
+        return replace(self, **{name: str(Path(path).resolve()) for name, path in paths.items() if path})
+
 
 @dataclass(frozen=True, eq=False)
 class Examples:
@@ -114,7 +124,7 @@ def read(own: OwnData) -> Examples:
     notes += [*merged, *_repeated(parts["train"], own), *_shared(parts)]
     notes += _cut(parts, classes, own.path)
     task = Task(
-        name=f"own:{Path(own.path).stem[:LONGEST]}",
+        name=own.task,
         title=Path(own.path).stem,
         question=f"Which {own.label}?",
         labels=tuple(classes.values()),

@@ -76,7 +76,7 @@ def check(path: Path, parameters: Mapping[str, Any]) -> None:
             if str(value).startswith("own:") and _loads_texts(path):
                 raise ValueError(
                     f"{path.stem}: {value} is of your own file, and this notebook trains on tasks by name: "
-                    "kdnb compare --data FILE trains on yours, and "
+                    "kdnb compare --data FILE (kdnb sweep takes it too) trains on yours, and "
                     f"kdnb run 30_kd_vs_ls -p {shlex.quote(f'task={value}')} shows what it trained"
                 )
         if name in ("profile", "stored") and str(value) not in PROFILES:

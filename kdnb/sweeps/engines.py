@@ -16,7 +16,7 @@ from filelock import Timeout
 from kdnb.core import store
 from kdnb.core.config import RunConfig, axes, flat
 from kdnb.core.methods import Switch
-from kdnb.data.splits import Rows, TaskData, load
+from kdnb.data.splits import TaskData
 from kdnb.errors import Unfinished, nearest, one_line, retry_of
 from kdnb.experiment import obtain
 from kdnb.experiment.obtain import Bar
@@ -80,20 +80,21 @@ class How:
         return groups[i - 1 :: n]
 
 
-def run(sweep: Sweep, how: How, say: Say = print) -> Record:
+def run(sweep: Sweep, how: How, say: Say = print, data: dict[str, TaskData] | None = None) -> Record:
     """Train what a sweep lacks; start it again after any end, and it goes on.
 
     Args:
         sweep: the points.
         how: the engine.
         say: hears a line per run.
+        data: task -> its splits, where they were read before.
     Returns:
         Its record, from which `kdnb.sweeps.status` tells the rest.
     Raises:
         ValueError: a name or value makes no sense.
         Unfinished: some points failed or could not be reached.
     """
-    data = {task: load(task, sweep.profile, Rows(train=sweep.train_rows)) for task in sweep.tasks}
+    data = data or {task: sweep.load(task) for task in sweep.tasks}
     how = _shared_out(sweep, how, say)
     record = begin(sweep, data, how.threads)
     progress.clear_dead()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from kdnb import files, paths
 from kdnb.catalog import PROFILES
 from kdnb.core.config import RunConfig
+from kdnb.errors import printable
 from kdnb.experiment.arms import arm_config
 from kdnb.experiment.points import Point
 from kdnb.experiment.workers import machine
@@ -200,7 +201,7 @@ def probe(data: "TaskData", profile: str, student: str, say: Callable[[str], Non
     """
     if stored := stored_probe(data.task.name, profile, student):
         return stored
-    say(f"probe: {STEPS} steps of the {student} model on {data.task.name} ...")
+    say(f"probe: {STEPS} steps of the {student} model on {printable(data.task.name)} ...")
     measured = measure(data, profile, student)
     content = files.read_json(_probes())
     if content.get("machine") != machine():

@@ -1,6 +1,8 @@
 """A sweep on Ray Core: one task for each training, on this machine or on a cluster whose nodes share the outputs."""
 
 import contextlib
+import functools
+import json
 import os
 import platform
 import secrets
@@ -11,16 +13,17 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import psutil
 
-from kdnb import paths
+from kdnb import files, paths
 from kdnb.core import store
 from kdnb.core.config import RunConfig
-from kdnb.data.splits import Rows, load
+from kdnb.data.splits import TaskData
 from kdnb.errors import Passing, Unfinished, one_line, retry_of
 from kdnb.experiment import obtain
 from kdnb.sweeps import engines, progress
@@ -38,7 +41,7 @@ def session(how: How, sweep: Sweep) -> Iterator[Callable[[list[Group], Done], No
 
     Args:
         how: as for `connection`.
-        sweep: profile and train rows of the trainings.
+        sweep: whose trainings they are.
     Returns:
         train(groups, done).
     Raises:
@@ -46,7 +49,7 @@ def session(how: How, sweep: Sweep) -> Iterator[Callable[[list[Group], Done], No
         Unfinished: Ray did not start here.
     """
     with connection(how, train_one) as (ray, task):
-        job = {"profile": sweep.profile, "train_rows": sweep.train_rows, "threads": how.threads}
+        job = {"sweep": json.dumps(asdict(sweep)), "threads": how.threads}
         limit = how.workers or IN_FLIGHT
 
         def submit(group: Group) -> Any:
@@ -109,11 +112,17 @@ def each(how: How, function: Callable[..., dict], jobs: list[tuple]) -> Iterator
                 yield job, {"error": one_line(getattr(error, "cause", None) or error)}
 
 
+@functools.lru_cache(maxsize=16)
+def _data(sweep: str, task: str) -> TaskData:
+    """What a worker trains on, read once."""
+    return files.made(Sweep, json.loads(sweep)).load(task)
+
+
 def train_one(job: dict, fields: list[dict]) -> dict:
     """What a worker does: one training. Its data and teacher come from the disk and stay in the process.
 
     Args:
-        job: profile, train_rows and threads.
+        job: the sweep, as JSON, and threads.
         fields: of each RunConfig.
     Returns:
         {"trained": run_ids}, or what made it fail: "error", "trace", "host", "fatal".
@@ -122,8 +131,7 @@ def train_one(job: dict, fields: list[dict]) -> dict:
     """
     configs = [RunConfig.of(values) for values in fields]
     try:
-        data = load(configs[0].task, job["profile"], Rows(train=job["train_rows"]))
-        return {"trained": engines.train(configs, data, job["threads"])}
+        return {"trained": engines.train(configs, _data(job["sweep"], configs[0].task), job["threads"])}
     except Exception as error:
         retry = retry_of(error)
         if retry == "again":

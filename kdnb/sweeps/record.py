@@ -11,14 +11,17 @@ from filelock import FileLock
 
 from kdnb import files, paths
 from kdnb.core import store
+from kdnb.core.config import slug
 from kdnb.experiment.points import Point
 from kdnb.sweeps import grid_files, grids, select
 from kdnb.sweeps.grids import Stages
 from kdnb.sweeps.only import Only, checked
 
 if TYPE_CHECKING:
-    from kdnb.data.splits import TaskData  # it brings pandas, which names alone need not wait for
+    from kdnb.data.own import OwnData  # they bring pandas, which names alone need not wait for
+    from kdnb.data.splits import Rows, TaskData
 
+LATER = {"only": {}, "own": {}, "validation_rows": None, "test_rows": None}  # fields that the first sweeps had not
 STARTS = 50  # of the starts of a sweep, the latest are kept
 
 
@@ -27,13 +30,16 @@ class Sweep:
     """What is asked for: a grid, or a part of it, on some tasks at a profile. Its name is its content's."""
 
     grid: str  # a name in kdnb.sweeps.grids.GRIDS
-    tasks: tuple[str, ...]  # keys of kdnb.catalog.TASKS
+    tasks: tuple[str, ...]  # keys of kdnb.catalog.TASKS, or that of the user's files alone
     profile: str = "demo"
     seeds: tuple[int, ...] = ()  # () for the grid's
     arms: tuple[str, ...] = ()  # () for the grid's
     only: Only = field(default_factory=dict)  # filters, see kdnb.sweeps.only
     schedule: str = ""  # "" for the grid's
-    train_rows: int | None = None  # None for the profile's
+    train_rows: int | None = None  # None for the profile's, 0 for all
+    validation_rows: int | None = None
+    test_rows: int | None = None
+    own: dict[str, Any] = field(default_factory=dict)  # the user's files, as kdnb.data.own.OwnData; {} for none
 
     def __post_init__(self):
         if not self.tasks:
@@ -41,15 +47,41 @@ class Sweep:
         for name in ("tasks", "seeds", "arms"):  # a record holds lists
             object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
         object.__setattr__(self, "only", checked(self.only))
+        if self.own and self.tasks != (self.own_files.task,):
+            raise ValueError(f"files of your own make the task {self.own_files.task}, got {', '.join(self.tasks)}")
 
     @property
     def name(self) -> str:
         """Of its record: what it is, for people, and the hash of its content."""
         content = {**asdict(self), "where": ""}  # a field of the first records; whole grids keep their names
-        if not self.only:
-            del content["only"]
+        for name, none in LATER.items():  # a sweep without them keeps its name
+            if content[name] == none:
+                del content[name]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
-        return f"{self.grid}-{'-'.join(self.tasks)}-{self.profile}-{digest}"
+        tasks = map(slug, self.tasks) if self.own else self.tasks
+        return f"{self.grid}-{'-'.join(tasks)}-{self.profile}-{digest}"
+
+    def load(self, task: str) -> "TaskData":
+        """The splits of one of its tasks; raises as `kdnb.data.splits.load` and `kdnb.data.own.load`."""
+        from kdnb.data import own, splits
+
+        if self.own:
+            return own.load(self.own_files, self.profile, self.rows)
+        return splits.load(task, self.profile, self.rows)
+
+    @property
+    def own_files(self) -> "OwnData":
+        """The user's files."""
+        from kdnb.data.own import OwnData
+
+        return files.made(OwnData, self.own)
+
+    @property
+    def rows(self) -> "Rows":
+        """How many rows of each split are kept."""
+        from kdnb.data.splits import Rows
+
+        return Rows(train=self.train_rows, validation=self.validation_rows, test=self.test_rows)
 
     def stages(
         self,

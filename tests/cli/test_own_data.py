@@ -1,4 +1,4 @@
-"""`kdnb compare --data`: what is told of a user's file before anything is trained, and what is refused."""
+"""`--data` of `kdnb compare` and of a grid: what is told of a file before anything is trained, and what is refused."""
 
 import gzip
 
@@ -6,6 +6,7 @@ import pytest
 from command import last_json
 
 from kdnb import paths
+from kdnb.core import store as runs
 
 TRAIN = ["--profile", "toy", "--seeds", "0", "--epochs", "1", "--arms", "erm_small"]
 
@@ -142,3 +143,56 @@ def test_a_files_name_and_labels_reach_no_terminal_raw(compare, tmp_path):
     assert "\x1b" not in out + err
     assert "\x07" not in out + err
     assert "\\x1b]0;pwned" in out
+
+
+SEARCH = ["search", "--text", "text", "--label", "label", "--profile", "toy", "--only", "lr=0.01"]
+
+
+@pytest.mark.slow
+def test_a_grid_on_a_file_is_planned_swept_and_selected_from(kdnb, tmp_path, monkeypatch):
+    """Wherever it is started: the file is named by its whole path."""
+    path = csv(tmp_path / "mine.csv", moods(60))
+    monkeypatch.chdir(tmp_path)
+    code, out, err = kdnb("plan", *SEARCH, "--data", "mine.csv", "--no-probe", "--json")
+    assert (code, err, last_json(out)["runs"]) == (0, "", 8)
+    code, out, _ = kdnb("sweep", *SEARCH, "--data", "mine.csv", "--train-rows", "0", "--json")
+    assert code == 0
+    assert "classes, rows in train + validation + test: 0 (" in out.split("sweep search-own-mine-toy-")[0]
+    made, stored = last_json(out), runs.stored_ids()
+    assert (made["done"], made["left"], len(stored)) == (8, 0, 8)
+    monkeypatch.chdir("/")
+    code, out, _ = kdnb("sweep", *SEARCH, "--data", path, "--train-rows", "0", "--json")
+    assert (code, last_json(out)["sweep"], runs.stored_ids()) == (0, made["sweep"], stored)
+    assert kdnb("status", made["sweep"])[0] == 0
+    code, out, _ = kdnb("select", *SEARCH, "--data", path, "--train-rows", "0", "--json")
+    chosen = last_json(out)["selected"]
+    assert [(one["arm"], one["of"]) for one in chosen] == [("erm_large", 2), ("erm_small", 2), ("kd_standard", 4)]
+    assert kdnb("export", chosen[-1]["run_id"], tmp_path / "model")[0] == 0  # where its texts are was noted
+
+
+def test_a_grid_that_a_file_cannot_have_is_refused_and_nothing_is_written(kdnb, tmp_path):
+    path = csv(tmp_path / "mine.csv", moods(60))
+    of_file = ["--data", path, "--text", "text", "--label", "label", "--profile", "toy"]
+    for words, told in (
+        (["generations", *of_file], "grid generations takes tasks by name, not own:mine, which is of your own file"),
+        (["published7", *of_file], "Table 7 has no task 'own:mine'"),
+        (["search", "--task", "rt", *of_file], f"either a task (rt) or --data ({path}), not both"),
+        (["search", *of_file[:2]], f"--data {path} needs --text and --label, the names of its columns"),
+        (["search", "--label", "label"], "--label label is said of your own file, and no file is given: --data FILE"),
+        (["search", *of_file, "--train-rows", "-5"], "--train-rows must be >= 0 (0 takes all), got -5"),
+        (["search", "--task", "own:mine"], "own:mine is of your own file: kdnb compare and kdnb sweep take --data"),
+    ):
+        code, out, err = kdnb("sweep", *words)
+        assert (code, out, len(err.splitlines())) == (2, "", 1), err
+        assert err.startswith(f"kdnb: {told}"), err
+    assert not paths.OUTPUTS.exists() or not list(paths.OUTPUTS.rglob("*.json"))
+
+
+@pytest.mark.slow
+def test_the_name_of_a_grids_file_reaches_no_terminal_raw(kdnb, tmp_path):
+    path = csv(tmp_path / "\x1b]0;pwned\x07mine.csv", moods(60))
+    for command in (["plan"], ["sweep"], ["select"], ["status"]):
+        words = command if command == ["status"] else [*command, *SEARCH, "--data", path, "--arms", "erm_small"]
+        code, out, err = kdnb(*words)
+        assert code == 0
+        assert "\x1b" not in out + err

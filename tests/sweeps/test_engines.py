@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import forked
@@ -568,6 +569,13 @@ def test_another_number_of_threads_is_told(fit):
 def test_a_sweep_is_named_by_what_is_asked_for():
     assert Sweep(grid="search", tasks=["rt", "rt"], profile="toy").name == TOY.name
     assert Sweep(grid="search", tasks=("rt",), profile="toy", seeds=(1,)).name != TOY.name
+    assert Sweep(grid="search", tasks=("rt",), profile="cpu", seeds=(1,)).name == "search-rt-cpu-ab21156c"  # for ever
+    own = {"path": "/mine.csv", "text": "text", "label": "label"}
+    of_file = Sweep(grid="search", tasks=("own:mine",), profile="toy", own=own)
+    assert of_file.name.startswith("search-own-mine-toy-")
+    assert replace(of_file, own={**own, "label": "other"}).name != of_file.name
+    with pytest.raises(ValueError, match="files of your own make the task own:mine, got rt"):
+        replace(of_file, tasks=("rt",))
     with pytest.raises(ValueError, match="name a task"):
         Sweep(grid="search", tasks=())
 

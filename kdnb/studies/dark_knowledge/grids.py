@@ -51,7 +51,11 @@ def family(first: RunConfig) -> list[Member]:
 
     Args:
         first: the ERM model that teaches the first generation.
+    Raises:
+        ValueError: it is of the user's own file, whose number of classes its config does not say.
     """
+    if first.task.startswith("own:"):
+        raise ValueError(f"grid {GENERATIONS} takes tasks by name, not {first.task}, which is of your own file")
     members, number = [Member(kind=ROOT, generation=0, config=first)], 0
 
     def add(kind: str, generation: int, **fields) -> RunConfig:
