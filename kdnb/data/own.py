@@ -56,8 +56,9 @@ class OwnData:
 
     def whole(self) -> "OwnData":
         """The same with whole paths, which mean the same wherever a process was started."""
-        paths = {name: getattr(self, name) for name in ("path", "validation", "test")}
-        return replace(self, **{name: str(Path(path).resolve()) for name, path in paths.items() if path})
+        paths = (self.path, self.validation, self.test)
+        path, validation, test = (str(Path(one).resolve()) if one else "" for one in paths)
+        return replace(self, path=path, validation=validation, test=test)
 
 
 @dataclass(frozen=True, eq=False)

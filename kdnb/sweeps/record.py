@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kdnb.data.own import OwnData  # they bring pandas, which names alone need not wait for
     from kdnb.data.splits import Rows, TaskData
 
-LATER = {"only": {}, "own": {}, "validation_rows": None, "test_rows": None}  # fields that the first sweeps had not
+LATER: dict[str, Any] = {"only": {}, "own": {}, "validation_rows": None, "test_rows": None}  # fields added since
 STARTS = 50  # of the starts of a sweep, the latest are kept
 
 
