@@ -22,6 +22,7 @@ from kdnb.experiment.points import Point, compare_points
 from kdnb.studies import registry
 from kdnb.studies.label_smoothing.grids import PAPER_ARMS
 from kdnb.sweeps import grids, select
+from kdnb.sweeps.record import Sweep
 
 OPENED = []
 
@@ -295,7 +296,8 @@ def test_test_is_read_only_when_every_choice_is_made(store, monkeypatch):
     events, choose, load = [], select.best, runs.load
     monkeypatch.setattr(select, "best", lambda *args: events.append("choose") or choose(*args))
     monkeypatch.setattr(runs, "load", lambda run_id: events.append("read") or load(run_id))
-    found = sweeps.make_selection(sweeps.grid_options("search", task="rt,section", profile="toy"), "accuracy")
+    asked = Sweep(grid="search", tasks=("rt", "section"), profile="toy", seeds=(0,))
+    found = sweeps.make_selection(asked, "accuracy")
     assert len(found["selected"]) == 4
     assert events.index("read") > max(i for i, event in enumerate(events) if event == "choose")
 
