@@ -142,7 +142,7 @@ MISTAKES = {
         ["s3://b/t.csv: expected a file on this machine"],
     ),
     "seeds below 0": (["simulate", "--seeds", "0,-1"], ["seeds must be >= 0, got -1"]),
-    "own task": (["compare", "own:mine", "--profile", "toy"], ["own:mine is of your own file: kdnb compare and kdnb sweep"]),
+    "own task": (["compare", "own:mine", "--profile", "toy"], ["own:mine is of your own file: kdnb compare"]),
     "no such run": (["runs", "show", "rt-erm"], ["no run 'rt-erm'"]),
     "parameter without value": (["run", "20_finetune", "-p", "seeds"], ["'seeds' must be name=value"]),
     "unknown parameter": (["run", "20_finetune", "-p", "sedes=1"], ["parameter 'sedes'", "did you mean 'seeds'?"]),
