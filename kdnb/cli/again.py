@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from kdnb import files
-from kdnb.cli import origins
 from kdnb.cli.train import facts
 from kdnb.core import store
 from kdnb.core.config import RunConfig
+from kdnb.data import origins
 from kdnb.data.splits import AS_PROFILE, Rows
 from kdnb.experiment import obtain, records, tables
 from kdnb.experiment.points import Point

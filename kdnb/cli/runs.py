@@ -139,8 +139,8 @@ def verify_runs(redo: bool) -> dict[str, Any]:
     Returns:
         How many were checked, and the run_ids of the damaged, the redone and those that another version reads.
     """
-    from kdnb.cli import origins
     from kdnb.core import store
+    from kdnb.data import origins
     from kdnb.errors import DamagedRun, OldRun
     from kdnb.experiment import obtain, tables
     from kdnb.experiment.migrate import migrate

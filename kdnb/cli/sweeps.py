@@ -353,7 +353,8 @@ def _stages(sweep: "Sweep", task: str, data: str, stored: set[str], metric: str 
 
 def _read(sweep: "Sweep") -> "dict[str, TaskData]":
     """The splits of a sweep's tasks; where they came from is noted, and what is in the user's files is told."""
-    from kdnb.cli import origins, telling
+    from kdnb.cli import telling
+    from kdnb.data import origins
 
     for task in sweep.tasks:
         sweep.stages(task, UNKNOWN)  # refuses what makes no sense before anything is read

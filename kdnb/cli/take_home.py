@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kdnb.cli.options import Json, finish, of_own_files, of_rows, on_this_machine, words
+from kdnb.cli.options import Json, check_files, finish, of_own_files, of_rows, on_this_machine, words
 
 if TYPE_CHECKING:
     from kdnb.data.own import OwnData
@@ -32,8 +32,8 @@ def export(
 
     A run on files of your own finds them again by itself; where they were moved to is said with --data and the like.
     """
-    from kdnb.cli import origins
     from kdnb.core import store
+    from kdnb.data import origins
     from kdnb.experiment import export as exports
     from kdnb.experiment import records, weights
     from kdnb.experiment.obtain import Bar, lock
@@ -47,6 +47,8 @@ def export(
     weights.check_exportable(run.config)
     kept = weights.kept(run_id)
     if kept is None:
+        if own.path:
+            check_files(own, "")
         splits = origins.data_of(run.config, own, rows)
         print(f"{run_id}: its weights were not kept, it is trained again")
         with lock(run.config.training()), Bar(run_id) as bar:  # a second export waits, and has them

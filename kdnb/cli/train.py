@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from kdnb.analysis import statistics
 from kdnb.catalog import AS_IT_IS, PROFILES, SOURCES, TASKS, model_behind, model_of
-from kdnb.cli import origins, telling
+from kdnb.cli import telling
 from kdnb.cli.options import check_files, show
 from kdnb.cli.teachers import Written, written
 from kdnb.core import metrics, store
 from kdnb.core.config import SIZES
 from kdnb.core.methods import METHODS, Method, all_settings
 from kdnb.core.store import Run
-from kdnb.data import checkpoints
+from kdnb.data import checkpoints, origins
 from kdnb.data.own import OwnData
 from kdnb.data.splits import AS_PROFILE, Rows, TaskData, load
 from kdnb.errors import KdnbError, nearest

@@ -5,13 +5,13 @@ import hashlib
 import json
 import math
 import re
-import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from kdnb import files
 from kdnb.catalog import PROFILES, check_name
+from kdnb.data import origins
 from kdnb.errors import nearest
 
 EXPECTED = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false", "list": "a list"}
@@ -74,18 +74,14 @@ def check(path: Path, parameters: Mapping[str, Any]) -> None:
         if name in ("task", "dark_task"):
             check_name(str(value))
             if str(value).startswith("own:") and _loads_texts(path):
-                raise ValueError(
-                    f"{path.stem}: {value} is of your own file, and this notebook trains on tasks by name: "
-                    "kdnb compare --data FILE (kdnb sweep takes it too) trains on yours, and "
-                    f"kdnb run 30_kd_vs_ls -p {shlex.quote(f'task={value}')} shows what it trained"
-                )
+                origins.given(str(value))  # refuses a name that no file stands behind
         if name in ("profile", "stored") and str(value) not in PROFILES:
             raise ValueError(f"{path.stem}: unknown profile {value!r}{nearest(str(value), PROFILES)}")
 
 
 def _loads_texts(path: Path) -> bool:
-    """Whether a notebook reads the examples of its task, which it can by the name of one alone."""
-    return "splits.load(task" in path.read_text(encoding="utf-8")
+    """Whether a notebook reads the examples of its task."""
+    return "origins.load(task" in path.read_text(encoding="utf-8")
 
 
 def label(parameters: Mapping[str, Any]) -> str:

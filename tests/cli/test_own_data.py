@@ -196,3 +196,20 @@ def test_the_name_of_a_grids_file_reaches_no_terminal_raw(kdnb, tmp_path):
         code, out, err = kdnb(*words)
         assert code == 0
         assert "\x1b" not in out + err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("notebook", ["20_finetune", "21_grid_search"])
+def test_a_notebook_trains_on_the_file_that_a_command_was_given(kdnb, tmp_path, monkeypatch, notebook):
+    monkeypatch.setenv("KDNB_OUTPUTS", str(tmp_path / "outputs"))  # its kernel's
+    path = csv(tmp_path / "mine.csv", moods(60))
+    assert kdnb("compare", "--data", path, "--text", "text", "--label", "label", *TRAIN, "--train-rows", "0")[0] == 0
+    (first,) = (runs.config_of(run_id).data for run_id in runs.stored_ids())
+    asked = ["arms=erm_small,ls_small", "seeds=0"] if notebook.startswith("20") else ["only=lr=0.01"]
+    words = [word for one in ["task=own:mine", "profile=toy", *asked] for word in ("-p", one)]
+    code, _, err = kdnb("run", notebook, *words)
+    assert (code, err) == (0, "")
+    assert {runs.config_of(run_id).data for run_id in runs.stored_ids()} == {first}  # the same rows
+    path.unlink()
+    code, _, err = kdnb("run", notebook, *words)
+    assert (code, err.split(";")[0]) == (2, f"kdnb: own:mine: its texts were in {path}, which is not there any more")

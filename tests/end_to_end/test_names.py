@@ -115,10 +115,10 @@ def test_the_command_line_says_so_in_one_line_with_exit_code_2(tmp_path):
 
 
 @pytest.mark.parametrize("notebook", ["20_finetune", "21_grid_search"])
-def test_a_notebook_that_trains_takes_no_task_of_your_own(kdnb, notebook):
+def test_a_notebook_that_trains_takes_no_task_of_your_own_before_a_command_was_given_its_file(kdnb, notebook):
     code, _, err = kdnb("run", notebook, "-p", "task=own:my reviews", "-p", "profile=toy")
     assert (code, len(err.splitlines())) == (2, 1)
-    assert err.startswith(f"kdnb: {notebook}: own:my reviews is of your own file, and this notebook trains on tasks by")
+    assert err.startswith("kdnb: own:my reviews: no command was given such a file here; kdnb compare --data FILE")
 
 
 def test_your_own_task_is_no_unknown_task():
