@@ -165,7 +165,10 @@ def read(folder):
 
 
 def _row(path):
-    row = {"run": path.parent.name, **json.loads(path.read_text())}
+    config = json.loads(path.read_text())
+    row = {"run": path.parent.name, **config, "training": path.parent.name}
+    if config["schedule"] == "constant":  # one training gives the runs of all its numbers of epochs
+        row["training"] = json.dumps({name: value for name, value in config.items() if name != "epochs"})
     row["cost"] = json.loads((path.parent / "metrics.json").read_text())["cost"]
     labels_of = path.parents[2] / "labels" / f"{row['data']}.npz"
     with np.load(path.parent / "arrays.npz") as arrays, np.load(labels_of) as all_labels:
@@ -360,7 +363,7 @@ def _search(table, protocol):
     erm, taught = grid[grid.arm == "erm_small"], grid[grid.arm == "kd_standard"]
     per_seed = [set(rows.groupby("seed").size()) for rows in (erm, taught)]
     per_seed.append(set(taught.groupby("seed").teacher_run.nunique()))
-    moved, likely = searched(table, "accuracy"), searched(table, "nll")
+    best, likely = searched(table, "accuracy"), searched(table, "nll")
     surer, better = (SEARCHED[protocol.verdict[claim]] for claim in ("H3.2", "H3.5a"))
     budget = ["task", "seed", "lr", "epochs"]
     beside = taught.merge(erm[[*budget, "test_entropy"]], on=budget, suffixes=("", "_erm"))
@@ -370,8 +373,8 @@ def _search(table, protocol):
     return {
         "search": f"({listed(sorted(set(grid.task)))}, seeds {values(grid.seed)}; a seed "
         "{} runs of ERM, {} of KD, {} teacher)".format(*(" or ".join(map(str, sorted(n))) for n in per_seed)),
-        "selected": f"minus the selected ERM model's, the selected student's entropy is {said(moved.entropy)} "
-        f"({surer}), its NLL {said(moved.nll)}, its accuracy {said(moved.accuracy, 'points')} points ({better}); of "
+        "selected": f"minus the selected ERM model's, the selected student's entropy is {said(best.entropy)} "
+        f"({surer}), its NLL {said(best.nll)}, its accuracy {said(best.accuracy, 'points')} points ({better}); of "
         f"the same runs selected by NLL, {said(likely.entropy)}, {said(likely.nll)} and "
         f"{said(likely.accuracy, 'points')}",
         "equal budget": f"at equal learning rate and epochs it is less sure than ERM in {(moved > 0).sum()} of "
@@ -496,7 +499,8 @@ def _settings(table, text):
         "digits settings": f"`digits`: {values(digits.lr)}, {values(digits.epochs)} epochs, alpha "
         f"{values(digits.alpha)}, tau {values(digits.tau)}",
         "switched": f"{(table.method == 'switch').sum()} of them switch losses in mid-training",
-        "store": f"The {len(table)} committed runs took {cost.seconds.sum() / 3600:.1f} hours, "
+        "store": f"The {len(table)} committed runs, of {table.training.nunique()} trainings, took "
+        f"{cost.seconds.groupby(table.training.to_numpy()).max().sum() / 3600:.1f} hours, "
         + (f"{unclean} at" if unclean else "each at a revision without")
         + " uncommitted changes",
         "left": f"Not run: {', '.join(name for name, missing in left.items() if missing)}.",
