@@ -175,7 +175,7 @@ def sweep(
         retry_failed=retry_failed,
     )
     try:
-        finished = engines.run(request, how, data=_read(request))
+        finished = engines.run(request, how, splits_of=_read)
     except Unfinished:
         if begun := record.read(request.name):
             show_status(begun)
@@ -355,10 +355,11 @@ def _read(sweep: "Sweep") -> "dict[str, TaskData]":
     """The splits of a sweep's tasks; where they came from is noted, and what is in the user's files is told."""
     from kdnb.cli import telling
     from kdnb.data import origins
+    from kdnb.sweeps import engines
 
     for task in sweep.tasks:
         sweep.stages(task, UNKNOWN)  # refuses what makes no sense before anything is read
-    data = {task: sweep.load(task) for task in sweep.tasks}
+    data = engines.load(sweep)
     for task, splits in data.items():
         asked = {"task": "", "own": sweep.own_files} if sweep.own else {"task": task}
         origins.note(splits, {**asked, "profile": sweep.profile, "rows": sweep.rows})

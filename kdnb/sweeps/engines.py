@@ -80,21 +80,26 @@ class How:
         return groups[i - 1 :: n]
 
 
-def run(sweep: Sweep, how: How, say: Say = print, data: dict[str, TaskData] | None = None) -> Record:
+def load(sweep: Sweep) -> dict[str, TaskData]:
+    """The splits of a sweep's tasks, by task."""
+    return {task: sweep.load(task) for task in sweep.tasks}
+
+
+def run(sweep: Sweep, how: How, say: Say = print, splits_of: Callable[[Sweep], dict[str, TaskData]] = load) -> Record:
     """Train what a sweep lacks; start it again after any end, and it goes on.
 
     Args:
         sweep: the points.
         how: the engine.
         say: hears a line per run.
-        data: task -> its splits, where they were read before.
+        splits_of: reads the splits of its tasks, and may tell of them.
     Returns:
         Its record, from which `kdnb.sweeps.status` tells the rest.
     Raises:
         ValueError: a name or value makes no sense.
         Unfinished: some points failed or could not be reached.
     """
-    data = data or {task: sweep.load(task) for task in sweep.tasks}
+    data = splits_of(sweep)
     how = _shared_out(sweep, how, say)
     record = begin(sweep, data, how.threads)
     progress.clear_dead()

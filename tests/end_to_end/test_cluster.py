@@ -59,7 +59,7 @@ def asked(monkeypatch, store):
     class Asked(Exception):
         pass
 
-    def run(sweep, how, say=print):
+    def run(sweep, how, say=print, splits_of=None):
         raise Asked(sweep, how)
 
     monkeypatch.setattr(engines, "run", run)
