@@ -357,8 +357,9 @@ def _read(sweep: "Sweep") -> "dict[str, TaskData]":
     from kdnb.data import origins
     from kdnb.sweeps import engines
 
-    for task in sweep.tasks:
-        sweep.stages(task, UNKNOWN)  # refuses what makes no sense before anything is read
+    if sweep.own:
+        (task,) = sweep.tasks
+        sweep.stages(task, UNKNOWN)  # refuses a grid that files cannot have before anything is read
     data = engines.load(sweep)
     for task, splits in data.items():
         asked = {"task": "", "own": sweep.own_files} if sweep.own else {"task": task}
