@@ -15,6 +15,7 @@ from kdnb.data.splits import AS_PROFILE, Rows, TaskData
 if TYPE_CHECKING:
     from kdnb.core.config import RunConfig
 
+AGAIN = "kdnb compare --data FILE says it anew, and kdnb export takes --data, --text, --label"
 _MADE = {"rows": Rows, "own": OwnData}
 _NOTED = {"task": str, "profile": str, "rows": dict, "own": dict | None}
 
@@ -108,9 +109,6 @@ def data_of(config: "RunConfig", own: OwnData | None = None, rows: Rows = AS_PRO
             f"(data {config.data}); other files, columns or numbers of rows?"
         )
     raise ValueError(f"run {config.run_id()} used another cut of {config.task} (--train-rows?); run its command again")
-
-
-AGAIN = "kdnb compare --data FILE says it anew, and kdnb export takes --data, --text, --label"
 
 
 def _check_there(own: OwnData, what: str) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 
 from kdnb import files
 from kdnb.catalog import PROFILES, check_name
-from kdnb.data import origins
 from kdnb.errors import nearest
 
 EXPECTED = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false", "list": "a list"}
@@ -74,6 +73,8 @@ def check(path: Path, parameters: Mapping[str, Any]) -> None:
         if name in ("task", "dark_task"):
             check_name(str(value))
             if str(value).startswith("own:") and _loads_texts(path):
+                from kdnb.data import origins  # it brings pandas
+
                 origins.given(str(value))  # refuses a name that no file stands behind
         if name in ("profile", "stored") and str(value) not in PROFILES:
             raise ValueError(f"{path.stem}: unknown profile {value!r}{nearest(str(value), PROFILES)}")
