@@ -35,6 +35,7 @@ METRICS = {  # column of tables.tidy -> (in words, unit); "points" are shares ti
 SAMPLED = ("curve_entropy", "train_curve_entropy", "early_entropy")  # over training; not stored by example
 BESIDE = ("nll", "accuracy")  # what stands beside every difference of entropy
 NO_NUMBER = "no number"  # a source that prints none
+DESCRIPTIVE = "descriptive"  # the verdict of what is told and not tested
 FIXED, SIMULATED = "study", "simulation"  # kinds of evidence that every study has
 
 
@@ -72,6 +73,7 @@ class Claim:
     unit: str = "r"  # of the effect, where no part has one
     side: int = 1  # where no part has a sign: +1, -1, or 0 for a claim that there is no effect
     test_words: str = ""  # the test in words, where no part has any
+    descriptive: bool = False  # a number that is told and not tested: no p, no verdict, outside Holm's correction
 
     @property
     def family(self) -> str:
@@ -136,6 +138,8 @@ class Chapter:
 def ledger(chapters: Iterable[Chapter], given: Mapping[str, Study | None], only: tuple[str, ...] = ()) -> pd.DataFrame:
     """Every claim on one task, a row each; a claim whose runs are missing has n 0 and the verdict "no runs".
 
+    One that is told and not tested has no p, and "descriptive" for a verdict.
+
     Args:
         chapters: the studies' claims.
         given: evidence by its kind, the fixed arms by FIXED; None lists its claims with "no runs".
@@ -164,6 +168,8 @@ def ledger(chapters: Iterable[Chapter], given: Mapping[str, Study | None], only:
     table = pd.DataFrame(rows, columns=COLUMNS)
     table["p_holm"] = table.groupby(np.array(families, dtype=str), sort=False).p.transform(statistics.holm)
     table["verdict"] = [_verdict(row) for row in table.itertuples()]
+    told = np.array([listed[name][0].descriptive for name in table.id], dtype=bool)
+    table.loc[told & (table.n > 0), "verdict"] = DESCRIPTIVE
     return table[table.id.str.startswith(only)].reset_index(drop=True) if only else table
 
 
@@ -215,7 +221,7 @@ def difference(claim: Claim, study: Study) -> Effect:
         low=min(effect.low for effect in shown),
         high=min(effect.high for effect in shown),
         n=min(effect.n for effect in effects),
-        p=max(effect.p for effect in shown),
+        p=float(np.max([effect.p for effect in shown])),  # nan, of one seed, decides nothing
         examples=Interval(
             min(one.low for one in examples), min(one.high for one in examples), examples[0].n, examples[0].method
         ),
@@ -393,7 +399,7 @@ def _row(claim: Claim, chapter: Chapter, study: Study | None) -> dict:
         "low": effect.low,
         "high": effect.high,
         "n": effect.n,
-        "p": effect.p,
+        "p": statistics.NAN if claim.descriptive else effect.p,
         "signs": effect.signs,
         "sign_p": effect.sign_p,
         "example_low": effect.examples.low,

@@ -110,11 +110,6 @@ def correlation_interval(x, y, controls: int = 0) -> tuple[float, float, float]:
     return r, float(low), float(high)
 
 
-def correlation_p_value(r: float, n: int) -> float:
-    """Two-sided p of r = 0 by Fisher's z, the test that `correlation_interval` inverts; nan below four points."""
-    return float(2 * stats.norm.sf(abs(np.arctanh(r)) * np.sqrt(n - 3))) if n > 3 and abs(r) < 1 else NAN
-
-
 def holm(p_values) -> np.ndarray:
     """Holm's step-down correction of a family of p-values; nan entries are no tests and stay nan."""
     p = np.asarray(p_values, dtype=np.float64)

@@ -290,7 +290,7 @@ def _searched(others: dict[str, tables.Study | None], pages: Sequence[Executed])
     for grid, words in evidence.PROTOCOLS.items():
         if study := others.get(grid):
             ledger = registry.ledger(study, ("H3", "H4"))
-            ledger = ledger[(ledger.verdict != "no runs") & (ledger.id != "H3.7")]
+            ledger = ledger[(ledger.verdict != "no runs") & (ledger.verdict != "descriptive")]
             found.append(
                 {"words": f"{grid}: {words}", "rows": [claim(row, pages, study.task) for row in ledger.itertuples()]}
             )

@@ -3,7 +3,7 @@
 Dose and placebo are judged at the weights their grids have: alpha 1 for the dose, the profile's own for placebos.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -86,7 +86,7 @@ def _beside(effect: Effect, study: Study, measured: Callable[[pd.DataFrame], pd.
 
 def _softness(claim: Claim, study: Study) -> Effect:
     table = cells.two_by_two(study)
-    effect = over_seeds(cells.softness_effect(table), claim.sign, _of_seeds(study, table))
+    effect = over_seeds(cells.softness_effect(table), claim.sign, _of_cells(study, table.index, cells.TWO_BY_TWO))
     return _beside(effect, study, cells.softness_effect)
 
 
@@ -94,7 +94,7 @@ def _labels(claim: Claim, study: Study) -> Effect:
     table = cells.two_by_two(study)
     if not len(table) or cells.teachers(study).train_accuracy[table.index].mean() >= CLEANING:
         return Effect()
-    effect = over_seeds(cells.labels_effect(table), claim.sign, _of_seeds(study, table))
+    effect = over_seeds(cells.labels_effect(table), claim.sign, _of_cells(study, table.index, cells.TWO_BY_TWO))
     return _beside(effect, study, cells.labels_effect)
 
 
@@ -103,7 +103,7 @@ def _memorised(_claim: Claim, study: Study) -> Effect:
     if not len(table) or cells.teachers(study).train_accuracy[table.index].mean() <= MEMORISED:
         return Effect()
     bound = _bound(table, LS, cells.HUMAN_HARD, table.index)
-    effect = equivalence(cells.labels_effect(table), bound, _of_seeds(study, table))
+    effect = equivalence(cells.labels_effect(table), bound, _of_cells(study, table.index, (*cells.TWO_BY_TWO, LS)))
     return _beside(effect, study, cells.labels_effect)
 
 
@@ -141,7 +141,7 @@ def _equal_progress(cell: str, *, equal: bool = False):
     def test(claim: Claim, study: Study) -> Effect:
         table = cells.at_equal_progress(study)
         differences = table[cell].dropna()
-        runs = _of_seeds(study, table.loc[differences.index])
+        runs = _of_cells(study, differences.index, (cell, cells.HUMAN_HARD, *[LS] * equal))
         if equal:
             effect = equivalence(differences, SHARE * abs(float(table[LS][differences.index].mean())), runs)
         else:
@@ -161,7 +161,8 @@ def _between(arm: str, than: str, metric: str = "entropy", *, equal: bool = Fals
         if arm not in table or than not in table:
             return Effect()
         differences = (table[arm] - table[than]).dropna()
-        runs = _of_seeds(study, table.loc[differences.index])
+        behind = (arm, than, *["ERM", "LS"] * equal)
+        runs = _of_cells(study, differences.index, behind, cells.placebo_of(study))
         effect = over_seeds(differences, claim.sign, runs)
         if equal:
             effect = equivalence(differences, _bound(table, "LS", "ERM", differences.index), runs)
@@ -179,8 +180,12 @@ def _doubtful(study: Study) -> pd.DataFrame:
     return rows[(rows.x > 0) & (rows.dose < np.inf)]
 
 
-def _of_seeds(study: Study, table: pd.DataFrame) -> list[str]:
-    return study.table[study.table.seed.isin(table.index)].run_id.tolist()
+def _of_cells(
+    study: Study, seeds: pd.Index, behind: Iterable[str], name: Callable[[object], str] = cells.cell_of
+) -> list[str]:
+    """The runs of some cells at some seeds: those that an effect was made of."""
+    rows = study.table[study.table.seed.isin(seeds)]
+    return [row.run_id for row in rows.itertuples() if name(row) in set(behind)]
 
 
 def _grid(name: str):

@@ -301,6 +301,9 @@ def test_softness_and_labels_are_judged_each_by_its_own_effect():
     assert rows.effect["H18.2"] == pytest.approx((0.25 - 0.30 + 0.32 - 0.36) / 2, abs=2e-4)
     assert rows.verdict["H18.1"] == rows.verdict["H18.2"] == "holds"
     assert rows.verdict["H18.3"] == "no runs"  # its teachers are wrong on a tenth of the train rows
+    behind = {(run.config.method, run.config.student) for run in seeds if run.run_id in rows.run_ids["H18.1"]}
+    assert behind == {("erm", "small"), ("kd", "small"), ("transformed", "small")}  # neither LS nor a teacher
+    assert len(rows.run_ids["H18.1"]) == 16
 
 
 @pytest.mark.slow
