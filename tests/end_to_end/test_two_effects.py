@@ -26,7 +26,9 @@ README = " ".join((paths.ROOT / "README.md").read_text(encoding="utf-8").split()
 SECTION = README[README.find("### Two things in one loss") : README.find("### What the paper claims")]
 TASKS = ("rt", "headline", "section", "digits")
 NOISY = ("digits@0.2", "digits@0.4", "rt@0.2", "rt@0.4")
+ROWS = ("rt", "rt@0.2", "rt@0.4", "headline", "section", "digits", "digits@0.2", "digits@0.4")  # of README's table
 TIMED = ("digits", "section")  # those with runs at few and many epochs
+SELF = (*TASKS, "relation")  # those with self-KD by another seed's model
 SEEDS = range(10, 18)
 LEDGER = ("H18.",)
 EFFECTS = ("H18.1", "H18.2", "H18.3", "H18.4a", "H18.4b", "H18.5", "H18.7", "H18.8", "H18.9", "H18.10", "H18.11")
@@ -50,9 +52,9 @@ def table():
     for path in sorted((REFERENCE / "runs").glob("*/config.json")):
         config = json.loads(path.read_text())
         task = str(config.get("task"))
-        if "kind" in config or task not in (*TASKS, *NOISY) or config["profile"] != "cpu" or config["seed"] < 10:
+        if "kind" in config or task not in (*SELF, *NOISY) or config["profile"] != "cpu":
             continue
-        if config["seed"] >= 100:  # families of born-again networks
+        if not 10 <= config["seed"] < 100:  # from 100 on families of born-again networks
             continue
         labels, logits = labels_of(config["data"]), logits_of(path.parent.name)
         row = {"run": path.parent.name, **config}
@@ -86,7 +88,7 @@ def ledgers():
         patch.setattr(paths, "REFERENCE", REFERENCE / "runs")
         found = {}
         registry.grids()
-        for task in TASKS:
+        for task in SELF:
             study = tables.study(task, "cpu")
             given = {name: kind.runs(study) for name, kind in CHAPTER.evidence.items()}
             found[task] = registry.ledger(study, LEDGER, given).set_index("id")
@@ -152,18 +154,31 @@ def _dose(table, task, teachers, bound):
 
 def _placebo(table, task, teachers, bound):
     shuffled, means = (pick(table, task, transform=name) for name in ("shuffle", "class_mean"))
-    kd, erm = pick(table, task, method="kd", alpha=0.9), pick(table, task, method="erm")
+    kd = pick(table, task, method="kd", alpha=0.9)
     large = kd[kd.teacher_run.isin(teachers.run)]
-    of_seed = dict(zip(erm.run, erm.index, strict=True))
-    selfs = kd[kd.teacher_run.isin(of_seed)]
-    own = selfs.teacher_run.map(of_seed) == selfs.index
+    own, other = taught_by_equals(table, task)
     return {
         "H18.7": (shuffled.test_entropy - large.test_entropy, np.nan),
         "H18.8": (large.test_accuracy - shuffled.test_accuracy, np.nan),
         "H18.9": (shuffled.test_entropy - means.test_entropy, bound),
-        "H18.10": (selfs[own].test_entropy - selfs[~own].test_entropy, bound),
-        "H18.11": ((selfs[~own].test_entropy - erm.test_entropy).dropna(), bound),
+        "H18.10": (own.test_entropy - other.test_entropy, bound),
+        "H18.11": (self_kd(table, task), bound),
     }
+
+
+def taught_by_equals(table, task):
+    """Self-KD's runs by the own seed's ERM model, and by another's."""
+    kd, erm = pick(table, task, method="kd", alpha=0.9), pick(table, task, method="erm")
+    of_seed = dict(zip(erm.run, erm.index, strict=True))
+    selfs = kd[kd.teacher_run.isin(of_seed)]
+    own = selfs.teacher_run.map(of_seed) == selfs.index
+    return selfs[own], selfs[~own]
+
+
+def self_kd(table, task):
+    """Self-KD's entropy minus ERM's, by seed: a teacher of another one."""
+    _, other = taught_by_equals(table, task)
+    return (other.test_entropy - pick(table, task, method="erm").test_entropy).dropna()
 
 
 def p_of(values, bound):
@@ -252,8 +267,61 @@ def told_of(table, ledgers, claim, tasks=TASKS):
     for task in tasks:
         if ledgers[task].n[claim]:
             word = "" if ledgers[task].verdict[claim] in ("holds", "fails") else ", undecided"
-            parts.append(f"`{task}` {said(effects(table, task)[claim][0].dropna())}{word}")
+            values = self_kd(table, task) if claim == "H18.11" else effects(table, task)[claim][0].dropna()
+            parts.append(f"`{task}` {said(values)}{word}")
     return "; ".join(parts)
+
+
+def listed(names, none="no task"):
+    """`a`, `b` and `c`."""
+    told = [f"`{name}`" for name in names]
+    return " and ".join(filter(None, [", ".join(told[:-1]), *told[-1:]])) or none
+
+
+def apart(values, sign):
+    """Whether the 95 % t interval lies on one side of 0 as it is printed."""
+    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+    return sign * values.mean() - half > 0
+
+
+def main_effects(table, task, metric):
+    """What softness and the teacher's labels do to a test metric, each at both answers of the other question."""
+    cell = {name: rows[f"test_{metric}"] for name, rows in cells(table, task).items()}
+    found = {
+        "softness": (cell["ls"] - cell["lh"] + cell["ts"] - cell["th"]) / 2,
+        "labels": (cell["th"] - cell["lh"] + cell["ts"] - cell["ls"]) / 2,
+        "interaction": cell["ts"] - cell["th"] - cell["ls"] + cell["lh"],
+        "kd": cell["ts"] - cell["lh"],
+        "labels, soft": cell["ts"] - cell["ls"],
+        "softness, label": cell["ls"] - cell["lh"],
+        "softness, teacher's": cell["ts"] - cell["th"],
+    }
+    return {name: values.dropna() for name, values in found.items()}
+
+
+def row_of(table, ledgers, task):
+    """A row of README's table of the two by two."""
+    of = {metric: main_effects(table, task, metric) for metric in ("entropy", "nll", "accuracy")}
+    teachers = table[(table.task == task) & (table.student == "large") & (table.method == "erm")]
+    right = teachers[(teachers.schedule == "linear") & teachers.seed.isin(SEEDS)].train_accuracy.mean()
+    told = [said(of["entropy"]["softness"]), said(of["nll"]["softness"]), said(of["entropy"]["labels"])]
+    for place, claim in ((0, "H18.1"), (2, "H18.2")):
+        if task in TASKS and ledgers[task].verdict[claim] in ("holds", "fails"):
+            told[place] = f"**{told[place]}**"
+    told += [said(of["nll"]["labels"]), said(of["accuracy"]["labels"], "points")]
+    told += [said(of["entropy"]["interaction"]), said(of["entropy"]["kd"])]
+    return f"| `{task}` | {100 * right:.1f} % | {' | '.join(told)} |"
+
+
+def at_half_the_logits(table, task):
+    """README's words on the dose that stands where ERM does: the teacher's distance on train, the student's on test."""
+    erm, x = pick(table, task, method="erm"), {}
+    students = pick(table, task, alpha=1.0, tau=1.0, sharpness=0.5)
+    teachers = table[(table.task == task) & (table.student == "large") & (table.method == "erm")]
+    for seed, run in teachers[teachers.schedule == "linear"].set_index("seed").run.loc[students.index].items():
+        x[seed] = entr(softmax(0.5 * logits_of(run)["train"], axis=1)).sum(axis=1).mean() - erm.train_entropy[seed]
+    moved = students.test_entropy - erm.test_entropy.reindex(students.index)
+    return f"on `{task}` half the logits put the teacher {said(pd.Series(x))} from ERM and its student {said(moved)}"
 
 
 def scaled(table, task):
@@ -271,7 +339,12 @@ def ranges_after_scaling(table):
     """README's words on temperature scaling: the range over tasks of each mean."""
     means = zip(*([one.mean() for one in scaled(table, task)] for task in TASKS), strict=True)
     ls, soft, labels = ("{} to {}".format(*(as_printed(x, "nats") for x in (min(of), max(of)))) for of in means)
-    return f"LS moves entropy by {ls}, softness by {soft}, the teacher's labels by {labels}"
+    softness = {task: scaled(table, task)[1] for task in TASKS}
+    there = "; ".join(f"`{task}` {said(moved)}" for task, moved in softness.items() if apart(moved, -1))
+    return (
+        f"LS moves entropy by {ls}, softness by {soft}, the teacher's labels by {labels}. Softness then lowers it, by "
+        f"the interval, on {there}"
+    )
 
 
 def at_budgets(table, task):
@@ -307,14 +380,17 @@ def memorising(table):
 def at_equal_progress(table, task):
     """KD's and LS's entropy minus ERM's at ERM's NLL on train, by seed: students of a task."""
     rows = table[(table.task == task) & (table.schedule == "constant") & (table.student == "small")]
-    found = {"kd": {}, "ls": {}}
+    found, where = {"kd": {}, "ls": {}}, {"kd": [], "ls": []}
     for seed, part in rows.groupby("seed"):
         erm = part[part.method == "erm"].sort_values("train_nll")
         line = interpolate.interp1d(np.log(erm.train_nll), erm.test_entropy, bounds_error=False)
         for method, of in found.items():
             own = part[(part.method == method) & (part.alpha.eq(1) | (method == "ls"))]
-            of[seed] = np.nanmean(own.test_entropy - line(np.log(own.train_nll)))
-    return [said(pd.Series(of)) for of in found.values()]
+            beside = own.test_entropy - line(np.log(own.train_nll))
+            of[seed] = np.nanmean(beside)
+            where[method] += list(own.train_nll[beside.notna()])
+    spans = {method: f"{min(nll):.3f} to {max(nll):.3f}" for method, nll in where.items()}
+    return [said(pd.Series(of)) for of in found.values()], spans
 
 
 def signs(table):
@@ -330,32 +406,50 @@ def signs(table):
 
 def statements(table, ledgers, base):
     """README's statements on two effects, by topic."""
-    cleaned = []
-    for task in NOISY:
-        cell = {name: rows.test_entropy for name, rows in cells(table, task).items()}
-        cleaned.append(((cell["th"] - cell["lh"] + cell["ts"] - cell["ls"]) / 2).dropna())
+    found = {metric: {task: main_effects(table, task, metric) for task in ROWS} for metric in ("entropy", "nll")}
+    dearer, cleaner = ([task for task in ROWS if apart(found["nll"][task]["labels"], sign)] for sign in (1, -1))
+    more = [task for task in ROWS if apart(found["entropy"][task]["interaction"], 1)]
+    softer = [found["entropy"]["headline"][f"softness, {at}"] for at in ("label", "teacher's")]
+    grown = [
+        said(found["entropy"][f"{task}@0.4"]["labels, soft"] - found["entropy"][f"{task}@0.2"]["labels, soft"])
+        for task in ("digits", "rt")
+    ]
     holds = {name: [task for task in TASKS if ledgers[task].verdict.get(name) == "holds"] for name in EFFECTS}
     slopes = [1 + ledgers[task].effect["H18.4b"] for task in TASKS]
     counts = {name: sum(ledgers[task].n[name] > 0 for task in TASKS) for name in EFFECTS}
     few = [said(at_budgets(table, task)[epochs][0]) for task in TIMED for epochs in (2, 10)]
-    (kd, ls), (kd_section, ls_section) = (at_equal_progress(table, task) for task in TIMED)
+    ((kd, ls), spans), ((kd_section, ls_section), spans_section) = (at_equal_progress(table, task) for task in TIMED)
+    doses = [ledgers[task].n["H18.4b"] for task in TASKS]
     teacher, student = signs(table)
     assert set(teacher) == {len(SEEDS)}, "README says of all seeds that the teacher is surer"
-    return {
+    return {f"two by two, {task}": row_of(table, ledgers, task) for task in ROWS} | {
         "few epochs": f"after 2 epochs by {few[0]}, after 10 by {few[1]}, on `section` by {few[2]} and {few[3]}",
         "equal progress": f"KD moves entropy by {kd}, on `section` by {kd_section}, LS by {ls} and {ls_section}",
         "scaled": ranges_after_scaling(table),
         "signs": f"its student is surer than ERM in {', '.join(map(str, student[:-1]))} and {student[-1]} of "
         f"{len(SEEDS)} seeds",
         "base": at_the_papers_size(base),
-        "softness": f"a student is less sure: {told_of(table, ledgers, 'H18.1')}",
-        "labels": f"its labels make a student surer: {told_of(table, ledgers, 'H18.2')}",
-        "memorised": f"by {said(effects(table, 'digits')['H18.3'][0])} on `digits`",
+        "softness": f"decided on {listed(holds['H18.1'])}",
+        "headline's softness": f"on `headline` it moves entropy by {said(softer[0])} at the label and by "
+        f"{said(softer[1])} at the teacher's argmax",
+        "interaction": f"It does more at the teacher's argmax than at the label on {listed(more)}",
+        "labels": f"its labels make a student surer, decided on {listed(holds['H18.2'])}",
+        "price": f"NLL rises with them on {listed(dearer)}: confidence has outrun accuracy. It falls on "
+        f"{listed(cleaner)}: there they are cleaner than those that were given",
         "memorising": memorising(table),
-        "noise": f"with 20 and 40 % of the train labels drawn anew by {said(cleaned[0])} and {said(cleaned[1])}, "
-        f"on `rt` by {said(cleaned[2])} and {said(cleaned[3])}",
-        "doubt": f"slopes {min(slopes):.2f} to {max(slopes):.2f}, on {len(holds['H18.4b'])} of {counts['H18.4b']} "
-        "tasks",
+        "noise": f"From a fifth of the labels drawn anew to two fifths their effect at soft targets, KD's own, moves "
+        f"by {grown[0]} on `digits` and by {grown[1]} on `rt`",
+        "doubt": f"slopes {min(slopes):.2f} to {max(slopes):.2f} through the origin, within 0.2 of one to one on "
+        f"{len(holds['H18.4b'])} of {counts['H18.4b']} tasks ({', '.join(map(str, doses))} seeds have both doses "
+        "there)",
+        "half": at_half_the_logits(table, "digits"),
+        "self-KD": f"by a model of another seed moves entropy by {told_of(table, ledgers, 'H18.11', SELF)}",
+        "whose seed": f"moves it by less than a tenth of what LS does on {len(holds['H18.10'])} of "
+        f"{counts['H18.10']} tasks",
+        "class means": f"their class means do the same within a tenth of LS's effect on {len(holds['H18.9'])} of "
+        f"{counts['H18.9']} tasks",
+        "progress, where": f"KD is compared at {spans['kd']} and {spans_section['kd']} nats of it, LS at {spans['ls']} "
+        f"and {spans_section['ls']}",
         "beyond": f"is that at its hard labels, within a tenth of what LS does, on {len(holds['H18.5'])} of "
         f"{counts['H18.5']} tasks",
         "shuffled": f"less sure than KD's: {told_of(table, ledgers, 'H18.7')}",
@@ -375,21 +469,24 @@ def test_no_number_of_the_section_is_unchecked(table, ledgers, base):
     left = SECTION
     for statement in statements(table, ledgers, base).values():
         left = left.replace(" ".join(statement.split()), "")
+    left = re.sub(r"`\w+@0\.\d`", "", left)  # a task's name
     assert re.findall(r"[+-]?\d+\.\d+|\d+ of \d+", left) == []
 
 
 @pytest.mark.parametrize(
     ("task", "where", "topic"),
     [
-        ("rt", {"transform": "swap"}, "softness"),
-        ("headline", {"transform": "hard", "alpha": 1.0}, "labels"),
+        ("rt", {"transform": "swap"}, "two by two, rt"),
+        ("headline", {"transform": "hard", "alpha": 1.0}, "two by two, headline"),
+        ("headline", {"transform": "swap"}, "headline's softness"),
+        ("digits", {"sharpness": 0.5, "alpha": 1.0}, "half"),
         ("section", {"transform": "shuffle"}, "shuffled"),
         ("section", {"transform": "hard", "schedule": "constant", "epochs": 10}, "memorising"),
         ("section", {"method": "ls", "schedule": "constant", "epochs": 3}, "equal progress"),
         ("digits", {"transform": "swap", "schedule": "constant", "epochs": 2}, "few epochs"),
-        ("digits@0.4", {"transform": "hard", "alpha": 1.0}, "noise"),
-        ("rt@0.2", {"transform": "hard", "alpha": 1.0}, "noise"),
-        ("rt@0.4", {"transform": "hard", "alpha": 1.0}, "noise"),
+        ("digits@0.4", {"transform": "swap"}, "noise"),
+        ("rt@0.2", {"transform": "swap"}, "noise"),
+        ("rt@0.4", {"transform": "hard", "alpha": 1.0}, "two by two, rt@0.4"),
     ],
 )
 def test_a_run_that_says_otherwise_is_noticed(table, ledgers, base, task, where, topic):
@@ -421,7 +518,7 @@ def test_what_holds_at_equal_progress():
             given = {name: kind.runs(study) for name, kind in CHAPTER.evidence.items()}
             found[task] = registry.ledger(None, ("H20.",), given).set_index("id").verdict.to_dict()
     assert found == {"digits": {"H20.1": "holds", "H20.2": "holds"}, "section": {"H20.1": "fails", "H20.2": "holds"}}
-    assert "LS still raises entropy, KD does not." in SECTION
+    assert "At equal NLL on train LS still raises entropy, KD does not." in SECTION
     assert "That KD leaves it as it is holds on `digits` and fails on `section`." in SECTION
 
 
@@ -429,5 +526,18 @@ def test_the_answer_counts_its_tasks(ledgers):
     assert [ledgers[task].verdict["H18.1"] for task in TASKS].count("holds") == 3
     told = [task for task in TASKS if ledgers[task].n["H18.2"] > 0]
     assert [ledgers[task].verdict["H18.2"] for task in told] == ["holds"] * 3
-    answer = "raises a student's entropy on three of four tasks, given enough epochs; the labels lower it on all three"
-    assert answer in README
+    answer = "Softness raises a student's entropy on three of four tasks, on `digits` only after some epochs; "
+    assert f"{answer}the labels lower it on all three where the teacher errs on its own train labels." in README
+
+
+def test_the_answer_says_what_surer_costs(table):
+    """What the teacher's labels do to NLL, and the epochs that softness needs, as the first screen has it."""
+    nll = {task: main_effects(table, task, "nll")["labels"] for task in (*TASKS, "digits@0.2", "digits@0.4")}
+    assert [task for task in TASKS if apart(nll[task], 1)] == ["rt"]
+    assert [task for task in nll if apart(nll[task], -1)] == ["digits@0.2", "digits@0.4"]
+    cost = "rises on one of the four tasks and falls on none; it falls on `digits` with noise in its train labels."
+    assert cost in README
+    soft = {task: at_budgets(table, task) for task in TIMED}
+    assert apart(soft["digits"][2][0], -1)
+    assert apart(soft["digits"][10][0], 1)
+    assert not any(apart(effect, -1) for effect, _ in soft["section"].values())

@@ -66,3 +66,9 @@ def test_the_verdict_is_that_of_the_stored_metrics(monkeypatch):
     readme = " ".join((paths.ROOT / "README.md").read_text(encoding="utf-8").split())
     assert f"tell the signs on that task no better than its test entropy does: {verdict.verdict}." in readme
     assert verdict.verdict == "undecided"  # else the sentence is another one
+    surer = found.groupby("task").change.apply(lambda change: float((change < 0).mean()))
+    often = np.maximum(surer, 1 - surer)
+    for fit in (law.LAW, law.RIVAL):
+        told = law.left_out(found, fit)
+        assert (told <= often[told.index] + 1e-12).all()
+    assert "Neither fit does better on any task than naming the sign that is more frequent there." in readme
