@@ -370,12 +370,17 @@ def _read(sweep: "Sweep") -> "dict[str, TaskData]":
 
 
 def _data(sweep: "Sweep", task: str) -> "TaskData | None":
-    """A task's splits; None, with a line, if they are not to be had: its points can still be counted."""
+    """A task's splits, and what is in the user's files is told; None, with a line, if they are not to be had."""
+    from kdnb.cli import telling
+
     try:
-        return sweep.load(task)
+        data = sweep.load(task)
     except (MissingAsset, HubUnreachable):
         print(f"  {task}: only counted, since its texts are not on this machine and a run is named by its data")
         return None
+    if sweep.own:
+        print(*telling.of_data(data), sep="\n")
+    return data
 
 
 def _probe(data: "TaskData | None", part: "Part", profile: str, measure: bool) -> "Probe | None":
