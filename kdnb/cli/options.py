@@ -4,8 +4,9 @@ import functools
 import inspect
 import json
 import math
+import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -121,6 +122,24 @@ def on_this_machine(text: str) -> Path:
 def only_given(**values: Any) -> dict[str, Any]:
     """The options that were given."""
     return {name: value for name, value in values.items() if value is not None}
+
+
+def typed(context: typer.Context, without: Collection[str] = ()) -> str:
+    """The arguments, and the options with a value, that a command was given, as they are typed in a shell.
+
+    Args:
+        context: of the command.
+        without: names of those that are left out.
+    """
+    line: list[str] = []
+    for parameter in context.command.params:
+        name, option = parameter.name, parameter.opts[:1] if parameter.param_type_name == "option" else []
+        if name in without or context.get_parameter_source(name).name != "COMMANDLINE":
+            continue
+        value = context.params[name]
+        for one in value if isinstance(value, list | tuple) else [value]:
+            line += [*option, str(one)]
+    return shlex.join(line)
 
 
 def words(text: str) -> list[str]:

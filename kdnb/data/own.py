@@ -309,9 +309,8 @@ def _misspelt(labels: pd.Series, classes: dict[Key, str]) -> Iterator[str]:
     common = [name for name, count in rows_of.items() if count > RARE]
     for name in rare if len(rare) <= MOST_SLIPS else ():
         if meant := closest(name, common):
-            yield (
-                f"class {printable(name)[:60]!r} has {_rows(rows_of[name])}: a misspelling of {printable(meant)[:60]!r}?"
-            )
+            near = printable(meant)[:60]
+            yield f"class {printable(name)[:60]!r} has {_rows(rows_of[name])}: a misspelling of {near!r}?"
 
 
 def _rows(count: int) -> str:
