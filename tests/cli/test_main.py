@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import fakes
 import pytest
 import yaml
 from command import last_json, process
@@ -12,7 +13,7 @@ from command import last_json, process
 from kdnb import paths
 from kdnb.cli.commands import app
 from kdnb.core import store as runs
-from kdnb.experiment.arms import ARMS
+from kdnb.experiment.arms import ARMS, arm_config
 
 TOY = ["--profile", "toy"]
 
@@ -293,6 +294,18 @@ def test_train_knows_both_forms_of_teacher_free_kd_and_kd_without_tau_squared(kd
     found = last_json(kdnb(*words, "kd", "--teacher", "small", "--tau", "4", "--no-tau2-scaling")[1])
     assert not runs.load(found["run_id"]).config.tau2_scaling
     assert runs.load(found["teacher"]).config.tau2_scaling  # nothing of the student's loss is its teacher's
+
+
+@pytest.mark.parametrize(("task", "near"), [("sektion", "section"), ("own:mnie", "own:mine"), ("rtt@0.2", "rt@0.2")])
+def test_runs_of_a_task_that_nobody_knows_are_a_slip(kdnb, tmp_path, task, near):
+    for stored in ("own:mine", "rt@0.2"):
+        fakes.store_run(arm_config("erm_small", task=stored, profile="toy", data="0" * 16, seed=0), 10)
+    for words in (("list",), ("table", tmp_path / "runs.parquet")):
+        code, _, err = kdnb("runs", *words, "--task", task)
+        assert (code, err.split(" (known: ")[0]) == (2, f"kdnb: unknown task {task!r}; did you mean {near!r}?")
+        code, out, _ = kdnb("runs", *words, "--task", "own:mine")
+        assert (code, "1 runs" in out) == (0, True)
+    assert "0 runs" in kdnb("runs", "list", "--task", "section")[1]
 
 
 @pytest.mark.slow
