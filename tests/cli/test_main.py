@@ -2,11 +2,13 @@
 
 import inspect
 import os
+import re
 import subprocess
 import sys
 
 import fakes
 import pytest
+import typer
 import yaml
 from command import last_json, process
 
@@ -46,6 +48,30 @@ def test_the_overview_lists_every_command_with_its_own_first_sentence(kdnb):
     assert {name: " ".join(text.split("\n\n")[0].split()) for name, text in own.items()} == COMMANDS
     assert app.info.help == ABOUT
     assert all(text in kdnb("--help")[1] for text in COMMANDS.values())
+
+
+def options_of(command):
+    params = typer.main.get_command(app).commands[command].params
+    return [one for one in params if one.param_type_name == "option"]
+
+
+@pytest.mark.parametrize("command", ["compare", "train"])
+def test_help_says_what_holds_where_an_option_is_not_given(command):
+    optional = {one.name: one.help for one in options_of(command) if one.default is None}
+    assert len(optional) > 9
+    assert [name for name, text in optional.items() if not re.search(r"\[default: .+\]$", text)] == []
+
+
+def test_help_has_the_defaults_of_a_run():
+    """What it says of train's options is what the config of a run has without them."""
+    said = {one.name: one.help.partition("[default: ")[2][:-1] for one in options_of("train")}
+    plain = arm_config("erm_small", task="rt", profile="toy", data="", seed=0)
+    for name in ("batch_size", "schedule", "precision", "optimizer", "momentum", "weight_decay", "augment"):
+        assert said[name] == f"{getattr(plain, name)}".removesuffix(".0"), name
+    assert said["alpha"] == "the profile's (ls, kd, tfkd), 0.9 (transformed, features, rkd), 1 (dkpp)"
+    assert said["tau"] == "1 (kd, transformed, features, rkd), 20 (tfkd)"
+    assert said["confidence"] == "0.9 (paper), 0.99 (released)"
+    assert (said["dropout"], said["lr"], said["tau2_scaling"]) == ("the profile's", "the profile's", "on")
 
 
 def test_help_names_units_and_ranges(kdnb):
