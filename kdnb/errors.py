@@ -116,6 +116,19 @@ def _looks_like_another(sign: str) -> bool:
     return not sign.isascii() and unicodedata.decomposition(sign)[:1] in ("", "<")
 
 
+def closest(name: str, known: Iterable[str]) -> str:
+    """The known name that a wrong one is most likely meant to be; "" for none.
+
+    One with a slip in it comes first; then one that it begins with, or is the beginning of; then one that is like it.
+    """
+    known = list(known)
+    related = [one for one in known if min(len(name), len(one)) > 1 and (name.startswith(one) or one.startswith(name))]
+    for among, least in ((known, 0.8), (related, 0.0), (known, 0.6)):
+        if close := difflib.get_close_matches(name, among, n=1, cutoff=least):
+            return close[0]
+    return ""
+
+
 def nearest(name: str, known: Iterable[str], more: int = 0, listed_by: str = "") -> str:
     """The end of an error message: the known name closest to a wrong one, then all of them, 20 at most.
 
@@ -126,10 +139,10 @@ def nearest(name: str, known: Iterable[str], more: int = 0, listed_by: str = "")
         listed_by: the command that lists these.
     """
     known = list(known)
-    close = difflib.get_close_matches(name, known, n=1)
+    close = closest(name, known)
     odd = next((sign for sign in name if _looks_like_another(sign)), "") if close else ""
     hint = f"{odd!r} in it is {unicodedata.name(odd, 'no letter')}, " if odd else ""
     left = more + len(known[20:])
     listed = ", ".join(known[:20]) + (f" and {left:,} more" if left else "")
     listed += f", see {listed_by}" if left and listed_by else ""
-    return (f"; {hint}did you mean {close[0]!r}?" if close else "") + f" (known: {listed or 'none'})"
+    return (f"; {hint}did you mean {close!r}?" if close else "") + f" (known: {listed or 'none'})"

@@ -13,6 +13,7 @@ from kdnb.catalog import TASKS
 from kdnb.cli import lm, runs, sweeps, take_home, teachers
 from kdnb.cli.options import (
     ANY_MODEL,
+    PROFILES_OWN,
     Json,
     KeepWeights,
     ProfileName,
@@ -29,27 +30,31 @@ from kdnb.cli.options import (
     setting_option,
     words,
 )
-from kdnb.core.methods import METHODS, all_settings
+from kdnb.core.methods import KD, METHODS, all_settings
 from kdnb.errors import KdnbError, printable
-from kdnb.experiment.arms import ARMS, BY_NAME, SHARPNESS
+from kdnb.experiment.arms import ARMS, BY_NAME, SHARPNESS, TFKD_CONFIDENCE
 from kdnb.studies import registry
 
 if TYPE_CHECKING:
     from kdnb.data.own import OwnData
     from kdnb.data.splits import Rows
 
-PROFILES_OWN = "the profile's"
 MORE_ARMS = f"also {', '.join(BY_NAME)}"
 _HEAVY = ("torch", "transformers", "datasets", "safetensors", "tokenizers")  # what reading runs does without
 _LONGEST = 1200  # characters of an error message
-_OPTIMIZER = ("optimizer", "momentum", "weight_decay", "augment")
+_BUDGET = ("lr", "epochs", "max_length")
+_OPTIMIZER = ("optimizer", "momentum", "weight_decay", "augment", "order_seed")
+_DEFAULTS = {  # in words, of fields whose own defaults are not what holds
+    **dict.fromkeys((*_BUDGET, "dropout"), PROFILES_OWN),
+    "confidence": ", ".join(f"{value:g} ({form})" for form, value in TFKD_CONFIDENCE.items()),
+    "order_seed": "--seed",
+}
+_SETTINGS = [name for name in all_settings() if name != "teacher_run"]
 TRAIN_OPTIONS = [
-    *(setting_option(name) for name in all_settings() if name != "teacher_run"),
-    *(setting_option(name, PROFILES_OWN) for name in ("lr", "epochs", "max_length")),
-    *(setting_option(name) for name in ("batch_size", "schedule", "dropout", "precision", *_OPTIMIZER)),
-    setting_option("order_seed", "--seed"),
+    setting_option(name, _DEFAULTS.get(name, ""))
+    for name in (*_SETTINGS, *_BUDGET, "batch_size", "schedule", "dropout", "precision", *_OPTIMIZER)
 ]
-COMPARE_OPTIONS = [setting_option(name, PROFILES_OWN) for name in ("lr", "epochs", "max_length")]
+COMPARE_OPTIONS = [setting_option(name, _DEFAULTS[name]) for name in _BUDGET]
 
 app = typer.Typer(
     help="Is knowledge distillation just label smoothing? Train, compare, read. Entropies are in nats.",
@@ -171,9 +176,13 @@ def compare(
     own: "OwnData",
     seeds: Annotated[str, typer.Option(help="Comma-separated. [default: the profile's]")] = "",
     arms: Annotated[str, typer.Option(help=f"Comma-separated: {', '.join(ARMS)} [default: these]; {MORE_ARMS}.")] = "",
-    ls_alpha: Annotated[float | None, typer.Option(help="LS: weight of the uniform part, 0..1.")] = None,
-    kd_alpha: Annotated[float | None, typer.Option(help="KD: weight of the teacher, 0..1.")] = None,
-    tau: Annotated[float | None, typer.Option(help="KD: softmax temperature, > 0.")] = None,
+    ls_alpha: Annotated[
+        float | None, typer.Option(help=f"LS: weight of the uniform part, 0..1. [default: {PROFILES_OWN}]")
+    ] = None,
+    kd_alpha: Annotated[
+        float | None, typer.Option(help=f"KD: weight of the teacher, 0..1. [default: {PROFILES_OWN}]")
+    ] = None,
+    tau: Annotated[float | None, typer.Option(help=f"KD: softmax temperature, > 0. [default: {KD.tau:g}]")] = None,
     sharpness: Annotated[
         float | None, typer.Option(help=f"Tempered teachers: their logits times this, > 0. [default: {SHARPNESS}]")
     ] = None,

@@ -4,8 +4,10 @@ import functools
 import inspect
 import json
 import math
+import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +18,7 @@ from kdnb.catalog import PROFILES, TASKS
 from kdnb.core.config import declared
 from kdnb.core.methods import METHODS, setting_of
 from kdnb.errors import printable
+from kdnb.experiment.arms import ARMS
 from kdnb.studies import registry
 
 if TYPE_CHECKING:
@@ -42,6 +45,7 @@ TeacherForm = Annotated[
     str, typer.Option(help="Its numbers: probabilities, logits or votes. [default: told by the file]")
 ]
 
+PROFILES_OWN = "the profile's"
 ANY_MODEL = "a model of the catalog, a folder with a transformers model, or id@commit of the hub"
 KeepWeights = Annotated[
     bool,
@@ -123,6 +127,24 @@ def only_given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def typed(context: typer.Context, without: Collection[str] = ()) -> str:
+    """The arguments, and the options with a value, that a command was given, as they are typed in a shell.
+
+    Args:
+        context: of the command.
+        without: names of those that are left out.
+    """
+    line: list[str] = []
+    for parameter in context.command.params:
+        name, option = parameter.name, parameter.opts[:1] if parameter.param_type_name == "option" else []
+        if name in without or context.get_parameter_source(name).name != "COMMANDLINE":
+            continue
+        value = context.params[name]
+        for one in value if isinstance(value, list | tuple) else [value]:
+            line += [*option, str(one)]
+    return shlex.join(line)
+
+
 def words(text: str) -> list[str]:
     """The parts of a comma-separated list."""
     return [word.strip() for word in text.split(",") if word.strip()]
@@ -148,7 +170,7 @@ def setting_option(name: str, default: str = "") -> inspect.Parameter:
 
     Args:
         name: a field of RunConfig, or of a registered method, that has a setting.
-        default: what holds where the option is not given, in words.
+        default: what holds where the option is not given, in words; "" for the field's own default.
     """
     field = declared()[name]
     setting = setting_of(field)
@@ -156,10 +178,30 @@ def setting_option(name: str, default: str = "") -> inspect.Parameter:
     text = f"{', '.join(users)}: {setting.help}" if users else setting.help[0].upper() + setting.help[1:]
     if setting.choices or setting.low > -math.inf:
         text += f"; {setting.expected}"
-    text += f". [default: {default}]" if default else "."
+    text += f". [default: {default or _default_of(name)}]"
     kind: Any = type(field.default)
     annotation = Annotated[kind | None, typer.Option(help=text)]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _default_of(name: str) -> str:
+    """The default of a config's field, in words: that of each method that has it, where they differ."""
+    of_methods = [(one, method.name) for method in METHODS.values() for one in fields(method) if one.name == name]
+    users: dict[str, list[str]] = {}
+    for field, method in of_methods or [(declared()[name], "")]:
+        by_profile = name == "alpha" and method in {arm.method for arm in ARMS.values()}
+        users.setdefault(PROFILES_OWN if by_profile else _worded(field.default), []).append(method)
+    if len(users) == 1:
+        return next(iter(users))
+    return ", ".join(f"{value} ({', '.join(methods)})" for value, methods in users.items())
+
+
+def _worded(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "none" if value in ("", MISSING) else str(value)
 
 
 def add_options(

@@ -26,6 +26,8 @@ def list_runs(task: Annotated[str, typer.Option(help="Only this task's.")] = "",
     from kdnb.experiment.points import Point
 
     runs = [run for run in tables.load_runs() if not task or run.config.task == task]
+    if not runs:
+        _check_task(task)
     table = Table("run", "what", "test entropy, nats", "test accuracy, %")
     table.columns[0].no_wrap = True
     for run in runs:
@@ -79,6 +81,8 @@ def runs_table(
     if task:  # rt's names begin as those of rt@0.2 do
         of_task = ((name, store.config_of(name)) for name in ids if name.startswith(f"{slug(task)}-"))
         ids = [name for name, config in of_task if not config or config.task == task]
+    if not ids:
+        _check_task(task)
     described, rows = archive.write(file, ids, url)
     print(f"{rows:,} runs in {file}, described in {described}")
     finish(as_json, {"file": str(file), "description": str(described), "rows": rows})
@@ -106,6 +110,17 @@ def runs_migrate(as_json: Json = False) -> None:
     result = migrate_runs()
     finish(as_json, result)
     raise typer.Exit(1 if result["damaged"] else 0)
+
+
+def _check_task(task: str) -> None:
+    """Raise ValueError, with the nearest name, for a task that is neither known nor that of a stored run."""
+    from kdnb.catalog import TASKS
+    from kdnb.core import store
+    from kdnb.errors import nearest
+
+    stored = {config.task for name in store.stored_ids() if (config := store.config_of(name))}
+    if task and task not in stored and task.partition("@")[0] not in TASKS:
+        raise ValueError(f"unknown task {task!r}{nearest(task, dict.fromkeys([*sorted(stored), *TASKS]))}")
 
 
 def migrate_runs() -> dict[str, Any]:

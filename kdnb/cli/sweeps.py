@@ -19,6 +19,7 @@ from kdnb.cli.options import (
     of_own_files,
     of_rows,
     show,
+    typed,
     words,
 )
 from kdnb.core.config import SCHEDULES, RunConfig, axes, flat
@@ -122,11 +123,13 @@ def plan(
 @of_a_grid
 def select(
     request: "Sweep",
+    context: typer.Context,
     metric: Annotated[str, typer.Option(help="On validation: accuracy or nll.")] = "accuracy",
     as_json: Json = False,
 ) -> None:
     """Select each arm's and seed's best stored run of a grid on validation; then show its test metrics."""
-    finish(as_json, make_selection(request, metric))
+    command = f"kdnb sweep {typed(context, without=('metric', 'as_json'))}"
+    finish(as_json, make_selection(request, metric, command))
 
 
 @of_a_grid
@@ -228,12 +231,13 @@ def make_plan(sweep: "Sweep", measure: bool = True) -> dict[str, Any]:
     return {**names, "schedule": _schedule(sweep), **total.to_dict()}
 
 
-def make_selection(sweep: "Sweep", metric: str) -> dict[str, Any]:
+def make_selection(sweep: "Sweep", metric: str, command: str) -> dict[str, Any]:
     """Select each arm's and seed's point on validation; only then read what the test split says of it.
 
     Args:
         sweep: the grid.
         metric: a key of `kdnb.sweeps.select.METRICS`.
+        command: that makes the runs, for the error.
     Returns:
         The selected points as plain data, which are printed as well.
     Raises:
@@ -254,7 +258,7 @@ def make_selection(sweep: "Sweep", metric: str) -> dict[str, Any]:
             print(f"  {printable(task)}: {waiting:,} points wait for a teacher, whose ERM runs are not all done")
         chosen += [(choice, matched_erm(choice.point.config, erm)) for choice in by_arm(stages.points, metric)]
     if not chosen:
-        raise ValueError(f"no run of {sweep.grid} is stored: make them with `kdnb sweep {sweep.grid}`")
+        raise ValueError(f"no run of {sweep.grid} is stored: make them with `{command}`")
     rows = [_opened(choice, matched) for choice, matched in chosen]  # the selection is made: test may be read now
     _print_selection(rows, metric)
     return {"grid": sweep.grid, "profile": sweep.profile, "metric": metric, "selected": rows}
@@ -370,12 +374,17 @@ def _read(sweep: "Sweep") -> "dict[str, TaskData]":
 
 
 def _data(sweep: "Sweep", task: str) -> "TaskData | None":
-    """A task's splits; None, with a line, if they are not to be had: its points can still be counted."""
+    """A task's splits, and what is in the user's files is told; None, with a line, if they are not to be had."""
+    from kdnb.cli import telling
+
     try:
-        return sweep.load(task)
+        data = sweep.load(task)
     except (MissingAsset, HubUnreachable):
         print(f"  {task}: only counted, since its texts are not on this machine and a run is named by its data")
         return None
+    if sweep.own:
+        print(*telling.of_data(data), sep="\n")
+    return data
 
 
 def _probe(data: "TaskData | None", part: "Part", profile: str, measure: bool) -> "Probe | None":

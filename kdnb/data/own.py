@@ -18,12 +18,14 @@ from kdnb.catalog import PROFILES, Task, defaults
 from kdnb.core.config import SPLITS
 from kdnb.data.splits import AS_PROFILE, Rows, TaskData, make
 from kdnb.data.table_files import TextTable, check_filled, open_table
-from kdnb.errors import printable
+from kdnb.errors import closest, printable
 
 LONGEST = 180  # characters of a file's name in its runs' names, which are names of folders
 HOLDOUT_SEED = 42
 HOLDOUT_SHARE = 0.15  # of the rows, for each of validation and test, where no file is given
 SUBSET_SEED = 42
+RARE = 2  # rows of a class that may be another's name misspelt
+MOST_SLIPS = 20  # classes as rare as that, where they may be slips: more are how the data are
 Key = Decimal | str  # what all spellings of a class have in common
 _QUOTES = ('""', "''", "``", "“”", "‘’", "„“", "«»")
 _JOINTS = re.compile(r"[,;|/&+]")  # between labels that are several
@@ -122,7 +124,7 @@ def read(own: OwnData) -> Examples:
     merged += _joined(parts["train"].label, classes)
     for split, path in own.files.items():
         parts[split]["label"] = _numbers(parts[split].label, classes, path, own.label)
-    notes += [*merged, *_repeated(parts["train"], own), *_shared(parts)]
+    notes += [*merged, *_misspelt(parts["train"].label, classes), *_repeated(parts["train"], own), *_shared(parts)]
     notes += _cut(parts, classes, own.path)
     task = Task(
         name=own.task,
@@ -241,7 +243,7 @@ def _classes(labels: pd.Series, own: OwnData) -> tuple[dict[Key, str], list[str]
         order = sorted(names, key=names.__getitem__)
     merged = [
         f"one class, {names[key]!r}: "
-        + ", ".join(f"{label!r} in {count:,} rows" for label, count in counts.most_common())
+        + ", ".join(f"{label!r} in {_rows(count)}" for label, count in counts.most_common())
         for key, counts in spellings.items()
         if len(counts) > 1
     ]
@@ -290,6 +292,30 @@ def _numbers(labels: pd.Series, classes: dict[Key, str], where: str, column: str
             f"({printable(known)})"
         )
     return numbers.astype(int)
+
+
+def _misspelt(labels: pd.Series, classes: dict[Key, str]) -> Iterator[str]:
+    """What to ask of a class that has hardly a row and is called almost as a commoner one; numbers are left alone.
+
+    Args:
+        labels: 0..K-1 of every row.
+        classes: key -> name of each class, in label order.
+    """
+    counts = np.bincount(labels, minlength=len(classes)).tolist()
+    rows_of = {
+        name: count for (key, name), count in zip(classes.items(), counts, strict=True) if not isinstance(key, Decimal)
+    }
+    rare = [name for name, count in rows_of.items() if count <= RARE]
+    common = [name for name, count in rows_of.items() if count > RARE]
+    for name in rare if len(rare) <= MOST_SLIPS else ():
+        if meant := closest(name, common):
+            near = printable(meant)[:60]
+            yield f"class {printable(name)[:60]!r} has {_rows(rows_of[name])}: a misspelling of {near!r}?"
+
+
+def _rows(count: int) -> str:
+    """So many rows, in words."""
+    return f"{count:,} row{'s' * (count != 1)}"
 
 
 def _alike(text: str, text2: str) -> str:
@@ -351,7 +377,7 @@ def _cut(parts: dict[str, pd.DataFrame], classes: dict[Key, str], where: str) ->
     if not small:
         return []
     names = [*classes.values()]
-    listed = ", ".join(f"{printable(names[place])} ({sum(map(len, groups[place]))} rows)" for place in small[:20])
+    listed = ", ".join(f"{printable(names[place])} ({_rows(sum(map(len, groups[place])))})" for place in small[:20])
     more = f" and {len(small) - 20} more" if len(small) > 20 else ""
     return [f"in train alone, for want of {len(lacking) + 1} different texts: {listed}{more}"]
 

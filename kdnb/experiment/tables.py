@@ -2,6 +2,7 @@
 
 import functools
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -162,19 +163,26 @@ def study(task: str, profile: str, keep: Callable[[RunConfig], bool] = is_defaul
 
     runs = load_runs(f"{slug(task)}-", wanted)
     if not runs:
-        raise _no_runs(task, profile)
+        raise _no_runs(task, profile, keep)
     counts = pd.Series([run.config.data for run in runs]).value_counts()
     runs = [run for run in runs if run.config.data == counts.index[0]]
     return Study(task, profile, tidy(runs), {run.run_id: run for run in runs})
 
 
-def _no_runs(task: str, profile: str) -> NoRuns:
-    """That none of a task's runs is wanted, how many there are at other settings, and the command that makes them."""
-    others = len(stored_configs(task, profile))
+def _no_runs(task: str, profile: str, keep: Callable[[RunConfig], bool]) -> NoRuns:
+    """That none of a task's runs is wanted, how many there are at other settings and profiles, and what makes them."""
+    stored = stored_configs(task).values()
+    others = sum(config.profile == profile for config in stored)
     settings = f" at the settings wanted here, {others} at others" if others else ""
+    counts = Counter(config.profile for config in stored if config.profile != profile and keep(config))
+    elsewhere = ": "
+    if counts:
+        listed = " and ".join(f"{count} at profile {name}" for name, count in counts.most_common())
+        (most, _), *_ = counts.most_common()
+        elsewhere = f", but {listed}: read those with `-p profile={most}` (commands: `--profile {most}`), or "
     data = "--data FILE --text COLUMN --label COLUMN" if task.startswith("own:") else task
     command = f"kdnb compare {data} --profile {profile}"
-    return NoRuns(f"no runs of {task} at profile {profile}{settings}: make them with `{command}`")
+    return NoRuns(f"no runs of {task} at profile {profile}{settings}{elsewhere}make them with `{command}`")
 
 
 def load_runs(prefix: str = "", keep: Callable[[RunConfig], bool] = lambda config: True) -> list[Run]:
@@ -210,8 +218,8 @@ def _loaded(run_id: str) -> Run:
     return run
 
 
-def stored_configs(task: str, profile: str) -> dict[str, RunConfig]:
-    """run_id -> config of every stored run of a task at a profile, without its logits; unreadable ones left out.
+def stored_configs(task: str, profile: str = "") -> dict[str, RunConfig]:
+    """run_id -> config of every stored run of a task at a profile, "" for all; no logits, unreadable ones left out.
 
     Raises:
         ValueError: there is no such task.
@@ -219,7 +227,9 @@ def stored_configs(task: str, profile: str) -> dict[str, RunConfig]:
     check_name(task)
     configs = {run_id: store.config_of(run_id) for run_id in store.stored_ids() if run_id.startswith(f"{slug(task)}-")}
     return {
-        name: config for name, config in configs.items() if config and (config.task, config.profile) == (task, profile)
+        name: config
+        for name, config in configs.items()
+        if config and config.task == task and config.profile == (profile or config.profile)
     }
 
 

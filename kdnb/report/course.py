@@ -20,7 +20,7 @@ DECADES = {
     "6": "dark knowledge: temperature, missing classes, generations, features, no data",
     "7": "language models",
 }
-ROUTES = {  # what is read, in order; 00 is read by everybody
+ROUTES = {  # what is read, in order; a group has read 00 at home
     "One evening, alone": ("00_start_here", "10_entropy_of_targets", "30_kd_vs_ls"),
     "Four evenings, a group": (
         "10_entropy_of_targets",
@@ -29,6 +29,7 @@ ROUTES = {  # what is read, in order; 00 is read by everybody
         "42_two_things_in_one_loss",
     ),
     "Theory, no runs": (
+        "00_start_here",
         "10_entropy_of_targets",
         "12_kl_and_limits",
         "52_eigendirections",
@@ -87,10 +88,12 @@ def pages() -> dict[str, Page]:
 def markdown() -> str:
     """The map: routes first, then a row per notebook with its question, what to read before it, and minutes."""
     all_pages = pages()
+    start = next(iter(all_pages.values()))
     lines = ["## The collection", "", "**Three routes.** The minutes are those of the leaders' boxes.", ""]
     for name, route in ROUTES.items():
         steps = " → ".join(all_pages[one].link for one in route)
-        lines.append(f"- **{name}:** {steps} ({sum(all_pages[one].minutes for one in route)} minutes)")
+        at_home = "" if start.name in route else f"{start.link} at home, then "
+        lines.append(f"- **{name}:** {at_home}{steps} ({sum(all_pages[one].minutes for one in route)} minutes)")
     lines += ["", "With a task of your own: [20](20_finetune.ipynb) first, then [30](30_kd_vs_ls.ipynb).", ""]
     lines += ["| notebook and its question | read before it | minutes |", "|---|---|---|"]
     decade = ""

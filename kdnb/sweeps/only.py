@@ -10,9 +10,14 @@ from kdnb.errors import nearest
 Only = dict[str, tuple]  # field -> the values it may take, a range of numbers as a pair (lowest, highest)
 
 
+FIRST = ("lr", "epochs", "alpha", "tau")  # of the fields, where they are listed
+
+
 def known_fields() -> dict[str, type]:
     """By which points can be picked, and of what type their values are."""
-    return {**dict.fromkeys(("arm", "method", "student", "teacher"), str), **axes()}
+    of_grids = axes()
+    first = {name: of_grids[name] for name in FIRST}
+    return {**first, **dict.fromkeys(("arm", "method", "student", "teacher"), str), **of_grids}
 
 
 def parse(texts: Iterable[str]) -> Only:

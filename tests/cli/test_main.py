@@ -2,17 +2,20 @@
 
 import inspect
 import os
+import re
 import subprocess
 import sys
 
+import fakes
 import pytest
+import typer
 import yaml
 from command import last_json, process
 
 from kdnb import paths
 from kdnb.cli.commands import app
 from kdnb.core import store as runs
-from kdnb.experiment.arms import ARMS
+from kdnb.experiment.arms import ARMS, arm_config
 
 TOY = ["--profile", "toy"]
 
@@ -45,6 +48,30 @@ def test_the_overview_lists_every_command_with_its_own_first_sentence(kdnb):
     assert {name: " ".join(text.split("\n\n")[0].split()) for name, text in own.items()} == COMMANDS
     assert app.info.help == ABOUT
     assert all(text in kdnb("--help")[1] for text in COMMANDS.values())
+
+
+def options_of(command):
+    params = typer.main.get_command(app).commands[command].params
+    return [one for one in params if one.param_type_name == "option"]
+
+
+@pytest.mark.parametrize("command", ["compare", "train"])
+def test_help_says_what_holds_where_an_option_is_not_given(command):
+    optional = {one.name: one.help for one in options_of(command) if one.default is None}
+    assert len(optional) > 9
+    assert [name for name, text in optional.items() if not re.search(r"\[default: .+\]$", text)] == []
+
+
+def test_help_has_the_defaults_of_a_run():
+    """What it says of train's options is what the config of a run has without them."""
+    said = {one.name: one.help.partition("[default: ")[2][:-1] for one in options_of("train")}
+    plain = arm_config("erm_small", task="rt", profile="toy", data="", seed=0)
+    for name in ("batch_size", "schedule", "precision", "optimizer", "momentum", "weight_decay", "augment"):
+        assert said[name] == f"{getattr(plain, name)}".removesuffix(".0"), name
+    assert said["alpha"] == "the profile's (ls, kd, tfkd), 0.9 (transformed, features, rkd), 1 (dkpp)"
+    assert said["tau"] == "1 (kd, transformed, features, rkd), 20 (tfkd)"
+    assert said["confidence"] == "0.9 (paper), 0.99 (released)"
+    assert (said["dropout"], said["lr"], said["tau2_scaling"]) == ("the profile's", "the profile's", "on")
 
 
 def test_help_names_units_and_ranges(kdnb):
@@ -293,6 +320,18 @@ def test_train_knows_both_forms_of_teacher_free_kd_and_kd_without_tau_squared(kd
     found = last_json(kdnb(*words, "kd", "--teacher", "small", "--tau", "4", "--no-tau2-scaling")[1])
     assert not runs.load(found["run_id"]).config.tau2_scaling
     assert runs.load(found["teacher"]).config.tau2_scaling  # nothing of the student's loss is its teacher's
+
+
+@pytest.mark.parametrize(("task", "near"), [("sektion", "section"), ("own:mnie", "own:mine"), ("rtt@0.2", "rt@0.2")])
+def test_runs_of_a_task_that_nobody_knows_are_a_slip(kdnb, tmp_path, task, near):
+    for stored in ("own:mine", "rt@0.2"):
+        fakes.store_run(arm_config("erm_small", task=stored, profile="toy", data="0" * 16, seed=0), 10)
+    for words in (("list",), ("table", tmp_path / "runs.parquet")):
+        code, _, err = kdnb("runs", *words, "--task", task)
+        assert (code, err.split(" (known: ")[0]) == (2, f"kdnb: unknown task {task!r}; did you mean {near!r}?")
+        code, out, _ = kdnb("runs", *words, "--task", "own:mine")
+        assert (code, "1 runs" in out) == (0, True)
+    assert "0 runs" in kdnb("runs", "list", "--task", "section")[1]
 
 
 @pytest.mark.slow

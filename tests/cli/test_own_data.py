@@ -170,6 +170,15 @@ def test_a_grid_on_a_file_is_planned_swept_and_selected_from(kdnb, tmp_path, mon
     assert kdnb("export", chosen[-1]["run_id"], tmp_path / "model")[0] == 0  # where its texts are was noted
 
 
+def test_a_plan_tells_of_a_file_what_a_sweep_tells(kdnb, tmp_path):
+    path = csv(tmp_path / "mine.csv", [*moods(60), "seldom,2"])
+    code, out, err = kdnb("plan", *SEARCH, "--data", path, "--arms", "erm_small", "--no-probe")
+    assert (code, err) == (0, "")
+    told = kdnb("teachers", "rows", tmp_path / "rows.csv", *SEARCH[1:-2], "--data", path)[1].split("61 rows of ")[0]
+    assert "for want of 3 different texts: 2 (1 row)" in told
+    assert told in out
+
+
 def test_a_grid_that_a_file_cannot_have_is_refused_and_nothing_is_written(kdnb, tmp_path):
     path = csv(tmp_path / "mine.csv", moods(60))
     of_file = ["--data", path, "--text", "text", "--label", "label", "--profile", "toy"]

@@ -112,6 +112,31 @@ def test_a_missing_column_gets_the_nearest_name(tmp_path):
     assert "no column 'second'" in refused(path, text2="second")
 
 
+def test_a_rare_class_with_a_name_like_another_s_is_asked_about(tmp_path):
+    rows = [(f"text {i}", ("pos", "neg")[i % 2]) for i in range(199)]
+    told = notes(write(tmp_path / "a.csv", [*rows, ("a slip", "postive")]))
+    assert "class 'postive' has 1 row: a misspelling of 'pos'?" in told
+    assert "in train alone, for want of 3 different texts: postive (1 row)" in told
+    held = {split: write(tmp_path / f"{split}.csv", rows[:9]) for split in ("validation", "test")}
+    told = notes(write(tmp_path / "b.csv", [*rows, ("one", "negg"), ("two", "negg")]), **held)
+    assert "class 'negg' has 2 rows: a misspelling of 'neg'?" in told
+
+
+@pytest.mark.parametrize("others", [
+    ["negg"] * 3, ["sad"], [f"neg{i}" for i in range(21)],  # enough rows; another word; the names of many classes
+])  # fmt: skip
+def test_a_class_of_its_own_is_not_asked_about(tmp_path, others):
+    rows = [(f"text {i}", ("pos", "neg")[i % 2]) for i in range(60)]
+    assert "misspelling" not in notes(
+        write(tmp_path / "a.csv", [*rows, *((f"x {i}", one) for i, one in enumerate(others))])
+    )
+
+
+def test_a_rare_number_is_not_asked_about(tmp_path):
+    rows = [(f"text {i}", (10, 20)[i % 2]) for i in range(60)]
+    assert "misspelling" not in notes(write(tmp_path / "a.csv", [*rows, ("x", 100)]))
+
+
 def test_a_missing_column_of_the_validation_file_names_that_file(tmp_path):
     path, other = write(tmp_path / "a.csv"), write(tmp_path / "b.csv", ROWS, ("sentence", "mod"))
     assert refused(path, validation=other).startswith(f"{other}: no column 'mood'; did you mean 'mod'?")

@@ -41,6 +41,23 @@ def test_runs_at_other_settings_are_told_of(store):
     assert len(tables.study("own:mine", "toy", lambda config: True).table.run_id.unique()) == 2
 
 
+def test_runs_at_other_profiles_are_named_with_the_way_to_read_them(store):
+    """Those that are wanted alone: a run at other settings of another profile is not there to be read."""
+    for profile, seeds in {"demo": (0, 1), "toy": (0,)}.items():
+        for seed in seeds:
+            config = arm_config("erm_small", task="own:mine", profile=profile, data="0" * 16, seed=seed)
+            fakes.store_run(config, 10)
+    fakes.store_run(arm_config("erm_small", task="own:mine", profile="base", data="0" * 16, seed=0, epochs=1), 10)
+    with pytest.raises(tables.NoRuns) as told:
+        tables.study("own:mine", "cpu")
+    assert str(told.value) == (
+        "no runs of own:mine at profile cpu, but 2 at profile demo and 1 at profile toy: read those with `-p "
+        "profile=demo` (commands: `--profile demo`), or make them with `kdnb compare --data FILE --text COLUMN --label "
+        "COLUMN --profile cpu`"
+    )
+    assert len(tables.study("own:mine", "demo").table) == 2
+
+
 def test_a_run_in_use_is_not_read_again(kept):
     """Tables of one run share it; once nobody has it, it is read anew: nothing is held for its own sake."""
     (first,), (second,) = tables.load_runs(), tables.load_runs()

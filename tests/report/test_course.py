@@ -35,6 +35,11 @@ def test_nothing_is_read_before_itself():
     assert [name for name, page in PAGES.items() if not page.before] == [START.stem]
 
 
+def test_every_route_starts_at_the_first_page():
+    lines = [line for line in course.markdown().splitlines() if line.startswith("- **")]
+    assert [line.partition(":** ")[2].partition(" ")[0] for line in lines] == [PAGES[START.stem].link] * 3
+
+
 @pytest.mark.parametrize("route", course.ROUTES)
 def test_a_route_reads_first_what_is_to_be_read_first(route):
     read = {START.stem}

@@ -40,7 +40,10 @@ def test_every_form_is_brought_into_one(filters):
 @pytest.mark.parametrize(("text", "words"), [
     ("lr", r"only must be field=values, such as lr=1e-5,3e-5 or epochs=1..4, got 'lr'"),
     ("lrs=1", r"unknown field 'lrs'; did you mean 'lr'\?"),
-    ("learning_rate=1", r"unknown field 'learning_rate' \(known: arm, method, "),
+    ("lrate=1", r"unknown field 'lrate'; did you mean 'lr'\? \(known: lr, epochs, alpha, tau, arm, method, "),
+    ("learning_rate=1", r"unknown field 'learning_rate' \(known: lr, "),
+    ("tau2_scalng=true", r"unknown field 'tau2_scalng'; did you mean 'tau2_scaling'\?"),
+    ("conf=1", r"unknown field 'conf'; did you mean 'confidence'\?"),
     ("lr <= 3e-5", r"unknown field 'lr <'; did you mean 'lr'\?"),
     ("lr=", "only lr must be numbers or ranges, such as 1,2 or 1..4, got ''"),
     ("lr=1,", "got ''"), ("lr=fast", "got 'fast'"), ("lr=nan", "got 'nan'"), ("lr=0..inf", r"got '0\.\.inf'"),

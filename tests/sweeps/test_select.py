@@ -4,6 +4,7 @@ import ast
 import inspect
 import os
 import random
+import shlex
 import sys
 from dataclasses import replace
 
@@ -297,7 +298,7 @@ def test_test_is_read_only_when_every_choice_is_made(store, monkeypatch):
     monkeypatch.setattr(select, "best", lambda *args: events.append("choose") or choose(*args))
     monkeypatch.setattr(runs, "load", lambda run_id: events.append("read") or load(run_id))
     asked = Sweep(grid="search", tasks=("rt", "section"), profile="toy", seeds=(0,))
-    found = sweeps.make_selection(asked, "accuracy")
+    found = sweeps.make_selection(asked, "accuracy", "kdnb sweep search")
     assert len(found["selected"]) == 4
     assert events.index("read") > max(i for i, event in enumerate(events) if event == "choose")
 
@@ -305,12 +306,32 @@ def test_test_is_read_only_when_every_choice_is_made(store, monkeypatch):
 # The command
 
 
+@pytest.mark.parametrize("words", [
+    ["search", "--task", "rt@0.2,rt", "--profile", "toy", "--seeds", "0,1", "--only", "lr=.01", "--only", "epochs=2"],
+    ["search", "--profile", "toy", "--train-rows", "40", "--data", "my file.csv", "--text", "a text", "--label", "is"],
+    ["two rates.toml", "--task", "rt", "--profile", "toy"],
+])  # fmt: skip
+def test_what_makes_the_runs_is_asked_for_as_the_selection_was(kdnb, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    rows = [f"text number {i},{i % 2}\n" for i in range(60)]
+    (tmp_path / "my file.csv").write_text("".join(["a text,is\n", *rows]), encoding="utf-8")
+    (tmp_path / "two rates.toml").write_text("arms = ['erm_small']\n[axes]\nlr = [1e-4, 2e-4]\n", encoding="utf-8")
+    code, _, err = kdnb("select", *words, "--metric", "nll", "--json")
+    named, command = err[:-2].split(" is stored: make them with `")
+    assert (code, named.startswith("kdnb: no run of ")) == (2, True)
+    told = shlex.split(command)
+    assert (told[:3], sorted(told[3:])) == (["kdnb", "sweep", words[0]], sorted(words[1:]))
+    planned = kdnb("plan", *told[2:], "--no-probe")
+    assert planned[0] == 0
+    assert planned == kdnb("plan", *words, "--no-probe")
+
+
 @pytest.mark.slow
 def test_the_command_tells_the_selected_runs_and_their_matched_erm(kdnb):
     """A real search in the toy profile, both stages, from nothing."""
     toy = splits.load("rt", "toy")
     code, _, err = kdnb("select", "search", "--profile", "toy")
-    assert (code, err) == (2, "kdnb: no run of search is stored: make them with `kdnb sweep search`\n")
+    assert (code, err) == (2, "kdnb: no run of search is stored: make them with `kdnb sweep search --profile toy`\n")
     first = grids.stages("search", "rt", "toy", toy.fingerprint)
     obtain.run_points(first.erm, toy, say=lambda line: None)
     second = grids.stages("search", "rt", "toy", toy.fingerprint, teachers=select.teachers(first))
