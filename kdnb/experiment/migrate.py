@@ -68,7 +68,7 @@ def migrate(run_id: str) -> bool:
 def _check_labels(path: Path, labels: dict[str, np.ndarray]) -> None:
     """Raise DamagedRun if other runs on the same data have other labels: they would not be whole without those."""
     there = files.kept_arrays(path)
-    if there is not None and not all(np.array_equal(there.get(split), labels[split]) for split in SPLITS):
+    if there is not None and not files.same_arrays(there, labels):
         raise DamagedRun(f"its labels are not those of other runs on the same data, {path}")
 
 
