@@ -153,7 +153,7 @@ def test_what_does_not_fit_a_class_is_refused(values):
 
 @pytest.mark.parametrize("pack", [np.savez, np.savez_compressed])
 def test_a_flipped_bit_in_kept_arrays_is_no_traceback(tmp_path, pack):
-    """Whatever zipfile, zlib, numpy and tokenize raise; where the arrays are read, they are all there and as written."""
+    """Whatever zipfile, zlib, numpy and tokenize raise; where arrays are read, all are there and as written."""
     path, rng = tmp_path / "kept.npz", np.random.default_rng(0)
     written = {"labels": np.arange(40) % 3, "states": rng.normal(size=1100)}
     pack(path, **written)

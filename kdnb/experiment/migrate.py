@@ -74,8 +74,8 @@ def _check_labels(path: Path, labels: dict[str, np.ndarray]) -> None:
 
 def recover(runs: Path) -> None:
     """Put back what a `migrate` that was killed between its two renames had moved away."""
-    paths.check_ours(runs)
     for aside in runs.glob(".old-*") if runs.is_dir() else ():
+        paths.check_ours(runs)
         where = aside.with_name(aside.name.removeprefix(".old-"))
         if where.is_dir():
             shutil.rmtree(aside)
