@@ -306,5 +306,18 @@ def test_a_family_with_gaps_has_no_value_where_a_run_is_missing():
     assert born_again.ensembles([one]).empty
 
 
+def test_generations_end_at_the_first_that_is_missing():
+    """BAN 3 minus BAN 1 is no gain of generation 2, and an ensemble of two has the first two."""
+    whole = hand_made(0)
+    without = {missing: Family(0, {k: v for k, v in whole.runs.items() if k != (BAN, missing)}) for missing in (1, 2)}
+    accuracy = [whole.run(*place).metrics["test"]["accuracy"] for place in ((ROOT, 0), (BAN, 1))]
+    values = claims_generations.VALUES
+    assert values["every gain"](without[2]) == pytest.approx(accuracy[1] - accuracy[0])
+    assert values["first gain"](without[2]) is values["saturation"](without[2]) is None
+    assert values["every gain"](without[1]) is values["entropy drift"](without[1]) is None
+    assert set(born_again.ensembles([without[2]])["size"]) == {1}
+    assert born_again.ensembles([without[1]]).empty
+
+
 def test_without_stored_families_there_is_no_study(store):
     assert born_again.study("digits", "toy") is None
