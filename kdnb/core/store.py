@@ -203,7 +203,7 @@ def kind_of(run_id: str) -> str:
 
 
 def config_of(run_id: str) -> RunConfig | None:
-    """A stored run's config, whatever else of it is damaged; None if it is not stored or not what was written."""
+    """A stored run's config, read once a process, whatever else of it is damaged; None if none is as written."""
     try:
         return _config_in(folder(run_id))
     except UNREADABLE:

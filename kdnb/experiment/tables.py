@@ -224,7 +224,7 @@ def stored_configs(task: str, profile: str) -> dict[str, RunConfig]:
 
 
 def tidy(runs: list[Run], arms: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """One row per run, in the order of ALL and seeds; then those of other arms and of none.
+    """One row per run, in the order of ALL and seeds; then those of no arm, and of other arms by name.
 
     Columns: run_id, arm, name, teacher, the config's fields named below, n_train, n_test, the test metrics by
     their names, overconfidence (confidence minus accuracy), degenerate (see `metrics.is_degenerate`),
