@@ -1,7 +1,6 @@
 """Stored runs as a tidy table, and what is computed over their seeds. Reads runs, trains nothing."""
 
 import functools
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +13,10 @@ from kdnb.catalog import AS_IT_IS, MODALITIES, PROFILES, TASKS, check_name, moda
 from kdnb.core import metrics, store
 from kdnb.core.config import RunConfig, axes, flat, slug
 from kdnb.core.store import Run
-from kdnb.errors import DamagedRun, NoRuns
+from kdnb.errors import NoRuns
 from kdnb.experiment import teachers
 from kdnb.experiment.arms import ALL, ARMS, GIVEN, NAMES, TAUGHT, arm_config
+from kdnb.experiment.records import read_if_whole
 
 EARLY = 0.2  # share of a training that counts as its beginning
 
@@ -185,12 +185,10 @@ def load_runs(prefix: str = "", keep: Callable[[RunConfig], bool] = lambda confi
     runs = []
     for run_id in store.stored_ids():
         if run_id.startswith(prefix):
-            try:
-                config = store.config_of(run_id)
-                if keep(config) if config else not store.kind_of(run_id):
-                    runs.append(_loaded(run_id))
-            except DamagedRun as error:
-                print(f"kdnb: {error}; left out. To redo it: kdnb runs verify --redo", file=sys.stderr)
+            config = store.config_of(run_id)
+            wanted = keep(config) if config else not store.kind_of(run_id)
+            if wanted and (run := read_if_whole(_loaded, run_id)):
+                runs.append(run)
     return runs
 
 
