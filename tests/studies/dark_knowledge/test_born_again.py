@@ -1,6 +1,7 @@
 """Born-again networks: what the controls keep of a teacher, the grid of families, ensembles and claims."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -219,8 +220,11 @@ def test_a_part_of_the_grid_is_without_its_chain():
 @pytest.mark.slow
 def test_shards_of_the_grid_wait_for_each_others_teachers(store, kdnb):
     shard = ["sweep", "generations", "--task=digits", "--profile=toy", "--seeds=0", "--engine=shard", "--shard"]
-    code, _, error = kdnb(*shard, "2/2")
+    code, out, error = kdnb(*shard, "2/2")
     assert (code, error) == (0, "")
+    counts = [tuple(map(int, place)) for place in re.findall(r"^\[(\d+)/(\d+)\]", out, re.MULTILINE)]
+    assert all(count <= total for count, total in counts), counts  # the other share's teachers are counted too
+    assert counts[-1][0] == counts[-1][1]
     assert kdnb(*shard, "1/2")[0] == 0
     found = born_again.families(born_again.study("digits", "toy"))
     assert [one.seed for one in found] == [0]
