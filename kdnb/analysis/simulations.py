@@ -67,8 +67,9 @@ def simulate(
 
 def _run(claim_id: str, simulation: Simulation, seeds: Sequence[int]) -> dict:
     """Draw one simulation for every seed: what its file holds."""
-    from kdnb.experiment.surroundings import surroundings  # it brings torch; the stored effects need none
+    from kdnb.experiment.surroundings import fresh_peak, surroundings  # torch, which stored effects need not wait for
 
+    fresh_peak()
     started = time.perf_counter()
     effects = [float(effect) for effect in simulation.effects(seeds)]
     cost = {"seconds": round(time.perf_counter() - started, 1), **surroundings("fp32")}

@@ -85,7 +85,7 @@ def sign_test(differences, sign: int) -> tuple[int, int, float]:
 
 
 def correlation_interval(x, y, controls: int = 0) -> tuple[float, float, float]:
-    """Pearson r and its 95 % interval by Fisher's z; the interval is (-1, 1) below four points.
+    """Pearson r and its 95 % interval by Fisher's z; the interval is (-1, 1) below four points and where |r| is 1.
 
     Args:
         x: (N,) of the points.

@@ -275,6 +275,8 @@ def cache_make(
     from kdnb.studies.language_models import caching, models, target_cache
     from kdnb.sweeps.engines import How
 
+    if storage != "sampled" and (exponent, seed) != (1.0, 0):
+        raise ValueError(f"--{'seed' if seed else 'exponent'} is of draws: --storage sampled, got {storage}")
     how = How(engine=engine, shard=shard_of(shard, engine), workers=workers, address=address, threads=threads)
     source = models.load(teacher)
     blocks = _material(source.tokenizer, data, column, length, rows)["train"]

@@ -147,23 +147,25 @@ def migrate_runs() -> dict[str, Any]:
 def verify_runs(redo: bool) -> dict[str, Any]:
     """Load every run; set damaged ones aside and, on request, train them again, students after teachers.
 
-    Runs of an earlier version are converted on the way.
+    Runs of an earlier version are converted on the way. One that cannot be redone is told, and the others are redone.
 
     Args:
         redo: whether damaged runs are trained again.
     Returns:
         How many were checked, and the run_ids of the damaged, the redone and those that another version reads.
     """
+    from kdnb import paths
     from kdnb.core import store
-    from kdnb.data import origins
     from kdnb.errors import DamagedRun, OldRun
-    from kdnb.experiment import obtain, tables
-    from kdnb.experiment.migrate import migrate
-    from kdnb.experiment.points import Point
+    from kdnb.experiment import obtain
+    from kdnb.experiment.migrate import migrate, recover
 
+    for folder in (paths.RUNS, paths.REFERENCE):
+        recover(folder)
     ids = store.stored_ids()
     damaged: dict[str, RunConfig | None] = {}
-    redone, foreign = [], []
+    redone: list[str] = []
+    foreign = []
     for run_id in ids:
         try:
             try:
@@ -174,17 +176,40 @@ def verify_runs(redo: bool) -> dict[str, Any]:
                     print(f"left as it is: {error}")
         except DamagedRun as error:
             damaged[run_id] = store.config_of(run_id)
-            print(f"damaged: {error}; set aside in {obtain.set_aside(run_id)}")
+            print(f"damaged: {error}; {obtain.out_of_the_way(run_id)}")
     if redo:
-        for run_id, config in sorted(damaged.items(), key=lambda item: bool(item[1] and item[1].teacher_run)):
-            if config is None:
-                print(f"{run_id}: cannot be redone from here; run the command that made it again")
-                continue
-            obtain.run_points([Point(tables.arm_of(config), config)], origins.data_of(config))
-            redone.append(run_id)
+        redone = [run_id for run_id in _teachers_first(damaged) if _redo(run_id, damaged[run_id])]
     others = f", {len(foreign)} of another version" if foreign else ""
     print(f"{len(ids)} runs checked, {len(damaged)} damaged, {len(redone)} redone{others}")
     return {"checked": len(ids), "damaged": list(damaged), "redone": redone, "foreign": foreign}
+
+
+def _teachers_first(configs: "dict[str, RunConfig | None]") -> list[str]:
+    """Names of some runs, each behind its teacher where that is among them, as whose own teacher may be."""
+
+    def generation(run_id: str) -> int:
+        config = configs.get(run_id)
+        return 1 + generation(config.teacher_run) if config else 0
+
+    return sorted(configs, key=generation)
+
+
+def _redo(run_id: str, config: "RunConfig | None") -> bool:
+    """Train a damaged run again; whether that could be done, which is told where not."""
+    from kdnb.data import origins
+    from kdnb.errors import KdnbError, first_line
+    from kdnb.experiment import obtain, tables
+    from kdnb.experiment.points import Point
+
+    if config is None:
+        print(f"{run_id}: cannot be redone from here; run the command that made it again")
+        return False
+    try:
+        obtain.run_points([Point(tables.arm_of(config), config)], origins.data_of(config))
+    except (ValueError, OSError, KdnbError) as error:
+        print(f"{run_id}: cannot be redone: {first_line(error)}")
+        return False
+    return True
 
 
 def _check(run_id: str) -> None:

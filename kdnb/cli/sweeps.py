@@ -257,9 +257,10 @@ def make_selection(sweep: "Sweep", metric: str, command: str) -> dict[str, Any]:
         if waiting := sum(grids.is_placeholder(point.config) for point in stages.soft):
             print(f"  {printable(task)}: {waiting:,} points wait for a teacher, whose ERM runs are not all done")
         chosen += [(choice, matched_erm(choice.point.config, erm)) for choice in by_arm(stages.points, metric)]
-    if not chosen:
+    opened = [_opened(choice, matched) for choice, matched in chosen]  # the selection is made: test may be read now
+    rows = [row for row in opened if row]
+    if not rows:
         raise ValueError(f"no run of {sweep.grid} is stored: make them with `{command}`")
-    rows = [_opened(choice, matched) for choice, matched in chosen]  # the selection is made: test may be read now
     _print_selection(rows, metric)
     return {"grid": sweep.grid, "profile": sweep.profile, "metric": metric, "selected": rows}
 
@@ -416,14 +417,20 @@ def _print_parts(total: "Plan") -> None:
     show(table)
 
 
-def _opened(choice: "Choice", matched: RunConfig) -> dict[str, Any]:
-    """A choice as plain data, with the test metrics of its run and of the ERM run with the same training."""
+def _opened(choice: "Choice", matched: RunConfig) -> dict[str, Any] | None:
+    """A choice as plain data, with the test metrics of its run and of the ERM run with the same training.
+
+    None for a damaged run, which is said: what was selected is not replaced by the second best.
+    """
     from kdnb.core import store
+    from kdnb.experiment.records import read_if_whole
 
     config, values = choice.point.config, flat(choice.point.config)
     fields = ("task", "seed", "method", "student", "teacher_run", "schedule", *axes())
     metrics = ("entropy", "accuracy", "nll")
-    test = store.load(config.run_id()).metrics["test"]
+    if not (run := read_if_whole(store.load, config.run_id())):
+        return None
+    test = run.metrics["test"]
     row = {
         "arm": choice.point.arm,
         "name": choice.point.title,
@@ -435,9 +442,9 @@ def _opened(choice: "Choice", matched: RunConfig) -> dict[str, Any]:
         "test": {name: test[name] for name in metrics},
         "matched_erm": None,
     }
-    if config.method != "erm" and store.exists(matched.run_id()):
-        erm_test = store.load(matched.run_id()).metrics["test"]
-        row["matched_erm"] = {"run_id": matched.run_id(), **{name: erm_test[name] for name in metrics}}
+    beside = config.method != "erm" and store.exists(matched.run_id())
+    if beside and (erm := read_if_whole(store.load, matched.run_id())):
+        row["matched_erm"] = {"run_id": erm.run_id, **{name: erm.metrics["test"][name] for name in metrics}}
     return row
 
 

@@ -30,10 +30,12 @@ def export(
 ) -> None:
     """Export a run's model as a folder that transformers loads without kdnb, trained again if not kept.
 
-    A run on files of your own finds them again by itself; where they were moved to is said with --data and the like.
+    A run on files of your own finds them again by itself; where they were moved to is said with --data and the like,
+    which are held to the run where its weights are kept too.
     """
     from kdnb.core import store
     from kdnb.data import origins
+    from kdnb.data.splits import AS_PROFILE
     from kdnb.experiment import export as exports
     from kdnb.experiment import records, weights
     from kdnb.experiment.obtain import Bar, lock
@@ -46,10 +48,11 @@ def export(
     run = store.load(run_id)
     weights.check_exportable(run.config)
     kept = weights.kept(run_id)
-    if kept is None:
-        if own.path:
-            check_files(own, "")
+    if own.path:
+        check_files(own, "")
+    if kept is None or own.path or rows != AS_PROFILE:
         splits = origins.data_of(run.config, own, rows)
+    if kept is None:
         print(f"{run_id}: its weights were not kept, it is trained again")
         with lock(run.config.training()), Bar(run_id) as bar:  # a second export waits, and has them
             kept = weights.ensure(run, splits, bar.step)

@@ -88,5 +88,5 @@ def of_tokens(splits: "list[Tokens]", length: int) -> Iterator[str]:
         yield f"{cut:,} of {texts:,} texts are cut to {length} tokens (--max-length)"
     unknown = sum(int((tokens.ids == tokens.unknown_id).sum()) for tokens in splits)
     read = sum(len(tokens.ids) for tokens in splits) - 2 * texts  # but for the special ones around each
-    if unknown > UNKNOWN * read:
+    if read > 0 and unknown > UNKNOWN * read:  # some tokenizers put none around a text
         yield f"{100 * unknown / read:.0f} % of the tokens are [UNK]: signs or words that it does not know"

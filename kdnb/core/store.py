@@ -12,8 +12,6 @@ import json
 import os
 import shutil
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +29,8 @@ LABELS = "labels"  # the name under which a run keeps the hash of its labels' fi
 OLD = "logits.npz"  # logits and labels of a run, before labels were kept once
 FORMAT = 2  # of what is written; 1 was `OLD`, and runs that do not say it are of 2
 CURVES = ["step", "epoch", "loss", "running_entropy", "train_entropy", "test_entropy"]  # a run's history
-UNREADABLE = (  # what a file that is not as it should be may raise
-    *(OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, RecursionError, MemoryError),
-    *(NotImplementedError, zipfile.BadZipFile, zlib.error),
-)
+# what a file that is not as it should be may raise
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, MemoryError)
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -207,7 +203,7 @@ def kind_of(run_id: str) -> str:
 
 
 def config_of(run_id: str) -> RunConfig | None:
-    """A stored run's config, whatever else of it is damaged; None if it is not stored or not what was written."""
+    """A stored run's config, read once a process, whatever else of it is damaged; None if none is as written."""
     try:
         return _config_in(folder(run_id))
     except UNREADABLE:
@@ -254,12 +250,11 @@ def write_content(
 
 
 def keep_labels(path: Path, labels: Arrays) -> dict[str, str]:
-    """Write the labels of some data unless they lie there already; the hash that their runs keep."""
-    packed = files.pack(labels)
-    digest = hashlib.sha256(packed).hexdigest()
-    if not path.is_file() or files.sha256(path) != digest:
-        files.write_atomically(path, packed, durable=True)
-    return {LABELS: digest}
+    """Write the labels of some data unless they lie there, packed by whatever zlib; the hash that their runs keep."""
+    there = files.kept_arrays(path) if path.is_file() else None
+    if there is None or not files.same_arrays(there, labels):
+        files.write_atomically(path, files.pack(labels), durable=True)
+    return {LABELS: files.sha256(path)}
 
 
 def _labels(path: Path, digest: str) -> dict[str, np.ndarray]:

@@ -196,7 +196,9 @@ def check_positions(name: str, values: Mapping[str, Any], max_length: int) -> No
     kind, positions = values.get("model_type"), values.get("max_position_embeddings")
     if not isinstance(positions, int) or kind in _UNBOUNDED:
         return
-    limit = positions - (values.get("pad_token_id") or 1) - 1 if kind in _OFFSET else positions
+    pad = values.get("pad_token_id")
+    pad = 1 if pad is None or kind == "mpnet" else pad  # whose positions begin at 2 whatever it pads with
+    limit = positions - pad - 1 if kind in _OFFSET else positions
     if max_length > limit:
         raise ValueError(f"{name} reads at most {limit} tokens, texts are cut to {max_length}: --max-length")
 

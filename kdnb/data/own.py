@@ -83,7 +83,7 @@ def load(own: OwnData, profile: str, rows: Rows = AS_PROFILE) -> TaskData:
     Args:
         own: the files.
         profile: a key of PROFILES.
-        rows: at most so many, instead of the profile's; every class keeps a row of them.
+        rows: at most so many, instead of the profile's; of as many as there are classes, every class keeps a row.
     Raises:
         ValueError: as `read`, and for fewer train rows than classes.
     """

@@ -68,14 +68,14 @@ def migrate(run_id: str) -> bool:
 def _check_labels(path: Path, labels: dict[str, np.ndarray]) -> None:
     """Raise DamagedRun if other runs on the same data have other labels: they would not be whole without those."""
     there = files.kept_arrays(path)
-    if there is not None and not all(np.array_equal(there.get(split), labels[split]) for split in SPLITS):
+    if there is not None and not files.same_arrays(there, labels):
         raise DamagedRun(f"its labels are not those of other runs on the same data, {path}")
 
 
 def recover(runs: Path) -> None:
     """Put back what a `migrate` that was killed between its two renames had moved away."""
-    paths.check_ours(runs)
     for aside in runs.glob(".old-*") if runs.is_dir() else ():
+        paths.check_ours(runs)
         where = aside.with_name(aside.name.removeprefix(".old-"))
         if where.is_dir():
             shutil.rmtree(aside)

@@ -136,8 +136,7 @@ def _stored(config: RunConfig) -> Run | None:
     try:
         return store.load(config.run_id()) if store.exists(config.run_id()) else None
     except DamagedRun as error:
-        where = set_aside(config.run_id())
-        print(f"kdnb: {error}; set aside in {where}, training it again", file=sys.stderr)
+        print(f"kdnb: {error}; {out_of_the_way(config.run_id())}, training it again", file=sys.stderr)
         return None
 
 
@@ -155,6 +154,12 @@ def set_aside(run_id: str) -> Path:
         target = target.with_name(f"{target.name}x")
     os.rename(store.folder(run_id), target)
     return target
+
+
+def out_of_the_way(run_id: str) -> str:
+    """`set_aside`, told in words."""
+    where = set_aside(run_id)
+    return "left where it is, a reference run" if where.parent == paths.REFERENCE else f"set aside in {where}"
 
 
 class Bar:

@@ -17,6 +17,7 @@ from kdnb.errors import DamagedRun, nearest
 from kdnb.experiment.obtain import lock, set_aside
 
 Named = TypeVar("Named", bound=Identity)
+What = TypeVar("What")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +59,27 @@ def stored(identity: Identity) -> Record | None:
         return None
 
 
+def read_if_whole(read: Callable[[str], What], run_id: str) -> What | None:
+    """What a table takes from the store; None where it is missing or damaged, which is said on stderr: a gap.
+
+    Args:
+        read: `store.read`, `store.load` or `store.read_metrics`.
+        run_id: the name of a run or record.
+    """
+    try:
+        return read(run_id)
+    except FileNotFoundError as error:
+        print(f"kdnb: {error}; what needs it is left out", file=sys.stderr)
+    except DamagedRun as error:
+        print(f"kdnb: {error}; left out. To redo it: kdnb runs verify --redo", file=sys.stderr)
+    return None
+
+
 def those_stored(experiments: Iterable[Named]) -> dict[Named, Record]:
-    """Those of some experiments that the store has, with their records."""
+    """Those of some experiments that the store has, with their records; damaged ones are said and left out."""
     names = set(store.stored_ids())
-    return {one: store.read(one.run_id()) for one in experiments if one.run_id() in names}
+    found = {one: read_if_whole(store.read, one.run_id()) for one in experiments if one.run_id() in names}
+    return {one: record for one, record in found.items() if record}
 
 
 def obtain(identity: Identity, make: Callable[[], Made]) -> Record:

@@ -1,7 +1,6 @@
 """Stored runs as a tidy table, and what is computed over their seeds. Reads runs, trains nothing."""
 
 import functools
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,9 +14,10 @@ from kdnb.catalog import AS_IT_IS, MODALITIES, PROFILES, TASKS, check_name, moda
 from kdnb.core import metrics, store
 from kdnb.core.config import RunConfig, axes, flat, slug
 from kdnb.core.store import Run
-from kdnb.errors import DamagedRun, NoRuns
+from kdnb.errors import NoRuns
 from kdnb.experiment import teachers
 from kdnb.experiment.arms import ALL, ARMS, GIVEN, NAMES, TAUGHT, arm_config
+from kdnb.experiment.records import read_if_whole
 
 EARLY = 0.2  # share of a training that counts as its beginning
 
@@ -193,12 +193,10 @@ def load_runs(prefix: str = "", keep: Callable[[RunConfig], bool] = lambda confi
     runs = []
     for run_id in store.stored_ids():
         if run_id.startswith(prefix):
-            try:
-                config = store.config_of(run_id)
-                if keep(config) if config else not store.kind_of(run_id):
-                    runs.append(_loaded(run_id))
-            except DamagedRun as error:
-                print(f"kdnb: {error}; left out. To redo it: kdnb runs verify --redo", file=sys.stderr)
+            config = store.config_of(run_id)
+            wanted = keep(config) if config else not store.kind_of(run_id)
+            if wanted and (run := read_if_whole(_loaded, run_id)):
+                runs.append(run)
     return runs
 
 
@@ -234,7 +232,7 @@ def stored_configs(task: str, profile: str = "") -> dict[str, RunConfig]:
 
 
 def tidy(runs: list[Run], arms: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """One row per run, in the order of ALL and seeds; then those of other arms and of none.
+    """One row per run, in the order of ALL and seeds; then those of no arm, and of other arms by name.
 
     Columns: run_id, arm, name, teacher, the config's fields named below, n_train, n_test, the test metrics by
     their names, overconfidence (confidence minus accuracy), degenerate (see `metrics.is_degenerate`),

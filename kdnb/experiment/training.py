@@ -22,7 +22,7 @@ from kdnb.core.store import Run
 from kdnb.data.pixels import Pixels, augmented
 from kdnb.data.splits import TaskData
 from kdnb.experiment import teachers
-from kdnb.experiment.surroundings import surroundings
+from kdnb.experiment.surroundings import fresh_peak, surroundings
 from kdnb.experiment.teachers import Teacher
 from kdnb.models import classifiers
 
@@ -101,6 +101,7 @@ def _train(
     *shorter, longest = configs
     started, kind, runs = time.perf_counter(), device.precision(longest.precision), []
     inputs = encoded(longest, data)
+    fresh_peak()
     steps = longest.epochs * -(-len(inputs["train"]) // longest.batch_size)
     device.set_up(kind)
     with torch.random.fork_rng(), device.deterministic():

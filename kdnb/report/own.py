@@ -21,6 +21,7 @@ from kdnb.core.store import Run
 from kdnb.data.splits import TaskData
 from kdnb.experiment import footprint, tables
 from kdnb.experiment.arms import ALL, GIVEN, NAMES, WRITTEN
+from kdnb.experiment.records import read_if_whole
 
 METRICS = {  # as a table has them: name -> (title, unit, factor, digits)
     "entropy": ("entropy", "nats", 1, 3),
@@ -468,15 +469,15 @@ def _learns(arm: str, config: RunConfig, teacher: str) -> str:
     mixed = f"alpha {config.alpha:g}{tau}, the label for the rest"
     if config.method == "tfkd":
         return f"a posterior made up of {config.confidence:g} for the label, no teacher (KD): {mixed}"
-    if arm in WRITTEN:
-        of = store.read_metrics(config.teacher_run)[0]
+    if arm in WRITTEN and (found := read_if_whole(store.read_metrics, config.teacher_run)):
+        of = found[0]
         told, file = of["train"], f", {of['file']}" if of.get("file") else ""
         return (
             f"the posteriors of {config.teacher_run}{file} (KD): {mixed}; {told['known']:,} train rows, entropy "
             f"{told['entropy']:.3f} nats, accuracy {100 * told['accuracy']:.1f} %; the label alone elsewhere"
         )
     tempered = f", its logits times {config.sharpness:g}" if config.method == "transformed" else ""
-    return f"the posteriors of {teacher}{tempered} (KD): {mixed}"
+    return f"the posteriors of {teacher or config.teacher_run}{tempered} (KD): {mixed}"
 
 
 def _counts(data: TaskData) -> list[dict[str, Any]]:

@@ -73,6 +73,9 @@ class How:
                 raise ValueError(f"{name} must be >= 0, got {value}")
         if self.gpus_per_run == 0:
             raise ValueError(f"gpus_per_run must be > 0, got {self.gpus_per_run}")
+        given = [name for name in ("workers", "gpus_per_run", "address") if getattr(self, name)]
+        if given and self.engine != "ray":
+            raise ValueError(f"--{given[0].replace('_', '-')} goes with --engine ray, got {self.engine}")
 
     def share(self, groups: list[Group]) -> list[Group]:
         """Those of some trainings that this process is to take."""
@@ -133,7 +136,7 @@ def waves(groups: list[Group]) -> list[list[Group]]:
 
 def _shared_out(sweep: Sweep, how: How, say: Say) -> How:
     """With workers, and threads per training: as asked for, else as the sweep had them, else the cores shared."""
-    workers = how.workers if how.engine == "ray" else 1
+    workers = how.workers
     if how.engine == "ray" and not workers and not how.address:
         gpus = machine()["gpus"]
         workers = max(1, int(gpus / (how.gpus_per_run or 1.0))) if gpus else cores()
@@ -187,12 +190,12 @@ class _Report:
         values = [flat(point.config) for point in points]
         named = [name for name in axes() if name not in Switch.settings()]  # a switch's title names its own
         self.varied = [name for name in named if len({point.get(name) for point in values}) > 1]
-        share = {
-            stage: sum(map(len, how.share(trainings(record.points(stage))))) for stage in ("erm", "soft")
-        }  # points
-        self.total = len(record.points("erm")) + share["soft"]  # the other shares' ERM runs are seen to as well
+        *teaching, last = trainings(record.points("erm")), *waves(trainings(record.points("soft")))
+        share = sum(len(group) for wave in (*teaching, last) for group in how.share(wave))  # points
+        own = sum(map(len, how.share(last)))
+        self.total = own + sum(len(group) for wave in teaching for group in wave)  # the others' teachers are seen to
         i, n = how.shard
-        part = f", shard {i} of {n}: {sum(share.values()):,} points" if n > 1 else ""
+        part = f", shard {i} of {n}: {share:,} points" if n > 1 else ""
         say(
             f"sweep {record.sweep.name}: {len(points):,} points in {len(trainings(points)):,} trainings of "
             f"{record.threads} thread{'s' if record.threads > 1 else ''}{part}"
@@ -210,7 +213,7 @@ class _Report:
         self.count += len(group)
         place = f"[{self.count}/{self.total}]"
         if outcome.error:
-            self.failed |= set(missing([point.config for point in group]))
+            self.failed |= set(lacking([point.config for point in group]))
             self.say(f"{place} FAILED {self._title(group[-1])}: {outcome.error}")
         for point in group:
             if point.config.run_id() in outcome.trained:
@@ -306,7 +309,7 @@ def attempt(configs: list[RunConfig], data: TaskData, threads: int, on_step: Cal
             retry = retry_of(error)
             if retry == "stop":
                 raise
-            left = missing(configs)
+            left = lacking(configs)
             trained += [run_id for run_id in before if run_id not in left]
             if retry == "never" or attempts > RETRIES:
                 message = one_line(error)
@@ -347,6 +350,11 @@ def train(configs: list[RunConfig], data: TaskData, threads: int, on_step: Calla
 def missing(configs: list[RunConfig]) -> list[str]:
     """run_ids of those that have no run."""
     return [config.run_id() for config in configs if not store.exists(config.run_id())]
+
+
+def lacking(configs: list[RunConfig]) -> list[str]:
+    """run_ids of those that have no whole run: a damaged reference run stays where it is when its training fails."""
+    return [config.run_id() for config in configs if not obtain.whole(config)]
 
 
 def failed_before(configs: list[RunConfig]) -> Outcome | None:

@@ -25,7 +25,6 @@ from kdnb.core import store
 from kdnb.core.config import RunConfig
 from kdnb.data.splits import TaskData
 from kdnb.errors import Passing, Unfinished, one_line, retry_of
-from kdnb.experiment import obtain
 from kdnb.sweeps import engines, progress
 from kdnb.sweeps.engines import Done, Group, How, Outcome
 from kdnb.sweeps.record import Sweep
@@ -170,7 +169,7 @@ def _without_worker(group: Group) -> Outcome | None:
     configs = [point.config for point in group]
     if outcome := engines.failed_before(configs):
         return outcome
-    lacking = [config.run_id() for config in configs if not obtain.whole(config)]
+    lacking = engines.lacking(configs)
     if not lacking:
         progress.forget_failures(config.run_id() for config in configs)
         return Outcome([])
@@ -200,7 +199,7 @@ def _outcome(ray: ModuleType, ready: Any, configs: list[RunConfig], before: list
         raise Unfinished(one_line(error)) from None
     if result.get("fatal"):
         raise Unfinished(f"{result['error']} (on {result['host']})")
-    left = engines.missing(configs)
+    left = engines.lacking(configs) if "error" in result else []
     trained = [run_id for run_id in before if run_id not in left]  # by attempts that failed too
     if "error" in result:
         progress.record_failure(

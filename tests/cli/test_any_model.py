@@ -4,10 +4,12 @@ import re
 
 import own_models
 import pytest
+import torch
 from command import last_json
 
 from kdnb import paths
 from kdnb.core import store as runs
+from kdnb.data import checkpoints
 
 pytestmark = pytest.mark.slow
 TOY = ["--profile", "toy", "--epochs", "1"]
@@ -135,3 +137,21 @@ def test_texts_longer_than_a_model_has_positions_are_refused_before_any_training
     assert code == 2
     assert "reads at most 18 tokens, texts are cut to 32" in err
     assert runs.stored_ids() == []
+
+
+@pytest.mark.parametrize("kind", ["roberta", "mpnet"])
+@pytest.mark.parametrize("pad", [0, 1, 3])
+def test_the_longest_text_that_is_let_through_is_the_longest_that_the_model_reads(tmp_path, kind, pad):
+    model = own_models.save(tmp_path / "short", kind, max_position_embeddings=20, pad_token_id=pad)
+
+    def refused(length):
+        try:
+            checkpoints.check_positions("short", model.config.to_dict(), length)
+        except ValueError:
+            return True
+        return False
+
+    longest = max(length for length in range(8, 25) if not refused(length))
+    model(input_ids=torch.full((1, longest), 9))
+    with pytest.raises((IndexError, RuntimeError)):
+        model(input_ids=torch.full((1, longest + 1), 9))

@@ -202,6 +202,13 @@ def make(lm, teacher, text, *more):
     return lm("cache", "make", "--teacher", teacher, "--data", text, "--length", "16", "--kept", "8", *more, "--json")
 
 
+@pytest.mark.parametrize("storage", ["top_k", "hidden"])
+@pytest.mark.parametrize("words", [("--exponent", "0.5"), ("--seed", "3")])
+def test_settings_of_draws_are_refused_where_none_are_made(lm, teacher, text, storage, words):
+    code, _, err = make(lm, teacher, text, "--storage", storage, *words)
+    assert (code, err) == (2, f"kdnb: {words[0]} is of draws: --storage sampled, got {storage}\n")
+
+
 @pytest.mark.slow
 def test_the_cache_of_a_command(lm, teacher, text, tmp_path):
     code, out, err = make(lm, teacher, text, "--shard-rows", "32")

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import fakes
 import pytest
@@ -15,6 +16,7 @@ from command import last_json, process
 from kdnb import paths
 from kdnb.cli.commands import app
 from kdnb.core import store as runs
+from kdnb.data import origins
 from kdnb.experiment.arms import ARMS, arm_config
 
 TOY = ["--profile", "toy"]
@@ -388,6 +390,68 @@ def test_verify_exits_1_where_a_run_cannot_be_redone(kdnb):
     code, out, _ = kdnb("runs", "verify", "--redo")
     assert "cannot be redone" in out
     assert code == 1
+
+
+@pytest.fixture
+def damaged(kdnb, monkeypatch):
+    """damaged(configs): their runs, stored and then damaged; training them takes no time."""
+    from kdnb.experiment import training
+
+    def train_epochs(configs, data, teacher=None, on_step=None, on_run=None):
+        made = [fakes.made_run(config) for config in configs]
+        for run in made:
+            on_run(run)
+        return made
+
+    monkeypatch.setattr(training, "train_epochs", train_epochs)
+
+    def damage(configs):
+        for config in configs:
+            runs.save(fakes.made_run(config))
+            (paths.RUNS / config.run_id() / "history.csv").write_bytes(b"odd")
+
+    return damage
+
+
+def test_verify_redoes_what_it_can_students_behind_their_teachers(kdnb, damaged, monkeypatch):
+    """A student of a student sorts before its teacher by name; two others have lost their data and their teacher."""
+    taught = {"method": "kd", "alpha": 0.5}
+    first = fakes.CONFIG
+    second = replace(first, seed=1, **taught, teacher_run=first.run_id())
+    third = replace(first, seed=0, **taught, teacher_run=second.run_id())
+    orphan = replace(first, seed=0, **taught, teacher_run="rt-erm-large-s0-0123456789ab")
+    without_data = replace(first, seed=0, task="mrpc")
+    damaged([first, second, third, orphan, without_data])
+
+    def data_of(config):
+        if config == without_data:
+            raise ValueError("its texts are gone")
+
+    monkeypatch.setattr(origins, "data_of", data_of)
+    code, out, _ = kdnb("runs", "verify", "--redo", "--json")
+    found = last_json(out)
+    assert code == 1
+    assert len(found["damaged"]) == 5
+    assert found["redone"] == [config.run_id() for config in (first, second, third)]
+    assert f"{without_data.run_id()}: cannot be redone: its texts are gone" in out
+    assert f"{orphan.run_id()}: cannot be redone: no run 'rt-erm-large-s0-0123456789ab'" in out
+
+
+def test_verify_says_that_a_damaged_reference_run_stays(kdnb, damaged):
+    damaged([fakes.CONFIG])
+    paths.RUNS.rename(paths.REFERENCE)
+    out = kdnb("runs", "verify")[1]
+    assert "left where it is, a reference run" in out
+    assert "set aside" not in out
+    assert runs.exists(fakes.CONFIG.run_id())
+
+
+def test_verify_finds_a_run_whose_conversion_was_killed_between_two_renames(kdnb):
+    runs.save(fakes.made_run())
+    folder = paths.RUNS / fakes.CONFIG.run_id()
+    folder.rename(folder.with_name(f".old-{folder.name}"))
+    assert last_json(kdnb("runs", "verify", "--json")[1])["checked"] == 1
+    assert runs.stored_ids() == [folder.name]
 
 
 def test_doctor_tells_the_machine(kdnb):

@@ -2,11 +2,14 @@
 
 import gzip
 
+import numpy as np
 import pytest
 from command import last_json
 
 from kdnb import paths
+from kdnb.cli import telling
 from kdnb.core import store as runs
+from kdnb.data.tokens import Tokens
 
 TRAIN = ["--profile", "toy", "--seeds", "0", "--epochs", "1", "--arms", "erm_small"]
 
@@ -222,3 +225,11 @@ def test_a_notebook_trains_on_the_file_that_a_command_was_given(kdnb, tmp_path, 
     path.unlink()
     code, _, err = kdnb("run", notebook, *words)
     assert (code, err.split(";")[0]) == (2, f"kdnb: own:mine: its texts were in {path}, which is not there any more")
+
+
+def test_a_tokenizer_that_puts_nothing_around_texts_has_no_negative_share_of_unknown_tokens():
+    """A token each, and no two special ones to be taken off."""
+    ids = np.array([3, 4, 0], dtype=np.int32)
+    for unknown_id in (-1, 0):
+        tokens = Tokens(ids=ids, starts=np.arange(4), second=np.ones(3, dtype=int), unknown_id=unknown_id)
+        assert list(telling.of_tokens([tokens], 32)) == []

@@ -169,6 +169,8 @@ def test_a_student_on_ones_own_texts_goes_home_and_reads_new_ones(kdnb, tmp_path
     data.write_text(data.read_text().replace("good word0", "fine word0", 1))
     code, _, err = kdnb("export", run_id, tmp_path / "again")
     assert code == 0, "its weights are kept by now"
+    code, _, err = kdnb("export", run_id, tmp_path / "other", "--data", data, "--text", "review", "--label", "verdict")
+    assert (code, "are not those that it was trained on" in err) == (2, True), "files that are named are read"
     for path in (paths.WEIGHTS / run_id).iterdir():
         path.unlink()
     code, _, err = kdnb("export", run_id, tmp_path / "third")

@@ -1,6 +1,7 @@
 """The run store: whole or not at all, every byte checked, one clear line when the disk refuses."""
 
 import errno
+import io
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from fakes import CONFIG, made_run
 
-from kdnb import paths
+from kdnb import files, paths
 from kdnb.core import store as runs
 from kdnb.errors import DamagedRun, StoreError
 from kdnb.experiment import obtain
@@ -64,6 +65,35 @@ def test_the_same_run_is_the_same_bytes(store, saved):
     os.rename(saved, saved.with_name("elsewhere"))
     runs.save(made_run())
     assert {name: (saved / name).read_bytes() for name in EVERY_FILE} == before
+
+
+def test_labels_that_another_zlib_packed_stay_as_they_are(saved, monkeypatch):
+    """Runs hold the hash of the file: packed anew, it would no longer be that of the runs before."""
+    path = runs.labels_path(CONFIG.data, saved.parent)
+    before = path.read_bytes()
+
+    def pack(arrays):
+        packed = io.BytesIO()
+        np.savez(packed, **arrays)
+        return packed.getvalue()
+
+    monkeypatch.setattr(files, "pack", pack)
+    second = made_run(replace(CONFIG, seed=1))
+    runs.save(second)
+    assert path.read_bytes() == before
+    for run_id in (CONFIG.run_id(), second.run_id):
+        runs.load(run_id)
+    runs.keep_labels(path, {"train": np.arange(3)})
+    assert path.read_bytes() != before
+
+
+def test_labels_whose_zip_is_called_encrypted_are_damage(saved):
+    path = runs.labels_path(CONFIG.data, saved.parent)
+    content = bytearray(path.read_bytes())
+    content[content.rfind(b"PK\1\2") + 8] ^= 1  # zipfile raises RuntimeError for it
+    path.write_bytes(content)
+    with pytest.raises(DamagedRun, match="encrypted"):
+        runs.load(CONFIG.run_id())
 
 
 def test_a_run_without_history_survives(store):

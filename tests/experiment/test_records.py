@@ -1,8 +1,13 @@
 """A run by a name that is none: the user's own runs are named first, and few."""
 
+import dataclasses
+
+import numpy as np
 import pytest
 
 from kdnb import paths
+from kdnb.core import store as runs
+from kdnb.core.config import Identity
 from kdnb.experiment import records
 
 OWN = [f"own-reviews-erm-small-s{seed}-{seed}00000000000" for seed in range(8)]
@@ -71,3 +76,30 @@ def test_every_command_says_so(both, kdnb, words):
 def test_a_run_is_no_folder_of_a_model(both, kdnb):
     code, _, err = kdnb("predict", OWN[0], "new.csv")
     assert (code, err) == (2, f"kdnb: {OWN[0]}: a run, expected a folder; kdnb export {OWN[0]} DIR makes one\n")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tried(Identity):
+    """An experiment of these tests."""
+
+    seed: int
+
+    def prefix(self):
+        return f"tried-s{self.seed}"
+
+
+def test_a_damaged_record_is_told_and_left_out(store, capsys):
+    experiments = [Tried(seed=seed) for seed in range(3)]
+    for one in experiments[:2]:
+        runs.write(one, {"x": np.arange(one.seed)}, {"n": one.seed})
+    (store / experiments[0].run_id() / "arrays.npz").write_bytes(b"odd")
+    assert list(records.those_stored(experiments)) == experiments[1:2]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert experiments[0].run_id() in line
+    assert "left out" in line
+
+
+@pytest.mark.parametrize("read", [runs.read, runs.load, runs.read_metrics])
+def test_what_is_not_stored_is_told_and_left_out(store, capsys, read):
+    assert records.read_if_whole(read, "rt-erm-small-s0-nothing") is None
+    assert capsys.readouterr().err.startswith("kdnb: no run 'rt-erm-small-s0-nothing' in ")

@@ -1,9 +1,13 @@
 """A training that goes wrong says so: it diverged, or it has learnt nothing."""
 
 import pytest
+import torch
 from command import last_json
 
 from kdnb import paths
+from kdnb.core import store
+from kdnb.experiment import surroundings
+from kdnb.models import classifiers
 
 TRAIN = ["train", "rt", "--profile", "toy", "--epochs", "1"]
 
@@ -33,3 +37,22 @@ def test_a_run_that_has_learnt_nothing_is_called_degenerate(kdnb):
         for said in (out, kdnb(*words)[1]):  # trained, then loaded
             (line,) = [line for line in said.splitlines() if line.startswith("[1/1] ")]
             assert ("degenerate: it has learnt nothing" in line) is nothing
+
+
+@pytest.mark.slow
+def test_the_peak_memory_of_a_gpu_is_that_of_the_run(kdnb, monkeypatch):
+    """Not of the process so far: a search's second run does not have its first one's peak."""
+    peak, sizes, build = [], iter((700, 300)), classifiers.build
+
+    def built(*args):
+        peak.append(next(sizes) * 2**20)
+        return build(*args)
+
+    monkeypatch.setattr(classifiers, "build", built)
+    monkeypatch.setattr(surroundings, "device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", peak.clear)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: max(peak))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    for seed, megabytes in enumerate((700, 300)):
+        run_id = last_json(kdnb(*TRAIN, "--seed", seed, "--json")[1])["run_id"]
+        assert store.load(run_id).metrics["cost"]["peak_memory_mib"] == megabytes

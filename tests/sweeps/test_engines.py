@@ -19,6 +19,7 @@ import numpy as np
 import psutil
 import pytest
 
+from kdnb import paths
 from kdnb.core import store as runs
 from kdnb.core.config import SPLITS, RunConfig
 from kdnb.errors import StoreError, Unfinished
@@ -408,7 +409,35 @@ def test_the_runs_before_a_failure_are_no_failures(store, toy, monkeypatch, erro
 def test_a_share_of_a_gpu_is_more_than_none():
     with pytest.raises(ValueError, match=r"gpus_per_run must be > 0, got 0"):
         How(gpus_per_run=0.0)
-    assert How(gpus_per_run=0.25).gpus_per_run == 0.25
+    assert How(engine="ray", gpus_per_run=0.25).gpus_per_run == 0.25
+
+
+@pytest.mark.parametrize("engine", ["inline", "shard"])
+@pytest.mark.parametrize("words", [("--workers", "4"), ("--gpus-per-run", "0.5"), ("--address", "auto")])
+def test_what_is_rays_alone_is_refused_with_another_engine(kdnb, engine, words):
+    code, _, err = kdnb(*SWEEP, "--engine", engine, *words)
+    assert (code, err) == (2, f"kdnb: {words[0]} goes with --engine ray, got {engine}\n")
+
+
+def test_a_damaged_reference_run_whose_training_fails_is_a_failure(fit, toy):
+    """It stays where it is, and is not there for that."""
+
+    def meet(config):
+        raise ValueError("no")
+
+    group = trainings(sweeps.begin(TOY, {"rt": toy}, 1).points("erm"))[0]
+    configs = [point.config for point in group]
+    obtain.ensure_all(configs, toy, lambda *_: None)
+    paths.RUNS.rename(paths.REFERENCE)
+    damaged = configs[0].run_id()
+    (paths.REFERENCE / damaged / "history.csv").write_bytes(b"odd")
+    fit.meet = meet
+    record = sweeps.begin(TOY, {"rt": toy}, 1)
+    report = engines._Report(record, How(threads=1), lambda line: None)
+    engines.work([group], {"rt": toy}, How(threads=1), report.done, print)
+    assert report.failed == progress.failed_ids() == {damaged}
+    with pytest.raises(Unfinished, match="1 points failed"):
+        report.end([])
 
 
 def test_what_every_point_would_meet_ends_the_sweep(fit):

@@ -355,6 +355,18 @@ def test_the_command_tells_the_selected_runs_and_their_matched_erm(kdnb):
     assert {row["epochs"] for row in last_json(out)["selected"]} == {2}
 
 
+def test_the_command_leaves_a_damaged_run_out_of_its_table(kdnb):
+    toy = splits.load("rt", "toy")
+    stages = grids.stages("search", "rt", "toy", toy.fingerprint)
+    filled(stages.erm)
+    chosen = {choice.point.arm: choice.point.config.run_id() for choice in select.by_arm(stages.erm)}
+    (paths.RUNS / chosen["erm_large"] / "arrays.npz").write_bytes(b"odd")
+    code, out, err = kdnb("select", "search", "--profile", "toy", "--json")
+    assert code == 0
+    assert {row["run_id"] for row in last_json(out)["selected"]} == {chosen["erm_small"]}
+    assert chosen["erm_large"] in err
+
+
 @pytest.mark.slow
 def test_the_command_tells_every_switch_point_alone_or_beside_the_pure_methods(kdnb):
     toy = data.load("rt", "toy")

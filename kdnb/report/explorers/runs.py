@@ -1,6 +1,5 @@
 """Every stored classification run as a point: task, method, entropy, accuracy, NLL. Reads configs and metrics alone."""
 
-import sys
 from dataclasses import fields
 
 import numpy as np
@@ -10,7 +9,8 @@ from kdnb.analysis.figures import METHOD_COLORS, METHOD_MARKERS
 from kdnb.core import store
 from kdnb.core.config import RunConfig, flat
 from kdnb.core.methods import METHODS, known, used_settings
-from kdnb.errors import DamagedRun, NoRuns
+from kdnb.errors import NoRuns
+from kdnb.experiment.records import read_if_whole
 from kdnb.experiment.tables import arm_of
 from kdnb.report.explorers import svg
 from kdnb.report.explorers.looks import Frame, Look, Strip, image
@@ -66,11 +66,9 @@ def table(profile: str = "") -> pd.DataFrame:
         config = store.config_of(run_id)
         if config is None or profile not in ("", config.profile):
             continue
-        try:
-            test = store.read_metrics(run_id)[0]["test"]
-        except DamagedRun as error:
-            print(f"kdnb: {error}; left out", file=sys.stderr)
+        if not (found := read_if_whole(store.read_metrics, run_id)):
             continue
+        test = found[0]["test"]
         named = {name: getattr(config, name) for name in ("task", "profile", "student", "seed")}
         named |= {"method": method_of(config), "settings": settings_of(config), "teacher": config.teacher_run}
         rows.append({"run_id": run_id, **named, **{name: test[name] for name in ("entropy", *MEASURES)}})

@@ -30,15 +30,15 @@ class Family:
         return self.runs.get((kind, generation))
 
     def bans(self, count: int = 0) -> list[Run]:
-        """The born-again models in order: the first `count`, 0 for all."""
-        return self._of(BAN, count)
+        """The born-again models in order, up to the first that is missing: the first `count`, 0 for all."""
+        found: list[Run] = []
+        while run := self.run(BAN, len(found) + 1):
+            found.append(run)
+        return found[: count or None]
 
     def erms(self, count: int = 0) -> list[Run]:
         """The ERM models that teach nobody: the first `count`, 0 for all."""
-        return self._of(ERM, count)
-
-    def _of(self, kind: str, count: int) -> list[Run]:
-        found = [run for (name, _), run in sorted(self.runs.items()) if name == kind]
+        found = [run for (kind, _), run in sorted(self.runs.items()) if kind == ERM]
         return found[: count or None]
 
 

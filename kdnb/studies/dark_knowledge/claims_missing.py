@@ -70,17 +70,22 @@ def recalls(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _effect(name: str, recall: pd.DataFrame) -> pd.Series:
-    """One value per seed; none if no student of the claim is stored."""
-    before = {tau: recall["kd", tau, "none"] for tau in (1.0, 4.0, 20.0)}
-    matched, control = recall["kd", 20.0, "prior_match"], recall["hard", 1.0, "test_optimal"]
-    smoothed = recall.get(("ls", 1.0, "test_optimal"), pd.Series(dtype=float))
-    return {
+    """One value per seed; none for seeds that lack a student of the claim."""
+
+    def of(*column) -> pd.Series:
+        return recall.get(column, pd.Series(dtype=float))
+
+    before = {tau: of("kd", tau, "none") for tau in (1.0, 4.0, 20.0)}
+    matched, control = of("kd", 20.0, "prior_match"), of("hard", 1.0, "test_optimal")
+    smoothed, steps = of("ls", 1.0, "test_optimal"), [before[4.0] - before[1.0], before[20.0] - before[4.0]]
+    values = {
         "unseen recognised": matched - BAR,
         "control under the bar": control - BAR,
         "label-free over control": matched - control,
-        "label-free over LS": (matched - smoothed).dropna(),
-        "temperature order": pd.concat([before[4.0] - before[1.0], before[20.0] - before[4.0]], axis=1).min(axis=1),
-    }[name]
+        "label-free over LS": matched - smoothed,
+        "temperature order": pd.concat(steps, axis=1).min(axis=1, skipna=False),
+    }
+    return values[name].dropna()
 
 
 def _test(claim: Claim) -> Effect:

@@ -213,11 +213,10 @@ def results(profile: str) -> dict[DataFree, Record]:
 
 
 def stored(profile: str = "cpu") -> dict[DataFree, Record]:
-    """The experiments of a profile that the store has, with their records; no data is read."""
-    found = {}
+    """The experiments of a profile that the store has whole, with their records; no data is read."""
+    found, prefix = {}, f"{DataFree.__name__.lower()}-"
     for run_id in store.stored_ids():
-        if run_id.startswith(f"{DataFree.__name__.lower()}-"):
-            record = store.read(run_id)
+        if run_id.startswith(prefix) and (record := records.read_if_whole(store.read, run_id)):
             values = {name: value for name, value in record.config.items() if name != "kind"}
             one = DataFree(**{**values, "arms": tuple(values["arms"])})
             if one in experiments({one.task: one.data}, profile):

@@ -14,6 +14,7 @@ from kdnb.core import store
 from kdnb.core.config import Identity
 from kdnb.core.store import Record
 from kdnb.errors import NoRuns
+from kdnb.experiment.records import read_if_whole
 
 ARMS: dict[str, dict] = {  # alpha 0: no loss on posteriors beside that on states
     "ERM": {"method": "erm"},
@@ -125,13 +126,15 @@ def steps(config: Mapping[str, Any], batch_size: int = 32) -> int:
 def stored(name: str, profile: str = "cpu") -> list[Record]:
     """An experiment's records in the store or among the committed ones, whatever data they name; no data are read.
 
-    Raises NoRuns if one is missing.
+    Raises NoRuns if one is missing, or damaged, which is said.
     """
     names, found = store.stored_ids(), []
     for identity in identities(name, profile):
-        candidates = [store.read(run_id) for run_id in names if run_id.startswith(f"{identity.prefix()}-")]
+        candidates = [
+            read_if_whole(store.read, run_id) for run_id in names if run_id.startswith(f"{identity.prefix()}-")
+        ]
         wanted = {**identity.values(), "arms": list(identity.arms)}
-        same = [one for one in candidates if {**one.config, "data": ""} == wanted]
+        same = [one for one in candidates if one and {**one.config, "data": ""} == wanted]
         if not same:
             raise NoRuns(
                 f"no record {identity.prefix()} of the experiment {name}: little_trainings.run({name!r}) makes it"

@@ -14,7 +14,7 @@ from kdnb.core.config import Identity
 from kdnb.core.entropy import posterior
 from kdnb.data.splits import load
 from kdnb.experiment import tables
-from kdnb.experiment.records import Made, obtain
+from kdnb.experiment.records import Made, obtain, read_if_whole
 from kdnb.studies.dark_knowledge.networks import config_of, trained_logits
 from kdnb.sweeps import grids
 
@@ -223,21 +223,23 @@ def best(table: pd.DataFrame, by: str = "validation_nll") -> pd.DataFrame:
 
 def of_grid(task: str, profile: str) -> pd.DataFrame:
     """The stored runs of the grid "temperature" at alpha 1, with tau^2: seed, tau, `MEASURES`, and the teacher's
-    confidence and entropy on test. Seeds with fewer than `FEWEST` temperatures are left out: they leave no choice.
+    confidence and entropy on test. Seeds with fewer than `FEWEST` temperatures are left out: they leave no choice. So
+    are runs that are damaged, or whose teacher is missing or is.
 
     Args:
         task: a key of TASKS; the grids must be registered (`kdnb.studies.registry.grids`).
         profile: a key of PROFILES.
     """
     found = tables.stored_configs(task, profile)
+    read = functools.cache(functools.partial(read_if_whole, store.read_metrics))
     seeds, rows = sorted({config.seed for config in found.values()}), []
     for data in sorted({config.data for config in found.values()}):
         for point in grids.stages("temperature", task, profile, data, seeds).points:
             config = point.config
             if point.arm != "kd_standard" or config.alpha != 1 or not config.tau2_scaling:
                 continue
-            if config.run_id() in found:
-                own, teacher = (store.read_metrics(name)[0] for name in (config.run_id(), config.teacher_run))
+            if config.run_id() in found and all(both := [read(name) for name in (config.run_id(), config.teacher_run)]):
+                own, teacher = (metrics for metrics, _ in filter(None, both))
                 values = {name: own[name.split("_")[0]][name.split("_")[1]] for name in MEASURES}
                 of_teacher = {name: teacher["test"][name] for name in ("confidence", "entropy")}
                 rows.append({"seed": config.seed, "tau": config.tau, "teacher_epochs": 0, **values, **of_teacher})

@@ -116,10 +116,11 @@ def protocol(grid: str, study: Study, metric: str = "accuracy") -> Study | None:
         teachers = select.teachers(erm, metric, stored)
         whole = grids.stages(**fixed, seeds=(seed,), teachers=teachers, arms=_arms(grid))
         choices += [choice for choice in select.by_arm(whole.points, metric) if choice.complete]
-    counts = {choice.point.config.run_id(): choice.wanted for choice in choices if choice.point.arm in ARMS}
-    if all(stored[run_id].method == "erm" for run_id in counts):
+    chosen = [choice for choice in choices if choice.point.arm in ARMS]
+    if all(choice.point.config.method == "erm" for choice in chosen):
         return None
-    wanted = set(counts) | {stored[run_id].teacher_run for run_id in counts}
+    counts = {choice.point.config.run_id(): choice.wanted for choice in chosen}
+    wanted = set(counts) | {choice.point.config.teacher_run for choice in chosen}
     found = _study(study, lambda config: config.run_id() in wanted)
     if found is None:
         return None

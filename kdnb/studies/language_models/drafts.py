@@ -208,9 +208,8 @@ def students() -> pd.DataFrame:
     """
     rows = []
     for run_id in store.stored_ids():
-        if not run_id.startswith("lm-"):
+        if not run_id.startswith("lm-") or not (record := records.read_if_whole(store.read, run_id)):
             continue
-        record = store.read(run_id)
         config = LMConfig.from_record(record.config)
         if config.student.startswith("cut-") and "acceptance" in record.metrics:
             what = {name: getattr(config, name) for name in ("student", "method", "divergence", "targets", "seed")}

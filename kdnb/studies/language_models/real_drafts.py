@@ -106,11 +106,10 @@ def judging(one: RealDrafts, shared: "Material") -> "Judging":
 
 
 def stored() -> dict[RealDrafts, Record]:
-    """The experiments that the store has, with their records: what the tables of `drafts` take."""
+    """The experiments that the store has whole, with their records: what the tables of `drafts` take."""
     found = {}
     for run_id in store.stored_ids():
-        if run_id.startswith("realdrafts-"):
-            record = store.read(run_id)
+        if run_id.startswith("realdrafts-") and (record := records.read_if_whole(store.read, run_id)):
             values = {f.name: record.config[f.name] for f in dataclasses.fields(RealDrafts)}
             values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
             found[RealDrafts(**values)] = record

@@ -13,6 +13,7 @@ import pandas as pd
 from kdnb.core import store
 from kdnb.core.config import Identity
 from kdnb.core.store import Record
+from kdnb.experiment.records import read_if_whole
 from kdnb.studies.language_models import sizes
 from kdnb.studies.language_models.config import LMConfig
 
@@ -88,8 +89,7 @@ def stored() -> dict[tuple[str, int], Record]:
     """(arm, seed) -> record of what the store has; of students of several texts those of the text that most learned."""
     texts: dict[tuple[str, str], dict[tuple[str, int], Record]] = {}
     for run_id in store.stored_ids():
-        if run_id.startswith("lm-"):
-            record = store.read(run_id)
+        if run_id.startswith("lm-") and (record := read_if_whole(store.read, run_id)):
             config = LMConfig.from_record(record.config)
             if config.student == STUDENT and (name := arm_of(config, record.metrics)):
                 texts.setdefault((config.data, config.held_out), {})[name, config.seed] = record
@@ -170,8 +170,7 @@ def kept_table() -> pd.DataFrame:
     more than a tenth of it outside; empty where nothing is stored."""
     rows: list[dict[str, float]] = []
     for run_id in store.stored_ids():
-        if run_id.startswith("keptlaws-"):
-            record = store.read(run_id)
+        if run_id.startswith("keptlaws-") and (record := read_if_whole(store.read, run_id)):
             for kept, kl, tail in zip(record.config["kept"], record.arrays["kl"], record.arrays["tail"], strict=True):
                 means = {"KL lost": kl, "mass outside": tail, "over a tenth": tail > 0.1}
                 size = {"kept": kept, "bytes a token": sizes.bytes_per_token(kept, record.config["vocabulary"])}

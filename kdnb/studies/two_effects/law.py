@@ -8,6 +8,7 @@ import pandas as pd
 from kdnb.core import store
 from kdnb.core.config import RunConfig, flat
 from kdnb.core.methods import all_settings
+from kdnb.experiment.records import read_if_whole
 
 LAW = ("disagreement", "train_entropy")  # what is said to tell the sign
 RIVAL = ("test_entropy",)  # what the paper reads it from
@@ -27,13 +28,15 @@ def runs(profile: str) -> pd.DataFrame:
     """
     configs = {name: config for name in store.stored_ids() if (config := store.config_of(name))}
     plain = {_training(one): name for name, one in configs.items() if one.profile == profile and one.method == "erm"}
-    metrics = functools.cache(lambda name: store.read_metrics(name)[0])
+    read = functools.cache(functools.partial(read_if_whole, store.read_metrics))
     rows = []
     for name, config in configs.items():
         teacher, beside = configs.get(config.teacher_run), plain.get(_training(config))
         if config.method != "kd" or config.tau != 1 or teacher is None or teacher.method != "erm" or beside is None:
             continue
-        taught, erm, own = (metrics(one) for one in (config.teacher_run, beside, name))
+        if not all(found := [read(one) for one in (config.teacher_run, beside, name)]):
+            continue
+        taught, erm, own = (metrics for metrics, _ in filter(None, found))
         apart = [taught[split]["entropy"] - erm[split]["entropy"] for split in ("train", "test")]
         facts = (config.task.split("@")[0], config.seed, config.alpha, 1 - taught["train"]["accuracy"], *apart)
         rows.append((name, *facts, own["test"]["entropy"] - erm["test"]["entropy"]))

@@ -1,6 +1,7 @@
 """Born-again networks: what the controls keep of a teacher, the grid of families, ensembles and claims."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -219,8 +220,11 @@ def test_a_part_of_the_grid_is_without_its_chain():
 @pytest.mark.slow
 def test_shards_of_the_grid_wait_for_each_others_teachers(store, kdnb):
     shard = ["sweep", "generations", "--task=digits", "--profile=toy", "--seeds=0", "--engine=shard", "--shard"]
-    code, _, error = kdnb(*shard, "2/2")
+    code, out, error = kdnb(*shard, "2/2")
     assert (code, error) == (0, "")
+    counts = [tuple(map(int, place)) for place in re.findall(r"^\[(\d+)/(\d+)\]", out, re.MULTILINE)]
+    assert all(count <= total for count, total in counts), counts  # the other share's teachers are counted too
+    assert counts[-1][0] == counts[-1][1]
     assert kdnb(*shard, "1/2")[0] == 0
     found = born_again.families(born_again.study("digits", "toy"))
     assert [one.seed for one in found] == [0]
@@ -304,6 +308,19 @@ def test_a_family_with_gaps_has_no_value_where_a_run_is_missing():
     one = Family(0, {(ROOT, 0): hand_made(0).run(ROOT, 0)})
     assert all(value(one) is None for value in claims_generations.VALUES.values())
     assert born_again.ensembles([one]).empty
+
+
+def test_generations_end_at_the_first_that_is_missing():
+    """BAN 3 minus BAN 1 is no gain of generation 2, and an ensemble of two has the first two."""
+    whole = hand_made(0)
+    without = {missing: Family(0, {k: v for k, v in whole.runs.items() if k != (BAN, missing)}) for missing in (1, 2)}
+    accuracy = [whole.run(*place).metrics["test"]["accuracy"] for place in ((ROOT, 0), (BAN, 1))]
+    values = claims_generations.VALUES
+    assert values["every gain"](without[2]) == pytest.approx(accuracy[1] - accuracy[0])
+    assert values["first gain"](without[2]) is values["saturation"](without[2]) is None
+    assert values["every gain"](without[1]) is values["entropy drift"](without[1]) is None
+    assert set(born_again.ensembles([without[2]])["size"]) == {1}
+    assert born_again.ensembles([without[1]]).empty
 
 
 def test_without_stored_families_there_is_no_study(store):

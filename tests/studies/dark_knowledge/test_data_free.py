@@ -297,13 +297,16 @@ def test_record_of_an_experiment(toys, store):
 
 
 @pytest.mark.slow
-def test_experiments_of_a_profile_are_found_again_without_data(store, monkeypatch):
+def test_experiments_of_a_profile_are_found_again_without_data(store, monkeypatch, capsys):
     wanted = data_free.experiments({"digits": splits.load("digits", "toy").fingerprint}, "toy")
     for one in wanted[:2]:
         data_free.obtain(one)
     monkeypatch.setattr(splits, "load", None)
     assert list(data_free.stored("toy")) == wanted[:2]
     assert data_free.stored("cpu") == {}
+    (store / wanted[0].run_id() / "metrics.json").write_bytes(b"{}")
+    assert list(data_free.stored("toy")) == wanted[1:2]
+    assert wanted[0].run_id() in capsys.readouterr().err
 
 
 def test_every_experiment_has_a_name_of_its_own():

@@ -88,10 +88,11 @@ def test_convolutions_and_attention_are_weighed_too(elsewhere, name):
 
 
 @pytest.mark.slow
-def test_a_record_is_made_once_and_read_back_without_its_data(elsewhere):
+def test_a_record_is_made_once_and_read_back_without_its_data(elsewhere, capsys):
     data = splits.load("digits", "toy")
     made = [little_trainings.obtain(one) for one in little_data.identities("digits", "toy", data.fingerprint)]
     assert [one.metrics for one in little_data.stored("digits", "toy")] == [one.metrics for one in made]
+    _damage_and_hear_of_it(elsewhere, capsys)
     table = little_data.table(made)
     assert list(dict.fromkeys(table.arm)) == list(little_data.WIDE)
     assert table[table.arm.isin(("ERM", "KD"))].weight.isna().all()
@@ -107,6 +108,17 @@ def test_a_record_is_made_once_and_read_back_without_its_data(elsewhere):
         assert right.mean() == pytest.approx(first.metrics["arms"][arm]["accuracy"])
     learned = np.array(first.metrics["arms"]["hidden, learned"]["map"])
     np.testing.assert_allclose(learned.sum(axis=1), 1, atol=1e-3)
+
+
+def _damage_and_hear_of_it(elsewhere, capsys):
+    """A damaged record is told, and missing."""
+    path = next((elsewhere / "runs").glob("little-digits-*")) / "metrics.json"
+    content = path.read_bytes()
+    path.write_bytes(b"{}")
+    with pytest.raises(NoRuns, match="no record little-digits"):
+        little_data.stored("digits", "toy")
+    assert path.parent.name in capsys.readouterr().err
+    path.write_bytes(content)
 
 
 def test_a_students_rows_are_among_its_teachers_and_nest():

@@ -177,6 +177,27 @@ def test_the_claims_read_what_is_stored_and_no_more(store):
     assert load("digits", "cpu").fingerprint == claims_missing.DATA
 
 
+def test_a_claim_has_no_value_where_a_student_of_it_is_missing():
+    """Some arms of a seed stored and others not: nan in the table, or no such column at all."""
+    columns = [("kd", tau, rule) for tau in (1.0, 4.0, 20.0) for rule in ("none", "prior_match")]
+    columns += [("hard", 1.0, "test_optimal"), ("ls", 1.0, "test_optimal")]
+    frame = pd.DataFrame(dict.fromkeys(columns, np.array([0.3, 0.4])))
+    used = {
+        "unseen recognised": [("kd", 20.0, "prior_match")],
+        "control under the bar": [("hard", 1.0, "test_optimal")],
+        "label-free over control": [("kd", 20.0, "prior_match"), ("hard", 1.0, "test_optimal")],
+        "label-free over LS": [("kd", 20.0, "prior_match"), ("ls", 1.0, "test_optimal")],
+        "temperature order": [("kd", tau, "none") for tau in (1.0, 4.0, 20.0)],
+    }
+    for column in columns:
+        partly = frame.copy()
+        partly.loc[1, column] = np.nan
+        for name in claims_missing.RUNLESS:
+            needed = column in used[name]
+            assert len(claims_missing._effect(name, frame.drop(columns=[column]))) == (0 if needed else 2)
+            assert len(claims_missing._effect(name, partly)) == (1 if needed else 2)
+
+
 def test_each_claim_is_tested_in_its_direction():
     """H10.1, H10.2a, H10.2b, H10.3, H10.4."""
     keys = [("kd", tau, rule) for tau in (1.0, 4.0, 20.0) for rule in ("none", "prior_match")]

@@ -1,5 +1,8 @@
 """Temperature: every convention against its formula in torch, both limits, no loss or gradient that is not finite."""
 
+import shutil
+
+import fakes
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,7 @@ from kdnb.core import theory
 from kdnb.core.losses import kd_loss
 from kdnb.studies import registry
 from kdnb.studies.dark_knowledge import temperature
+from kdnb.sweeps import grids
 
 ROWS = 16
 
@@ -172,6 +176,20 @@ def test_a_grid_that_is_not_stored_gives_a_table_without_rows(store):
     table = temperature.of_grid("section", "cpu")
     assert len(table) == 0
     assert set(temperature.MEASURES) <= set(table.columns)
+
+
+def test_students_that_are_stored_without_their_teacher_are_told_and_left_out(store, capsys):
+    registry.grids()
+    for seed in (0, 1):
+        (erm,) = (p for p in grids.stages("temperature", "rt", "toy", "0" * 16, (seed,)).erm if p.arm == "erm_large")
+        fakes.store_run(erm.config, 12)
+    for point in grids.stages("temperature", "rt", "toy", "0" * 16, (0, 1)).soft:
+        fakes.store_run(point.config, 14)
+    assert set(temperature.of_grid("rt", "toy").seed) == {0, 1}
+    shutil.rmtree(store / erm.config.run_id())
+    assert set(temperature.of_grid("rt", "toy").seed) == {0}
+    (line,) = capsys.readouterr().err.splitlines()
+    assert erm.config.run_id() in line
 
 
 @pytest.mark.slow

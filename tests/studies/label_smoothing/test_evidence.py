@@ -192,6 +192,15 @@ def test_a_whole_search_judges_the_claims_at_fixed_settings(store):
     assert row.effect < 0
 
 
+def test_a_selected_run_whose_config_alone_is_damaged_is_a_gap(store, capsys):
+    registry.grids()
+    best = store_search(0)[-1].config.run_id()
+    (store / best / "config.json").write_bytes(b"{}")
+    found = evidence.protocol("search", tables.study("rt", "toy", lambda _: True))
+    assert set(found.table.arm) == {"erm_large", "erm_small"}
+    assert best in capsys.readouterr().err
+
+
 def test_erm_alone_is_no_search(store):
     registry.grids()
     store_search(0, soft=False)

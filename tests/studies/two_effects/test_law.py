@@ -2,12 +2,14 @@
 
 import json
 
+import fakes
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
 from kdnb import paths
+from kdnb.core import store as runs
 from kdnb.studies import registry
 from kdnb.studies.two_effects import law
 
@@ -72,3 +74,17 @@ def test_the_verdict_is_that_of_the_stored_metrics(monkeypatch):
         told = law.left_out(found, fit)
         assert (told <= often[told.index] + 1e-12).all()
     assert "Neither fit does better on any task than naming the sign that is more frequent there." in readme
+
+
+@pytest.mark.parametrize("which", ["teacher", "student", "ERM"])
+def test_a_damaged_run_is_told_and_left_out_of_the_law(store, capsys, which):
+    for name in fakes.store_arms(("erm_large", "erm_small", "kd_standard", "kd_self")):
+        config = runs.config_of(name)
+        student = {"teacher": "erm-large", "student": "kd-small", "ERM": "erm-small"}[which]
+        if student in name and config.seed == 0:
+            (store / name / "metrics.json").write_bytes(b"{}")
+    found = law.runs("toy")
+    assert set(found.seed) == {1} | ({0} if which == "teacher" else set())  # whom ERM of the same model teaches stays
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == (2 if which == "student" else 1)
+    assert all("left out" in line for line in told)
