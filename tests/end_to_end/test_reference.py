@@ -381,6 +381,9 @@ def _search(table, protocol):
     per_seed.append(set(taught.groupby("seed").teacher_run.nunique()))
     best, likely = searched(table, "accuracy"), searched(table, "nll")
     surer, better = (SEARCHED[protocol.verdict[claim]] for claim in ("H3.2", "H3.5a"))
+    way = {"holds": "lowers entropy", "fails": "raises entropy", "undecided": "is undecided"}[protocol.verdict["H3.2"]]
+    ways = {(True, True): "it raises it", (True, False): "it lowers it"}
+    likely_way = ways.get((outside(likely.entropy), likely.entropy.mean() > 0), "its sign is open")
     budget = ["task", "seed", "lr", "epochs"]
     beside = taught.merge(erm[[*budget, "test_entropy"]], on=budget, suffixes=("", "_erm"))
     moved, gap = beside.test_entropy - beside.test_entropy_erm, beside.teacher_entropy - beside.test_entropy_erm
@@ -389,6 +392,7 @@ def _search(table, protocol):
     return {
         "search": f"({listed(sorted(set(grid.task)))}, seeds {values(grid.seed)}; a seed "
         "{} runs of ERM, {} of KD, {} teacher)".format(*(" or ".join(map(str, sorted(n))) for n in per_seed)),
+        "protocol": f"standard KD {way} where validation accuracy selects, and where NLL selects {likely_way}",
         "selected": f"minus the selected ERM model's, the selected student's entropy is {said(best.entropy)} "
         f"({surer}), its NLL {said(best.nll)}, its accuracy {said(best.accuracy, 'points')} points ({better}); of "
         f"the same runs selected by NLL, {said(likely.entropy)}, {said(likely.nll)} and "
