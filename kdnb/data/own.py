@@ -28,6 +28,7 @@ RARE = 2  # rows of a class that may be another's name misspelt
 MOST_SLIPS = 20  # classes as rare as that, where they may be slips: more are how the data are
 Key = Decimal | str  # what all spellings of a class have in common
 _QUOTES = ('""', "''", "``", "“”", "‘’", "„“", "«»")
+_DIGITS = re.compile(r"\d+")
 _JOINTS = re.compile(r"[,;|/&+]")  # between labels that are several
 _ARRAY = re.compile(r"\[[\s\d.eE+-]+\]")  # as numpy writes one
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d{1,4})?|[+-]?\.\d+([eE][+-]?\d{1,4})?")
@@ -295,7 +296,7 @@ def _numbers(labels: pd.Series, classes: dict[Key, str], where: str, column: str
 
 
 def _misspelt(labels: pd.Series, classes: dict[Key, str]) -> Iterator[str]:
-    """What to ask of a class that has hardly a row and is called almost as a commoner one; numbers are left alone.
+    """What to ask of a class that has hardly a row and is called almost as a commoner one, but for a number.
 
     Args:
         labels: 0..K-1 of every row.
@@ -308,7 +309,8 @@ def _misspelt(labels: pd.Series, classes: dict[Key, str]) -> Iterator[str]:
     rare = [name for name, count in rows_of.items() if count <= RARE]
     common = [name for name, count in rows_of.items() if count > RARE]
     for name in rare if len(rare) <= MOST_SLIPS else ():
-        if meant := closest(name, common):
+        others = [one for one in common if _DIGITS.sub("", one) != _DIGITS.sub("", name)]
+        if meant := closest(name, others):
             near = printable(meant)[:60]
             yield f"class {printable(name)[:60]!r} has {_rows(rows_of[name])}: a misspelling of {near!r}?"
 

@@ -272,7 +272,9 @@ def test_a_class_of_three_texts_is_in_every_split_and_a_smaller_one_in_train(cou
     for k, name in enumerate(task.labels):
         count, splits = counts[int(name.split()[1])], set(table[table.label == k].split)
         assert splits == ({"train", "validation", "test"} if count > 2 else {"train"})
-        assert (f"{name} ({count * copies} rows)" in lines) == (count <= 2)
+        rows_of = f"{count * copies} row{'s' * (count * copies != 1)}"
+        assert (f"{name} ({rows_of})" in lines) == (count <= 2)
+    assert "misspelling" not in lines  # names that differ by their numbers
 
 
 def test_the_cut_keeps_the_classes_shares(tmp_path):
