@@ -8,7 +8,7 @@ import pandas as pd
 
 from kdnb import files
 from kdnb.analysis import figures
-from kdnb.analysis.ledger import as_printed, over_tasks
+from kdnb.analysis.ledger import DESCRIPTIVE, as_printed, over_tasks
 from kdnb.analysis.ledger_text import OVER_CONFIDENT, over_confident, spanned
 from kdnb.catalog import PROFILES, TASKS
 from kdnb.core import store
@@ -290,7 +290,7 @@ def _searched(others: dict[str, tables.Study | None], pages: Sequence[Executed])
     for grid, words in evidence.PROTOCOLS.items():
         if study := others.get(grid):
             ledger = registry.ledger(study, ("H3", "H4"))
-            ledger = ledger[(ledger.verdict != "no runs") & (ledger.verdict != "descriptive")]
+            ledger = ledger[~ledger.verdict.isin(["no runs", DESCRIPTIVE])]
             found.append(
                 {"words": f"{grid}: {words}", "rows": [claim(row, pages, study.task) for row in ledger.itertuples()]}
             )

@@ -279,7 +279,7 @@ def listed(names, none="no task"):
 
 
 def apart(values, sign):
-    """Whether the 95 % t interval lies on one side of 0 as it is printed."""
+    """Whether the whole 95 % t interval lies on a side of 0: above it (sign 1) or below (-1)."""
     half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
     return sign * values.mean() - half > 0
 
@@ -541,3 +541,10 @@ def test_the_answer_says_what_surer_costs(table):
     assert apart(soft["digits"][2][0], -1)
     assert apart(soft["digits"][10][0], 1)
     assert not any(apart(effect, -1) for effect, _ in soft["section"].values())
+
+
+@pytest.mark.parametrize("task", ["digits", "rt"])
+def test_labels_do_more_where_the_given_ones_are_noisy(table, task):
+    moved = [main_effects(table, name, "entropy")["labels"] for name in (task, f"{task}@0.2")]
+    assert apart((moved[1] - moved[0]).dropna(), -1)
+    assert "They do more where labels are noisy." in README

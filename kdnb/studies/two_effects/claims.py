@@ -184,8 +184,8 @@ def _of_cells(
     study: Study, seeds: pd.Index, behind: Iterable[str], name: Callable[[object], str] = cells.cell_of
 ) -> list[str]:
     """The runs of some cells at some seeds: those that an effect was made of."""
-    rows = study.table[study.table.seed.isin(seeds)]
-    return [row.run_id for row in rows.itertuples() if name(row) in set(behind)]
+    rows, wanted = study.table[study.table.seed.isin(seeds)], set(behind)
+    return [row.run_id for row in rows.itertuples() if name(row) in wanted]
 
 
 def _grid(name: str):
