@@ -134,12 +134,17 @@ def _fixed_erm(task: str, profile: str, data: str, seed: int) -> dict[str, RunCo
     return {config.run_id(): config for config in (arm_config(arm, **same) for arm in ("erm_large", "erm_small"))}
 
 
-def is_default(config: RunConfig) -> bool:
-    """Whether a run is its arm at the profile's fixed hyper-parameters, and its teacher as well."""
+def is_default(config: RunConfig, but: tuple[str, ...] = ()) -> bool:
+    """Whether a run is its arm at the profile's fixed hyper-parameters, and its teacher as well.
+
+    Args:
+        config: of the run.
+        but: names of fields that may differ, and then do so in both alike.
+    """
     arm = arm_of(config)
     if arm not in ARMS:
         return False
-    same = {name: getattr(config, name) for name in ("task", "profile", "data", "seed")}
+    same = {name: getattr(config, name) for name in ("task", "profile", "data", "seed", *but)}
     teacher = arm_config(ARMS[arm].teacher, **same).run_id() if ARMS[arm].teacher else ""
     return config == arm_config(arm, **same, teacher_run=teacher)
 

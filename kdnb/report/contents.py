@@ -285,9 +285,9 @@ def _beside(row) -> list[str]:
 
 
 def _searched(others: dict[str, tables.Study | None], pages: Sequence[Executed]) -> list[dict]:
-    """The claims at fixed settings once more, by runs that were selected as the paper selected its own."""
+    """The claims at fixed settings once more, by runs selected as the paper selected its own, and by longer ones."""
     found = []
-    for grid, words in evidence.PROTOCOLS.items():
+    for grid, words in evidence.ANEW.items():
         if study := others.get(grid):
             ledger = registry.ledger(study, ("H3", "H4"))
             ledger = ledger[~ledger.verdict.isin(["no runs", DESCRIPTIVE])]

@@ -182,7 +182,7 @@ def _numbers(told: Contents) -> Iterator[Use]:
         for row in [*part["ledger"], *part["explored"]]:
             yield row["run_ids"], to.task(task, row["id"]), f"claim {row['id']} on {task}: {row['statement']}"
         for row in (row for kind in part["searched"] for row in kind["rows"]):
-            yield row["run_ids"], f"{to.task(task)}#searched", f"{task} by the paper's protocol"
+            yield row["run_ids"], f"{to.task(task)}#searched", f"{task} by other runs"
     for row in told.drawn:
         yield row["run_ids"], f"{to.up}ledger.html#drawn-{row['id']}", f"claim {row['id']}: {row['statement']}"
     for number, part in enumerate(told.own, 1):

@@ -466,6 +466,7 @@ EVIDENCE = {
     "smoothing": Evidence(f"LS at alpha {LARGE_ALPHA:g} or more", evidence.smoothing),
     CURVES: Evidence(f"entropy curves sampled on {CURVE_ROWS} rows or more", evidence.curves),
     **{grid: Evidence(words, partial(evidence.protocol, grid)) for grid, words in evidence.PROTOCOLS.items()},
+    evidence.LONGER: Evidence(evidence.LONGER_IS, evidence.longer),
 }
 CHAPTER = Chapter(
     claims=CLAIMS,

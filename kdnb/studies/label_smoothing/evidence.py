@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from kdnb.catalog import defaults
 from kdnb.core.config import METHOD_FIELDS, RunConfig
 from kdnb.core.methods import Switch
 from kdnb.errors import NoRuns
@@ -29,6 +30,9 @@ PROTOCOLS = {  # grid -> how its arms are chosen: the claims at fixed settings a
     "published7": "the hyper-parameters that Table 7 prints",
     "published12": "the hyper-parameters that Table 12 prints, tau among them",
 }
+LONGER = "longer"  # the same claims once more, judged by runs that are longer and else alike
+LONGER_IS = "the fixed settings but for more epochs, teacher and student alike; nothing is selected"
+ANEW = {**PROTOCOLS, LONGER: LONGER_IS}  # all runs by which the claims at fixed settings are judged as well
 _VARIED = {*METHOD_FIELDS, "method", "student", "seed", "order_seed", "history_points", "history_rows", "extra"} - set(
     Switch.settings()
 )  # what differs between the arms of one setting, or between its seeds
@@ -126,6 +130,24 @@ def protocol(grid: str, study: Study, metric: str = "accuracy") -> Study | None:
         return None
     table = found.table[found.table.run_id.isin(counts)]
     return found.only(table.assign(candidates=table.run_id.map(counts)))
+
+
+def longer(study: Study) -> Study | None:
+    """The runs of the fixed arms at more epochs than are fixed, on a study's data, teacher and student at equally many.
+
+    Of several such budgets the one with most runs is taken, and of equals the shortest; None where nothing but ERM
+    has one.
+    """
+    data, fixed = _data(study), defaults(study.profile, study.task).epochs
+
+    def keep(config: RunConfig) -> bool:
+        return config.data == data and config.epochs > fixed and tables.is_default(config, ("epochs",))
+
+    found = _study(study, keep)
+    if found is None or set(found.table.method) == {"erm"}:
+        return None
+    runs = found.table.groupby("epochs").size()
+    return found.only(found.table[found.table.epochs == runs.idxmax()])
 
 
 def _arms(grid: str) -> tuple[str, ...]:

@@ -104,7 +104,7 @@ def test_without_a_second_tau_there_is_no_temperature_evidence(store):
             "temperature",
             "smoothing",
             "curves",
-            *evidence.PROTOCOLS,
+            *evidence.ANEW,
             *CHAPTER.evidence,
             "deviations",
             "switching",
@@ -199,6 +199,39 @@ def test_a_selected_run_whose_config_alone_is_damaged_is_a_gap(store, capsys):
     found = evidence.protocol("search", tables.study("rt", "toy", lambda _: True))
     assert set(found.table.arm) == {"erm_large", "erm_small"}
     assert best in capsys.readouterr().err
+
+
+def store_longer(seed, epochs, **changes):
+    """ERM on both models and a student of each kind at so many epochs; they differ from each other in confidence."""
+    large = store_run(config("erm_large", seed, epochs=epochs, **changes), gap=3.0)
+    teaches = {"teacher": large.config, "epochs": epochs, **changes}
+    return [
+        large,
+        store_run(config("erm_small", seed, epochs=epochs, **changes), gap=2.0 + seed / 10),
+        store_run(config("kd_standard", seed, **teaches), gap=4.0 + seed),
+    ]
+
+
+def test_the_claims_are_judged_anew_by_longer_runs(store):
+    """Those of all numbers of epochs above the fixed one that most runs have; a teacher of fewer is none of theirs."""
+    store_run(config("erm_large")), store_run(config("erm_small"))
+    ours = [run.run_id for seed in (0, 1) for run in store_longer(seed, 11)]
+    store_longer(0, 12)
+    store_run(config("kd_standard", 1, epochs=11))  # by a teacher of the fixed number of epochs
+    store_longer(1, 11, lr=3e-3)
+    fixed = tables.study("rt", "toy")
+    found = evidence.longer(fixed)
+    assert set(found.table.run_id) == set(ours)
+    row = registry.ledger(found, ("H3",)).set_index("id").loc["H3.2"]
+    assert (row.n, row.verdict, row.effect < 0) == (2, "undecided", True)
+    assert set(registry.evidence(fixed)[evidence.LONGER].table.run_id) == set(ours)
+
+
+def test_longer_erm_alone_judges_nothing(store):
+    for epochs in (1, 11):
+        store_run(config("erm_small", epochs=epochs))
+    store_run(config("erm_small"))
+    assert evidence.longer(tables.study("rt", "toy")) is None
 
 
 def test_erm_alone_is_no_search(store):
