@@ -1,9 +1,11 @@
-"""Finished runs copied with logits in half precision, for a store that is committed: half the bytes, the same names.
+"""Finished runs copied with fewer bytes, for a store that is committed: the same names, the same posteriors.
 
     KDNB_OUTPUTS=FROM python -m kdnb.experiment.compact TO        FROM/runs and FROM/labels into TO/runs and TO/labels
 
-Rounding moves a logit by at most 2**-11 of itself, a quarter of what bf16 rounds while it trains. The metrics of a copy
-are those of its rounded logits, so that whoever recomputes them finds what is stored; curves and cost stay.
+A copy has each example's logits less its last one, which leaves the posterior as it is and the last column zero, in
+half precision. Rounding moves such a difference by at most 2**-11 of itself, a quarter of what bf16 rounds while it
+trains. The metrics of a copy are those of its rounded logits, so that whoever recomputes them finds what is stored;
+curves and cost stay.
 """
 
 import os
@@ -33,10 +35,10 @@ def compact(run_id: str, target: Path) -> bool:
     if (target / run_id).is_dir():
         return False
     run = store.load(run_id)
-    most = max(float(np.abs(logits).max()) for logits in run.logits.values())
+    most = max(float(np.abs(teachers.shifted(logits)).max()) for logits in run.logits.values())
     if most > float(np.finfo(np.float16).max):
         raise ValueError(f"run {run_id}: logits of {most:g} do not fit half precision; it is not copied")
-    half = {split: run.logits[split].astype(np.float16) for split in SPLITS}
+    half = {split: teachers.halved(run.logits[split]) for split in SPLITS}
     teacher = teachers.rounded(teachers.load(run.config.teacher_run)) if run.config.teacher_run else None
     values = {"cost": {**run.metrics["cost"], "stored": "float16"}}
     for split in SPLITS:
