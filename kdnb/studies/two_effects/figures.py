@@ -29,6 +29,7 @@ CELL_STYLES = {  # whose label is the color; filled what has a name, hollow what
     cells.TEACHER_SOFT: _filled("KD"),
     cells.LS: _filled("LS"),
 }
+TASK_MARKERS = "osD^v"  # a line a task
 EFFECT_STYLES = {
     "softness": {"marker": "o", "color": "black", "mfc": "black"},
     "teacher's labels": {"marker": "s", "color": "black", "mfc": "white"},
@@ -145,6 +146,24 @@ def effects_along(rows: pd.DataFrame, x: str, ax: Axes, names: tuple[str, ...]) 
         part = rows[rows.of == name]
         half = (part.high - part.effect).where(np.isfinite(part.high), 0.0)
         ax.errorbar(part[x], part.effect, yerr=half, capsize=4, linewidth=1.5, label=name, **EFFECT_STYLES[name])
+    ax.axhline(0, color="0.4", linestyle="--", linewidth=1)
+    return ax
+
+
+def effect_by_task(rows: pd.DataFrame, x: str, name: str, ax: Axes) -> Axes:
+    """One effect with its 95 % t intervals against a number, a line a task.
+
+    Args:
+        rows: of `cells.effects`, with columns `task` and x beside.
+        x: its name.
+        name: of `cells.EFFECTS`.
+        ax: where.
+    """
+    of_tasks = rows[rows.of == name].groupby("task", sort=False)
+    for place, (task, part) in enumerate(of_tasks):
+        half = (part.high - part.effect).where(np.isfinite(part.high), 0.0)
+        style = {"color": f"C{place}", "marker": TASK_MARKERS[place % len(TASK_MARKERS)]}
+        ax.errorbar(part[x], part.effect, yerr=half, capsize=4, linewidth=1.5, label=task, **style)
     ax.axhline(0, color="0.4", linestyle="--", linewidth=1)
     return ax
 
