@@ -150,7 +150,7 @@ def test_the_report_holds_markup_of_data_as_text(page):
 
 @pytest.mark.slow
 def test_a_planted_run_is_shown_as_text(page):
-    assert re.search(r"<td>cpu [^<]*&lt;img src=x onerror=[^<]*&gt;, fp32</td>", page)  # where it was made
+    assert re.search(r"<td>cpu [^<]*&lt;img src=x onerror=[^<]*&gt;, (fp32|bf16)</td>", page)  # where it was made
 
 
 @pytest.mark.slow

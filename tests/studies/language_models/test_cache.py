@@ -21,6 +21,7 @@ from kdnb.studies.language_models.source import MarkovSource
 from kdnb.studies.language_models.target_cache import CacheMismatch, Reader
 
 ROWS, LENGTH = 20, 12
+FP32 = {"precision": "fp32"}  # what these tests compare with, on every machine
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def made(teacher, blocks, tmp_path):
     """made(**wanted): a whole cache, its folder."""
 
     def make(**wanted):
-        manifest = caching.manifest_of(teacher, blocks, Wanted(**{"kept": 4, "shard_rows": 8, **wanted}))
+        manifest = caching.manifest_of(teacher, blocks, Wanted(**FP32, **{"kept": 4, "shard_rows": 8, **wanted}))
         folder = target_cache.begin(manifest, blocks, tmp_path / manifest.run_id())
         caching.make_here(folder, lambda: teacher, range(manifest.shards), lambda _: None)
         return folder
@@ -165,7 +166,7 @@ def test_a_pipe_in_a_cache_is_told_and_not_waited_for(made, name):
 
 def test_another_manifest_or_other_tokens_are_refused(made, teacher, blocks):
     folder = made()
-    other = caching.manifest_of(teacher, blocks, Wanted(kept=5, shard_rows=8))
+    other = caching.manifest_of(teacher, blocks, Wanted(**FP32, kept=5, shard_rows=8))
     with pytest.raises(CacheMismatch, match="kept: "):
         target_cache.begin(other, blocks, folder)
     with pytest.raises(CacheMismatch, match="data: "):

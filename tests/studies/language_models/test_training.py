@@ -215,9 +215,10 @@ def test_from_a_cache_of_hidden_states_it_is_the_online_student(train, held, tea
     base = {"tokens": 600, "lr": 1e-2, "alpha": 1.0, "precision": "fp32"}
     online = runs.ensure(material, Arm(student="llama-1x32", changes={**base, "targets": "online"}))[1]
     cached = {**base, "targets": "cache"}
-    hidden = runs.ensure(material, Arm(student="llama-1x32", changes=cached, cache=Wanted(storage="hidden")))[1]
+    whole = Wanted(storage="hidden", precision="fp32")
+    hidden = runs.ensure(material, Arm(student="llama-1x32", changes=cached, cache=whole))[1]
     assert hidden.metrics["nll"] == pytest.approx(online.metrics["nll"], abs=2e-4)  # states are kept in half precision
-    most = runs.ensure(material, Arm(student="llama-1x32", changes=cached, cache=Wanted(kept=63)))[1]
+    most = runs.ensure(material, Arm(student="llama-1x32", changes=cached, cache=Wanted(kept=63, precision="fp32")))[1]
     assert most.metrics["nll"] == pytest.approx(online.metrics["nll"], abs=5e-3)
     assert (hidden.metrics["storage"], most.metrics["kept"]) == ("hidden", 63)
 
