@@ -97,7 +97,7 @@ reference: $(READY)  ## hours: the committed reference runs of profile cpu; goes
 	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep seeds --task relation --profile cpu --seeds 10,11,12,13,14,15,16,17
 	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep seeds --task mrpc --profile cpu --seeds 10,11,12,13
 	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep softness --task digits@0.2,digits@0.4,rt@0.2,rt@0.4 --profile cpu --seeds 10,11,12,13,14
-	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep budgets --task rt,section,digits --profile cpu --seeds 10,11,12,13,14
+	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep budgets --task rt,headline,section,digits --profile cpu --seeds 10,11,12,13,14
 	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb compare mrpc --profile base --seeds 0,1,2
 	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep generations --task digits --profile cpu
 	KDNB_OUTPUTS=outputs/reference $(BIN)/python -m kdnb.studies.dark_knowledge.reference

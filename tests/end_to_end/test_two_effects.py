@@ -27,7 +27,7 @@ SECTION = README[README.find("### Two things in one loss") : README.find("### Wh
 TASKS = ("rt", "headline", "section", "digits")
 NOISY = ("digits@0.2", "digits@0.4", "rt@0.2", "rt@0.4")
 ROWS = ("rt", "rt@0.2", "rt@0.4", "headline", "section", "digits", "digits@0.2", "digits@0.4")  # of README's table
-TIMED = ("rt", "section", "digits")  # those with runs at few and many epochs
+TIMED = ("rt", "headline", "section", "digits")  # those with runs at few and many epochs
 ENDS = (2, 10)  # of these, the few and the many that README shows
 SELF = (*TASKS, "relation", "mrpc")  # those with self-KD by another seed's model
 SEEDS = range(10, 18)
@@ -492,6 +492,7 @@ def test_no_number_of_the_section_is_unchecked(table, ledgers, base):
         ("section", {"method": "ls", "schedule": "constant", "epochs": 3}, "few epochs, section"),
         ("digits", {"transform": "swap", "schedule": "constant", "epochs": 2}, "few epochs, digits"),
         ("rt", {"method": "kd", "schedule": "constant", "epochs": 2}, "few epochs, rt"),
+        ("headline", {"method": "erm", "schedule": "constant", "epochs": 10}, "later"),
         ("digits@0.4", {"transform": "swap"}, "noise"),
         ("rt@0.2", {"transform": "swap"}, "noise"),
         ("rt@0.4", {"transform": "hard", "alpha": 1.0}, "two by two, rt@0.4"),
