@@ -431,7 +431,8 @@ def _search(table, protocol):
         f"the same runs selected by NLL, {said(likely.entropy)}, {said(likely.nll)} and "
         f"{said(likely.accuracy, 'points')}",
         "searched LS": f"LS, {' or '.join(map(str, sorted(set(smoothed))))} runs a seed (seeds "
-        f"{values(smoothed.index)}), minus the selected ERM model: {three(searched(table, 'accuracy', 'ls_small'))}; "
+        f"{values(smoothed.index)}), minus the selected ERM model (entropy, NLL, accuracy): "
+        f"{three(searched(table, 'accuracy', 'ls_small'))}; "
         f"of the same runs selected by NLL, {three(searched(table, 'nll', 'ls_small'))}; standard KD minus LS, "
         f"{three(searched(table, 'accuracy', 'kd_standard', 'ls_small'))} by accuracy and "
         f"{three(searched(table, 'nll', 'kd_standard', 'ls_small'))} by NLL",
