@@ -12,6 +12,7 @@ import pytest
 from kdnb import paths
 from kdnb.analysis import table_html
 from kdnb.core import store
+from kdnb.core.device import precision
 from kdnb.data import splits as data
 from kdnb.experiment import obtain, points
 from kdnb.report import notebooks, report
@@ -150,7 +151,8 @@ def test_the_report_holds_markup_of_data_as_text(page):
 
 @pytest.mark.slow
 def test_a_planted_run_is_shown_as_text(page):
-    assert re.search(r"<td>cpu [^<]*&lt;img src=x onerror=[^<]*&gt;, (fp32|bf16)</td>", page)  # where it was made
+    made = rf"<td>cpu [^<]*&lt;img src=x onerror=[^<]*&gt;, {precision()}</td>"  # where it was
+    assert re.search(made, page)
 
 
 @pytest.mark.slow
