@@ -124,7 +124,7 @@ def plan(
 def select(
     request: "Sweep",
     context: typer.Context,
-    metric: Annotated[str, typer.Option(help="On validation: accuracy or nll.")] = "accuracy",
+    metric: Annotated[str, typer.Option(help="On validation: accuracy or nll; teachers are by accuracy.")] = "accuracy",
     as_json: Json = False,
 ) -> None:
     """Select each arm's and seed's best stored run of a grid on validation; then show its test metrics."""
@@ -252,7 +252,7 @@ def make_selection(sweep: "Sweep", metric: str, command: str) -> dict[str, Any]:
     whole = replace(sweep, arms=(), only={})  # ERM runs to be held against may not be of the part asked for
     for task in sweep.tasks:
         data = sweep.load(task).fingerprint
-        stages = _stages(sweep, task, data, stored, metric)
+        stages = _stages(sweep, task, data, stored)
         erm = whole.stages(task, data, erm_only=True).erm
         if waiting := sum(grids.is_placeholder(point.config) for point in stages.soft):
             print(f"  {printable(task)}: {waiting:,} points wait for a teacher, whose ERM runs are not all done")
@@ -348,11 +348,11 @@ def _title(sweep: "Sweep") -> str:
     return f"{sweep.grid}: {grid.title}; profile {sweep.profile}, {_schedule(sweep)} schedule, seeds {seeds}{part}"
 
 
-def _stages(sweep: "Sweep", task: str, data: str, stored: set[str], metric: str = "accuracy") -> "Stages":
+def _stages(sweep: "Sweep", task: str, data: str, stored: set[str]) -> "Stages":
     """The points of one task, with the teachers that can be selected from the stored runs."""
     from kdnb.sweeps.select import teachers
 
-    selected = teachers(sweep.stages(task, data, erm_only=True), metric, stored=stored)
+    selected = teachers(sweep.stages(task, data, erm_only=True), stored)
     return sweep.stages(task, data, selected)
 
 

@@ -62,14 +62,13 @@ def best(points: Iterable[Point], metric: str = "accuracy") -> Choice | None:
     return Choice(point, metric, value, len(scored), len(wanted))
 
 
-def teachers(
-    stages: Stages, metric: str = "accuracy", stored: Container[str] | None = None
-) -> dict[tuple[str, int], str]:
-    """The selected teachers of a grid, for `kdnb.sweeps.grids.stages`.
+def teachers(stages: Stages, stored: Container[str] | None = None) -> dict[tuple[str, int], str]:
+    """The teachers of a grid, for `kdnb.sweeps.grids.stages`: always by validation accuracy.
+
+    A sweep trains students of these alone, so by whatever metric the students are selected, they are their teachers.
 
     Args:
         stages: the grid's points.
-        metric: a key of METRICS.
         stored: names of all stored runs, where they are known.
     Returns:
         (model, seed) -> run_id; a teacher is left out until all its candidates have a run.
@@ -79,7 +78,7 @@ def teachers(
     selected = {}
     for key, points in stages.candidates.items():
         if all(point.config.run_id() in stored for point in points):
-            choice = best(points, metric)
+            choice = best(points)
             if choice and choice.complete:
                 selected[key] = choice.point.config.run_id()
     return selected

@@ -8,6 +8,7 @@ import json
 import re
 from collections import Counter
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -37,8 +38,6 @@ SEEDS = {"rt": 5}  # of the other two, where they are not 3
 LONGER = "`mrpc` after 6 epochs"  # a row of README's two tables: what 3 epochs leave near the floor
 COLUMNS = ("ls_small", "kd_standard", "kd_self", "ls_large", "kd_reverse")  # of README's two tables
 FILES = {"config.json", "history.csv", "arrays.npz", "metrics.json"}
-UNSEARCHED = {"ls_small": "LS", "kd_self": "self-KD", "kd_reverse": "reverse KD"}  # arms that the search may lack
-SEARCHED = {"holds": "as claimed", "fails": "against the claim", "undecided": "undecided"}  # verdict -> in README
 TABLE_1 = (1e-5, 2e-5, 3e-5, 4e-5, 6e-5, 7e-5)  # its learning rates, but for the one that our search has too
 AGAINST = {  # a claim of the paper's that fails -> what then is the case
     "H3.5c": "LS makes the small model more accurate than ERM",
@@ -58,6 +57,25 @@ AGAINST = {  # a claim of the paper's that fails -> what then is the case
     "H4.6": "reverse KD is less sure than its own teacher",
     "H4.8": "LS adds less than twice what reverse KD adds to the large model's entropy",
 }
+
+
+class Searched(NamedTuple):
+    """A line of README's table of the search: an arm, beside which other, and the claims on the two."""
+
+    name: str
+    arm: str
+    than: str
+    entropy: str
+    accuracy: str
+
+
+SEARCHED = {
+    "ls_small": Searched("LS", "ls_small", "erm_small", "H3.1", "H3.5c"),
+    "kd_standard": Searched("standard KD", "kd_standard", "erm_small", "H3.2", "H3.5a"),
+    "kd_self": Searched("self-KD", "kd_self", "erm_small", "H3.3", "H3.5b"),
+    "kd_reverse": Searched("reverse KD", "kd_reverse", "erm_large", "H4.2", "H4.5b"),
+}
+BESIDE_LS = Searched("standard KD minus LS", "kd_standard", "ls_small", "", "H3.5d")
 
 
 @pytest.fixture(autouse=True)
@@ -84,13 +102,13 @@ def ledgers(studies):
 
 
 @pytest.fixture(scope="module")
-def protocol(studies):
-    """The ledger of what the search selects by validation accuracy."""
+def protocols(studies):
+    """The ledgers of what the search selects by validation accuracy and by validation NLL."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paths, "RUNS", paths.ROOT / "none")
         patch.setattr(paths, "REFERENCE", RUNS)
-        found = evidence.protocol("search", studies["rt"])
-        return registry.ledger(found, ("H3", "H4")).set_index("id")
+        found = {metric: evidence.protocol("search", studies["rt"], metric) for metric in ("accuracy", "nll")}
+        return {metric: registry.ledger(study, ("H3", "H4")).set_index("id") for metric, study in found.items()}
 
 
 @pytest.fixture(scope="module")
@@ -238,8 +256,12 @@ def outside(values):
 
 def listed(names, none="no task"):
     """`a`, `b` and `c`."""
-    told = [f"`{name}`" for name in names]
-    return " and ".join(filter(None, [", ".join(told[:-1]), *told[-1:]])) or none
+    return joined([f"`{name}`" for name in names]) or none
+
+
+def joined(words):
+    """a, b and c."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 def span(values):
@@ -248,8 +270,7 @@ def span(values):
 
 def values(column):
     """The values of a setting: 1, 2 and 4."""
-    told = [f"{value:g}" for value in sorted(set(column))]
-    return " and ".join(filter(None, [", ".join(told[:-1]), told[-1]]))
+    return joined([f"{value:g}" for value in sorted(set(column))])
 
 
 def ledger(study):
@@ -262,7 +283,7 @@ def ledger(study):
 # What README says
 
 
-def statements(table, ledgers, beyond_texts, protocol):
+def statements(table, ledgers, beyond_texts, protocols):
     """README's statements on the runs, by topic, as they must stand in it."""
     table = with_models(table)
     text = {task: fixed(table[table.task == task]) for task in TASKS}
@@ -270,7 +291,7 @@ def statements(table, ledgers, beyond_texts, protocol):
     longer = longest[longest.arm.isin(ARMS)]
     told = _tables(text | {LONGER: longer}, ledgers) | _floor(text["mrpc"], longest) | _settings(table, text)
     told |= _accuracy(table, text, ledgers, beyond_texts) | _entropy(table, text, ledgers) | _inheritance(table, text)
-    return told | _search(table, protocol) | _temperature(table)
+    return told | _search(table, protocols) | _temperature(table)
 
 
 def survives(ledgers, claim):
@@ -393,7 +414,7 @@ def _inheritance(table, text):
     }
 
 
-def searched(table, metric, arm="kd_standard", than="erm_small"):
+def searched(table, metric, arm, than):
     """Test entropy, NLL and accuracy of the models that the search selects, an arm's minus another's, by seed."""
     order = [f"validation_{metric}", "epochs", "lr", "alpha"]
     grid = table[table.schedule == "constant"].sort_values(order, ascending=[metric == "nll", True, True, True])
@@ -401,45 +422,67 @@ def searched(table, metric, arm="kd_standard", than="erm_small"):
     return (best.loc[arm] - best.loc[than]).dropna().rename(columns=lambda name: name.removeprefix("test_"))
 
 
-def three(moved):
-    """What is added to entropy, NLL and accuracy, as README prints it."""
-    return f"{said(moved.entropy)}, {said(moved.nll)} and {said(moved.accuracy, 'points')} points"
-
-
-def _search(table, protocol):
+def _search(table, protocols):
     grid = table[table.schedule == "constant"]
-    erm, taught = grid[grid.arm == "erm_small"], grid[grid.arm == "kd_standard"]
-    per_seed = [set(rows.groupby("seed").size()) for rows in (erm, taught)]
-    per_seed.append(set(taught.groupby("seed").teacher_run.nunique()))
-    best, likely = searched(table, "accuracy"), searched(table, "nll")
-    surer, better = (SEARCHED[protocol.verdict[claim]] for claim in ("H3.2", "H3.5a"))
-    way = {"holds": "lowers entropy", "fails": "raises entropy", "undecided": "is undecided"}[protocol.verdict["H3.2"]]
-    ways = {(True, True): "it raises it", (True, False): "it lowers it"}
-    likely_way = ways.get((outside(likely.entropy), likely.entropy.mean() > 0), "its sign is open")
-    smoothed = grid[grid.arm == "ls_small"].groupby("seed").size()
-    budget = ["task", "seed", "lr", "epochs"]
-    beside = taught.merge(erm[[*budget, "test_entropy"]], on=budget, suffixes=("", "_erm"))
-    moved, gap = beside.test_entropy - beside.test_entropy_erm, beside.teacher_entropy - beside.test_entropy_erm
-    most, same = beside.alpha == 0.9, np.sign(moved) == np.sign(gap)
-    doubt, confidence = (moved[most & side].sum() / gap[most & side].sum() for side in (gap > 0, gap < 0))
-    return {
-        "search": f"({listed(sorted(set(grid.task)))}, seeds {values(grid.seed)}; a seed "
-        "{} runs of ERM, {} of KD, {} teacher)".format(*(" or ".join(map(str, sorted(n))) for n in per_seed)),
-        "protocol": f"standard KD {way} where validation accuracy selects, and where NLL selects {likely_way}",
-        "selected": f"minus the selected ERM model's, the selected student's entropy is {said(best.entropy)} "
-        f"({surer}), its NLL {said(best.nll)}, its accuracy {said(best.accuracy, 'points')} points ({better}); of "
-        f"the same runs selected by NLL, {said(likely.entropy)}, {said(likely.nll)} and "
-        f"{said(likely.accuracy, 'points')}",
-        "searched LS": f"LS, {' or '.join(map(str, sorted(set(smoothed))))} runs a seed (seeds "
-        f"{values(smoothed.index)}), minus the selected ERM model (entropy, NLL, accuracy): "
-        f"{three(searched(table, 'accuracy', 'ls_small'))}; "
-        f"of the same runs selected by NLL, {three(searched(table, 'nll', 'ls_small'))}; standard KD minus LS, "
-        f"{three(searched(table, 'accuracy', 'kd_standard', 'ls_small'))} by accuracy and "
-        f"{three(searched(table, 'nll', 'kd_standard', 'ls_small'))} by NLL",
-        "equal budget": f"at equal learning rate and epochs it is less sure than ERM in {(moved > 0).sum()} of "
-        f"{len(moved)} pairs; at alpha 0.9 its sign is that of teacher minus ERM in {same[most].sum()} of "
-        f"{most.sum()}, with {doubt:.2f} of the doubt taken over and {confidence:.2f} of the confidence",
+    arms = [arm for arm in SEARCHED if arm in set(grid.arm)]
+    number = {arm: " or ".join(map(str, sorted(set(rows.groupby("seed").size())))) for arm, rows in grid.groupby("arm")}
+    others = joined([f"{number[arm]} of {SEARCHED[arm].name}" for arm in arms])
+    budget = ["task", "seed", "student", "lr", "epochs"]
+    erm = grid[grid.method == "erm"][[*budget, "test_entropy"]]
+    beside = grid[grid.method == "kd"].merge(erm, on=budget, suffixes=("", "_erm"))
+    beside["moved"] = beside.test_entropy - beside.test_entropy_erm
+    beside["gap"] = beside.teacher_entropy - beside.test_entropy_erm
+    softer = (beside.moved > 0).groupby(beside.arm).agg(["sum", "size"])
+    most = beside[(beside.arm == "kd_standard") & (beside.alpha == 0.9)]
+    doubt, confidence = (most.moved[side].sum() / most.gap[side].sum() for side in (most.gap > 0, most.gap < 0))
+    told = {
+        "search": f"({listed(sorted(set(grid.task)))}, {grid.seed.nunique()} seeds; a seed {number['erm_small']} runs "
+        f"of ERM, {others})",
+        "protocol": f"where validation accuracy selects, entropy {_ways(protocols['accuracy'], arms)}; where "
+        f"validation NLL selects, it {_ways(protocols['nll'], arms)}",
+        "judged": "Of the paper's claims on entropy and accuracy there, decided are, by accuracy, "
+        f"{_judged(protocols['accuracy'], arms)}; by NLL, {_judged(protocols['nll'], arms)}",
+        "equal budget": "at equal learning rate and epochs less sure than ERM on the same model are "
+        + joined([f"{SEARCHED[arm].name} in {n} of {of} pairs" for arm, n, of in softer.itertuples()])
+        + f". At alpha 0.9 the sign of standard KD is that of teacher minus ERM in "
+        f"{(np.sign(most.moved) == np.sign(most.gap)).sum()} of {len(most)}, with {doubt:.2f} of the doubt taken over "
+        f"and {confidence:.2f} of the confidence",
     }
+    for metric, ledger_ in protocols.items():
+        lines = {arm: SEARCHED[arm] for arm in arms} | {"kd_standard, LS": BESIDE_LS}
+        told |= {f"{metric} {arm}": _searched_row(table, metric, line, ledger_) for arm, line in lines.items()}
+    return told
+
+
+def _judged(ledger_, arms):
+    """Which of the paper's claims in the table are decided: LS's entropy holds, standard KD's entropy fails."""
+    told = []
+    for line in (SEARCHED[arm] for arm in arms):
+        for claim, what in ((line.entropy, "entropy"), (line.accuracy, "accuracy")):
+            if (verdict := ledger_.verdict[claim]) in ("holds", "fails"):
+                told.append(f"{line.name}'s {what} ({verdict})")
+    return joined(told) or "none"
+
+
+def _ways(ledger_, arms):
+    """What the selected models' entropy does, by Holm's corrected p: rises for LS and falls for self-KD."""
+    told = {"rises": [], "falls": [], "is undecided": []}
+    for arm in arms:
+        row = ledger_.loc[SEARCHED[arm].entropy]
+        told["is undecided" if row.p_holm >= 0.05 else "rises" if row.effect > 0 else "falls"].append(
+            SEARCHED[arm].name
+        )
+    return joined([f"{way} for {joined(names)}" for way, names in told.items() if names])
+
+
+def _searched_row(table, metric, line, ledger_):
+    moved = searched(table, metric, line.arm, line.than)
+    cells = [said(moved.entropy), said(moved.nll), said(moved.accuracy, "points")]
+    for place, claim in ((0, line.entropy), (2, line.accuracy)):
+        if claim and ledger_.p_holm[claim] < 0.05:
+            cells[place] = f"**{cells[place]}**"
+    selected_by = {"accuracy": "accuracy", "nll": "NLL"}[metric]
+    return f"| {selected_by} | {line.name} | {len(moved)} | {' | '.join(cells)} |"
 
 
 def candidates(table, task, arm):
@@ -547,13 +590,13 @@ def _settings(table, text):
     digits = table[(table.task == "digits") & (table.method == "kd")]
     hot = table[(table.task == "rt") & (table.method == "kd") & (table.tau > 1)]
     short = [task for task in ("mrpc", "passage") if table.epochs[table.task == task].max() <= 3]
-    unsearched = [name for arm, name in UNSEARCHED.items() if arm not in set(search.arm)]
+    unsearched = [line.name for line in SEARCHED.values() if line.arm not in set(search.arm)]
     left = {
         "BERT and DistilBERT": not table.student.str.contains("bert").any() and set(table.profile) == {"cpu"},
         "QNLI, SST-2 and MNLI": not table.task.isin(["qnli", "sst2", "mnli"]).any(),
         "the grids of Table 1 and A.3 and the optima of Tables 7 and 12": not table.lr.isin(TABLE_1).any(),
         f"{listed(short)} at more epochs": bool(short),
-        f"{' and '.join(unsearched)} in the search": bool(unsearched),
+        f"{joined(unsearched)} in the search": bool(unsearched),
         "a GPU": cost.device.str.startswith("cpu").all(),
     }
     of_arm = {task: rows.groupby("arm").seed.nunique() for task, rows in text.items()}
@@ -609,21 +652,21 @@ def stale(told):
     return {topic for topic, statement in told.items() if flat(statement) not in readme}
 
 
-def test_readme_says_what_the_runs_say(committed, ledgers, beyond_texts, protocol):
-    assert stale(statements(committed, ledgers, beyond_texts, protocol)) == set()
+def test_readme_says_what_the_runs_say(committed, ledgers, beyond_texts, protocols):
+    assert stale(statements(committed, ledgers, beyond_texts, protocols)) == set()
 
 
-def test_no_number_of_readmes_results_is_unchecked(committed, ledgers, beyond_texts, protocol):
+def test_no_number_of_readmes_results_is_unchecked(committed, ledgers, beyond_texts, protocols):
     readme = flat((paths.ROOT / "README.md").read_text())
     left = readme[
         readme.index("### What the paper claims") : readme.index("### Beyond the two papers")
     ]  # what stands before and behind it is for test_two_effects.py and test_dark_knowledge.py
-    for statement in statements(committed, ledgers, beyond_texts, protocol).values():
+    for statement in statements(committed, ledgers, beyond_texts, protocols).values():
         left = left.replace(flat(statement), "")
     assert set(re.findall(r"[+-]?\d+\.\d+|\d+ of \d+", left)) <= {"0.4", "0.5", "0.9"}, "these are alphas"
 
 
-def test_the_packages_numbers_are_numpys(committed, studies, ledgers, protocol):
+def test_the_packages_numbers_are_numpys(committed, studies, ledgers, protocols):
     """Metrics, paired effects, intervals, selection and Holm's correction of the package, by other means."""
     for name, row in committed.iterrows():
         stored = json.loads((RUNS / name / "metrics.json").read_text())
@@ -646,9 +689,11 @@ def test_the_packages_numbers_are_numpys(committed, studies, ledgers, protocol):
     erm = table[(table.method == "erm") & (table.schedule == "linear")]
     chosen = beside_erm(selected(table, "rt", "kd_standard"), erm)
     assert ledgers["rt"].effect["H5.1a"] == pytest.approx((chosen.test_entropy - chosen.erm_entropy).mean())
-    best = searched(table, "accuracy")
-    for claim, metric in (("H3.2", "entropy"), ("H3.5a", "accuracy")):
-        assert tuple(protocol.loc[claim, ["effect", "low", "high"]]) == pytest.approx(interval(best[metric]))
+    for metric, ledger_ in protocols.items():
+        for line in SEARCHED.values():
+            best = searched(table, metric, line.arm, line.than)
+            for claim, moved in ((line.entropy, best.entropy), (line.accuracy, best.accuracy)):
+                assert tuple(ledger_.loc[claim, ["effect", "low", "high"]]) == pytest.approx(interval(moved))
     for task in ("rt", "digits"):
         slope = slopes(table[table.tau2_scaling], task=task, arm="kd_standard")
         assert tuple(ledgers[task].loc["H5.5", ["effect", "low", "high"]]) == pytest.approx(interval(slope))
@@ -713,7 +758,7 @@ PLANTED = {
     "a model of the paper": ({"task": "rt", "arm": "erm_large"}, {"student": "bert-base"}, "left"),
     "a run on another machine": ({"task": "rt", "arm": "erm_large"}, {"cost": {"device": "another"}}, "precision"),
     "the search, another seed": ({"schedule": "constant", "arm": "kd_standard"}, {"seed": 9}, "search"),
-    "the search, a surer student": ({**AT_SEARCHED, "lr": 2e-4, "alpha": 0.7}, {"sharper": 9}, "selected"),
+    "the search, a surer student": ({**AT_SEARCHED, "lr": 2e-4, "alpha": 0.7}, {"sharper": 9}, "accuracy kd_standard"),
     "the search, a pair turned": ({**AT_SEARCHED, "lr": 4e-4, "alpha": 0.9}, {"sharper": 9}, "equal budget"),
     "digits, a surer student of itself": ({"task": "digits", "arm": "kd_self", "tau": 1.0}, {"sharper": 9}, "digits"),
     "a pairing that inherits more": ({"task": "rt", "student": "minilm-4", "method": "kd"}, {"sharper": 0.1}, "doubt"),
@@ -727,13 +772,13 @@ PLANTED = {
 
 
 @pytest.mark.parametrize(("like", "changes", "topic"), PLANTED.values(), ids=PLANTED)
-def test_a_run_that_says_otherwise_is_noticed(committed, ledgers, beyond_texts, protocol, like, changes, topic):
+def test_a_run_that_says_otherwise_is_noticed(committed, ledgers, beyond_texts, protocols, like, changes, topic):
     plant(one(with_models(committed), **like), **changes)
-    told = statements(with_planted(committed), ledgers, beyond_texts, protocol)
+    told = statements(with_planted(committed), ledgers, beyond_texts, protocols)
     assert topic in stale(told)
 
 
-def test_a_verdict_that_changes_is_noticed(committed, ledgers, beyond_texts, protocol):
+def test_a_verdict_that_changes_is_noticed(committed, ledgers, beyond_texts, protocols):
     """Self-KD on headline as accurate as ERM: a claim that failed no longer does."""
     table = with_models(committed)
     for seed in sorted(table[(table.task == "headline") & (table.arm == "kd_self")].seed):
@@ -741,4 +786,4 @@ def test_a_verdict_that_changes_is_noticed(committed, ledgers, beyond_texts, pro
         run, erm = runs.load(name), runs.load(one(table, task="headline", arm="erm_small", seed=seed))
         runs.save(replace(run, logits=erm.logits, metrics={**erm.metrics, "cost": run.metrics["cost"]}))
     changed = {**ledgers, "headline": ledger(tables.study("headline", "cpu"))}
-    assert "against" in stale(statements(committed, changed, beyond_texts, protocol))
+    assert "against" in stale(statements(committed, changed, beyond_texts, protocols))

@@ -101,13 +101,13 @@ def searched_over_tau(study: Study) -> Study:
 def protocol(grid: str, study: Study, metric: str = "accuracy") -> Study | None:
     """The runs of a search, or of a replay of printed points, on a study's data: one per arm and seed.
 
-    An arm and seed whose candidates are not all stored was not searched, and is left out. Teachers are the selected
-    ERM models, and stand among the runs.
+    An arm and seed whose candidates are not all stored was not searched, and is left out. Teachers are the ERM models
+    of the best validation accuracy, as in the sweep, and stand among the runs.
 
     Args:
         grid: a key of PROTOCOLS.
         study: whose task, profile and data.
-        metric: as `selected`; teachers are selected by it too.
+        metric: as `selected`.
     Returns:
         As `selected`; None where nothing but ERM was searched.
     """
@@ -117,7 +117,7 @@ def protocol(grid: str, study: Study, metric: str = "accuracy") -> Study | None:
     choices: list[select.Choice] = []
     for seed in seeds:
         erm = grids.stages(**fixed, seeds=(seed,), erm_only=True, arms=_arms(grid))
-        teachers = select.teachers(erm, metric, stored)
+        teachers = select.teachers(erm, stored)
         whole = grids.stages(**fixed, seeds=(seed,), teachers=teachers, arms=_arms(grid))
         choices += [choice for choice in select.by_arm(whole.points, metric) if choice.complete]
     chosen = [choice for choice in choices if choice.point.arm in ARMS]

@@ -1,5 +1,6 @@
 """Evidence beyond the fixed arms: which stored runs belong to it, and selection that never reads the test split."""
 
+import shutil
 from dataclasses import replace
 from itertools import product
 
@@ -190,6 +191,19 @@ def test_a_whole_search_judges_the_claims_at_fixed_settings(store):
     row = registry.ledger(found, ("H3",)).set_index("id").loc["H3.2"]
     assert (row.n, row.verdict, row.candidates) == (1, "undecided", "ERM small 4, Standard KD 8")
     assert row.effect < 0
+
+
+def test_students_selected_by_nll_have_the_teacher_that_the_sweep_gave_them(store):
+    """Which is the ERM model of the best accuracy, here a confident one whose NLL is the worst."""
+    registry.grids()
+    points = store_search(0)
+    gave = points[0].config.teacher_run
+    confident = runs.load(gave).config
+    shutil.rmtree(store / gave)
+    store_run(confident, gap=9.0, right={"validation": 13, "test": 9})
+    found = evidence.protocol("search", tables.study("rt", "toy", lambda _: True), "nll").table.set_index("arm")
+    assert found.run_id["erm_large"] != gave
+    assert (found.teacher["kd_standard"], found.candidates["kd_standard"]) == (gave, len(points))
 
 
 def test_a_selected_run_whose_config_alone_is_damaged_is_a_gap(store, capsys):
