@@ -440,8 +440,8 @@ def _search(table, protocols):
         f"of ERM, {others})",
         "protocol": f"where validation accuracy selects, entropy {_ways(protocols['accuracy'], arms)}; where "
         f"validation NLL selects, it {_ways(protocols['nll'], arms)}",
-        "judged": "Of the paper's claims on entropy and accuracy there, decided are, by accuracy, "
-        f"{_judged(protocols['accuracy'], arms)}; by NLL, {_judged(protocols['nll'], arms)}",
+        "judged": "Of the paper's claims on entropy and accuracy, decided where accuracy selects: "
+        f"{_judged(protocols['accuracy'], arms)}; where NLL selects: {_judged(protocols['nll'], arms)}",
         "equal budget": "at equal learning rate and epochs less sure than ERM on the same model are "
         + joined([f"{SEARCHED[arm].name} in {n} of {of} pairs" for arm, n, of in softer.itertuples()])
         + f". At alpha 0.9 the sign of standard KD is that of teacher minus ERM in "
@@ -455,23 +455,26 @@ def _search(table, protocols):
 
 
 def _judged(ledger_, arms):
-    """Which of the paper's claims in the table are decided: LS's entropy holds, standard KD's entropy fails."""
-    told = []
+    """Which of the paper's claims in the table are decided: LS's entropy (as claimed)."""
+    words, told = {"holds": "as claimed", "fails": "against the claim"}, []
     for line in (SEARCHED[arm] for arm in arms):
         for claim, what in ((line.entropy, "entropy"), (line.accuracy, "accuracy")):
-            if (verdict := ledger_.verdict[claim]) in ("holds", "fails"):
-                told.append(f"{line.name}'s {what} ({verdict})")
+            if (verdict := ledger_.verdict[claim]) in words:
+                told.append(f"{line.name}'s {what} ({words[verdict]})")
     return joined(told) or "none"
 
 
 def _ways(ledger_, arms):
-    """What the selected models' entropy does, by Holm's corrected p: rises for LS and falls for self-KD."""
+    """What the selected models' entropy does, by Holm's corrected p: rises for LS and is undecided for self-KD."""
     told = {"rises": [], "falls": [], "is undecided": []}
     for arm in arms:
-        row = ledger_.loc[SEARCHED[arm].entropy]
-        told["is undecided" if row.p_holm >= 0.05 else "rises" if row.effect > 0 else "falls"].append(
-            SEARCHED[arm].name
-        )
+        line, row = SEARCHED[arm], ledger_.loc[SEARCHED[arm].entropy]
+        way = "rises" if row.effect > 0 else "falls"
+        if row.p_holm < 0.05:
+            told[way].append(line.name)
+        else:
+            apart = row.low > 0 or row.high < 0  # what its interval alone would say
+            told["is undecided"].append(f"{line.name} (uncorrected it {way})" if apart else line.name)
     return joined([f"{way} for {joined(names)}" for way, names in told.items() if names])
 
 
