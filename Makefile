@@ -91,7 +91,7 @@ reference: $(READY)  ## hours: the committed reference runs of profile cpu; goes
 	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep temperature --task rt --profile cpu --arms kd_self --only tau2_scaling=true
 	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep temperature --task rt --profile cpu --arms kd_reverse --only tau2_scaling=true --only alpha=1
 	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep search --task rt --profile cpu --seeds 0,1,2,3,4
-	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep search --task rt --profile cpu --seeds 0,1,2,3,4 --arms ls_small,kd_self
+	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep search --task rt --profile cpu --seeds 0,1,2,3,4 --arms ls_small,kd_self,kd_reverse
 	for task in rt headline section digits; do for grid in seeds softness dose placebo; do \
 	  KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep $$grid --task $$task --profile cpu --seeds 10,11,12,13,14,15,16,17 || exit; \
 	done; done

@@ -428,11 +428,12 @@ def _search(table, protocols):
     number = {arm: " or ".join(map(str, sorted(set(rows.groupby("seed").size())))) for arm, rows in grid.groupby("arm")}
     others = joined([f"{number[arm]} of {SEARCHED[arm].name}" for arm in arms])
     budget = ["task", "seed", "student", "lr", "epochs"]
-    erm = grid[grid.method == "erm"][[*budget, "test_entropy"]]
+    erm = grid[grid.method == "erm"][[*budget, "test_entropy", "degenerate"]]
     beside = grid[grid.method == "kd"].merge(erm, on=budget, suffixes=("", "_erm"))
     beside["moved"] = beside.test_entropy - beside.test_entropy_erm
     beside["gap"] = beside.teacher_entropy - beside.test_entropy_erm
-    softer = (beside.moved > 0).groupby(beside.arm).agg(["sum", "size"])
+    beside["softer"], beside["nothing"] = beside.moved > 0, beside.degenerate | beside.degenerate_erm
+    pairs = beside.groupby("arm").agg({"softer": "sum", "nothing": ["sum", "size"]})
     most = beside[(beside.arm == "kd_standard") & (beside.alpha == 0.9)]
     doubt, confidence = (most.moved[side].sum() / most.gap[side].sum() for side in (most.gap > 0, most.gap < 0))
     told = {
@@ -443,7 +444,13 @@ def _search(table, protocols):
         "judged": "Of the paper's claims on entropy and accuracy, decided where accuracy selects: "
         f"{_judged(protocols['accuracy'], arms)}; where NLL selects: {_judged(protocols['nll'], arms)}",
         "equal budget": "at equal learning rate and epochs less sure than ERM on the same model are "
-        + joined([f"{SEARCHED[arm].name} in {n} of {of} pairs" for arm, n, of in softer.itertuples()])
+        + joined(
+            [
+                f"{SEARCHED[arm].name} in {n} of {of} pairs"
+                + f" ({nothing} with a run that has learnt nothing)" * bool(nothing)
+                for arm, n, nothing, of in pairs.itertuples()
+            ]
+        )
         + f". At alpha 0.9 the sign of standard KD is that of teacher minus ERM in "
         f"{(np.sign(most.moved) == np.sign(most.gap)).sum()} of {len(most)}, with {doubt:.2f} of the doubt taken over "
         f"and {confidence:.2f} of the confidence",
