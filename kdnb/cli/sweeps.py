@@ -124,7 +124,9 @@ def plan(
 def select(
     request: "Sweep",
     context: typer.Context,
-    metric: Annotated[str, typer.Option(help="On validation: accuracy or nll; teachers are by accuracy.")] = "accuracy",
+    metric: Annotated[
+        str, typer.Option(help="Of validation: accuracy or nll; teachers are always by accuracy.")
+    ] = "accuracy",
     as_json: Json = False,
 ) -> None:
     """Select each arm's and seed's best stored run of a grid on validation; then show its test metrics."""

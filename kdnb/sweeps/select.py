@@ -65,7 +65,7 @@ def best(points: Iterable[Point], metric: str = "accuracy") -> Choice | None:
 def teachers(stages: Stages, stored: Container[str] | None = None) -> dict[tuple[str, int], str]:
     """The teachers of a grid, for `kdnb.sweeps.grids.stages`: always by validation accuracy.
 
-    A sweep trains students of these alone, so by whatever metric the students are selected, they are their teachers.
+    A sweep trains students of these alone, so these stay the teachers, by whatever metric the students are selected.
 
     Args:
         stages: the grid's points.

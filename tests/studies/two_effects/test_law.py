@@ -74,7 +74,7 @@ def test_the_verdict_is_that_of_the_stored_metrics(monkeypatch):
     better = told[told.gt(often[told.index] + 1e-12, axis=0).any(axis=1)]
     words = [f"`{task}` ({row.max():.1%} against {often[task]:.1%})" for task, row in better.iterrows()]
     words = " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
-    but = f"but for {words}" if words else "anywhere"
+    but = f"but for {words} (the better fit's share, untested)" if words else "anywhere"
     sentence = f"Neither fit does better than naming the sign that is more frequent there, {but}."
     assert sentence.replace("%", " %") in readme, sentence
 
