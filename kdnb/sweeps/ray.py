@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -252,11 +253,20 @@ def _connect(ray: ModuleType, how: How, scratch: str) -> None:
 
 
 def _end_processes(scratch: str) -> None:
-    """End what a Ray that did not start left behind: the processes below this one that were given its folder."""
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if any(scratch in word for word in process.cmdline()):
-                process.kill()
+    """End what a Ray that did not start left behind: the processes below this one that were given its folder.
+
+    One that has only just started has no command line yet, and is looked at again, for a second at most.
+    """
+    until, starting = time.monotonic() + 1, True
+    while starting and time.monotonic() < until:
+        starting = False
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                words = process.cmdline()
+                starting |= not words
+                if any(scratch in word for word in words):
+                    process.kill()
+        time.sleep(0.01 * starting)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import forked
 import numpy as np
@@ -547,6 +548,15 @@ def test_ray_is_started_three_times_at_most_and_leaves_nothing(fit, monkeypatch,
             left.stdin.close()
         left.wait(timeout=SILENCE)  # the others were ended
     assert os.environ["PYTHONPATH"] == before
+
+
+def test_a_process_that_has_only_just_started_is_ended_too(monkeypatch):
+    """Between the kernel's closing of its parent's pipe and its command line there is a moment without one."""
+    told, killed = [[], ["python", "--temp-dir=/tmp/kdnb-ray-1"]], []
+    starting = SimpleNamespace(cmdline=lambda: told.pop(0), kill=lambda: killed.append(True))
+    monkeypatch.setattr(ray.psutil, "Process", lambda: SimpleNamespace(children=lambda recursive: [starting]))
+    ray._end_processes("/tmp/kdnb-ray-1")
+    assert (told, killed) == ([], [True])
 
 
 @pytest.mark.slow
