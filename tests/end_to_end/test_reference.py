@@ -446,7 +446,7 @@ def _search(table, protocols):
         f"{_judged(protocols['nll'], arms)}",
         "equal budget": "at equal learning rate and epochs, less sure than ERM on the same model: "
         + joined([_softer(SEARCHED[arm].name, *pairs.loc[arm]) for arm in arms if arm in pairs.index])
-        + f". At alpha 0.9 the sign of standard KD is that of teacher minus ERM in "
+        + ". At alpha 0.9 the sign of standard KD is that of teacher minus ERM in "
         f"{(np.sign(most.moved) == np.sign(most.gap)).sum()} of {len(most)}, with {doubt:.2f} of the doubt taken over "
         f"and {confidence:.2f} of the confidence",
     }
