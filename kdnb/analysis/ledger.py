@@ -3,7 +3,7 @@
 A claim holds if the paired per-seed effect lies on the claimed side of 0 and its two-sided p, corrected by Holm's rule
 over the claims of its section on its task, is below .05; it fails if the effect lies on the other side with such a p,
 and is undecided otherwise. The 95 % interval that stands beside it is uncorrected. Chance over test examples is
-reported apart.
+reported apart; for differences of accuracy it is chance over seeds and test examples together.
 Which claims there are is for the studies to say: `kdnb.studies.registry` hands them in.
 """
 
@@ -18,7 +18,7 @@ import pandas as pd
 
 from kdnb.analysis import simulations, statistics
 from kdnb.analysis.statistics import NO_BOOTSTRAP, Effect, Interval, over_seeds, verdict
-from kdnb.core import store
+from kdnb.core import metrics, store
 from kdnb.core.store import Record
 from kdnb.experiment.arms import ARMS
 from kdnb.experiment.tables import Study
@@ -146,10 +146,10 @@ def ledger(chapters: Iterable[Chapter], given: Mapping[str, Study | None], only:
         only: how the ids begin, () for all.
     Returns:
         id, statement, metric, unit, source, test, published; effect, low, high, n, p, signs, sign_p, run_ids of
-        `Effect`; example_low, example_high, bootstrap (over test examples); degenerate (runs behind it that have
-        learnt nothing), exploratory, side (the claimed sign), candidates (of searched arms), nll and accuracy beside
-        a difference of entropy, each with _low and _high; p_holm (corrected over the claims of one section) and
-        verdict. Accuracies are shares.
+        `Effect`; example_low, example_high, bootstrap (over test examples, of accuracy over seeds as well); degenerate
+        (of the runs behind it, teachers and baselines among them, how many have learnt nothing), exploratory, side
+        (the claimed sign), candidates (of searched arms), nll and accuracy beside a difference of entropy, each with
+        _low and _high; p_holm (corrected over the claims of one section) and verdict. Accuracies are shares.
     Raises:
         ValueError: two studies have a claim of one id.
     """
@@ -256,12 +256,27 @@ def part_effect(part: Part, study: Study, turn: int) -> Effect:
     rows = study.table[study.table.arm.isin(arms) & study.table.seed.isin(seeds)]
     examples = NO_BOOTSTRAP
     if set(rows.run_id) <= set(study.runs) and part.metric not in SAMPLED:
-        ours = study.per_example(part.arm, part.metric, seeds)
-        other = study.per_example(part.than, part.metric, seeds) if part.than else np.zeros_like(ours)
+        ours = _by_example(study, part.arm, part.metric, seeds)
+        other = _by_example(study, part.than, part.metric, seeds) if part.than else np.zeros_like(ours)
         examples = statistics.paired_bootstrap(turn * ours, turn * other)
     effect = over_seeds(differences, turn * part.sign, rows.run_id.tolist(), examples)
     found = beside(lambda metric: study.difference(part.arm, part.than, metric)) if _of_entropy(part, study) else {}
     return replace(effect, beside=found, candidates=candidates(rows))
+
+
+def _by_example(study: Study, arm: str, metric: str, seeds: list[int]) -> np.ndarray:
+    """A metric per test example: (N,), mean over seeds; of accuracy (S, N), of each, so that seeds are drawn too."""
+    if metric != "accuracy":
+        return study.per_example(arm, metric, seeds)
+    return np.stack([study.per_example(arm, metric, [seed]) for seed in seeds])
+
+
+def _degenerate(study: Study, run_ids: list[str]) -> int:
+    """How many of a study's runs have learnt nothing; its table may lack some, such as the teachers of a search."""
+    listed = dict(zip(study.table.run_id, study.table.degenerate, strict=True))
+    others = [study.runs[name] for name in run_ids if name not in listed and name in study.runs]
+    count = sum(bool(listed.get(name, False)) for name in run_ids)
+    return count + sum(metrics.is_degenerate(run.logits["test"], run.labels["test"]) for run in others)
 
 
 def _of_entropy(part: Part, study: Study) -> bool:
@@ -386,7 +401,6 @@ def _row(claim: Claim, chapter: Chapter, study: Study | None) -> dict:
         effect = runless[claim.test](claim)
     elif study is not None:
         effect = {**TESTS, **chapter.tests}[claim.test](claim, study)
-    degenerate = study.table.set_index("run_id").degenerate if study is not None else {}
     return {
         "id": claim.id,
         "statement": claim.statement,
@@ -405,7 +419,7 @@ def _row(claim: Claim, chapter: Chapter, study: Study | None) -> dict:
         "example_low": effect.examples.low,
         "example_high": effect.examples.high,
         "bootstrap": effect.examples.method,
-        "degenerate": int(sum(degenerate.get(run_id, False) for run_id in effect.run_ids)),
+        "degenerate": _degenerate(study, effect.run_ids) if study is not None else 0,
         "run_ids": effect.run_ids,
         "bound": effect.bound,
         "exploratory": claim.exploratory,

@@ -1,7 +1,8 @@
-"""Intervals and tests over seeds and over test examples: two kinds of chance, never mixed.
+"""Intervals and tests over seeds and over test examples: two kinds of chance, told apart.
 
 Over seeds: would other trainings on the same data show it? Over examples: would the same trained models
-show it on other texts? Thin wrappers of scipy's tests, which add what one seed says: nothing.
+show it on other texts? Over both, as differences of accuracy need it: would other trainings on other texts?
+Thin wrappers of scipy's tests, which add what one seed says: nothing.
 """
 
 import warnings
@@ -122,7 +123,10 @@ def holm(p_values) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Interval:
-    """A bootstrap interval over n examples; method "BCa", or "percentile" where BCa is undefined, or "none"."""
+    """A bootstrap interval over n examples.
+
+    Its method is "BCa", or "percentile" where BCa is undefined; "seeds and examples" where both were drawn; or "none".
+    """
 
     low: float
     high: float
@@ -130,29 +134,41 @@ class Interval:
     method: str
 
 
+_BATCH = 32  # resamples of seeds and examples made at once: a few hundred kB, which caches hold
+
+
 def paired_bootstrap(arm, than, resamples: int = 2000) -> Interval:
-    """95 % interval of mean(arm) - mean(than) over test examples, resampled together.
+    """95 % interval of mean(arm) - mean(than) over test examples, resampled together; or over seeds and examples.
 
     BCa is undefined when every example has the same difference (two models that agree everywhere, say);
     the percentile interval then stands in its place, and `method` says so.
 
+    Two or more seeds are drawn anew as well, with replacement, and apart from the examples, which are the same for
+    all seeds of a draw as one test split is for all runs; that interval is the percentile one. S drawn seeds spread
+    by a factor sqrt((S - 1) / S) less than S new ones would: with few, the t interval over seeds is the wider.
+
     Args:
-        arm: (N,) a value per test example.
-        than: (N,) the same examples in the same order.
+        arm: (N,) a value per test example; or (S, N), of each seed, which are then drawn too.
+        than: of the same shape: the same seeds and examples in the same order.
         resamples: how often they are drawn.
     Raises:
         ValueError: the shapes differ.
     """
     arm, than = np.asarray(arm, dtype=np.float64), np.asarray(than, dtype=np.float64)
-    if arm.shape != than.shape or arm.ndim != 1:
-        raise ValueError(f"paired values must be (N,) and (N,), got {arm.shape} and {than.shape}")
-    if len(arm) < 2:
-        return Interval(NAN, NAN, len(arm), "none")
+    if arm.shape != than.shape or arm.ndim not in (1, 2):
+        raise ValueError(f"paired values must be (N,) and (N,), or (S, N) twice, got {arm.shape} and {than.shape}")
+    differences = np.atleast_2d(arm - than)
+    seeds, examples = differences.shape
+    if examples < 2:
+        return Interval(NAN, NAN, examples, "none")
+    if seeds > 1:
+        low, high = _seeds_and_examples(differences, resamples)
+        return Interval(low, high, examples, "seeds and examples")
     for method in ("BCa", "percentile"):
         with warnings.catch_warnings():  # scipy warns where BCa is undefined; we look at the result instead
             warnings.simplefilter("ignore")
             ends = stats.bootstrap(
-                (arm - than,),
+                (differences[0],),
                 np.mean,
                 vectorized=True,
                 n_resamples=resamples,
@@ -163,7 +179,20 @@ def paired_bootstrap(arm, than, resamples: int = 2000) -> Interval:
             ).confidence_interval
         if np.isfinite(ends.low) and np.isfinite(ends.high):
             break
-    return Interval(float(ends.low), float(ends.high), len(arm), method)
+    return Interval(float(ends.low), float(ends.high), examples, method)
+
+
+def _seeds_and_examples(differences: np.ndarray, resamples: int) -> tuple[float, float]:
+    """Ends of the percentile interval of the mean of differences (S, N), rows and columns drawn with replacement."""
+    seeds, examples = differences.shape
+    rng, means = np.random.default_rng(0), []
+    for start in range(0, resamples, _BATCH):
+        count = min(_BATCH, resamples - start)
+        weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=count) / seeds
+        drawn = rng.integers(examples, size=(count, examples))
+        means.append(np.take_along_axis(weights @ differences, drawn, axis=1).mean(axis=1))
+    low, high = np.quantile(np.concatenate(means), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
 
 
 NO_BOOTSTRAP = Interval(NAN, NAN, 0, "none")
@@ -180,8 +209,8 @@ class Effect:
     p: float = NAN  # two-sided
     signs: str = ""  # seeds whose own effect has the claimed sign: "5/5"
     sign_p: float = NAN  # one-sided
-    examples: Interval = NO_BOOTSTRAP  # over test examples
-    run_ids: list[str] = field(default_factory=list)
+    examples: Interval = NO_BOOTSTRAP  # over test examples, of accuracy over seeds and test examples
+    run_ids: list[str] = field(default_factory=list)  # every run whose numbers it is made of
     bound: float = NAN  # of a claim of equivalence: effects nearer to 0 than this count as none; p is then TOST's
     beside: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)  # metric -> mean, low, high
     candidates: str = ""  # of a searched arm: among how many runs a seed's was selected, "Standard KD 60"
@@ -231,7 +260,7 @@ def over_seeds(values: pd.Series, sign: int, run_ids: Sequence[str] = (), exampl
         values: by seed; nan entries are left out.
         sign: the claimed one; 0 for a claim that there is no effect.
         run_ids: the runs behind it.
-        examples: its interval over test examples.
+        examples: its interval over test examples, or over these and seeds.
     """
     values = values.dropna()
     if not len(values):

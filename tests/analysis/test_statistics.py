@@ -1,6 +1,7 @@
 """Intervals, p-values, Holm and the bootstrap against tables, scipy and coverage by simulation (T15.3)."""
 
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -153,9 +154,36 @@ def test_bootstrap_of_equal_models_says_that_bca_is_undefined(recwarn):
     assert not recwarn.list
 
 
-def test_bootstrap_refuses_what_is_not_paired():
-    with pytest.raises(ValueError, match=r"must be \(N,\) and \(N,\), got \(3,\) and \(2,\)"):
-        statistics.paired_bootstrap(np.zeros(3), np.zeros(2))
+@pytest.mark.parametrize(("of_seeds", "of_examples"), [(0.2, 0.0), (0.0, 2.0), (0.2, 0.8)])
+def test_bootstrap_over_seeds_and_examples_has_the_chance_of_both(of_seeds, of_examples):
+    """Means of 40 seeds and of 600 examples: variances over counts add up, and a shared part cancels.
+
+    The examples alone would leave out the first; drawn for each seed apart they would leave out most of the second.
+    """
+    rng = np.random.default_rng(0)
+    seeds, examples = of_seeds * rng.normal(size=(40, 1)), of_examples * rng.normal(size=600)
+    difference, shared = 0.1 + seeds + examples, 10 * rng.normal(size=(40, 600))
+    found = statistics.paired_bootstrap(difference + shared, shared)
+    half = 1.96 * math.sqrt(seeds.var() / 40 + examples.var() / 600)
+    assert (found.method, found.n) == ("seeds and examples", 600)
+    assert found.low == pytest.approx(difference.mean() - half, abs=0.1 * half)
+    assert found.high == pytest.approx(difference.mean() + half, abs=0.1 * half)
+    assert found == statistics.paired_bootstrap(difference + shared, shared)  # the same each time
+
+
+def test_bootstrap_of_one_seed_has_examples_to_draw_alone():
+    values = np.random.default_rng(0).normal(size=(1, 50))
+    assert statistics.paired_bootstrap(values, 0 * values) == statistics.paired_bootstrap(values[0], np.zeros(50))
+    twice = np.repeat(values, 2, axis=0)
+    assert statistics.paired_bootstrap(twice, twice).low == statistics.paired_bootstrap(twice, twice).high == 0
+    assert statistics.paired_bootstrap(twice[:, :1], twice[:, :1]).method == "none"
+
+
+@pytest.mark.parametrize(("ours", "other"), [((3,), (2,)), ((2, 3), (3,)), ((2, 3, 4), (2, 3, 4))])
+def test_bootstrap_refuses_what_is_not_paired(ours, other):
+    message = f"must be (N,) and (N,), or (S, N) twice, got {ours} and {other}"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        statistics.paired_bootstrap(np.zeros(ours), np.zeros(other))
 
 
 def test_fishers_interval_of_a_correlation():

@@ -112,8 +112,9 @@ def _filters(_claim: Claim) -> Effect:
 def _deviating(claim: Claim, study: Study) -> Effect:
     """H6.*: one value per seed of the stored students and their controls."""
     rows = stored.table(study)
-    ids = _ids(rows, "run_id", "control_id")
-    return _within_r(claim, over_seeds(stored.EFFECTS[claim.test](rows), claim.sign, ids))
+    teachers = study.table.teacher[study.table.run_id.isin(rows.run_id)]
+    ids = dict.fromkeys([*_ids(rows, "run_id", "control_id"), *teachers])
+    return _within_r(claim, over_seeds(stored.EFFECTS[claim.test](rows), claim.sign, list(ids)))
 
 
 def _switching(claim: Claim, study: Study) -> Effect:

@@ -286,13 +286,14 @@ def _alpha(arm: str, task: str) -> float:
 def inheritance(study: Study) -> pd.DataFrame:
     """One row per KD run of ARMS whose teacher is stored: entropies [nats] of both and of ERM beside the student.
 
-    Columns: name, arm, seed, run_id, teacher, teacher_entropy, student_entropy, erm_entropy (nan without one).
+    Columns: name, arm, seed, run_id, teacher, teacher_entropy, student_entropy; erm, the run beside the student ("" for
+    none), and erm_entropy (nan without one).
     """
     entropy_of = {name: run.metrics["test"]["entropy"] for name, run in study.runs.items()}
     entropy_of |= study.table.set_index("run_id").entropy.to_dict()
-    erm = study.table[study.table.arm.str.startswith("erm_")].groupby(["arm", "seed"]).entropy.first().to_dict()
+    erm = study.table[study.table.arm.str.startswith("erm_")].groupby(["arm", "seed"]).run_id.first().to_dict()
     rows = study.table[study.table.teacher.isin(entropy_of) & study.table.arm.isin(ARMS)]
-    beside = [erm.get((f"erm_{ARMS[row.arm].student}", row.seed), NAN) for row in rows.itertuples()]
+    beside = [erm.get((f"erm_{ARMS[row.arm].student}", row.seed), "") for row in rows.itertuples()]
     return pd.DataFrame(
         {
             "name": rows.name,
@@ -302,7 +303,8 @@ def inheritance(study: Study) -> pd.DataFrame:
             "teacher": rows.teacher,
             "teacher_entropy": rows.teacher.map(entropy_of).astype(float),
             "student_entropy": rows.entropy,
-            "erm_entropy": beside,
+            "erm": beside,
+            "erm_entropy": [entropy_of.get(name, NAN) for name in beside],
         }
     )
 
@@ -327,7 +329,7 @@ def _inheritance(claim: Claim, study: Study) -> Effect:
     if len(cells) < 3:
         return Effect()
     r, low, high = statistics.correlation_interval(cells.teacher_entropy, cells.student_entropy)
-    return Effect(r, low, high, len(cells), run_ids=cells.run_id.tolist())
+    return Effect(r, low, high, len(cells), run_ids=_behind(cells, "run_id", "teacher"))
 
 
 def _inherited(side: int, claim: Claim, study: Study) -> Effect:
@@ -339,7 +341,12 @@ def _inherited(side: int, claim: Claim, study: Study) -> Effect:
     x, y = cells.teacher_entropy - cells.erm_entropy, cells.student_entropy - cells.erm_entropy
     there = (cells.arm != "kd_self") & (side * x > 0)
     slopes = (x * y)[there].groupby(cells.seed).sum() / (x**2)[there].groupby(cells.seed).sum()
-    return over_seeds(slopes, claim.sign, cells.run_id[there].tolist())
+    return over_seeds(slopes, claim.sign, _behind(cells[there], "run_id", "teacher", "erm"))
+
+
+def _behind(cells: pd.DataFrame, *columns: str) -> list[str]:
+    """The runs named in some columns of `inheritance`, each once."""
+    return list(dict.fromkeys(run_id for column in columns for run_id in cells[column]))
 
 
 def _throughout_training(arm: str, claim: Claim, study: Study) -> Effect:
@@ -357,7 +364,8 @@ def _throughout_training(arm: str, claim: Claim, study: Study) -> Effect:
     curves = curves[curves.step > AFTER * curves.step.max()]
     wide = curves.pivot_table(index=["step", "seed"], columns="arm", values="test_entropy", aggfunc="first").dropna()
     below = (wide[arm] - wide[["erm_small", "ls_small"]].min(axis=1)).unstack("step").dropna()
-    effects = [over_seeds(below[step], claim.sign, rows.run_id.tolist()) for step in below]
+    behind = rows.run_id[rows.seed.isin(below.index)].tolist()
+    effects = [over_seeds(below[step], claim.sign, behind) for step in below]
     highest = max(effects, key=lambda effect: effect.effect, default=Effect())
     if highest.n and highest.effect < 0:
         highest = replace(highest, p=max(effect.p for effect in effects))
@@ -381,7 +389,8 @@ def _train_and_test(arm: str, _claim: Claim, study: Study) -> Effect:
     on_train, on_test = (study.difference(arm, "erm_small", metric) for metric in ("train_entropy", "entropy"))
     differences = (on_train - on_test).dropna()
     bound = SHARE * abs(study.difference("ls_small", "erm_small", "entropy").reindex(differences.index).mean())
-    rows = study.table[study.table.arm.isin([arm, "erm_small"]) & study.table.seed.isin(differences.index)]
+    arms = [arm, "erm_small", "ls_small"]
+    rows = study.table[study.table.arm.isin(arms) & study.table.seed.isin(differences.index)]
     effect = statistics.equivalence(differences, bound, rows.run_id.tolist())
     return replace(effect, beside=_beside_erm(arm, study), candidates=ledger.candidates(rows)) if effect.n else effect
 

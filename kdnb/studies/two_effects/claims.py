@@ -9,9 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from kdnb.analysis import ledger
+from kdnb.analysis import ledger, statistics
 from kdnb.analysis.ledger import NO_NUMBER, SIMULATED, Chapter, Claim, Evidence
 from kdnb.analysis.statistics import Effect, equivalence, over_seeds
+from kdnb.core import metrics
 from kdnb.experiment.tables import Study
 from kdnb.studies.two_effects import cells, law
 from kdnb.studies.two_effects.cells import LS, OTHER_SEED, OWN_SEED, STANDARD, TEACHER_SOFT
@@ -94,7 +95,8 @@ def _labels(claim: Claim, study: Study) -> Effect:
     table = cells.two_by_two(study)
     if not len(table) or cells.teachers(study).train_accuracy[table.index].mean() >= CLEANING:
         return Effect()
-    effect = over_seeds(cells.labels_effect(table), claim.sign, _of_cells(study, table.index, cells.TWO_BY_TWO))
+    runs = [*_of_cells(study, table.index, cells.TWO_BY_TWO), *_teachers(study, table.index)]
+    effect = over_seeds(cells.labels_effect(table), claim.sign, runs)
     return _beside(effect, study, cells.labels_effect)
 
 
@@ -103,13 +105,14 @@ def _memorised(_claim: Claim, study: Study) -> Effect:
     if not len(table) or cells.teachers(study).train_accuracy[table.index].mean() <= MEMORISED:
         return Effect()
     bound = _bound(table, LS, cells.HUMAN_HARD, table.index)
-    effect = equivalence(cells.labels_effect(table), bound, _of_cells(study, table.index, (*cells.TWO_BY_TWO, LS)))
+    runs = [*_of_cells(study, table.index, (*cells.TWO_BY_TWO, LS)), *_teachers(study, table.index)]
+    effect = equivalence(cells.labels_effect(table), bound, runs)
     return _beside(effect, study, cells.labels_effect)
 
 
 def _less_sure(claim: Claim, study: Study) -> Effect:
     rows = _doubtful(study)
-    effect = over_seeds(rows.groupby("seed").change.mean(), claim.sign, rows.run_id.tolist())
+    effect = over_seeds(rows.groupby("seed").change.mean(), claim.sign, _of_doses(study, rows))
     found = ledger.beside(lambda metric: rows.groupby("seed")[metric].mean())
     return replace(effect, beside=found) if effect.n else effect
 
@@ -118,7 +121,7 @@ def _slope(_claim: Claim, study: Study) -> Effect:
     rows = _doubtful(study)
     enough = rows[rows.groupby("seed").dose.transform("size") > 1]
     slopes = {seed: float((part.x * part.change).sum() / (part.x**2).sum()) for seed, part in enough.groupby("seed")}
-    return equivalence(pd.Series(slopes, dtype=float) - SLOPE, SLACK, enough.run_id.tolist())
+    return equivalence(pd.Series(slopes, dtype=float) - SLOPE, SLACK, _of_doses(study, enough))
 
 
 def _beyond(_claim: Claim, study: Study) -> Effect:
@@ -128,10 +131,12 @@ def _beyond(_claim: Claim, study: Study) -> Effect:
     table = rows.pivot_table(index="seed", columns="dose", values=["change", *ledger.BESIDE], aggfunc="first")
     if not {BEYOND, np.inf} <= set(table["change"]):
         return Effect()
-    ends = rows[rows.dose.isin([BEYOND, np.inf])]
     differences = {metric: (table[metric][BEYOND] - table[metric][np.inf]).dropna() for metric, _ in table}
-    bound = _bound(cells.placebos(study), "LS", "ERM", differences["change"].index)
-    effect = equivalence(differences["change"], bound, ends.run_id.tolist())
+    seeds = differences["change"].index
+    bound = _bound(cells.placebos(study), "LS", "ERM", seeds)
+    ends = rows.run_id[rows.dose.isin([BEYOND, np.inf]) & rows.seed.isin(seeds)].tolist()
+    runs = [*ends, *_of_cells(study, seeds, ("ERM", "LS"), cells.placebo_of(study))]
+    effect = equivalence(differences["change"], bound, runs)
     return replace(effect, beside=ledger.beside(differences.__getitem__)) if effect.n else effect
 
 
@@ -163,7 +168,11 @@ def _between(arm: str, than: str, metric: str = "entropy", *, equal: bool = Fals
         differences = (table[arm] - table[than]).dropna()
         behind = (arm, than, *["ERM", "LS"] * equal)
         runs = _of_cells(study, differences.index, behind, cells.placebo_of(study))
-        effect = over_seeds(differences, claim.sign, runs)
+        examples = statistics.NO_BOOTSTRAP
+        if metric == "accuracy" and runs and set(runs) <= set(study.runs):
+            both = (_right_by_example(study, placebo, differences.index) for placebo in (arm, than))
+            examples = statistics.paired_bootstrap(*both)
+        effect = over_seeds(differences, claim.sign, runs, examples)
         if equal:
             effect = equivalence(differences, _bound(table, "LS", "ERM", differences.index), runs)
         if metric != "entropy" or not effect.n:
@@ -174,10 +183,31 @@ def _between(arm: str, than: str, metric: str = "entropy", *, equal: bool = Fals
     return test
 
 
+def _right_by_example(study: Study, placebo: str, seeds: pd.Index) -> np.ndarray:
+    """Whether each test example is right, of one of `cells.placebos` at some seeds: (S, N)."""
+    name = cells.placebo_of(study)
+    rows = study.table[[name(row) == placebo for row in study.table.itertuples()]]
+    runs = [study.runs[run_id] for run_id in rows.groupby("seed").run_id.first()[seeds]]
+    return np.stack([metrics.per_example("accuracy", run.logits["test"], run.labels["test"]) for run in runs])
+
+
 def _doubtful(study: Study) -> pd.DataFrame:
     """The doses at which the teacher is less sure on train than the ERM student."""
     rows = cells.dose_response(study)
     return rows[(rows.x > 0) & (rows.dose < np.inf)]
+
+
+def _of_doses(study: Study, rows: pd.DataFrame) -> list[str]:
+    """The runs behind rows of `cells.dose_response`: the students, their teachers, and ERM of their seeds."""
+    taught = study.table[study.table.run_id.isin(rows.run_id)]
+    erm = _of_cells(study, pd.Index(taught.seed.unique()), [cells.HUMAN_HARD])
+    return [*taught.run_id, *taught.teacher.unique(), *erm]
+
+
+def _teachers(study: Study, seeds: pd.Index) -> list[str]:
+    """The large ERM models of some seeds, whose accuracy on train says whether a claim is asked."""
+    erm = study.table[(study.table.method == "erm") & (study.table.student == "large")]
+    return erm.run_id[erm.seed.isin(seeds)].tolist()
 
 
 def _of_cells(

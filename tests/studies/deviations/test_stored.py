@@ -148,7 +148,7 @@ def test_the_ledger_gives_them_their_verdicts(kept):
     assert found.effect["H6.2"] == pytest.approx(-0.1 + 0.6, abs=1e-6)
     assert found.verdict[["H6.1", "H6.2"]].tolist() == ["holds", "holds"]
     assert found.n["H6.1"] == 3
-    assert len(found.run_ids["H6.1"]) == 4 * 3 + 3  # the students and, each once, their controls
+    assert len(found.run_ids["H6.1"]) == 4 * 3 + 3 + 3  # the students and, each once, their controls and teachers
     assert found.verdict["H6.3"] == "no runs"  # nobody gains anything here: there is nothing to correlate
 
 
