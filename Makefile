@@ -99,7 +99,7 @@ reference: $(READY)  ## hours: the committed reference runs of profile cpu; goes
 	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep seeds --task mrpc --profile cpu --seeds 10,11,12,13
 	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep softness --task digits@0.2,digits@0.4,rt@0.2,rt@0.4 --profile cpu --seeds 10,11,12,13,14
 	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep budgets --task rt,headline,section,digits --profile cpu --seeds 10,11,12,13,14
-	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb compare mrpc --profile base --seeds 0,1,2
+	for task in mrpc rt; do KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb compare $$task --profile base --seeds 0,1,2 || exit; done
 	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb sweep generations --task digits --profile cpu
 	KDNB_OUTPUTS=outputs/reference $(BIN)/python -m kdnb.studies.dark_knowledge.reference
 	KDNB_OUTPUTS=outputs/reference $(BIN)/kdnb simulate

@@ -30,6 +30,15 @@ ROWS = ("rt", "rt@0.2", "rt@0.4", "headline", "section", "digits", "digits@0.2",
 TIMED = ("rt", "headline", "section", "digits")  # those with runs at few and many epochs
 ENDS = (2, 10)  # of these, the few and the many that README shows
 SELF = (*TASKS, "relation", "mrpc")  # those with self-KD by another seed's model
+OF_THAT_SIZE = ("mrpc",)  # the tasks of profile base
+THAT_SIZE = (  # rows of README's table of it: method, student's size and teacher's
+    ("LS", "ls", "small", ""),
+    ("standard KD", "kd", "small", "large"),
+    ("self-KD", "kd", "small", "small"),
+    ("LS, large", "ls", "large", ""),
+    ("reverse KD", "kd", "large", "small"),
+)
+UNITS = {"entropy": "nats", "nll": "nats", "accuracy": "points"}
 SEEDS = range(10, 18)
 LEDGER = ("H18.",)
 EFFECTS = ("H18.1", "H18.2", "H18.3", "H18.4a", "H18.4b", "H18.5", "H18.7", "H18.8", "H18.9", "H18.10", "H18.11")
@@ -57,15 +66,33 @@ def table():
             continue
         if not 10 <= config["seed"] < 100:  # from 100 on families of born-again networks
             continue
-        labels, logits = labels_of(config["data"]), logits_of(path.parent.name)
-        row = {"run": path.parent.name, **config}
-        for split in ("train", "test"):
-            log_p = log_softmax(logits[split], axis=1)
-            row[f"{split}_entropy"] = entr(np.exp(log_p)).sum(axis=1).mean()
-            row[f"{split}_accuracy"] = (log_p.argmax(axis=1) == labels[split]).mean()
-            row[f"{split}_nll"] = -log_p[np.arange(len(log_p)), labels[split]].mean()
-        rows.append(row)
+        rows.append(row_of_run(path.parent.name, config))
     return pd.DataFrame(rows, index=[row["run"] for row in rows])
+
+
+def row_of_run(name, config):
+    """A run's config and its metrics on train and test; whether it has learnt nothing."""
+    labels, logits = labels_of(config["data"]), logits_of(name)
+    row = {"run": name, **config}
+    for split in ("train", "test"):
+        log_p = log_softmax(logits[split], axis=1)
+        row[f"{split}_entropy"] = entr(np.exp(log_p)).sum(axis=1).mean()
+        row[f"{split}_accuracy"] = (log_p.argmax(axis=1) == labels[split]).mean()
+        row[f"{split}_nll"] = -log_p[np.arange(len(log_p)), labels[split]].mean()
+    most = np.bincount(labels["test"]).max() / len(log_p)
+    return row | {"degenerate": len(set(log_p.argmax(axis=1))) == 1 or row["test_accuracy"] <= most}
+
+
+def of_this_part(folder):
+    """Task, seed and whether it is of this part, of each run with a changed teacher or noise in its train labels."""
+    found = []
+    for path in sorted(folder.glob("*/config.json")):
+        config = json.loads(path.read_text())
+        task, method, seed = str(config.get("task")), config.get("method"), config.get("seed", 0)
+        if "kind" not in config and (method == "transformed" or "@" in task):
+            known = task in TASKS if method == "transformed" and "@" not in task else task in NOISY
+            found.append((task, seed, known and seed in SEEDS))
+    return found
 
 
 @functools.cache
@@ -235,31 +262,28 @@ def said(values, unit="nats"):
 
 @pytest.fixture(scope="module")
 def base():
-    """One row per committed run of profile base: its config and test entropy."""
+    """One row per committed run of profile base."""
     rows = []
     for path in sorted((REFERENCE / "runs").glob("*/config.json")):
         config = json.loads(path.read_text())
         if config.get("profile") == "base":
-            log_p = log_softmax(logits_of(path.parent.name)["test"], axis=1)
-            rows.append({"run": path.parent.name, **config, "test_entropy": entr(np.exp(log_p)).sum(axis=1).mean()})
+            rows.append(row_of_run(path.parent.name, config))
     return pd.DataFrame(rows, index=[row["run"] for row in rows])
 
 
-def at_the_papers_size(base):
-    """README's sentence on profile base."""
-    assert set(base.task) == {"mrpc"}
+def at_the_papers_size(base, task):
+    """README's rows on profile base, for one of its tasks."""
+    base = base[base.task == task]
     size = dict(zip(base.run, base.student, strict=True))
-
-    def change(method, student, teacher=""):
+    parts = []
+    for name, method, student, teacher in THAT_SIZE:
         rows = base[(base.student == student) & (base.teacher_run.map(size).fillna("") == teacher)].set_index("seed")
-        erm = base[(base.student == student) & (base.method == "erm")].set_index("seed")
-        return said(rows[rows.method == method].test_entropy - erm.test_entropy)
-
-    return (
-        f"LS {change('ls', 'small')}, standard KD {change('kd', 'small', 'large')}, self-KD "
-        f"{change('kd', 'small', 'small')}; large model: LS {change('ls', 'large')}, reverse KD "
-        f"{change('kd', 'large', 'small')}"
-    )
+        rows, erm = rows[rows.method == method], base[(base.student == student) & (base.method == "erm")]
+        moved = {metric: rows[f"test_{metric}"] - erm.set_index("seed")[f"test_{metric}"] for metric in UNITS}
+        cells = " | ".join(said(values, UNITS[metric]) for metric, values in moved.items())
+        nothing = rows.degenerate.sum() + erm.degenerate.sum()
+        parts.append(f"| `{task}` | {name} | {len(rows)} | {cells}{f' †{nothing}' * bool(nothing)} |")
+    return parts
 
 
 def told_of(table, ledgers, claim, tasks=TASKS):
@@ -414,7 +438,8 @@ def signs(table):
 
 def statements(table, ledgers, base):
     """README's statements on two effects, by topic."""
-    found = {metric: {task: main_effects(table, task, metric) for task in ROWS} for metric in ("entropy", "nll")}
+    found = {metric: {task: main_effects(table, task, metric) for task in ROWS} for metric in UNITS}
+    better = {sign: [task for task in ROWS if apart(found["accuracy"][task]["labels"], sign)] for sign in (1, -1)}
     dearer, cleaner = ([task for task in ROWS if apart(found["nll"][task]["labels"], sign)] for sign in (1, -1))
     more = [task for task in ROWS if apart(found["entropy"][task]["interaction"], 1)]
     softer = [found["entropy"]["headline"][f"softness, {at}"] for at in ("label", "teacher's")]
@@ -431,6 +456,9 @@ def statements(table, ledgers, base):
     assert set(teacher) == {len(SEEDS)}, "README says of all seeds that the teacher is surer"
     rows = {f"two by two, {task}": row_of(table, ledgers, task) for task in ROWS}
     rows |= {f"few epochs, {task}": row for task, (row, _) in timed.items()}
+    assert set(base.task) == set(OF_THAT_SIZE)
+    of_base = [row for task in OF_THAT_SIZE for row in at_the_papers_size(base, task)]
+    rows |= {f"base, {' '.join(row.split()[1:4])}": row for row in of_base}
     rows |= {f"progress, {task}": f"`{task}` {spans['kd']} and {spans['ls']}" for task, (_, spans) in timed.items()}
     return rows | {
         "later": f"From 2 epochs to 10 softness does less on {listed(later(table, 0, -1))} and more on "
@@ -438,7 +466,6 @@ def statements(table, ledgers, base):
         "scaled": ranges_after_scaling(table),
         "signs": f"its student is surer than ERM in {', '.join(map(str, student[:-1]))} and {student[-1]} of "
         f"{len(SEEDS)} seeds",
-        "base": at_the_papers_size(base),
         "softness": f"decided on {listed(holds['H18.1'])}",
         "headline's softness": f"on `headline` it moves entropy by {said(softer[0])} at the label and by "
         f"{said(softer[1])} at the teacher's argmax",
@@ -446,6 +473,8 @@ def statements(table, ledgers, base):
         "labels": f"its labels make a student surer, decided on {listed(holds['H18.2'])}",
         "price": f"NLL rises with them on {listed(dearer)}: confidence has outrun accuracy. It falls on "
         f"{listed(cleaner)}: there they are cleaner than those that were given",
+        "better": f"Accuracy rises with them on {listed(better[1])} and falls on {listed(better[-1])}",
+        "nothing": nothing_learnt(table),
         "noise": f"From a fifth of the labels drawn anew to two fifths their effect at soft targets, KD's own, moves "
         f"by {grown[0]} on `digits` and by {grown[1]} on `rt`",
         "doubt": f"slopes {min(slopes):.2f} to {max(slopes):.2f} through the origin, within 0.2 of one to one on "
@@ -462,6 +491,20 @@ def statements(table, ledgers, base):
         "shuffled": f"less sure than KD's: {told_of(table, ledgers, 'H18.7')}",
         "instance": f"their accuracy is decided on {len(holds['H18.8'])} of {counts['H18.8']} tasks",
     }
+
+
+def nothing_learnt(table):
+    """Which runs of few and many epochs have learnt nothing: 8 runs of `headline` (1 epoch)."""
+    rows = table[(table.schedule == "constant") & table.degenerate]
+    counts = [
+        f"{len(one)} runs of `{task}` ({joined(sorted(set(one.epochs)))} epoch{'s' * (set(one.epochs) != {1})})"
+        for task, one in rows.groupby("task")
+    ]
+    return f"{' and '.join(counts) or 'No run'} learnt nothing and are part of these numbers"
+
+
+def joined(values):
+    return " and ".join(map(str, values))
 
 
 def stale(told):
@@ -509,14 +552,17 @@ def test_a_run_that_says_otherwise_is_noticed(table, ledgers, base, task, where,
 
 
 def test_what_is_called_decided_at_the_papers_size_is():
+    claims = dict(zip(("H3.1", "H3.2", "H3.3", "H4.1", "H4.2"), (name for name, *_ in THAT_SIZE), strict=True))
+    told = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paths, "RUNS", paths.ROOT / "none")
         patch.setattr(paths, "REFERENCE", REFERENCE / "runs")
-        rows = registry.ledger(tables.study("mrpc", "base"), ("H3.", "H4.")).set_index("id")
-    claims = {"H3.1": "LS small", "H3.2": "standard KD", "H3.3": "self-KD", "H4.1": "LS large", "H4.2": "reverse KD"}
-    decided = [name for name in claims if rows.verdict[name] in ("holds", "fails")]
-    assert decided == ["H3.1", "H4.1", "H4.2"]
-    assert "Of these, LS on both models and reverse KD are decided." in SECTION
+        for task in OF_THAT_SIZE:
+            rows = registry.ledger(tables.study(task, "base"), ("H3.", "H4.")).set_index("id")
+            decided = [claims[name] for name in claims if rows.verdict[name] in ("holds", "fails")]
+            told.append(f"on `{task}` {'; '.join(decided) or 'none'}")
+    sentence = f"Of these changes of entropy, decided by the ledger are {' and '.join(told)}."
+    assert sentence in SECTION, sentence
 
 
 def test_what_holds_at_equal_progress():
@@ -544,6 +590,46 @@ def test_the_answer_counts_its_tasks(ledgers):
     assert [ledgers[task].verdict["H18.2"] for task in told] == ["holds"] * 3
     answer = "Softness raises a student's entropy on three of four tasks, on `digits` only after some epochs; "
     assert f"{answer}the labels lower it on all three where the teacher errs on its own train labels." in README
+
+
+def test_the_answer_says_what_it_is_with_the_task_as_the_unit(table):
+    found = {}
+    for task in TASKS:
+        for name, (values, bound) in effects(table, task).items():
+            if np.isnan(bound):
+                found.setdefault(name, {})[task] = values.mean()
+    means = {name: pd.Series(of) for name, of in found.items()}
+    raised = holm({name: p_of(values, np.nan) for name, values in means.items()})
+    assert min(raised["H18.1"], raised["H18.2"]) >= 0.05, "README says of both that they are undecided"
+    told = (
+        f"With the task as the unit neither is decided: softness {said(means['H18.1'])} over "
+        f"{len(means['H18.1'])} tasks, the labels {said(means['H18.2'])} over {len(means['H18.2'])} (nats; Holm's p "
+        f"{raised['H18.1']:.2f} and {raised['H18.2']:.2f})"
+    )
+    assert told in README, told
+
+
+def test_readme_has_the_seeds_of_each_table(table):
+    """Eight seeds, five with noise and where epochs vary."""
+    transformed = table[table.method == "transformed"]
+    counts = transformed.groupby([transformed.task, transformed.schedule]).seed.nunique()
+    assert {counts[task, "linear"] for task in TASKS} == {8}
+    assert {counts[task, "linear"] for task in NOISY} == {counts[task, "constant"] for task in TIMED} == {5}
+    assert "eight seeds (five with noise, and where epochs vary)" in SECTION
+
+
+def test_no_run_of_this_part_is_left_out(tmp_path):
+    """Each run with a changed teacher or noise is one of those that README's sentences read; another is noticed."""
+    assert [run for run in of_this_part(REFERENCE / "runs") if not run[2]] == []
+    like = next(
+        config
+        for path in sorted((REFERENCE / "runs").glob("rt-*/config.json"))
+        if (config := json.loads(path.read_text()))["method"] == "transformed"
+    )
+    for name, changes in {"task": {"task": "passage"}, "noise": {"task": "headline@0.2"}, "seed": {"seed": 3}}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(like | changes))
+    assert [run[2] for run in of_this_part(tmp_path)] == [False] * 3
 
 
 def test_the_answer_says_what_surer_costs(table):
