@@ -15,9 +15,10 @@ def lines(table: pd.DataFrame) -> pd.DataFrame:
         table: of `kdnb.analysis.ledger.ledger`, or some of its rows.
     Returns:
         id, statement, published; effect (with its unit and 95 % t interval over seeds, uncorrected); its 95 %
-        interval over test examples (* for a percentile interval, where BCa is undefined); NLL [nats] and accuracy
-        [points] beside a difference of entropy, with intervals over seeds; n, signs, candidates (only where some arm
-        was searched), p, Holm; verdict, and the remark that it needs: degenerate runs behind it, say.
+        interval over test examples, of accuracy over seeds and test examples (* for a percentile interval, where BCa
+        is undefined); NLL [nats] and accuracy [points] beside a difference of entropy, with intervals over seeds; n,
+        signs, candidates (only where some arm was searched), p, Holm; verdict, and the remark that it needs:
+        degenerate runs behind it, say.
     """
     rows = [_line(row) for row in table.itertuples()]
     text = pd.DataFrame(rows, columns=list(_COLUMNS), index=table.index)

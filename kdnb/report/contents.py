@@ -166,8 +166,8 @@ def _table(study: tables.Study, pages: Sequence[Executed], metric: str) -> dict:
 
 TABLES = {"entropy": ("nats", 1, 3), "accuracy": ("%", 100, 1)}  # metric -> unit, factor, digits
 LEAD = {  # the claims that answer the question -> how their sentence begins
-    "H18.1": "By its softness alone a target moves a student's entropy by",
-    "H18.2": "The teacher's labels alone move it by",
+    "H18.1": "A target's softness moves a student's entropy by",
+    "H18.2": "The teacher's labels move it by",
     "H3.1": "Label smoothing moves it by",
 }
 MOST = 4  # tasks in the first picture
@@ -187,9 +187,12 @@ def _lead(profile: str, ledgers: dict[str, pd.DataFrame]) -> dict:
 
 
 def _told(row) -> str:
-    """A row's effect, unit and interval, and its verdict where it does not hold."""
+    """A row's effect, unit and interval, and its verdict where it does not hold; in brackets what stands beside it."""
     effect, low, high = (as_printed(value, row.unit) for value in (row.effect, row.low, row.high))
-    return f"{effect} {row.unit} [{low}, {high}]" + (f" ({row.verdict})" if row.verdict != "holds" else "")
+    verdict = f", {row.verdict}" if row.verdict != "holds" else ""
+    beside = [f"NLL {spanned(row.nll, row.nll_low, row.nll_high, 'nats')}"]
+    beside += [f"{row.degenerate} of {len(row.run_ids)} runs learnt nothing"] * bool(row.degenerate)
+    return f"{effect} {row.unit} [{low}, {high}]{verdict} ({'; '.join(beside)})"
 
 
 def _two_effects(found: dict[str, tables.Study]) -> dict[str, str]:

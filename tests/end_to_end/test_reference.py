@@ -27,6 +27,7 @@ from kdnb.experiment.arms import ARMS
 from kdnb.studies import registry
 from kdnb.studies.dark_knowledge.grids import GENERATIONS, STRIDE
 from kdnb.studies.label_smoothing import evidence
+from kdnb.studies.label_smoothing.grids import CURVE_ROWS
 from kdnb.studies.two_effects.grids import SIX
 from kdnb.sweeps.grids import stages
 
@@ -408,6 +409,7 @@ def _entropy(table, text, ledgers):
         f"Uncorrected, it is surer on {listed(before)} and less sure on {listed(softer)} (on `mrpc` "
         f"{erm.degenerate.sum()} of {len(erm)} small ERM models learnt nothing)",
         "self-KD": f"self-KD moves it by {span(means['kd_self'])}, where LS adds {span(means['ls_small'])}",
+        "curves": f"Means over training are over {values(table.history_rows)} rows of a split",
         "shared seeds": f"share seed, first weights and batch order in {shared.sum()} of {len(selfs)} runs",
         "reverse KD": f"Reverse KD raises it on {listed(survives(ledgers, 'H4.2'))}, and on the "
         f"{len(shares)} with LS on the same model by {min(shares)} to {max(shares)} % of what LS adds",
@@ -663,6 +665,7 @@ def _settings(table, text):
         "QNLI, SST-2 and MNLI": not table.task.isin(["qnli", "sst2", "mnli"]).any(),
         "the grids of Table 1 and A.3 and the optima of Tables 7 and 12": not table.lr.isin(TABLE_1).any(),
         f"{listed(short)} at more epochs": bool(short),
+        "the grid `curves`, which entropy throughout a training takes": table.history_rows.max() < CURVE_ROWS,
         "a GPU": cost.device.str.startswith("cpu").all(),
     }
     of_arm = {task: rows.groupby("arm").seed.nunique() for task, rows in text.items()}

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import fakes
 import numpy as np
+import pandas as pd
 import pytest
 
 from kdnb.core import store as runs
@@ -74,3 +75,14 @@ def test_a_run_that_was_damaged_meanwhile_is_seen(kept, capsys):
     assert tables.load_runs() == []
     assert kept.run_id in capsys.readouterr().err
     assert held.run_id == kept.run_id
+
+
+def test_a_seed_whose_arms_differ_in_precision_is_seen():
+    """One precision a run; an arm trained in both, at two rates say, has both; an arm without a run has none."""
+    used = [("erm_small", 0, "fp32"), ("erm_small", 1, "fp32"), ("ls_small", 0, "bf16"), ("ls_small", 0, "fp32")]
+    table = pd.DataFrame([(f"run-{i}", arm, seed) for i, (arm, seed, _) in enumerate(used)])
+    runs_of = {f"run-{i}": SimpleNamespace(metrics={"cost": {"precision": kind}}) for i, (*_, kind) in enumerate(used)}
+    found = tables.precisions(tables.Study("rt", "toy", table.set_axis(["run_id", "arm", "seed"], axis=1), runs_of))
+    assert found.erm_small.to_dict() == {0: "fp32", 1: "fp32"}
+    assert found.ls_small[0] == "bf16 and fp32"
+    assert np.isnan(found.ls_small[1])

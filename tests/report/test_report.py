@@ -48,6 +48,8 @@ def test_the_first_page_answers_and_says_what_is_not_shown(page, written):
     answer = text_of(re.search(r'<h2 id="answer">.*?</section>', page, re.DOTALL).group())
     ledger = written.ledger.set_index("id")
     assert f"Label smoothing moves it by {ledger.effect['H3.1']:+.3f} nats [" in answer
+    assert f"(NLL {ledger.nll['H3.1']:+.3f} [" in answer
+    assert "main effects of the two by two" in answer
     assert "Not shown" in answer
     stated, explored = (re.search(rf"<caption>{words}.*?</table>", page, re.DOTALL).group() for words in CAPTIONS)
     assert "<td>H3.1</td>" in stated

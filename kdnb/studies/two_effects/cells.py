@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from kdnb.analysis.ledger import as_printed
 from kdnb.analysis.statistics import interval
 from kdnb.core import metrics
 from kdnb.experiment.tables import Study
@@ -14,6 +15,11 @@ HUMAN_HARD, HUMAN_SOFT = "label, hard", "label, soft"
 TEACHER_HARD, TEACHER_SOFT = "teacher's, hard", "teacher's, soft"
 TWO_BY_TWO = (HUMAN_HARD, HUMAN_SOFT, TEACHER_HARD, TEACHER_SOFT)
 LS = "LS"
+MEASURED = {  # an entropy never stands alone: metric -> its name and unit
+    "entropy": ("entropy", "nats"),
+    "nll": ("NLL", "nats"),
+    "accuracy": ("accuracy", "points"),
+}
 OWN_SEED, OTHER_SEED, STANDARD = "own seed's", "another seed's", "the large model"
 
 
@@ -86,6 +92,39 @@ def effects(cells: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["of", "effect", "low", "high", "n"])
 
 
+def measured(study: Study, epochs: int | None = None) -> pd.DataFrame:
+    """`effects` on entropy, NLL and accuracy, a row each; `metric` beside, and `degenerate`: runs that learnt nothing.
+
+    Args:
+        study: as `two_by_two`.
+        epochs: likewise.
+    """
+    parts = [effects(two_by_two(study, metric, epochs)).assign(metric=metric) for metric in MEASURED]
+    nothing = two_by_two(study, "degenerate", epochs).sum().sum()
+    return pd.concat(parts, ignore_index=True).assign(degenerate=int(nothing))
+
+
+def starred(rows: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
+    """Rows of `measured` as text, a line a place; * where the 95 % interval over seeds leaves out 0.
+
+    Args:
+        rows: with a column `at`, what their line is named.
+        names: of EFFECTS, those that are shown.
+    Returns:
+        A column an effect and metric, and one of the runs of a line that learnt nothing.
+    """
+    lines: dict[str, dict[tuple[str, str], str]] = {}
+    for row in rows[rows.of.isin(names)].itertuples():
+        name, unit = MEASURED[row.metric]
+        star = "*" if row.low > 0 or row.high < 0 else ""
+        line = lines.setdefault(row.at, {("learnt nothing", "runs"): str(row.degenerate)})
+        line[row.of, f"{name} [{unit}]"] = as_printed(row.effect, unit) + star
+    heads = [(of, f"{name} [{unit}]") for of in names for name, unit in MEASURED.values()]
+    columns = pd.MultiIndex.from_tuples([*heads, ("learnt nothing", "runs")])
+    table = pd.DataFrame(lines.values(), list(lines)).reindex(columns=columns)
+    return table.astype(object).fillna("–")
+
+
 def teachers(study: Study) -> pd.DataFrame:
     """The large ERM models of a study: train and test accuracy [shares] and entropy [nats], by seed."""
     rows = study.table[(study.table.method == "erm") & (study.table.student == "large")]
@@ -125,6 +164,20 @@ def dose_response(study: Study, alpha: float = 1.0) -> pd.DataFrame:
         )
     table = pd.DataFrame(rows, columns=["seed", "dose", "x", "change", "nll", "accuracy", "run_id"])
     return table.sort_values(["seed", "dose"]).reset_index(drop=True)
+
+
+def slopes(doses: pd.DataFrame) -> pd.Series:
+    """How much of a teacher's doubt its student takes over, by seed: the slope of change in x through the origin.
+
+    Over the doses at which the teacher is less sure on train than the ERM student, where a seed has two of them.
+
+    Args:
+        doses: of `dose_response`.
+    """
+    doubt = doses[(doses.x > 0) & (doses.dose < np.inf)]
+    enough = doubt[doubt.groupby("seed").dose.transform("size") > 1]
+    sums = enough.assign(xy=enough.x * enough.change, xx=enough.x**2).groupby("seed")[["xy", "xx"]].sum()
+    return sums.xy / sums.xx
 
 
 def at_equal_progress(study: Study, metric: str = "entropy") -> pd.DataFrame:

@@ -120,8 +120,7 @@ def _less_sure(claim: Claim, study: Study) -> Effect:
 def _slope(_claim: Claim, study: Study) -> Effect:
     rows = _doubtful(study)
     enough = rows[rows.groupby("seed").dose.transform("size") > 1]
-    slopes = {seed: float((part.x * part.change).sum() / (part.x**2).sum()) for seed, part in enough.groupby("seed")}
-    return equivalence(pd.Series(slopes, dtype=float) - SLOPE, SLACK, _of_doses(study, enough))
+    return equivalence(cells.slopes(enough) - SLOPE, SLACK, _of_doses(study, enough))
 
 
 def _beyond(_claim: Claim, study: Study) -> Effect:

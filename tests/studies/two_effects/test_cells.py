@@ -166,6 +166,31 @@ def test_an_effect_has_the_interval_of_its_seeds():
     assert rows.loc["LS minus ERM"].n == 3
 
 
+def test_nll_and_accuracy_and_what_learnt_nothing_stand_beside_an_entropy():
+    study = study_of(one_seed(10) + one_seed(11, moved(0.1)))
+    table = study.table.assign(degenerate=(study.table.seed == 10) & (study.table.student == "small"), nll=1.0)
+    changed = tables.Study("rt", "cpu", table.assign(accuracy=table.entropy), study.runs)
+    rows = cells.measured(changed).set_index(["of", "metric"])
+    assert rows.effect["LS minus ERM", "entropy"] == pytest.approx(0.25, abs=1e-4)
+    assert rows.effect["LS minus ERM", "accuracy"] == pytest.approx(0.25, abs=1e-4)
+    assert rows.effect["LS minus ERM", "nll"] == 0
+    assert set(rows.degenerate) == {5}  # the four cells and LS of seed 10; no teacher
+
+
+def test_a_star_says_that_the_interval_leaves_out_0():
+    rows = pd.DataFrame(
+        [
+            ("LS minus ERM", 0.25, 0.2, 0.3, "entropy"),
+            ("LS minus ERM", -0.01, -0.03, 0.01, "nll"),
+            ("LS minus ERM", -0.025, -0.03, -0.02, "accuracy"),
+            ("softness", 0.1, 0.0, 0.2, "entropy"),
+        ],
+        columns=["of", "effect", "low", "high", "metric"],
+    ).assign(at="one place", degenerate=2)
+    assert cells.starred(rows, ("LS minus ERM",)).loc["one place"].tolist() == ["+0.250*", "-0.010", "-2.5*", "2"]
+    assert cells.starred(rows, ("softness",)).loc["one place"].tolist() == ["+0.100", "–", "–", "2"]
+
+
 def test_the_teachers_are_the_large_models_of_plain_labels():
     study = study_of(one_seed(10, wrong=4) + one_seed(11, wrong=0))
     table = cells.teachers(study)
@@ -207,6 +232,21 @@ def test_a_dose_is_of_one_weight_and_needs_its_teacher_and_erm():
     assert cells.dose_response(study_of(orphan)).empty
     alone = [run for run in dosed(10) if run.config.run_id() != erm("small", 10).run_id()]
     assert cells.dose_response(study_of(alone)).empty
+
+
+def test_a_slope_goes_through_the_origin_and_needs_two_doses_of_doubt():
+    doses = pd.DataFrame(
+        [
+            (10, 0.25, 0.4, 0.4),
+            (10, 0.5, 0.2, 0.1),
+            (10, 1.0, -0.1, 5.0),  # surer than ERM
+            (10, np.inf, 0.3, 5.0),  # no dose
+            (11, 0.25, 0.4, 0.4),  # alone
+        ],
+        columns=["seed", "dose", "x", "change"],
+    )
+    assert cells.slopes(doses).to_dict() == {10: pytest.approx((0.4 * 0.4 + 0.2 * 0.1) / (0.4**2 + 0.2**2))}
+    assert cells.slopes(cells.dose_response(study_of([planted(erm("small", 10), 0.3, 0.3)]))).empty
 
 
 # Placebos
