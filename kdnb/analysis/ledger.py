@@ -147,9 +147,10 @@ def ledger(chapters: Iterable[Chapter], given: Mapping[str, Study | None], only:
     Returns:
         id, statement, metric, unit, source, test, published; effect, low, high, n, p, signs, sign_p, run_ids of
         `Effect`; example_low, example_high, bootstrap (over test examples, of accuracy over seeds as well); degenerate
-        (of the runs behind it, teachers and baselines among them, how many have learnt nothing), exploratory, side
-        (the claimed sign), candidates (of searched arms), nll and accuracy beside a difference of entropy, each with
-        _low and _high; p_holm (corrected over the claims of one section) and verdict. Accuracies are shares.
+        (of the runs whose numbers it is made of, how many have learnt nothing; a teacher counts where its own numbers
+        enter), exploratory, side (the claimed sign), candidates (of searched arms), nll and accuracy beside a
+        difference of entropy, each with _low and _high; p_holm (corrected over the claims of one section) and verdict.
+        Accuracies are shares.
     Raises:
         ValueError: two studies have a claim of one id.
     """

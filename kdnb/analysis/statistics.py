@@ -145,7 +145,7 @@ def paired_bootstrap(arm, than, resamples: int = 2000) -> Interval:
 
     Two or more seeds are drawn anew as well, with replacement, and apart from the examples, which are the same for
     all seeds of a draw as one test split is for all runs; that interval is the percentile one. S drawn seeds spread
-    by a factor sqrt((S - 1) / S) less than S new ones would: with few, the t interval over seeds is the wider.
+    by a factor sqrt((S - 1) / S) less than S new ones would: with few, it tells too little of the chance of seeds.
 
     Args:
         arm: (N,) a value per test example; or (S, N), of each seed, which are then drawn too.

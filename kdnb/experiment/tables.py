@@ -295,7 +295,7 @@ def curve_entropy(run: Run, split: str = "test", until: float = 1.0) -> float:
 
 
 def precisions(study: Study) -> pd.DataFrame:
-    """In which precision an arm was trained at a seed, a row a seed: "bf16", "fp32", or both; nan without runs."""
+    """In which precision an arm was trained, a row a seed: "bf16", "fp32", both, or "unknown"; nan without runs."""
     used = [study.runs[run_id].metrics["cost"].get("precision", "unknown") for run_id in study.table.run_id]
     by_run = study.table.assign(precision=used).groupby(["seed", "arm"], sort=False).precision
     return by_run.agg(lambda of: " and ".join(sorted(set(of)))).unstack("arm")

@@ -191,6 +191,7 @@ def _told(row) -> str:
     effect, low, high = (as_printed(value, row.unit) for value in (row.effect, row.low, row.high))
     verdict = f", {row.verdict}" if row.verdict != "holds" else ""
     beside = [f"NLL {spanned(row.nll, row.nll_low, row.nll_high, 'nats')}"]
+    beside += [f"accuracy {spanned(row.accuracy, row.accuracy_low, row.accuracy_high, 'points')} points"]
     beside += [f"{row.degenerate} of {len(row.run_ids)} runs learnt nothing"] * bool(row.degenerate)
     return f"{effect} {row.unit} [{low}, {high}]{verdict} ({'; '.join(beside)})"
 

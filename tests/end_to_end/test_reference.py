@@ -132,16 +132,20 @@ def committed():
 
 
 @pytest.fixture(scope="module")
-def beyond_examples(studies, ledgers):
-    """By claim on accuracy that fails: on which tasks it does over seeds and test examples too, and on which not."""
+def within_chance(studies, ledgers):
+    """By claim on accuracy that fails: on which tasks it does not over seeds and test examples."""
     found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "RUNS", paths.ROOT / "none")
+        patch.setattr(paths, "REFERENCE", RUNS)
+        by_task = studies | {LONGER: evidence.longer(studies["mrpc"])}
     for claim, arms in PAIRS.items():
-        beyond, within = found.setdefault(claim, ([], []))
-        for task in (task for task in (*TASKS, "digits") if ledgers[task].verdict[claim] == "fails"):
-            seeds = studies[task].seeds(*arms)
-            ours, other = ([studies[task].per_example(arm, "accuracy", [seed]) for seed in seeds] for arm in arms)
+        for task in (task for task in by_task if ledgers[task].verdict[claim] == "fails"):
+            seeds = by_task[task].seeds(*arms)
+            ours, other = ([by_task[task].per_example(arm, "accuracy", [seed]) for seed in seeds] for arm in arms)
             drawn = statistics.paired_bootstrap(ours, other)
-            (beyond if drawn.low > 0 or drawn.high < 0 else within).append(task)
+            if drawn.low <= 0 <= drawn.high:
+                found.setdefault(claim, []).append(task)
     return found
 
 
@@ -300,14 +304,14 @@ def ledger(study):
 # What README says
 
 
-def statements(table, ledgers, beyond_examples, protocols):
+def statements(table, ledgers, within_chance, protocols):
     """README's statements on the runs, by topic, as they must stand in it."""
     table = with_models(table)
     text = {task: fixed(table[table.task == task]) for task in TASKS}
     longest = table[(table.task == "mrpc") & (table.epochs == 6)]  # among them self-KD from another seed's model
     longer = longest[longest.arm.isin(ARMS)]
     parts = [_tables(text | {LONGER: longer}, ledgers), _floor(text["mrpc"], longest), _settings(table, text)]
-    parts += [_accuracy(table, text, longest, ledgers, beyond_examples), _entropy(table, text, ledgers)]
+    parts += [_accuracy(table, text, longest, ledgers, within_chance), _entropy(table, text, ledgers)]
     parts += [_inheritance(table, text), _search(table, protocols), _temperature(table)]
     told = {topic: statement for part in parts for topic, statement in part.items()}
     assert len(told) == sum(map(len, parts)), "two statements of one name: only one would be looked for"
@@ -387,14 +391,18 @@ def _entropy(table, text, ledgers):
     for task in changes["ls_large"]:  # at the seeds that both have
         both = pd.concat([changes["kd_reverse"][task], changes["ls_large"][task]], axis=1).dropna().mean()
         shares.append(round(100 * both.iloc[0] / both.iloc[1]))
-    small, before = survives(ledgers, "H3.1"), [task for task in TASKS if ledgers[task].high["H3.2"] < 0]
+    counted = [task for task in TASKS if has_learnt(text[task])]
+    aside = [task for task in TASKS if task not in counted]
+    small, before = (
+        [task for task in survives(ledgers, "H3.1") if task in counted],
+        [task for task in TASKS if ledgers[task].high["H3.2"] < 0],
+    )
     softer = [task for task in TASKS if ledgers[task].low["H3.2"] > 0]
     erm = text["mrpc"][text["mrpc"].arm == "erm_small"]
     selfs = table[(table.method == "kd") & (table.student == table.teacher)]
     shared = (selfs.seed == selfs.teacher_seed) & (selfs.order_seed == selfs.seed)
     below = ledgers["rt"].loc["H3.6b"]
     below = "{} [{}, {}]".format(*(as_printed(x, "nats") for x in below[["effect", "low", "high"]]))
-    counted = [task for task in TASKS if has_learnt(text[task])]
     sides = {
         claim: [task for task in counted if ledgers[task].verdict[claim] == "holds"] for claim in ("H3.7b", "H3.7c")
     }
@@ -403,11 +411,11 @@ def _entropy(table, text, ledgers):
     tfkd = {task: text[task][text[task].arm.isin(["tfkd_small", "erm_small"])].degenerate.sum() for task in TASKS}
     return {
         "LS": f"LS raises the entropy of the large model on {len(survives(ledgers, 'H4.1'))} of "
-        f"{len(changes['ls_large'])} text tasks, of the small one on {len(small)} of {len(TASKS)} ({listed(small)})",
+        f"{len(changes['ls_large'])} text tasks, of the small one on {len(small)} of {len(counted)} ({listed(small)}; "
+        f"not counted is {listed(aside)}, where {erm.degenerate.sum()} of {len(erm)} small ERM models learnt nothing)",
         "standard KD": f"Standard KD's change of it, {span(means['kd_standard'])} on average, is decided on "
         f"{listed(decided['fails'])}, where it rises; a fall of it is decided on {listed(decided['holds'])}. "
-        f"Uncorrected, it is surer on {listed(before)} and less sure on {listed(softer)} (on `mrpc` "
-        f"{erm.degenerate.sum()} of {len(erm)} small ERM models learnt nothing)",
+        f"Uncorrected, it is surer on {listed(before)} and less sure on {listed(softer)}",
         "self-KD": f"self-KD moves it by {span(means['kd_self'])}, where LS adds {span(means['ls_small'])}",
         "curves": f"Means over training are over {values(table.history_rows)} rows of a split",
         "shared seeds": f"share seed, first weights and batch order in {shared.sum()} of {len(selfs)} runs",
@@ -418,9 +426,7 @@ def _entropy(table, text, ledgers):
         "progress": f"on `rt` self-KD ends at ERM's entropy and lies below it on the way, {below} on average",
         "sides": f"by seed, the slope in a less sure teacher's doubt is above 0 on {len(sides['H3.7c'])} of "
         f"{len(counted)} text tasks, that in a surer one's confidence on {len(sides['H3.7b'])} "
-        f"({listed(sides['H3.7b'])}) and below it on {len(falls)} ({listed(falls)}); "
-        f"{listed([task for task in TASKS if task not in counted])}, where an "
-        "ERM model has learnt nothing, is not counted",
+        f"({listed(sides['H3.7b'])}) and below it on {len(falls)} ({listed(falls)}), {listed(aside)} not counted",
     }
 
 
@@ -451,7 +457,7 @@ def _inheritance(table, text):
         "confidence": f"{confidence.min():.2f} to {confidence.max():.2f} of that by which it is surer "
         f"({len(confidence)} pairings)",
         "shares differ": f"uncorrected, reverse KD's share is larger on {sum(interval(x)[1] > 0 for x in apart)} of "
-        f"{len(apart)} of these",
+        f"the {len(apart)} counted",
         "digits": f"On `digits` (alpha 1, a teacher surer by {-surer.gap.mean():.3f} nats) standard KD adds "
         f"{said(surer.moved)}, self-KD {said(selfs.test_entropy - selfs.erm_entropy)}",
     }
@@ -601,7 +607,7 @@ def _temperature(table):
     }
 
 
-def _accuracy(table, text, longest, ledgers, beyond_examples):
+def _accuracy(table, text, longest, ledgers, within_chance):
     fails, ours = {}, {}
     for task, rows in ledgers.items():
         for name in rows.index[rows.verdict == "fails"]:
@@ -616,7 +622,8 @@ def _accuracy(table, text, longest, ledgers, beyond_examples):
         for task in TASKS
         if ledgers[task].verdict["H3.5c"] == "fails"
     }
-    chance = {name: within for name, (_, within) in beyond_examples.items() if within}
+    of_accuracy = set(next(iter(ledgers.values())).query("unit == 'points'").index)
+    assert set(fails) & of_accuracy <= set(PAIRS), "a claim on accuracy whose examples nobody draws"
     smoothed = longest[longest.arm == "ls_small"]
     erm = table[(table.method == "erm") & (table.schedule == "linear")]
     taught = beside_erm(table[(table.arm == "kd_standard") & (table.schedule == "linear")], erm)
@@ -631,7 +638,7 @@ def _accuracy(table, text, longest, ledgers, beyond_examples):
         "LS's gain": "LS's gain in accuracy is "
         + joined([f"{gain} points on `{task}`" for task, gain in gains.items()]),
         "chance": "Where test examples are drawn anew with the seeds, the interval has 0 in it for: "
-        + "; ".join(f"{AGAINST[name]} ({listed(within)})" for name, within in chance.items()),
+        + "; ".join(f"{AGAINST[name]} ({', '.join(map(titled, within))})" for name, within in within_chance.items()),
         "gain": f"Standard KD's gain in accuracy is undecided in {len(groups) - len(decided)} of {len(groups)} "
         f"comparisons; the rest: {'; '.join(losses)}",
         "LS's confidence": "at alpha 0.4 the small model's is above its accuracy on "
@@ -660,12 +667,13 @@ def _settings(table, text):
     digits = table[(table.task == "digits") & (table.method == "kd")]
     hot = table[(table.task == "rt") & (table.method == "kd") & (table.tau > 1)]
     short = [task for task in ("mrpc", "passage") if table.epochs[table.task == task].max() <= 3]
+    curves = (table.history_rows >= CURVE_ROWS).any()
     left = {
         "BERT and DistilBERT": not table.student.str.contains("bert").any() and set(table.profile) == {"cpu"},
         "QNLI, SST-2 and MNLI": not table.task.isin(["qnli", "sst2", "mnli"]).any(),
         "the grids of Table 1 and A.3 and the optima of Tables 7 and 12": not table.lr.isin(TABLE_1).any(),
         f"{listed(short)} at more epochs": bool(short),
-        "the grid `curves`, which entropy throughout a training takes": table.history_rows.max() < CURVE_ROWS,
+        "the grid `curves`, without which nothing is said of entropy at each step of a training": not curves,
         "a GPU": cost.device.str.startswith("cpu").all(),
     }
     of_arm = {task: rows.groupby("arm").seed.nunique() for task, rows in text.items()}
@@ -680,8 +688,8 @@ def _settings(table, text):
         "rows": f"| {listed(same)} {told['rt']}; "
         + "; ".join(f"`{task}` {told[task]}" for task in (*TASKS, "digits") if task not in same)
         + " |",
-        "precision": f"{' and '.join(sorted(set(cost.precision)))} on {' and '.join(where)}; both within a seed "
-        + _mixed(table, text),
+        "precision": f"{' and '.join(sorted(set(cost.precision)))} on {' and '.join(where)}; arms that are compared "
+        f"differ in it {_mixed(table, text)}",
         "seeds": f"{', '.join(f'`{task}` {seeds[task]}' for task in (*TASKS, 'digits'))}; LS on the large model and "
         f"teacher-free KD {seeds['large']} on `rt`, {listed(no_large)} none, else {seeds['else']}; the temperatures "
         f"and other sizes on `rt` {seeds['heated']}; the search {search.seed.nunique()}",
@@ -713,9 +721,9 @@ def _mixed(table, text):
 
     at_fixed = {task: seeds(rows[rows.arm != ""]) for task, rows in text.items()}
     rt = table[table.task == "rt"]
-    told = [f"at the fixed settings in {n} of `{task}`" for task, n in at_fixed.items() if n]
-    told += [f"in the search in {seeds(rt[rt.schedule == 'constant'])}"]
-    return joined([*told, f"with other settings on `rt` in {seeds(rt[rt.schedule == 'linear'])}"])
+    told = [f"at {n} of the seeds of `{task}`" for task, n in at_fixed.items() if n]
+    told += [f"at {seeds(rt[rt.schedule == 'constant'])} of the search"]
+    return joined([*told, f"with other settings on `rt` at {seeds(rt[rt.schedule == 'linear'])}"])
 
 
 def _all_records():
@@ -740,16 +748,16 @@ def stale(told):
     return {topic for topic, statement in told.items() if flat(statement) not in readme}
 
 
-def test_readme_says_what_the_runs_say(committed, ledgers, beyond_examples, protocols):
-    assert stale(statements(committed, ledgers, beyond_examples, protocols)) == set()
+def test_readme_says_what_the_runs_say(committed, ledgers, within_chance, protocols):
+    assert stale(statements(committed, ledgers, within_chance, protocols)) == set()
 
 
-def test_no_number_of_readmes_results_is_unchecked(committed, ledgers, beyond_examples, protocols):
+def test_no_number_of_readmes_results_is_unchecked(committed, ledgers, within_chance, protocols):
     readme = flat((paths.ROOT / "README.md").read_text())
     left = readme[
         readme.index("### What the paper claims") : readme.index("### Beyond the two papers")
     ]  # what stands before and behind it is for test_two_effects.py and test_dark_knowledge.py
-    for statement in statements(committed, ledgers, beyond_examples, protocols).values():
+    for statement in statements(committed, ledgers, within_chance, protocols).values():
         left = left.replace(flat(statement), "")
     assert set(re.findall(r"[+-]?\d+\.\d+|\d+ of \d+", left)) <= {"0.4", "0.5", "0.9"}, "these are alphas"
 
@@ -796,6 +804,8 @@ def test_the_packages_numbers_are_numpys(committed, studies, ledgers, protocols)
 
 def test_no_record_of_any_kind_names_a_revision_with_uncommitted_changes():
     told = {path.parent.name: json.loads(path.read_text())["cost"] for path in RUNS.glob("*/metrics.json")}
+    simulated = (RUNS.parent / "simulations").glob("*.json")
+    told |= {path.stem: json.loads(path.read_text())["cost"] for path in simulated}
     assert [name for name, cost in told.items() if not re.fullmatch(r"[0-9a-f]{7,40}", cost.get("revision", ""))] == []
 
 
@@ -867,13 +877,13 @@ PLANTED = {
 
 
 @pytest.mark.parametrize(("like", "changes", "topic"), PLANTED.values(), ids=PLANTED)
-def test_a_run_that_says_otherwise_is_noticed(committed, ledgers, beyond_examples, protocols, like, changes, topic):
+def test_a_run_that_says_otherwise_is_noticed(committed, ledgers, within_chance, protocols, like, changes, topic):
     plant(one(with_models(committed), **like), **changes)
-    told = statements(with_planted(committed), ledgers, beyond_examples, protocols)
+    told = statements(with_planted(committed), ledgers, within_chance, protocols)
     assert topic in stale(told)
 
 
-def test_a_verdict_that_changes_is_noticed(committed, ledgers, beyond_examples, protocols):
+def test_a_verdict_that_changes_is_noticed(committed, ledgers, within_chance, protocols):
     """Self-KD on headline as accurate as ERM: a claim that failed no longer does."""
     table = with_models(committed)
     for seed in sorted(table[(table.task == "headline") & (table.arm == "kd_self")].seed):
@@ -881,4 +891,4 @@ def test_a_verdict_that_changes_is_noticed(committed, ledgers, beyond_examples, 
         run, erm = runs.load(name), runs.load(one(table, task="headline", arm="erm_small", seed=seed))
         runs.save(replace(run, logits=erm.logits, metrics={**erm.metrics, "cost": run.metrics["cost"]}))
     changed = {**ledgers, "headline": ledger(tables.study("headline", "cpu"))}
-    assert "against" in stale(statements(committed, changed, beyond_examples, protocols))
+    assert "against" in stale(statements(committed, changed, within_chance, protocols))

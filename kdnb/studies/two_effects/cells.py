@@ -166,17 +166,25 @@ def dose_response(study: Study, alpha: float = 1.0) -> pd.DataFrame:
     return table.sort_values(["seed", "dose"]).reset_index(drop=True)
 
 
+def doubted(doses: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `dose_response` at which the teacher is less sure on train than the ERM student."""
+    return doses[(doses.x > 0) & (doses.dose < np.inf)]
+
+
+def sloping(doses: pd.DataFrame) -> pd.DataFrame:
+    """Those of them at seeds that have two such doses or more, which `slopes` are made of."""
+    doubt = doubted(doses)
+    return doubt[doubt.groupby("seed").dose.transform("size") > 1]
+
+
 def slopes(doses: pd.DataFrame) -> pd.Series:
     """How much of a teacher's doubt its student takes over, by seed: the slope of change in x through the origin.
-
-    Over the doses at which the teacher is less sure on train than the ERM student, where a seed has two of them.
 
     Args:
         doses: of `dose_response`.
     """
-    doubt = doses[(doses.x > 0) & (doses.dose < np.inf)]
-    enough = doubt[doubt.groupby("seed").dose.transform("size") > 1]
-    sums = enough.assign(xy=enough.x * enough.change, xx=enough.x**2).groupby("seed")[["xy", "xx"]].sum()
+    rows = sloping(doses)
+    sums = rows.assign(xy=rows.x * rows.change, xx=rows.x**2).groupby("seed")[["xy", "xx"]].sum()
     return sums.xy / sums.xx
 
 

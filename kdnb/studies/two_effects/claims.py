@@ -111,16 +111,15 @@ def _memorised(_claim: Claim, study: Study) -> Effect:
 
 
 def _less_sure(claim: Claim, study: Study) -> Effect:
-    rows = _doubtful(study)
+    rows = cells.doubted(cells.dose_response(study))
     effect = over_seeds(rows.groupby("seed").change.mean(), claim.sign, _of_doses(study, rows))
     found = ledger.beside(lambda metric: rows.groupby("seed")[metric].mean())
     return replace(effect, beside=found) if effect.n else effect
 
 
 def _slope(_claim: Claim, study: Study) -> Effect:
-    rows = _doubtful(study)
-    enough = rows[rows.groupby("seed").dose.transform("size") > 1]
-    return equivalence(cells.slopes(enough) - SLOPE, SLACK, _of_doses(study, enough))
+    doses = cells.dose_response(study)
+    return equivalence(cells.slopes(doses) - SLOPE, SLACK, _of_doses(study, cells.sloping(doses)))
 
 
 def _beyond(_claim: Claim, study: Study) -> Effect:
@@ -188,12 +187,6 @@ def _right_by_example(study: Study, placebo: str, seeds: pd.Index) -> np.ndarray
     rows = study.table[[name(row) == placebo for row in study.table.itertuples()]]
     runs = [study.runs[run_id] for run_id in rows.groupby("seed").run_id.first()[seeds]]
     return np.stack([metrics.per_example("accuracy", run.logits["test"], run.labels["test"]) for run in runs])
-
-
-def _doubtful(study: Study) -> pd.DataFrame:
-    """The doses at which the teacher is less sure on train than the ERM student."""
-    rows = cells.dose_response(study)
-    return rows[(rows.x > 0) & (rows.dose < np.inf)]
 
 
 def _of_doses(study: Study, rows: pd.DataFrame) -> list[str]:
