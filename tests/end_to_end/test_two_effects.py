@@ -30,7 +30,7 @@ ROWS = ("rt", "rt@0.2", "rt@0.4", "headline", "section", "digits", "digits@0.2",
 TIMED = ("rt", "headline", "section", "digits")  # those with runs at few and many epochs
 ENDS = (2, 10)  # of these, the few and the many that README shows
 SELF = (*TASKS, "relation", "mrpc")  # those with self-KD by another seed's model
-OF_THAT_SIZE = ("mrpc",)  # the tasks of profile base
+OF_THAT_SIZE = ("mrpc", "rt")  # the tasks of profile base
 THAT_SIZE = (  # rows of README's table of it: method, student's size and teacher's
     ("LS", "ls", "small", ""),
     ("standard KD", "kd", "small", "large"),

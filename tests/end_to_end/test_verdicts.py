@@ -62,6 +62,7 @@ CASES = {
     **{task: Case(task) for task in ("rt@0.2", "rt@0.4", "digits@0.2", "digits@0.4")},  # noise in the train labels
     "mrpc, 6 epochs": Case("mrpc", epochs=6),
     "mrpc, base": Case("mrpc", profile="base"),
+    "rt, base": Case("rt", profile="base"),
     "rt, search by accuracy": Case("rt", search="accuracy"),
     "rt, search by NLL": Case("rt", search="nll"),
 }
