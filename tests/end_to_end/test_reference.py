@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
+from anew import holm, interval, joined, listed, said
 from scipy import stats
 from scipy.special import entr, log_softmax
 
@@ -258,31 +259,9 @@ def beside_erm(runs_, erm):
     return runs_.merge(erm[[*keys, *columns]].rename(columns=columns), on=keys, validate="many_to_one")
 
 
-def interval(values):
-    """Mean and 95 % t interval."""
-    mean, half = np.mean(values), stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
-    return mean, mean - half, mean + half
-
-
-def said(values, unit="nats"):
-    """A mean with its interval as README prints it."""
-    mean, low, high = (as_printed(x, unit) for x in interval(values))
-    return f"{mean} [{low}, {high}]"
-
-
 def outside(values):
     """Whether the interval leaves out 0."""
     return interval(values)[1] > 0 or interval(values)[2] < 0
-
-
-def listed(names, none="no task"):
-    """`a`, `b` and `c`."""
-    return joined([f"`{name}`" for name in names]) or none
-
-
-def joined(words):
-    """a, b and c."""
-    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 def span(values):
@@ -784,9 +763,8 @@ def test_the_packages_numbers_are_numpys(committed, studies, ledgers, protocols)
         assert set(ours.index[ours.arm != ""]) <= set(shared)
         assert nothing[shared].to_dict() == committed.degenerate[shared].to_dict()
         for family in ("H3.", "H4."):
-            tested = rows[rows.index.str.startswith(family)].p.dropna().sort_values()
-            raised = [p * (len(tested) - i) for i, p in enumerate(tested)]
-            assert np.minimum(np.maximum.accumulate(raised), 1) == pytest.approx(rows.p_holm[tested.index])
+            tested = rows[rows.index.str.startswith(family)].p.dropna()
+            assert holm(tested.to_dict()) == pytest.approx(rows.p_holm[tested.index].to_dict())
     erm = table[(table.method == "erm") & (table.schedule == "linear")]
     chosen = beside_erm(selected(table, "rt", "kd_standard"), erm)
     assert ledgers["rt"].effect["H5.1a"] == pytest.approx((chosen.test_entropy - chosen.erm_entropy).mean())

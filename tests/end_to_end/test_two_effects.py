@@ -10,6 +10,8 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from anew import REFERENCE, holm, labels_of, listed, said
+from anew import logits_of as logits_from_disk
 from scipy import interpolate, optimize, stats
 from scipy.special import entr, log_softmax, softmax
 
@@ -21,7 +23,6 @@ from kdnb.studies.two_effects.claims import CHAPTER
 
 pytestmark = pytest.mark.slow
 
-REFERENCE = paths.ROOT / "outputs" / "reference"
 README = " ".join((paths.ROOT / "README.md").read_text(encoding="utf-8").split())
 SECTION = README[README.find("### Two things in one loss") : README.find("### What the paper claims")]
 TASKS = ("rt", "headline", "section", "digits")
@@ -44,15 +45,7 @@ LEDGER = ("H18.",)
 EFFECTS = ("H18.1", "H18.2", "H18.3", "H18.4a", "H18.4b", "H18.5", "H18.7", "H18.8", "H18.9", "H18.10", "H18.11")
 
 
-@functools.cache
-def logits_of(name):
-    with np.load(REFERENCE / "runs" / name / "arrays.npz") as arrays:
-        return {split: arrays[split].astype(float) for split in arrays.files}
-
-
-def labels_of(data):
-    with np.load(REFERENCE / "labels" / f"{data}.npz") as arrays:
-        return dict(arrays)
+logits_of = functools.cache(logits_from_disk)
 
 
 @pytest.fixture(scope="module")
@@ -220,13 +213,6 @@ def p_of(values, bound):
     return max(t.sf((values.mean() + bound) / error, df), t.cdf((values.mean() - bound) / error, df))
 
 
-def holm(p):
-    """Holm's step-down correction, by id."""
-    ordered = sorted(p, key=p.get)
-    raised = np.maximum.accumulate([p[name] * (len(p) - place) for place, name in enumerate(ordered)])
-    return dict(zip(ordered, np.minimum(raised, 1), strict=True))
-
-
 def verdict(values, bound, p, sign):
     """ "holds", "fails" or "undecided"."""
     if not np.isnan(bound):
@@ -251,13 +237,6 @@ def test_every_verdict_can_be_had_without_the_package(table, ledgers, task):
         assert row.p_holm == pytest.approx(raised[name], rel=1e-3, abs=1e-9), name
         assert (np.isnan(row.bound) and np.isnan(bound)) or row.bound == pytest.approx(bound, rel=1e-5), name
         assert row.verdict == verdict(values, bound, raised[name], sign), name
-
-
-def said(values, unit="nats"):
-    """A mean and its 95 % t interval as README prints them."""
-    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
-    mean = values.mean()
-    return "{} [{}, {}]".format(*(as_printed(x, unit) for x in (mean, mean - half, mean + half)))
 
 
 @pytest.fixture(scope="module")
@@ -297,12 +276,6 @@ def told_of(table, ledgers, claim, tasks=TASKS):
             longer = " after 6 epochs" * (task == "mrpc")
             parts.append(f"`{task}`{longer} {said(values)}{word}")
     return "; ".join(parts)
-
-
-def listed(names, none="no task"):
-    """`a`, `b` and `c`."""
-    told = [f"`{name}`" for name in names]
-    return " and ".join(filter(None, [", ".join(told[:-1]), *told[-1:]])) or none
 
 
 def apart(values, sign):

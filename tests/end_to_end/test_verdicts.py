@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
+from anew import REFERENCE, holm, labels_of, logits_of
 from scipy import optimize, stats
 from scipy.special import entr, log_softmax, logsumexp, softmax
 
@@ -24,7 +25,6 @@ from kdnb.studies.label_smoothing import evidence
 
 pytestmark = pytest.mark.slow
 
-REFERENCE = paths.ROOT / "outputs" / "reference"
 ARMS = {  # (method, student, its teacher's size) -> arm
     ("erm", "large", ""): "erm_large", ("erm", "small", ""): "erm_small", ("ls", "small", ""): "ls_small",
     ("kd", "small", "large"): "kd_standard", ("kd", "small", "small"): "kd_self", ("ls", "large", ""): "ls_large",
@@ -146,17 +146,6 @@ def configs():
     keys = zip(table.method, table.student, table.teacher.fillna(""), strict=True)
     table["arm"] = [ARMS.get(key, "") for key in keys]
     return table
-
-
-def logits_of(name):
-    with np.load(REFERENCE / "runs" / name / "arrays.npz") as arrays:
-        return {split: arrays[split].astype(float) for split in arrays.files}
-
-
-@functools.cache
-def labels_of(data):
-    with np.load(REFERENCE / "labels" / f"{data}.npz") as arrays:
-        return dict(arrays)
 
 
 @functools.cache
@@ -298,13 +287,6 @@ def correlation(x, y):
     """Pearson's r and its interval by Fisher's z; not tested."""
     r, reach = np.corrcoef(x, y)[0, 1], stats.norm.ppf(0.975) / np.sqrt(len(x) - 3)
     return Judged(r, np.tanh(np.arctanh(r) - reach), np.tanh(np.arctanh(r) + reach), len(x), np.nan)
-
-
-def holm(p):
-    """Holm's step-down correction, by id."""
-    ordered = sorted(p, key=p.get)
-    raised = np.maximum.accumulate([p[name] * (len(p) - place) for place, name in enumerate(ordered)])
-    return dict(zip(ordered, np.minimum(raised, 1), strict=True))
 
 
 def corrected(judged):
